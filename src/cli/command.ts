@@ -1,0 +1,92 @@
+import type { Command } from 'commander';
+import { GroupRobustError, InputError } from '../errors.js';
+
+/** What every command shares: `--json`, where text goes, and exit codes (0 success, 2 usage or input error, 1 other). */
+export interface Output {
+  json: boolean;
+  /** Text for people: stdout, or stderr under `--json`. */
+  log(text: string): void;
+}
+
+/**
+ * Adds `--json` to `command` and runs `action` on its options. The action's value is printed as the one JSON object under
+ * `--json`; for people the action itself logs what is worth reading.
+ */
+export function defineAction<Options>(
+  command: Command,
+  action: (options: Options, output: Output, ...positional: string[]) => Promise<object> | object,
+): void {
+  command.option('--json', 'print one JSON object on stdout, logs on stderr').action(async (...args: unknown[]) => {
+    const options = command.opts<Options & { json?: boolean }>();
+    const json = options.json === true;
+    const positional = args.slice(0, -2).flat() as string[];
+    const output: Output = { json, log: (text) => (json ? process.stderr : process.stdout).write(`${text}\n`) };
+    try {
+      const result = await action(options, output, ...positional);
+      if (json) process.stdout.write(`${JSON.stringify(result)}\n`);
+    } catch (error) {
+      reportError(error);
+    }
+  });
+}
+
+/** Prints an error and sets the exit code; a stack trace only for what is not the user's doing. */
+export function reportError(error: unknown): void {
+  process.exitCode = error instanceof InputError ? 2 : 1;
+  const text =
+    error instanceof GroupRobustError
+      ? error.message
+      : error instanceof Error
+        ? (error.stack ?? error.message)
+        : String(error);
+  process.stderr.write(`error: ${text}\n`);
+}
+
+/** "dpo,ipo" → ["dpo", "ipo"], each of `allowed` where that is given. @throws InputError */
+export function parseList<T extends string>(flag: string, text: string, allowed?: readonly T[]): T[] {
+  const items = text.split(',').map((item) => item.trim());
+  for (const item of items)
+    if (item === '' || (allowed && !allowed.includes(item as T)))
+      throw new InputError(`"${item}" is not allowed`, {
+        at: { field: flag },
+        fix: allowed ? `use ${allowed.join(', ')}` : 'separate the values by single commas',
+      });
+  return items as T[];
+}
+
+/** "2021-2023,2030" → [2021, 2022, 2023, 2030]. @throws InputError */
+export function parseSeeds(flag: string, text: string): number[] {
+  const seeds = parseList(flag, text).flatMap((item) => {
+    const range = /^(\d+)(?:-(\d+))?$/.exec(item);
+    const first = Number(range?.[1]);
+    const last = Number(range?.[2] ?? range?.[1]);
+    if (!range || last < first || last - first > 100_000)
+      throw new InputError(`"${item}" is not a seed or a range of seeds`, {
+        at: { field: flag },
+        fix: 'e.g. 2021-2040',
+      });
+    return Array.from({ length: last - first + 1 }, (_, i) => first + i);
+  });
+  return [...new Set(seeds)];
+}
+
+/** A finite number, with optional bounds. @throws InputError */
+export function parseNumber(
+  flag: string,
+  text: string,
+  bounds: { min?: number; max?: number; integer?: boolean } = {},
+) {
+  const value = Number(text);
+  const { min = Number.NEGATIVE_INFINITY, max = Number.POSITIVE_INFINITY, integer = false } = bounds;
+  if (
+    text.trim() === '' ||
+    !Number.isFinite(value) ||
+    value < min ||
+    value > max ||
+    (integer && !Number.isInteger(value))
+  )
+    throw new InputError(`"${text}" is not ${integer ? 'a whole number' : 'a number'} in [${min}, ${max}]`, {
+      at: { field: flag },
+    });
+  return value;
+}

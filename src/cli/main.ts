@@ -1,0 +1,17 @@
+#!/usr/bin/env node
+import { Command, CommanderError } from 'commander';
+import { reportError } from './command.js';
+
+/** `group-robust`: see README.md. Each command is one file of this folder; heavy imports happen inside its action. */
+const program = new Command('group-robust')
+  .description('Group Robust Preference Optimization: GR-DPO and GR-IPO (not Group Relative Policy Optimization)')
+  .exitOverride()
+  .configureHelp({ showGlobalOptions: true });
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  // Commander has printed its own message; a wrong flag is a usage error, --help and --version are not.
+  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 2;
+  else reportError(error);
+}

@@ -1,0 +1,47 @@
+/**
+ * Errors a user can act on. Every message says what is wrong, where, and what to do.
+ *
+ * The command line exits with 2 on an {@link InputError} and with 1 on anything else.
+ */
+
+/** Base of every error this package throws on purpose; `code` is stable and meant for programs. */
+export class GroupRobustError extends Error {
+  readonly code: string;
+
+  constructor(code: string, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = new.target.name;
+    this.code = code;
+  }
+}
+
+/** Where in the user's input the fault lies. `line` counts from 1. */
+export interface InputLocation {
+  file?: string;
+  line?: number;
+  field?: string;
+  tensor?: string;
+}
+
+/** The user's input (a file, a flag, a configuration) is at fault. `fix` says what to change. */
+export class InputError extends GroupRobustError {
+  readonly location: InputLocation;
+  readonly fix: string | undefined;
+
+  constructor(problem: string, details: { at?: InputLocation; fix?: string; code?: string; cause?: unknown } = {}) {
+    const at = details.at ?? {};
+    const where = [
+      at.file && (at.line === undefined ? at.file : `${at.file}:${at.line}`),
+      at.file === undefined && at.line !== undefined && `line ${at.line}`,
+      at.field && `field "${at.field}"`,
+      at.tensor && `tensor "${at.tensor}"`,
+    ].filter(Boolean);
+    super(
+      details.code ?? 'INPUT',
+      `${where.length > 0 ? `${where.join(', ')}: ` : ''}${problem}${details.fix ? `\n  fix: ${details.fix}` : ''}`,
+      { cause: details.cause },
+    );
+    this.location = at;
+    this.fix = details.fix;
+  }
+}

@@ -1,0 +1,115 @@
+/**
+ * The whole native surface, by hand. Nothing else in TypeScript may guess what the addon exports;
+ * test/native/surface.test.ts compares this list with the addon.
+ *
+ * Slow calls return promises and run, in order, on the one C++ thread their object owns. Every failure is an Error with a
+ * `code`: `NATIVE_INPUT` for what the caller can mend (a bad file, a wrong shape), `DISPOSED`, `NATIVE` for the rest.
+ */
+
+export type DType = 'float32' | 'bfloat16' | 'float64';
+
+/** Shape of a Gemma (1) model; the names of Hugging Face's config.json are in src/policy/gemma-config.ts. */
+export interface NativeGemmaConfig {
+  layers: number;
+  hidden: number;
+  heads: number;
+  /** Divides `heads`. */
+  keyValueHeads: number;
+  headSize: number;
+  mlp: number;
+  vocabulary: number;
+  rmsEpsilon: number;
+  ropeTheta: number;
+}
+
+/** LoRA on named projections: y += scale · x Aᵀ Bᵀ, A [rank, in] random, B [out, rank] zero. */
+export interface NativeLoraConfig {
+  rank: number;
+  /** alpha / r, or alpha / √r for rank-stabilised LoRA. */
+  scale: number;
+  /** Any of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj. */
+  targets: string[];
+}
+
+export interface NativeOptimizerConfig {
+  betas: [number, number];
+  epsilon: number;
+  weightDecay: number;
+}
+
+/**
+ * A batch of trees, laid end to end without padding: for each tree its prompt, then its responses one after another.
+ * Every prompt and every response has at least one token.
+ */
+export interface NativeBatch {
+  /** [total tokens] ids, in tree order: prompt, response 0, response 1, … */
+  tokens: Int32Array;
+  /** [trees] tokens of each prompt. */
+  promptLengths: Int32Array;
+  /** [trees] responses of each tree. */
+  responseCounts: Int32Array;
+  /** [responses] tokens of each response. */
+  responseLengths: Int32Array;
+}
+
+/** `policy`: base + trainable adapter. `reference`: base + the frozen copy (or base alone). `base`: no adapter. */
+export type NativeSource = 'policy' | 'reference' | 'base';
+
+export interface NativeGemma {
+  /** Reads the base weights from safetensors files (all shards). Strict: every tensor once, none extra, shapes equal. */
+  load(files: string[]): Promise<void>;
+  /** Fills the base weights with N(0, standardDeviation²) numbers, norms with 0; the same seed gives the same model. */
+  randomize(seed: number, standardDeviation: number): Promise<void>;
+  /** Makes a new trainable adapter (A: Kaiming-uniform as PEFT, B: 0) with its optimiser and gradient accumulators. */
+  addAdapter(
+    lora: NativeLoraConfig,
+    seed: number,
+    accumulators: number,
+    optimizer: NativeOptimizerConfig,
+  ): Promise<void>;
+  /** Replaces the trainable adapter's values by those of an adapter_model.safetensors in PEFT's names. Strict. */
+  loadAdapter(file: string): Promise<void>;
+  /** Writes the trainable adapter as float32 safetensors in PEFT's names (to exactly this path). */
+  saveAdapter(file: string): Promise<void>;
+  /** From now on `reference` is a frozen copy of the trainable adapter as it is. */
+  freezeReference(): Promise<void>;
+  /**
+   * log π(response | prompt) of every response, summed over its tokens, float64.
+   * With `record`, keeps the graph for one `backward` (only for `policy`).
+   */
+  forward(batch: NativeBatch, source: NativeSource, record: boolean): Promise<Float64Array>;
+  /** Adds the vector-Jacobian product to the accumulators: cotangents [responses], accumulators [trees]. */
+  backward(cotangents: Float64Array, accumulators: Int32Array): Promise<void>;
+  /**
+   * AdamW on Σ_k coefficients_k · accumulator_k, clipped to maxGradNorm (Infinity: never); zeroes the accumulators.
+   * Returns the norm before clipping; when that is not finite, no parameter and no optimiser state has changed.
+   */
+  step(coefficients: Float64Array, learningRate: number, maxGradNorm: number): Promise<number>;
+  /** Names and shapes of the trainable tensors, in PEFT's names without the `base_model.model.` prefix. */
+  trainable(): { name: string; shape: number[] }[];
+  readTrainable(name: string): Promise<Float64Array>;
+  writeTrainable(name: string, values: Float64Array): Promise<void>;
+  /** Σ_k coefficients_k · accumulator_k of one trainable tensor. */
+  readGradient(name: string, coefficients: Float64Array): Promise<Float64Array>;
+  /** Frees the weights once queued work is done; later calls reject with code DISPOSED. */
+  dispose(): void;
+}
+
+export interface NativeInfo {
+  torchVersion: string;
+  /** Value of _GLIBCXX_USE_CXX11_ABI the addon was built with. */
+  cxx11Abi: boolean;
+  napiVersion: number;
+  cudaBuilt: boolean;
+  cudaDevices: number;
+  threads: number;
+}
+
+export interface NativeAddon {
+  nativeInfo(): NativeInfo;
+  /** Threads of one LibTorch operation, process-wide, from the next job on. */
+  setThreads(count: number): void;
+  /** Number of tensors' storages alive in models of this process, for leak tests. */
+  liveTensors(): number;
+  Gemma: new (config: NativeGemmaConfig, dtype: DType) => NativeGemma;
+}

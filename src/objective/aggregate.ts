@@ -1,0 +1,92 @@
+/**
+ * From pair losses to group losses.
+ *
+ * Pairs come in windows: everything that feeds one optimiser step, in one micro-batch or several. A window is summed per
+ * group first and scaled once at its end, so the way it was cut into micro-batches cannot change the step.
+ */
+
+/** Sums over one window, per group. */
+export class GroupTotals {
+  /** Σ w_i l_i over the pairs of each group. */
+  readonly lossSums: Float64Array;
+  /** Σ w_i. */
+  readonly weightSums: Float64Array;
+  /** Number of pairs. */
+  readonly counts: Int32Array;
+
+  constructor(readonly groupCount: number) {
+    this.lossSums = new Float64Array(groupCount);
+    this.weightSums = new Float64Array(groupCount);
+    this.counts = new Int32Array(groupCount);
+  }
+
+  /** Adds one pair: its group in 0..K-1, its loss and its weight. */
+  add(group: number, loss: number, weight = 1): void {
+    this.lossSums[group] += weight * loss;
+    this.weightSums[group] += weight;
+    this.counts[group] += 1;
+  }
+
+  /** Number of pairs in the window, |S|. */
+  get size(): number {
+    return this.counts.reduce((sum, count) => sum + count, 0);
+  }
+
+  /** Σ w_i l_i / Σ w_i of each group; undefined where the group has no (weighted) pair. */
+  means(): (number | undefined)[] {
+    return Array.from(this.lossSums, (sum, g) => (this.weightSums[g] > 0 ? sum / this.weightSums[g] : undefined));
+  }
+}
+
+/**
+ * `normalised`: ℓ_g = Σ_{i∈S_g} w_i l_i / (p_g |S|), an unbiased estimate of L_g whatever the batch size.
+ * `paper`: the same without 1/|S|, as the authors' code has it; their step size for α refers to this one.
+ */
+export type Scaling = 'normalised' | 'paper';
+
+/**
+ * The factors c_g with ℓ_g = c_g · lossSums_g.
+ *
+ * `probabilities` p_g: the chance that one draw of the sampler is a pair of group g (N_g/N for proportional sampling, 1/K for
+ * balanced). With p_g = N_g/N this is the N/N_g of Algorithm 1; over the full data set ℓ_g is exactly the group mean L_g.
+ */
+export function signalScales(totals: GroupTotals, probabilities: ArrayLike<number>, scaling: Scaling): Float64Array {
+  const size = scaling === 'normalised' ? totals.size : 1;
+  return totals.lossSums.map((_, g) => (totals.counts[g] === 0 ? 0 : 1 / (probabilities[g] * size)));
+}
+
+/** One step's outcome: what the optimiser needs, and what the log shows. */
+export interface RobustStep {
+  /** Σ_g q_g ℓ_g with the θ-weights q of this step. */
+  loss: number;
+  /** Group signal ℓ_g; 0 where the group is absent. */
+  signal: Float64Array;
+  /** θ-weights q_g of this step. */
+  weights: Float64Array;
+  /** Factors on Σ_{i∈S_g} w_i ∇l_i, so that Σ_g coefficients_g · (that sum) = ∇ loss. */
+  coefficients: Float64Array;
+}
+
+/** Anything that turns group losses into θ-weights; see group-weights.ts. */
+export interface StepWeights {
+  /** The θ-weights for this step; moves α where the method has one. */
+  next(signal: Float64Array): Float64Array;
+}
+
+/**
+ * Closes a window: signal, θ-weights, the scalar loss and the coefficients of its gradient (paper Eq. 9 and §4).
+ * This is the one place where group weights meet losses, for the simulator and for language models alike.
+ */
+export function robustStep(
+  totals: GroupTotals,
+  weighting: StepWeights,
+  probabilities: ArrayLike<number>,
+  scaling: Scaling = 'normalised',
+): RobustStep {
+  const scales = signalScales(totals, probabilities, scaling);
+  const signal = totals.lossSums.map((sum, g) => scales[g] * sum);
+  const weights = weighting.next(signal);
+  let loss = 0;
+  for (let g = 0; g < signal.length; g++) loss += weights[g] * signal[g];
+  return { loss, signal, weights, coefficients: weights.map((weight, g) => weight * scales[g]) };
+}

@@ -1,0 +1,96 @@
+import { InputError } from '../errors.js';
+
+/**
+ * Per-pair preference losses: functions of one scalar, the margin
+ *
+ *   h = [log π_θ(y_w|x) − log π_ref(y_w|x)] − [log π_θ(y_l|x) − log π_ref(y_l|x)]       (natural logs)
+ *
+ * Value and derivative are finite for every |h| up to 1e6 and beyond: nothing is exponentiated with a positive argument.
+ */
+export interface MarginLoss {
+  readonly name: LossName;
+  readonly beta: number;
+  /** l(h) ≥ 0. */
+  value(h: number): number;
+  /** dl/dh. */
+  derivative(h: number): number;
+}
+
+export const lossNames = ['dpo', 'ipo', 'hinge'] as const;
+export type LossName = (typeof lossNames)[number];
+
+export interface LossSettings {
+  loss: LossName;
+  /** Strength of the KL regularisation, > 0. For IPO it sets the target margin 1/(2β). */
+  beta: number;
+  /** Probability ε in [0, ½) that a label is flipped; DPO only (conservative DPO). */
+  labelSmoothing?: number;
+}
+
+/** log(1 + e^z), without overflow. */
+export function softplus(z: number): number {
+  return Math.max(z, 0) + Math.log1p(Math.exp(-Math.abs(z)));
+}
+
+/** 1 / (1 + e^-z), without overflow. */
+export function sigmoid(z: number): number {
+  const e = Math.exp(-Math.abs(z));
+  return z >= 0 ? 1 / (1 + e) : e / (1 + e);
+}
+
+/**
+ * The loss of the paper named by `settings.loss`:
+ *
+ * | loss  | l(h)                                   | source                         |
+ * |-------|----------------------------------------|--------------------------------|
+ * | dpo   | (1−ε) softplus(−βh) + ε softplus(βh)   | Eq. 5; ε > 0: conservative DPO |
+ * | ipo   | (h − 1/(2β))²                          | Eq. 38                         |
+ * | hinge | max(0, 1 − βh)                         | SLiC-like, GPO convention      |
+ *
+ * @throws InputError when β is not positive and finite, ε is outside [0, ½), or ε is given to a loss that has none.
+ */
+export function marginLoss({ loss, beta, labelSmoothing = 0 }: LossSettings): MarginLoss {
+  if (!(beta > 0 && Number.isFinite(beta)))
+    throw new InputError(`beta must be a positive number, not ${beta}`, {
+      at: { field: 'beta' },
+      fix: 'use for example beta: 0.1',
+    });
+  if (!(labelSmoothing >= 0 && labelSmoothing < 0.5))
+    throw new InputError(`label smoothing must lie in [0, 0.5), not ${labelSmoothing}`, {
+      at: { field: 'labelSmoothing' },
+      fix: 'at 0.5 the labels carry no information; use a smaller value, or 0',
+    });
+  if (labelSmoothing > 0 && loss !== 'dpo')
+    throw new InputError(`labelSmoothing has no meaning with loss: ${loss}`, {
+      at: { field: 'labelSmoothing' },
+      fix: 'remove labelSmoothing or set loss: dpo',
+    });
+  switch (loss) {
+    case 'dpo':
+      return {
+        name: loss,
+        beta,
+        value: (h) =>
+          labelSmoothing === 0
+            ? softplus(-beta * h)
+            : (1 - labelSmoothing) * softplus(-beta * h) + labelSmoothing * softplus(beta * h),
+        derivative: (h) => beta * (labelSmoothing - sigmoid(-beta * h)),
+      };
+    case 'ipo': {
+      const target = 1 / (2 * beta);
+      return { name: loss, beta, value: (h) => (h - target) ** 2, derivative: (h) => 2 * (h - target) };
+    }
+    case 'hinge':
+      return {
+        name: loss,
+        beta,
+        value: (h) => Math.max(0, 1 - beta * h),
+        derivative: (h) => (beta * h < 1 ? -beta : 0),
+      };
+    default:
+      throw new InputError(`unknown loss "${String(loss)}"`, {
+        at: { field: 'loss' },
+        fix: `use one of ${lossNames.join(', ')}`,
+      });
+  }
+}

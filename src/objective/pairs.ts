@@ -1,0 +1,75 @@
+import type { MarginLoss } from './losses.js';
+
+/**
+ * Log-probabilities of the two responses of each pair, summed over response tokens (EOS included), natural log,
+ * each of length n. `chosenLengths` and `rejectedLengths` count those tokens; only the mean reduction reads them.
+ */
+export interface PairLogProbabilities {
+  chosen: Float64Array;
+  rejected: Float64Array;
+  referenceChosen: Float64Array;
+  referenceRejected: Float64Array;
+  chosenLengths?: Int32Array;
+  rejectedLengths?: Int32Array;
+}
+
+/**
+ * How token log-probs become one number per response. `sum` is the paper and its code; `mean` divides by the response's
+ * own tokens (as TRL does for IPO). The two give different losses on the same pair, so runs record which was used.
+ */
+export type Reduction = 'sum' | 'mean';
+
+/** Losses of n pairs and their derivatives, before any weighting of pairs or groups. */
+export interface PairTerms {
+  losses: Float64Array;
+  /** d loss_i / d log π_θ(y_w); the reference has no gradient. */
+  chosenCotangents: Float64Array;
+  /** d loss_i / d log π_θ(y_l). */
+  rejectedCotangents: Float64Array;
+  /** Policy minus reference log-ratio per response, after the reduction; `rewards/*` are β times these. */
+  chosenLogRatios: Float64Array;
+  rejectedLogRatios: Float64Array;
+}
+
+/** Loss l(h) and the two cotangents ±l'(h) of every pair; h = chosen log-ratio − rejected log-ratio. */
+export function preferenceTerms(loss: MarginLoss, reduction: Reduction, logps: PairLogProbabilities): PairTerms {
+  const n = logps.chosen.length;
+  const terms: PairTerms = {
+    losses: new Float64Array(n),
+    chosenCotangents: new Float64Array(n),
+    rejectedCotangents: new Float64Array(n),
+    chosenLogRatios: new Float64Array(n),
+    rejectedLogRatios: new Float64Array(n),
+  };
+  for (let i = 0; i < n; i++) {
+    const chosenScale = responseScale(reduction, logps.chosenLengths, i);
+    const rejectedScale = responseScale(reduction, logps.rejectedLengths, i);
+    const chosen = chosenScale * (logps.chosen[i] - logps.referenceChosen[i]);
+    const rejected = rejectedScale * (logps.rejected[i] - logps.referenceRejected[i]);
+    const slope = loss.derivative(chosen - rejected);
+    terms.losses[i] = loss.value(chosen - rejected);
+    terms.chosenCotangents[i] = slope * chosenScale;
+    terms.rejectedCotangents[i] = -slope * rejectedScale;
+    terms.chosenLogRatios[i] = chosen;
+    terms.rejectedLogRatios[i] = rejected;
+  }
+  return terms;
+}
+
+/** Supervised fine-tuning on the chosen responses: loss −log π(y_w|x), and its cotangent with respect to log π(y_w|x). */
+export function supervisedTerms(
+  reduction: Reduction,
+  logps: { chosen: Float64Array; chosenLengths?: Int32Array },
+): { losses: Float64Array; chosenCotangents: Float64Array } {
+  const scales = logps.chosen.map((_, i) => responseScale(reduction, logps.chosenLengths, i));
+  return {
+    losses: logps.chosen.map((logp, i) => -scales[i] * logp),
+    chosenCotangents: scales.map((scale) => -scale),
+  };
+}
+
+function responseScale(reduction: Reduction, lengths: Int32Array | undefined, i: number): number {
+  if (reduction === 'sum') return 1;
+  if (lengths === undefined) throw new RangeError('the mean reduction needs the number of tokens of each response');
+  return 1 / lengths[i];
+}

@@ -1,0 +1,40 @@
+/**
+ * The boundary between the method and a model: log-probabilities out, cotangents in.
+ *
+ * A policy never learns what a group, a pair, a loss or α is. It scores responses, and it pulls d loss / d log π(y|x) back
+ * to its parameters. Gradients are kept in numbered accumulators, so that the caller can decide the weights of a step
+ * after it has seen all of its losses: grad = Σ_k coefficients_k · accumulator_k.
+ */
+export interface Policy<Batch> {
+  /** log π(y|x) of every response of the batch, in batch order: natural log, summed over response tokens. */
+  logProbabilities(batch: Batch, source: LogProbabilitySource): MaybePromise<Float64Array>;
+
+  /** As `logProbabilities(batch, 'policy')`, and keeps what {@link backward} needs until it is called or replaced. */
+  forward(batch: Batch): MaybePromise<Float64Array>;
+
+  /**
+   * Adds Σ_r cotangents_r · ∂ log π(y_r|x)/∂ parameters to the accumulators, for the batch of the last {@link forward}.
+   * @param cotangents one per response
+   * @param accumulators one index per item (tree) of the batch: where the gradient of its responses goes
+   */
+  backward(cotangents: Float64Array, accumulators: Int32Array): MaybePromise<void>;
+
+  /** One optimiser step on Σ_k coefficients_k · accumulator_k; empties the accumulators. */
+  step(coefficients: Float64Array, settings: StepSettings): MaybePromise<StepReport>;
+}
+
+/** `policy`: being trained. `reference`: the frozen one it started from. */
+export type LogProbabilitySource = 'policy' | 'reference';
+
+export type MaybePromise<T> = T | Promise<T>;
+
+export interface StepSettings {
+  learningRate: number;
+  /** The gradient's Euclidean norm is cut to this; absent: never. */
+  maxGradNorm?: number;
+}
+
+export interface StepReport {
+  /** Euclidean norm of the gradient before clipping. When it is not finite, nothing was changed. */
+  gradNorm: number;
+}
