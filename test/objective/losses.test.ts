@@ -1,0 +1,126 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { InputError } from '../../src/errors.js';
+import { type LossSettings, lossNames, marginLoss } from '../../src/objective/losses.js';
+import { preferenceTerms, supervisedTerms } from '../../src/objective/pairs.js';
+
+/** One pair: log π_w −1, log π_l −2, references −1.5 and −1.8, hence h = 0.7. */
+const pair = {
+  chosen: Float64Array.of(-1),
+  rejected: Float64Array.of(-2),
+  referenceChosen: Float64Array.of(-1.5),
+  referenceRejected: Float64Array.of(-1.8),
+};
+
+/** [settings, loss, d loss / d log π_w] of the worked pair. */
+const worked: [LossSettings, number, number][] = [
+  [{ loss: 'dpo', beta: 0.1 }, 0.6587595555486971, -0.048250714233361025],
+  [{ loss: 'dpo', beta: 1 }, 0.4031860488854579, -0.3318122278318339],
+  [{ loss: 'dpo', beta: 2 }, 0.22041740991845094, -0.3956322228828365],
+  [{ loss: 'dpo', beta: 0.1, labelSmoothing: 0.1 }, 0.6657595555486971, -0.03825071423336103],
+  [{ loss: 'dpo', beta: 1, labelSmoothing: 0.1 }, 0.4731860488854579, -0.23181222783183392],
+  [{ loss: 'dpo', beta: 2, labelSmoothing: 0.1 }, 0.36041740991845095, -0.19563222288283652],
+  [{ loss: 'ipo', beta: 0.1 }, 18.49, -8.6],
+  [{ loss: 'ipo', beta: 1 }, 0.04, 0.4],
+  [{ loss: 'ipo', beta: 2 }, 0.2025, 0.9],
+  [{ loss: 'hinge', beta: 0.1 }, 0.93, -0.1],
+  [{ loss: 'hinge', beta: 1 }, 0.3, -1],
+  [{ loss: 'hinge', beta: 2 }, 0, 0],
+];
+
+describe('margin losses', () => {
+  it.each(worked)('%j has the worked value and gradient', (settings, value, slope) => {
+    const terms = preferenceTerms(marginLoss(settings), 'sum', pair);
+    expect(terms.losses[0]).toBeCloseTo(value, 9);
+    expect(terms.chosenCotangents[0]).toBeCloseTo(slope, 9);
+    expect(terms.rejectedCotangents[0]).toBeCloseTo(-slope, 9);
+    expect(terms.chosenLogRatios[0]).toBeCloseTo(0.5, 12);
+    expect(terms.rejectedLogRatios[0]).toBeCloseTo(-0.2, 12);
+  });
+
+  it('starts from ln 2 (DPO) and 1/(4β²) (IPO) when policy and reference agree', () => {
+    expect(marginLoss({ loss: 'dpo', beta: 0.3 }).value(0)).toBeCloseTo(Math.LN2, 12);
+    expect(marginLoss({ loss: 'ipo', beta: 0.01 }).value(0)).toBeCloseTo(2500, 9);
+  });
+
+  it('is exact where exp would overflow', () => {
+    const dpo = marginLoss({ loss: 'dpo', beta: 1 });
+    expect([dpo.value(-1000), dpo.derivative(-1000)]).toEqual([1000, -1]);
+    expect(dpo.value(1000)).toBe(0);
+    for (const loss of lossNames)
+      for (const h of [-1e6, 1e6])
+        for (const beta of [0.01, 10]) {
+          const { value, derivative } = marginLoss({ loss, beta });
+          expect(Number.isFinite(value(h)) && Number.isFinite(derivative(h))).toBe(true);
+        }
+  });
+
+  it('gives every loss name its own number', () => {
+    const at6 = (loss: LossSettings['loss']) => marginLoss({ loss, beta: 0.1 }).value(6);
+    expect(at6('dpo')).toBeCloseTo(0.437488, 6);
+    expect(at6('hinge')).toBeCloseTo(0.4, 12);
+    expect(at6('ipo')).toBeCloseTo(1, 12);
+  });
+
+  it('has the derivative that central differences show, is non-negative and convex', () => {
+    const settings = fc.record({
+      loss: fc.constantFrom(...lossNames),
+      beta: fc.double({ min: 0.01, max: 5, noNaN: true }),
+      h: fc.double({ min: -30, max: 30, noNaN: true }),
+      smoothing: fc.double({ min: 0, max: 0.49, noNaN: true }),
+    });
+    fc.assert(
+      fc.property(settings, ({ loss, beta, h, smoothing }) => {
+        fc.pre(loss !== 'hinge' || Math.abs(beta * h - 1) > 1e-3);
+        const l = marginLoss({ loss, beta, labelSmoothing: loss === 'dpo' ? smoothing : 0 });
+        const step = 1e-5;
+        const numeric = (l.value(h + step) - l.value(h - step)) / (2 * step);
+        expect(l.derivative(h)).toBeCloseTo(numeric, 4);
+        expect(l.value(h)).toBeGreaterThanOrEqual(0);
+        expect(l.derivative(h + 1)).toBeGreaterThanOrEqual(l.derivative(h) - 1e-12);
+      }),
+    );
+  });
+
+  it.each([
+    [{ loss: 'dpo', beta: 0 }, 'beta'],
+    [{ loss: 'dpo', beta: Number.NaN }, 'beta'],
+    [{ loss: 'dpo', beta: 1, labelSmoothing: 0.5 }, 'labelSmoothing'],
+    [{ loss: 'ipo', beta: 1, labelSmoothing: 0.1 }, 'labelSmoothing'],
+    [{ loss: 'kto', beta: 1 }, 'loss'],
+  ])('refuses %j, naming the field', (settings, field) => {
+    expect(() => marginLoss(settings as LossSettings)).toThrow(InputError);
+    expect(() => marginLoss(settings as LossSettings)).toThrow(`"${field}"`);
+  });
+});
+
+describe('reductions', () => {
+  // Chosen token log-ratios [0.5, 0.5], rejected [−0.25 × 4].
+  const logps = {
+    chosen: Float64Array.of(1),
+    rejected: Float64Array.of(-1),
+    referenceChosen: new Float64Array(1),
+    referenceRejected: new Float64Array(1),
+    chosenLengths: Int32Array.of(2),
+    rejectedLengths: Int32Array.of(4),
+  };
+  const ipo = marginLoss({ loss: 'ipo', beta: 0.1 });
+
+  it('sum gives h = 2, mean gives h = 0.75', () => {
+    expect(preferenceTerms(ipo, 'sum', logps).losses[0]).toBeCloseTo(9, 12);
+    expect(preferenceTerms(ipo, 'mean', logps).losses[0]).toBeCloseTo(18.0625, 12);
+  });
+
+  it('mean carries 1/length into each cotangent', () => {
+    const { chosenCotangents, rejectedCotangents } = preferenceTerms(ipo, 'mean', logps);
+    const slope = 2 * (0.75 - 5);
+    expect([chosenCotangents[0], rejectedCotangents[0]]).toEqual([slope / 2, -slope / 4]);
+  });
+
+  it('supervised loss is minus the (mean) chosen log-prob', () => {
+    const six = { chosen: Float64Array.of(-6), chosenLengths: Int32Array.of(3) };
+    expect(supervisedTerms('sum', six)).toEqual({ losses: Float64Array.of(6), chosenCotangents: Float64Array.of(-1) });
+    expect(supervisedTerms('mean', six).losses[0]).toBeCloseTo(2, 12);
+    expect(supervisedTerms('mean', six).chosenCotangents[0]).toBeCloseTo(-1 / 3, 12);
+  });
+});
