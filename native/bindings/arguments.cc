@@ -1,0 +1,76 @@
+#include "bindings/arguments.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "bindings/errors.h"
+
+namespace group_robust {
+namespace {
+
+void require(bool holds, const std::string& name, const char* expected) {
+  if (!holds) throw InputError(name + ": expected " + expected);
+}
+
+template <class Array, class Element>
+std::vector<Element> readTypedArray(const Napi::Value& value, const std::string& name, napi_typedarray_type type,
+                                    const char* expected) {
+  require(value.IsTypedArray() && value.As<Napi::TypedArray>().TypedArrayType() == type, name, expected);
+  const auto array = value.As<Array>();
+  return std::vector<Element>(array.Data(), array.Data() + array.ElementLength());
+}
+
+}  // namespace
+
+double readNumber(const Napi::Value& value, const std::string& name) {
+  require(value.IsNumber(), name, "a number");
+  return value.As<Napi::Number>().DoubleValue();
+}
+
+int64_t readInteger(const Napi::Value& value, const std::string& name, int64_t minimum) {
+  const double number = readNumber(value, name);
+  require(std::floor(number) == number && std::abs(number) < 9007199254740992.0, name, "a whole number");
+  const auto integer = static_cast<int64_t>(number);
+  if (integer < minimum) throw InputError(name + ": expected at least " + std::to_string(minimum));
+  return integer;
+}
+
+bool readBoolean(const Napi::Value& value, const std::string& name) {
+  require(value.IsBoolean(), name, "true or false");
+  return value.As<Napi::Boolean>().Value();
+}
+
+std::string readString(const Napi::Value& value, const std::string& name) {
+  require(value.IsString(), name, "a string");
+  return value.As<Napi::String>().Utf8Value();
+}
+
+std::vector<std::string> readStrings(const Napi::Value& value, const std::string& name) {
+  require(value.IsArray(), name, "an array of strings");
+  const auto array = value.As<Napi::Array>();
+  std::vector<std::string> strings;
+  for (uint32_t i = 0; i < array.Length(); ++i)
+    strings.push_back(readString(array.Get(i), name + "[" + std::to_string(i) + "]"));
+  return strings;
+}
+
+std::vector<double> readFloat64Array(const Napi::Value& value, const std::string& name) {
+  return readTypedArray<Napi::Float64Array, double>(value, name, napi_float64_array, "a Float64Array");
+}
+
+std::vector<int32_t> readInt32Array(const Napi::Value& value, const std::string& name) {
+  return readTypedArray<Napi::Int32Array, int32_t>(value, name, napi_int32_array, "an Int32Array");
+}
+
+Napi::Object readObject(const Napi::Value& value, const std::string& name) {
+  require(value.IsObject(), name, "an object");
+  return value.As<Napi::Object>();
+}
+
+Napi::Value toFloat64Array(Napi::Env env, const std::vector<double>& values) {
+  auto array = Napi::Float64Array::New(env, values.size());
+  std::copy(values.begin(), values.end(), array.Data());
+  return array;
+}
+
+}  // namespace group_robust

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <napi.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace group_robust {
+
+/**
+ * Readers for values from JavaScript. Each copies (a job may outlive, or race with, the caller's array) and throws
+ * InputError naming `name` where the type or range is wrong. TypeScript checks too; this is the last line.
+ */
+double readNumber(const Napi::Value& value, const std::string& name);
+/** A whole number in [minimum, 2^53). */
+int64_t readInteger(const Napi::Value& value, const std::string& name, int64_t minimum = 0);
+bool readBoolean(const Napi::Value& value, const std::string& name);
+std::string readString(const Napi::Value& value, const std::string& name);
+std::vector<std::string> readStrings(const Napi::Value& value, const std::string& name);
+std::vector<double> readFloat64Array(const Napi::Value& value, const std::string& name);
+std::vector<int32_t> readInt32Array(const Napi::Value& value, const std::string& name);
+Napi::Object readObject(const Napi::Value& value, const std::string& name);
+
+/** A new Float64Array with its own copy of `values`; never external memory, which some runtimes forbid. */
+Napi::Value toFloat64Array(Napi::Env env, const std::vector<double>& values);
+
+}  // namespace group_robust

@@ -1,0 +1,185 @@
+#include "bindings/job_queue.h"
+
+#include <set>
+
+#include "bindings/environment.h"
+#include "bindings/process.h"
+
+namespace group_robust {
+
+/** The part of a queue that its thread uses. */
+struct JobQueue::Thread {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::deque<std::unique_ptr<Job>> jobs;
+  bool stop = false;  // drop what is queued, leave after the running job
+  std::thread thread;
+
+  void loop(Environment* environment) {
+    for (;;) {
+      std::unique_ptr<Job> job;
+      {
+        std::unique_lock lock(mutex);
+        changed.wait(lock, [this] { return stop || !jobs.empty(); });
+        if (stop) return;
+        job = std::move(jobs.front());
+        jobs.pop_front();
+      }
+      applyRequestedThreads();
+      job->run();
+      environment->deliver(std::move(job));
+    }
+  }
+
+  void stopAndJoin() {
+    {
+      std::lock_guard lock(mutex);
+      stop = true;
+    }
+    changed.notify_one();
+    if (thread.joinable()) thread.join();
+  }
+};
+
+/**
+ * process.exit() runs no environment clean-up on the main thread, only static destructors, and LibTorch's would run
+ * under a job's feet. This one is younger than LibTorch's, so it is destroyed first, and waits for the running jobs.
+ */
+struct LiveThreads {
+  std::mutex mutex;
+  std::set<JobQueue::Thread*> threads;
+
+  ~LiveThreads() {
+    std::set<JobQueue::Thread*> rest;
+    {
+      std::lock_guard lock(mutex);
+      rest.swap(threads);
+    }
+    for (auto* thread : rest) thread->stopAndJoin();
+  }
+};
+
+namespace {
+
+LiveThreads liveThreads;
+
+/** dispose()'s job: no promise. */
+class LastJob final : public Job {
+ public:
+  LastJob(Napi::Object owner, std::function<void()> last, std::function<void(Napi::Env)> settled)
+      : Job(owner), last_(std::move(last)), settled_(std::move(settled)) {}
+
+  void run() noexcept override {
+    try {
+      last_();
+    } catch (...) {
+      // Freeing does not fail in a way that anybody could act on.
+    }
+  }
+
+  void settle(Napi::Env env) override {
+    if (settled_) settled_(env);
+  }
+
+ private:
+  std::function<void()> last_;
+  std::function<void(Napi::Env)> settled_;
+};
+
+}  // namespace
+
+JobQueue::JobQueue(Napi::Env env) : environment_(Environment::of(env)), thread_(std::make_shared<Thread>()) {
+  thread_->thread = std::thread([thread = thread_.get(), environment = environment_.get()] { thread->loop(environment); });
+  environment_->add(thread_);
+  std::lock_guard lock(liveThreads.mutex);
+  liveThreads.threads.insert(thread_.get());
+}
+
+JobQueue::~JobQueue() {
+  // Pending jobs keep the owner alive, so the thread is idle here (or stopped already): joining takes no time.
+  {
+    std::lock_guard lock(liveThreads.mutex);
+    liveThreads.threads.erase(thread_.get());
+  }
+  thread_->stopAndJoin();
+  environment_->remove(thread_);
+}
+
+void JobQueue::push(Napi::Env env, std::unique_ptr<Job> job) {
+  environment_->expect(env);
+  {
+    std::lock_guard lock(thread_->mutex);
+    thread_->jobs.push_back(std::move(job));
+  }
+  thread_->changed.notify_one();
+}
+
+void JobQueue::close(Napi::Object owner, std::function<void()> last, std::function<void(Napi::Env)> settled) {
+  if (closed_) return;
+  closed_ = true;
+  push(owner.Env(), std::make_unique<LastJob>(owner, std::move(last), std::move(settled)));
+}
+
+// --- Environment: here, because it and JobQueue::Thread know each other ---
+
+void Environment::install(Napi::Env env) {
+  auto* holder = new std::shared_ptr<Environment>(std::make_shared<Environment>());
+  env.SetInstanceData<std::shared_ptr<Environment>>(holder);
+  Environment* self = holder->get();
+  self->wake_ = Wake::New(env, "group-robust jobs", 0, 1, self);
+  self->wake_.Unref(env);
+  // Hooks run last in, first out: ours before the one that closes the thread-safe function.
+  napi_add_env_cleanup_hook(env, cleanUp, self);
+}
+
+std::shared_ptr<Environment> Environment::of(Napi::Env env) {
+  return *env.GetInstanceData<std::shared_ptr<Environment>>();
+}
+
+void Environment::expect(Napi::Env env) {
+  if (pending_++ == 0) wake_.Ref(env);
+}
+
+void Environment::deliver(std::unique_ptr<Job> job) {
+  {
+    std::lock_guard lock(mutex_);
+    delivered_.push_back(std::move(job));
+  }
+  wake_.NonBlockingCall();
+}
+
+void Environment::settleDelivered(Napi::Env env, Napi::Function, Environment* environment, void*) {
+  if (env == nullptr) return;  // the environment is ending; cleanUp drops the jobs
+  for (;;) {
+    std::unique_ptr<Job> job;
+    {
+      std::lock_guard lock(environment->mutex_);
+      if (environment->delivered_.empty()) return;
+      job = std::move(environment->delivered_.front());
+      environment->delivered_.pop_front();
+    }
+    if (--environment->pending_ == 0) environment->wake_.Unref(env);
+    try {
+      job->settle(env);
+    } catch (const Napi::Error&) {
+      // Only when JavaScript is being terminated: nobody is left to tell.
+    }
+  }
+}
+
+void Environment::cleanUp(void* self) {
+  auto* environment = static_cast<Environment*>(self);
+  for (const auto& thread : environment->threads_) {
+    {
+      std::lock_guard lock(liveThreads.mutex);
+      liveThreads.threads.erase(thread.get());
+    }
+    thread->stopAndJoin();
+    thread->jobs.clear();
+  }
+  // No thread is left that could deliver. Jobs hold references to JavaScript, so they must go now, on this thread.
+  environment->delivered_.clear();
+  environment->wake_.Abort();
+}
+
+}  // namespace group_robust
