@@ -1,0 +1,257 @@
+import { readFileSync } from 'node:fs';
+import { LineCounter, parseDocument, parse as parseYaml, stringify } from 'yaml';
+import { z } from 'zod';
+import { InputError } from '../errors.js';
+import type { WeightSettings } from '../objective/group-weights.js';
+import { type LossSettings, lossNames } from '../objective/losses.js';
+
+/** The configuration of a training run: a YAML file, validated here; docs for each key stand beside it. */
+
+const positive = z.number().positive();
+const count = z.number().int().positive();
+
+/**
+ * What is minimised. `loss` and `weights` together name the method: ipo + mirror-ascent is GR-IPO, dpo + importance is
+ * IS-DPO, ipo + erm is IPO, sft fine-tunes on the chosen responses alone.
+ */
+export const objectiveSchema = z
+  .strictObject({
+    loss: z.enum([...lossNames, 'sft']),
+    /** β of the preference loss; every loss but sft needs it. */
+    beta: positive.optional(),
+    /** ε of conservative DPO, dpo only. */
+    labelSmoothing: z.number().min(0).lt(0.5).optional(),
+    /** Sum token log-probs of a response (the paper) or average them. */
+    reduction: z.enum(['sum', 'mean']).default('sum'),
+    weights: z.enum(['erm', 'uniform', 'importance', 'mirror-ascent']).default('erm'),
+    /** η_α, mirror-ascent only. */
+    step: z.number().min(0).optional(),
+    /** χ in [0, 1], mirror-ascent only; 1 is fully robust. */
+    chi: z.number().min(0).max(1).optional(),
+    /** C or [C_g] of the adjustment C/√n_g, mirror-ascent only. */
+    adjustment: z.union([z.number().min(0), z.array(z.number().min(0))]).optional(),
+    /** Least α of any group, mirror-ascent only. */
+    floor: z.number().min(0).optional(),
+    /** α before θ, or both from the old state; mirror-ascent only. */
+    order: z.enum(['alternating', 'simultaneous']).optional(),
+    /** `paper`: group signals are not divided by the batch size, as in the authors' code; mirror-ascent only. */
+    scaling: z.enum(['normalised', 'paper']).optional(),
+    /** Weight of one pair of each group, importance only; default 1/N_g. */
+    pairWeights: z.array(z.number().min(0)).optional(),
+  })
+  .superRefine((objective, context) => {
+    const refuse = (key: string, problem: string) =>
+      context.addIssue({ code: 'custom', path: [key], message: problem });
+    const { loss, weights } = objective;
+    if (loss === 'sft' && objective.beta !== undefined) refuse('beta', 'does nothing with loss: sft; remove it');
+    if (loss !== 'sft' && objective.beta === undefined)
+      refuse('beta', `is needed with loss: ${loss}; the paper has 0.1`);
+    if (loss !== 'dpo' && objective.labelSmoothing !== undefined)
+      refuse('labelSmoothing', `does nothing with loss: ${loss}; remove labelSmoothing or set loss: dpo`);
+    for (const key of ['step', 'chi', 'adjustment', 'floor', 'order', 'scaling'] as const)
+      if (weights !== 'mirror-ascent' && objective[key] !== undefined)
+        refuse(key, `does nothing with weights: ${weights}; remove it or set weights: mirror-ascent`);
+    if (weights === 'mirror-ascent' && objective.step === undefined)
+      refuse('step', 'is needed with weights: mirror-ascent; the paper has 0.01 for IPO bandits, 4e-6 for Gemma');
+    if (weights !== 'importance' && objective.pairWeights !== undefined)
+      refuse('pairWeights', `does nothing with weights: ${weights}; remove it or set weights: importance`);
+  });
+
+export type Objective = z.infer<typeof objectiveSchema>;
+
+export const configSchema = z.strictObject({
+  /** A Hugging Face checkpoint folder, or random:NAME?key=value for random weights of a named shape. */
+  model: z.string().min(1),
+  /** Folder with tokenizer.json, where the model has none of its own. */
+  tokenizer: z.string().min(1).optional(),
+  /** PEFT folder to start from; default: a new adapter on the base model. */
+  adapter: z.string().min(1).optional(),
+  /** With `adapter`: the reference is a frozen copy of it (`start`, the default) or the model without it (`base`). */
+  reference: z.enum(['start', 'base']).optional(),
+  /** Type of the base weights and activations; adapters and losses are float32 or better. */
+  dtype: z.enum(['float32', 'bfloat16', 'float64']).default('float32'),
+  /** LibTorch threads; default: all cores. */
+  threads: count.optional(),
+  /** Seeds the adapter's start and the order of the data. */
+  seed: z.number().int().min(0).default(0),
+  /** Run folder; must not exist. */
+  output: z.string().min(1),
+  data: z.strictObject({
+    /** JSONL files of pairs. */
+    train: z.string().min(1),
+    /** Watched while training. */
+    validation: z.string().min(1).optional(),
+    /** Scored once, at the end. */
+    test: z.string().min(1).optional(),
+    /** Groups to use, in this order; default: all of the training file, sorted. */
+    groups: z.array(z.string().min(1)).nonempty().optional(),
+    /** A pair whose prompt and longer response have more tokens is an error. */
+    maxLength: count.default(512),
+  }),
+  objective: objectiveSchema,
+  /** LoRA of a new adapter; not with `adapter`, whose own settings hold. */
+  lora: z
+    .strictObject({
+      rank: count.default(8),
+      alpha: positive.default(32),
+      targets: z.array(z.string()).nonempty().optional(),
+    })
+    .optional(),
+  /** AdamW. */
+  optimizer: z
+    .strictObject({
+      learningRate: positive.default(1e-4),
+      betas: z.tuple([z.number().min(0).lt(1), z.number().min(0).lt(1)]).default([0.9, 0.999]),
+      epsilon: positive.default(1e-8),
+      weightDecay: z.number().min(0).default(0.01),
+      /** Gradient norms above this are cut to it. */
+      maxGradNorm: positive.default(10),
+      /** Optimiser steps over which the rate rises linearly: step t has rate · min(1, t / warmupSteps). */
+      warmupSteps: z.number().int().min(0).default(0),
+    })
+    .prefault({}),
+  batch: z
+    .strictObject({
+      /** Pairs per optimiser step. */
+      size: count.default(16),
+      /** Pairs scored at once; the step does not depend on it beyond rounding. Default: size. */
+      micro: count.optional(),
+      /**
+       * proportional: every pair once per epoch, shuffled; balanced: group uniform, then a pair of it;
+       * stratified: a fixed number of each group in every batch.
+       */
+      sampler: z.enum(['proportional', 'balanced', 'stratified']).default('proportional'),
+    })
+    .prefault({}),
+  /** Passes over the training pairs; give this or `steps`. */
+  epochs: positive.optional(),
+  /** Optimiser steps. */
+  steps: count.optional(),
+  /** Steps between validations. Default: once per epoch. */
+  evaluateEvery: count.optional(),
+});
+
+export type TrainConfig = z.infer<typeof configSchema>;
+
+/**
+ * Checks a parsed configuration and fills in the defaults.
+ * @throws InputError naming the key and what to do; unknown keys are errors.
+ */
+export function resolveConfig(
+  raw: unknown,
+  file: string,
+  lineOf: (path: PropertyKey[]) => number | undefined,
+): TrainConfig {
+  const parsed = configSchema
+    .superRefine((config, context) => {
+      const refuse = (path: string[], message: string) => context.addIssue({ code: 'custom', path, message });
+      if ((config.epochs === undefined) === (config.steps === undefined))
+        refuse(['epochs'], 'give either epochs or steps');
+      if (config.adapter !== undefined && config.lora !== undefined)
+        refuse(['lora'], 'does nothing with adapter, whose own rank and targets hold; remove one of the two');
+      if (config.reference !== undefined && (config.adapter === undefined || config.objective.loss === 'sft'))
+        refuse(['reference'], 'does nothing without an adapter to start from and a preference loss; remove it');
+      if ((config.batch.micro ?? 1) > config.batch.size)
+        refuse(['batch', 'micro'], `exceeds batch.size ${config.batch.size}; lower it`);
+      if (config.evaluateEvery !== undefined && config.data.validation === undefined)
+        refuse(['evaluateEvery'], 'does nothing without data.validation; remove it or name a validation file');
+    })
+    .safeParse(raw);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0];
+  // An unknown key is reported on its parent; point at the key itself.
+  const path = issue.code === 'unrecognized_keys' ? [...issue.path, issue.keys[0]] : issue.path;
+  const shape = issue.code === 'unrecognized_keys' ? keysAt(issue.path) : undefined;
+  throw new InputError(shape ? 'unknown key' : issue.message, {
+    at: { file, line: lineOf(path), field: path.join('.') || '(top level)' },
+    fix: shape && `keys here: ${shape.join(', ')}`,
+  });
+}
+
+/** Reads a YAML configuration, applies `--set key=value` overrides (values are YAML), and resolves it. */
+export function loadConfig(file: string, overrides: string[] = []): TrainConfig {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (cause) {
+    throw new InputError('cannot be read', { at: { file }, fix: 'name an existing YAML file', cause });
+  }
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines });
+  if (document.errors.length > 0) {
+    const [error] = document.errors;
+    throw new InputError(error.message.split('\n')[0], { at: { file, line: error.linePos?.[0].line }, cause: error });
+  }
+  const raw: unknown = document.toJS() ?? {};
+  for (const override of overrides) applyOverride(raw, override);
+  return resolveConfig(raw, file, (path) => {
+    for (let length = path.length; length > 0; length--) {
+      const node = document.getIn(path.slice(0, length), true) as { range?: [number, number, number] } | undefined;
+      if (node?.range) return lines.linePos(node.range[0]).line;
+    }
+    return undefined;
+  });
+}
+
+/** The resolved configuration as YAML, defaults included. */
+export function printConfig(config: TrainConfig): string {
+  return stringify(config);
+}
+
+/** Name of the method a loss and its group weights make, e.g. "gr-ipo". */
+export function methodName(objective: Objective): string {
+  const prefix = { erm: '', uniform: 'uniform-', importance: 'is-', 'mirror-ascent': 'gr-' }[objective.weights];
+  return prefix + objective.loss;
+}
+
+/** The part of the objective that src/objective/losses.ts takes; undefined for sft. */
+export function lossSettings({ loss, beta, labelSmoothing }: Objective): LossSettings | undefined {
+  return loss === 'sft' ? undefined : { loss, beta: beta as number, labelSmoothing };
+}
+
+/** The part of the objective that src/objective/group-weights.ts takes. */
+export function weightSettings(objective: Objective): WeightSettings {
+  const { weights, step = 0, chi, adjustment, floor, order, pairWeights } = objective;
+  switch (weights) {
+    case 'mirror-ascent':
+      return { weights, step, chi, adjustment, floor, order };
+    case 'importance':
+      return { weights, pairWeights };
+    default:
+      return { weights };
+  }
+}
+
+function applyOverride(raw: unknown, override: string): void {
+  const at = { field: '--set' };
+  const split = override.indexOf('=');
+  if (split <= 0) throw new InputError(`"${override}" is not key=value`, { at, fix: 'e.g. --set objective.beta=0.1' });
+  const path = override.slice(0, split).split('.');
+  let value: unknown;
+  try {
+    value = parseYaml(override.slice(split + 1));
+  } catch (cause) {
+    throw new InputError(`the value of "${override}" is not YAML`, { at, cause });
+  }
+  let node = raw as Record<string, unknown>;
+  for (const key of path.slice(0, -1)) {
+    node[key] ??= {};
+    if (typeof node[key] !== 'object' || Array.isArray(node[key]) || key === '__proto__')
+      throw new InputError(`"${path.join('.')}" is no key: "${key}" holds a value`, { at });
+    node = node[key] as Record<string, unknown>;
+  }
+  const last = path[path.length - 1];
+  if (value === null) delete node[last];
+  else node[last] = value;
+}
+
+function keysAt(path: PropertyKey[]): string[] {
+  let schema: z.ZodType = configSchema;
+  for (const key of path) schema = unwrap((unwrap(schema) as typeof configSchema).shape[key as 'data']);
+  return Object.keys((unwrap(schema) as typeof configSchema).shape);
+}
+
+function unwrap(schema: z.ZodType): z.ZodType {
+  const { innerType } = schema.def as { innerType?: z.ZodType };
+  return innerType ? unwrap(innerType) : schema;
+}

@@ -1,0 +1,31 @@
+import type { NativeBatch } from '../native/types.js';
+import type { Policy } from '../policy/policy.js';
+import { GroupMetrics, type GroupSummary } from './metrics.js';
+import type { PairObjective } from './objective.js';
+import { byPair, packBatch, pairColumns, type ScoredDataset } from './scoring.js';
+
+/**
+ * Exact metrics over a whole split: every pair is scored once, in file order, whatever the batch size. Nothing here can
+ * move α: group weights are not even an argument.
+ *
+ * @param batchSize pairs scored at once; bounds memory, never the result beyond rounding
+ */
+export async function evaluatePairs(
+  policy: Policy<NativeBatch>,
+  { data, reference }: ScoredDataset,
+  objective: PairObjective,
+  batchSize: number,
+  onProgress: (pairs: number) => void = () => {},
+): Promise<GroupSummary> {
+  const metrics = new GroupMetrics(data.groups);
+  for (let start = 0; start < data.pairs.length; start += batchSize) {
+    const indices = Array.from({ length: Math.min(batchSize, data.pairs.length - start) }, (_, i) => start + i);
+    const packed = packBatch(data, indices, 'both');
+    let scores = byPair(packed, await policy.logProbabilities(packed.batch, 'policy'));
+    if (objective.usesReference) scores = await reference.addTo(scores, indices, packed);
+    const { groups, weights } = pairColumns(indices.map((pair) => data.pairs[pair]));
+    metrics.add(groups, weights, objective.evaluate(scores).metrics);
+    onProgress(start + indices.length);
+  }
+  return metrics.summary();
+}

@@ -1,0 +1,117 @@
+import { entropy } from '../objective/simplex.js';
+
+/**
+ * What is measured on each pair, under TRL's names, and which way is worse: the worst group has the largest value of a
+ * `lower` metric and the smallest of a `higher` one.
+ *
+ * - `loss`: the objective's loss of the pair, before group weights.
+ * - `rewards/chosen`, `rewards/rejected`: β (log π_θ − log π_ref) of the response; `rewards/margins`: their difference.
+ * - `rewards/accuracies`: 1 where the chosen reward is strictly larger; a tie counts as wrong, so it starts at 0.
+ * - `logps/chosen`, `logps/rejected`: log π_θ of the response; `logps/accuracies`: 1 where the chosen one is larger.
+ */
+export const metricDirections = {
+  loss: 'lower',
+  'rewards/chosen': 'higher',
+  'rewards/rejected': 'higher',
+  'rewards/accuracies': 'higher',
+  'rewards/margins': 'higher',
+  'logps/chosen': 'higher',
+  'logps/rejected': 'higher',
+  'logps/accuracies': 'higher',
+} as const;
+
+export type PairMetric = keyof typeof metricDirections;
+export const pairMetrics = Object.keys(metricDirections) as PairMetric[];
+
+/** One value per pair for each metric that applies; absent metrics are absent everywhere, never NaN. */
+export type PairMetricValues = Partial<Record<PairMetric, Float64Array>>;
+
+export type MetricMeans = Partial<Record<PairMetric, number>>;
+
+export interface GroupSummary {
+  /** Pairs seen; groups with none are left out. */
+  groups: Record<string, MetricMeans & { count: number }>;
+  /** Mean over pairs: every example counts the same (or by its weight). */
+  mean: MetricMeans;
+  /** Mean over groups of the group means: every group counts the same. */
+  group_mean: MetricMeans;
+  /** The worst group's value of each metric; `group` is the one with the worst loss, `accuracy` is `rewards/accuracies`. */
+  worst: MetricMeans & { group: string; accuracy?: number };
+}
+
+/** Weighted sums of pair metrics by group; the same code serves training windows and full evaluations. */
+export class GroupMetrics {
+  private readonly sums = new Map<PairMetric, Float64Array>();
+  private readonly weights: Float64Array;
+  private readonly counts: Int32Array;
+
+  constructor(private readonly names: readonly string[]) {
+    this.weights = new Float64Array(names.length);
+    this.counts = new Int32Array(names.length);
+  }
+
+  /** Adds pairs: their groups (0..K-1), weights and metric values, all of one length. */
+  add(groups: ArrayLike<number>, weights: ArrayLike<number>, values: PairMetricValues): void {
+    for (let i = 0; i < groups.length; i++) {
+      this.counts[groups[i]] += 1;
+      this.weights[groups[i]] += weights[i];
+    }
+    for (const metric of pairMetrics) {
+      const column = values[metric];
+      if (column === undefined) continue;
+      const sums = this.sums.get(metric) ?? new Float64Array(this.names.length);
+      this.sums.set(metric, sums);
+      for (let i = 0; i < groups.length; i++) sums[groups[i]] += weights[i] * column[i];
+    }
+  }
+
+  summary(): GroupSummary {
+    const present = this.names.map((_, g) => g).filter((g) => this.weights[g] > 0);
+    const groups: GroupSummary['groups'] = {};
+    for (const g of present) groups[this.names[g]] = { count: this.counts[g] };
+    const mean: MetricMeans = {};
+    const groupMean: MetricMeans = {};
+    const worst: GroupSummary['worst'] = { group: '' };
+    const total = present.reduce((sum, g) => sum + this.weights[g], 0);
+    for (const [metric, sums] of this.sums) {
+      const means = present.map((g) => sums[g] / this.weights[g]);
+      present.forEach((g, i) => {
+        groups[this.names[g]][metric] = means[i];
+      });
+      mean[metric] = present.reduce((sum, g) => sum + sums[g], 0) / total;
+      groupMean[metric] = means.reduce((sum, value) => sum + value, 0) / means.length;
+      const worstValue = metricDirections[metric] === 'lower' ? Math.max(...means) : Math.min(...means);
+      worst[metric] = worstValue;
+      if (metric === 'loss') worst.group = this.names[present[means.indexOf(worstValue)]];
+      if (metric === 'rewards/accuracies') worst.accuracy = worstValue;
+    }
+    return { groups, mean, group_mean: groupMean, worst };
+  }
+}
+
+/** The flat names of one log line: `loss`, `group/<name>/loss`, `worst/loss`, …, each behind `prefix` (`eval_` or nothing). */
+export function flatMetrics(summary: GroupSummary, prefix = ''): Record<string, number | string> {
+  const line: Record<string, number | string> = {};
+  for (const [metric, value] of Object.entries(summary.mean)) line[`${prefix}${metric}`] = value;
+  for (const [name, group] of Object.entries(summary.groups)) {
+    for (const metric of ['loss', 'rewards/accuracies', 'rewards/margins', 'logps/accuracies', 'count'] as const) {
+      const value = group[metric];
+      if (value !== undefined) line[`${prefix}group/${name}/${metric}`] = value;
+    }
+  }
+  for (const key of ['loss', 'accuracy', 'group'] as const) {
+    const value = summary.worst[key];
+    if (value !== undefined) line[`${prefix}worst/${key}`] = value;
+  }
+  return line;
+}
+
+/** α of each group, its entropy in nats, and exp(entropy), the number of groups it effectively attends to. */
+export function alphaMetrics(names: readonly string[], alpha: ArrayLike<number>): Record<string, number> {
+  const spread = entropy(alpha);
+  return {
+    ...Object.fromEntries(names.map((name, g) => [`group/${name}/alpha`, alpha[g]])),
+    'alpha/entropy': spread,
+    'alpha/effective_groups': Math.exp(spread),
+  };
+}
