@@ -1,0 +1,78 @@
+import { type ParallelOptions, parallelMap } from '../parallel.js';
+import { type MethodSettings, type TrainingState, train } from './methods.js';
+import { groupLosses, TestSet } from './metrics.js';
+import { type BanditSetting, initialTheta, testStates, trainingProblem, validationProblem } from './preferences.js';
+
+/** All that one seed of one setting needs; plain data, so that it can go to a worker thread. */
+export interface SeedJob {
+  setting: BanditSetting;
+  seed: number;
+  /** Each is trained from the same θ⁰ on the same pairs. */
+  methods: MethodSettings[];
+  /** Also measure at iteration 0 and after every so many; absent: only at the end. */
+  historyEvery?: number;
+}
+
+/** What is measured at one θ (paper-spec §e.4); a maximum is over groups. */
+export interface Measurement {
+  /** Mean loss of each group on the validation pairs, in the method's own loss. */
+  validationLosses: number[];
+  maxValidationLoss: number;
+  maxRelativeRewardError: number;
+  maxAbsoluteRewardError: number;
+  maxDivergence: number;
+  alpha: number[];
+}
+
+export interface HistoryEntry extends Measurement {
+  iteration: number;
+}
+
+/** The outcome of one method on one seed. */
+export interface MethodRun extends Measurement {
+  theta: number[];
+  /** Present where the job asked for it. */
+  history?: HistoryEntry[];
+}
+
+export interface SeedResult {
+  setting: BanditSetting;
+  seed: number;
+  /** In the order of the job's methods. */
+  runs: MethodRun[];
+}
+
+/** Generates the data of one seed and trains every method of the job on it. */
+export function runSeed({ setting, seed, methods, historyEvery }: SeedJob): SeedResult {
+  const training = trainingProblem(setting, seed);
+  const validation = validationProblem(setting, seed);
+  const test = new TestSet(setting.features, testStates(seed));
+  const start = initialTheta(seed);
+  const runs = methods.map((settings): MethodRun => {
+    const measure = ({ theta, alpha }: TrainingState): Measurement => {
+      const validationLosses = groupLosses(validation, settings.loss, theta);
+      const rewards = test.evaluate(theta);
+      return {
+        validationLosses,
+        maxValidationLoss: Math.max(...validationLosses),
+        maxRelativeRewardError: Math.max(...rewards.map((group) => group.relativeError)),
+        maxAbsoluteRewardError: Math.max(...rewards.map((group) => group.absoluteError)),
+        maxDivergence: Math.max(...rewards.map((group) => group.divergence)),
+        alpha: [...alpha],
+      };
+    };
+    const history: HistoryEntry[] = [];
+    const observe = (state: TrainingState) => {
+      if (historyEvery && state.iteration % historyEvery === 0)
+        history.push({ iteration: state.iteration, ...measure(state) });
+    };
+    const end = train(training, settings, start, observe);
+    return { ...measure(end), theta: [...end.theta], ...(historyEvery && { history }) };
+  });
+  return { setting, seed, runs };
+}
+
+/** Runs the jobs across cores; results in the order of the jobs, the same whatever the number of workers. */
+export function runSeeds(jobs: readonly SeedJob[], options?: ParallelOptions): Promise<SeedResult[]> {
+  return parallelMap<SeedJob, SeedResult>(import.meta.url, runSeed.name, jobs, options);
+}

@@ -1,0 +1,82 @@
+import { eigs, lup, lusolve } from 'mathjs';
+import { InputError } from '../errors.js';
+import type { LossSettings } from '../objective/losses.js';
+import { addDifferences } from '../policy/log-linear.js';
+import type { LogLinearProblem } from '../policy/log-linear-problem.js';
+
+/**
+ * IPO on a log-linear policy as weighted least squares (paper §4.1, Algorithm 2):
+ *
+ *   argmin_θ Σ_i w_i (⟨d_i, θ⟩ − o_i − 1/(2β))²,   w_i = c_{g(i)}.
+ *
+ * With c_g = q_g/N_g this minimises Σ_g q_g L_g. The normal equations are summed by group once, so that a solve costs
+ * O(K d² + d³) whatever the number of pairs.
+ */
+export class WeightedRegression {
+  private readonly grams: Float64Array[];
+  private readonly rights: Float64Array[];
+  private readonly dimension: number;
+
+  /** @throws InputError when the loss is not IPO, the only one that is quadratic. */
+  constructor(problem: LogLinearProblem, { loss, beta }: LossSettings) {
+    if (loss !== 'ipo')
+      throw new InputError(`weighted regression solves ipo only, not ${loss}`, {
+        at: { field: 'solver' },
+        fix: 'use solver: gradient',
+      });
+    const d = problem.dimension;
+    this.dimension = d;
+    this.grams = problem.groups.map(({ differences, count }) => {
+      const gram = new Float64Array(d * d);
+      for (let i = 0; i < count; i++)
+        for (let j = 0; j < d; j++)
+          for (let k = 0; k < d; k++) gram[j * d + k] += differences[i * d + j] * differences[i * d + k];
+      return gram;
+    });
+    this.rights = problem.groups.map((group) => {
+      const targets = Float64Array.from({ length: group.count }, (_, i) => 1 / (2 * beta) + (group.offsets?.[i] ?? 0));
+      const right = new Float64Array(d);
+      addDifferences(group, targets, right);
+      return right;
+    });
+  }
+
+  /** θ for pair weights c_g of the groups; the shortest such θ where several are equally good. */
+  solve(coefficients: ArrayLike<number>): Float64Array {
+    const d = this.dimension;
+    const matrix = Array.from({ length: d }, (_, j) =>
+      Array.from({ length: d }, (_, k) => weightedSum(coefficients, this.grams, j * d + k)),
+    );
+    const right = Array.from({ length: d }, (_, j) => weightedSum(coefficients, this.rights, j));
+    return Float64Array.from(solveSymmetric(matrix, right));
+  }
+}
+
+function weightedSum(weights: ArrayLike<number>, arrays: Float64Array[], at: number): number {
+  return arrays.reduce((sum, array, g) => sum + weights[g] * array[at], 0);
+}
+
+/** Pivots and eigenvalues below this share of the largest count as zero. */
+const singular = 1e-12;
+
+/**
+ * Solves A x = b for symmetric A ⪰ 0 with b in the range of A, as normal equations have it: by LU, or, where A is singular
+ * to working precision, the solution of least norm by its eigenvectors.
+ */
+export function solveSymmetric(matrix: number[][], right: number[]): number[] {
+  const decomposition = lup(matrix);
+  const pivots = (decomposition.U as number[][]).map((row, j) => Math.abs(row[j]));
+  if (Math.min(...pivots) > singular * Math.max(...pivots))
+    return (lusolve(decomposition, right).valueOf() as number[][]).map(([x]) => x);
+  const { eigenvectors } = eigs(matrix) as unknown as { eigenvectors: { value: number; vector: number[] }[] };
+  const largest = Math.max(...eigenvectors.map(({ value }) => Math.abs(value)));
+  const x = new Array<number>(right.length).fill(0);
+  for (const { value, vector } of eigenvectors) {
+    if (Math.abs(value) <= singular * largest) continue;
+    const scale = vector.reduce((sum, v, j) => sum + v * right[j], 0) / value;
+    vector.forEach((v, j) => {
+      x[j] += scale * v;
+    });
+  }
+  return x;
+}

@@ -1,0 +1,143 @@
+import { logSumExp } from '../objective/simplex.js';
+import type { DifferenceGroup } from './log-linear-problem.js';
+import type { LogProbabilitySource, Policy, StepReport, StepSettings } from './policy.js';
+
+/** One prompt with its group merged in: the features of every action, and the actions whose log-probability is wanted. */
+export interface LogLinearItem {
+  /** [A × d], row-major: row y is φ(x, y, g). */
+  features: Float64Array;
+  /** Actions y in 0..A-1, repeats allowed. */
+  responses: readonly number[];
+}
+
+export interface LogLinearSettings {
+  /** θ of the reference policy; default 0, which is the uniform policy. */
+  referenceTheta?: ArrayLike<number>;
+  /** B: after each step θ is projected on the ball ‖θ‖₂ ≤ B; default no projection. */
+  radius?: number;
+}
+
+/**
+ * The log-linear policy π_θ(y|x) ∝ exp⟨φ(x,y,g), θ⟩ behind the same interface as a language model (paper §4).
+ *
+ * Its optimiser is plain (projected) gradient descent. For full-batch work on preference pairs the normaliser cancels and
+ * {@link margins} with {@link addDifferences} give the same step faster.
+ */
+export class LogLinearPolicy implements Policy<readonly LogLinearItem[]> {
+  readonly theta: Float64Array;
+  private readonly referenceTheta: Float64Array;
+  private readonly radius: number;
+  private readonly accumulators = new Map<number, Float64Array>();
+  private batch: readonly LogLinearItem[] = [];
+
+  constructor(theta: ArrayLike<number>, settings: LogLinearSettings = {}) {
+    this.theta = Float64Array.from(theta);
+    this.referenceTheta = Float64Array.from(settings.referenceTheta ?? new Float64Array(theta.length));
+    this.radius = settings.radius ?? Number.POSITIVE_INFINITY;
+  }
+
+  logProbabilities(batch: readonly LogLinearItem[], source: LogProbabilitySource): Float64Array {
+    const theta = source === 'policy' ? this.theta : this.referenceTheta;
+    return Float64Array.from(
+      batch.flatMap(({ features, responses }) => {
+        const logps = logSoftmax(features, theta);
+        return responses.map((action) => logps[action]);
+      }),
+    );
+  }
+
+  forward(batch: readonly LogLinearItem[]): Float64Array {
+    this.batch = batch;
+    return this.logProbabilities(batch, 'policy');
+  }
+
+  /** ∂ log π(y|x)/∂θ = φ(x,y,g) − Σ_y' π(y'|x) φ(x,y',g). */
+  backward(cotangents: Float64Array, accumulators: Int32Array): void {
+    let response = 0;
+    this.batch.forEach(({ features, responses }, i) => {
+      const onLogits = new Float64Array(features.length / this.theta.length);
+      let total = 0;
+      for (const action of responses) {
+        onLogits[action] += cotangents[response];
+        total += cotangents[response];
+        response++;
+      }
+      const logps = logSoftmax(features, this.theta);
+      for (let y = 0; y < onLogits.length; y++) onLogits[y] -= total * Math.exp(logps[y]);
+      addRows(features, onLogits, this.accumulator(accumulators[i]));
+    });
+  }
+
+  /** Plain gradient step, then the projection on the ball. */
+  step(coefficients: Float64Array, { learningRate, maxGradNorm }: StepSettings): StepReport {
+    const gradient = new Float64Array(this.theta.length);
+    for (const [k, accumulator] of this.accumulators)
+      for (let j = 0; j < gradient.length; j++) gradient[j] += coefficients[k] * accumulator[j];
+    this.accumulators.clear();
+    const gradNorm = norm(gradient);
+    if (!Number.isFinite(gradNorm)) return { gradNorm };
+    const clip = maxGradNorm !== undefined && gradNorm > maxGradNorm ? maxGradNorm / gradNorm : 1;
+    for (let j = 0; j < gradient.length; j++) this.theta[j] -= learningRate * clip * gradient[j];
+    projectOnBall(this.theta, this.radius);
+    return { gradNorm };
+  }
+
+  private accumulator(k: number): Float64Array {
+    const found = this.accumulators.get(k) ?? new Float64Array(this.theta.length);
+    this.accumulators.set(k, found);
+    return found;
+  }
+}
+
+/** log π_θ(y|x) of every action, from features [A × d]. */
+export function logSoftmax(features: Float64Array, theta: Float64Array): Float64Array {
+  const logits = multiply(features, theta, new Float64Array(features.length / theta.length));
+  const normaliser = logSumExp(logits);
+  return logits.map((logit) => logit - normaliser);
+}
+
+/** h_i = ⟨d_i, θ⟩ − o_i of every pair of the group, into `out` [N_g], which is returned. */
+export function margins(
+  { differences, offsets }: DifferenceGroup,
+  theta: Float64Array,
+  out: Float64Array,
+): Float64Array {
+  multiply(differences, theta, out);
+  if (offsets) for (let i = 0; i < out.length; i++) out[i] -= offsets[i];
+  return out;
+}
+
+/** Adds Σ_i c_i d_i to `out` [d]: with c_i = l'(h_i) this is the gradient of the group's summed loss. */
+export function addDifferences(group: DifferenceGroup, coefficients: Float64Array, out: Float64Array): void {
+  addRows(group.differences, coefficients, out);
+}
+
+/** Scales θ in place to the nearest point of the ball ‖θ‖₂ ≤ radius. */
+export function projectOnBall(theta: Float64Array, radius: number): void {
+  const length = norm(theta);
+  if (length > radius) for (let j = 0; j < theta.length; j++) theta[j] *= radius / length;
+}
+
+function norm(vector: Float64Array): number {
+  return Math.hypot(...vector);
+}
+
+/** Rows of the row-major matrix times `vector`. */
+function multiply(rows: Float64Array, vector: Float64Array, out: Float64Array): Float64Array {
+  const d = vector.length;
+  for (let i = 0, at = 0; i < out.length; i++) {
+    let sum = 0;
+    for (let j = 0; j < d; j++) sum += rows[at++] * vector[j];
+    out[i] = sum;
+  }
+  return out;
+}
+
+/** Adds Σ_i c_i row_i of the row-major matrix to `out`. */
+function addRows(rows: Float64Array, coefficients: Float64Array, out: Float64Array): void {
+  const d = out.length;
+  for (let i = 0, at = 0; i < coefficients.length; i++) {
+    const c = coefficients[i];
+    for (let j = 0; j < d; j++) out[j] += c * rows[at++];
+  }
+}
