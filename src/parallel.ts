@@ -5,8 +5,8 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 export interface ParallelOptions {
   /** Number of worker threads; default one per core. The results do not depend on it. */
   workers?: number;
-  /** Called as results arrive, with the number there are so far. */
-  onDone?: (done: number) => void;
+  /** Called as results arrive, with the number there are so far and the number of inputs. */
+  onDone?: (done: number, total: number) => void;
 }
 
 /**
@@ -40,7 +40,7 @@ export async function parallelMap<Input, Output>(
     return await Promise.all(
       inputs.map(async (input) => {
         const output: Output = await pool.run(input);
-        onDone(++done);
+        onDone(++done, inputs.length);
         return output;
       }),
     );
