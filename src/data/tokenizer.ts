@@ -1,0 +1,153 @@
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Tokenizer } from '@huggingface/tokenizers';
+import { InputError } from '../errors.js';
+
+/** Text to token ids and back. BOS and EOS are never added here: {@link tokenisePair} does that, exactly once. */
+export interface TextTokenizer {
+  /** The file it was read from. */
+  readonly file: string;
+  /** One more than the highest id it can give. */
+  readonly vocabulary: number;
+  readonly bos: number;
+  readonly eos: number;
+  encode(text: string): number[];
+  decode(ids: ArrayLike<number>): string;
+}
+
+/** Works from src/ and from dist/ alike: both lie beside the package's src/data. */
+const TINY_TOKENIZER = fileURLToPath(new URL('../../src/data/tiny-tokenizer.json', import.meta.url));
+
+/**
+ * The tokenizer of a model: `tokenizer.json` of its checkpoint folder, or the built-in tiny one (512 tokens, any text
+ * without loss) for a `random:` model.
+ * @param override a tokenizer.json, or a folder that holds one, to use instead
+ * @throws InputError when it is missing or not a tokenizer; code `BOS_MISSING` when it has no BOS token
+ */
+export function openTokenizer(model: string, override?: string): TextTokenizer {
+  if (override === undefined && model.startsWith('random:')) return readTokenizer(TINY_TOKENIZER);
+  const path = override ?? model;
+  if (!existsSync(path))
+    throw new InputError('no such folder', {
+      at: { file: path },
+      fix: 'name a checkpoint folder that holds tokenizer.json, or give token ids instead of text',
+    });
+  const file = statSync(path).isDirectory() ? join(path, 'tokenizer.json') : path;
+  if (!existsSync(file))
+    throw new InputError('no such file', {
+      at: { file },
+      fix: "copy the model's tokenizer.json there, name another tokenizer, or give token ids instead of text",
+    });
+  return readTokenizer(file);
+}
+
+interface TokenizerJson {
+  model: { vocab: Record<string, number> };
+  added_tokens?: { id: number; content: string }[];
+}
+
+function readTokenizer(file: string): TextTokenizer {
+  const json = readJson(file) as TokenizerJson;
+  if (typeof json?.model?.vocab !== 'object' || json.model.vocab === null)
+    throw new InputError('is not a Hugging Face tokenizer.json: it has no model.vocab', { at: { file } });
+  const configFile = join(dirname(file), 'tokenizer_config.json');
+  const config = (existsSync(configFile) ? readJson(configFile) : {}) as Record<string, unknown>;
+  let tokenizer: Tokenizer;
+  try {
+    tokenizer = new Tokenizer(json, config);
+  } catch (error) {
+    throw new InputError(`is not a tokenizer this program understands: ${(error as Error).message}`, {
+      at: { file },
+      cause: error,
+    });
+  }
+
+  const special = (field: 'bos_token' | 'eos_token', usual: string): number => {
+    const named = config[field] as string | { content?: string } | null | undefined;
+    const token = (typeof named === 'object' ? named?.content : named) ?? usual;
+    const id = tokenizer.token_to_id(token);
+    if (id !== undefined) return id;
+    throw new InputError(`has no token "${token}"`, {
+      at: { file },
+      code: field === 'bos_token' ? 'BOS_MISSING' : 'EOS_MISSING',
+      fix: `name it as "${field}" in tokenizer_config.json: the model was trained with it and fails without`,
+    });
+  };
+  let highest = 0;
+  for (const id of Object.values(json.model.vocab)) highest = Math.max(highest, id);
+  for (const { id } of json.added_tokens ?? []) highest = Math.max(highest, id);
+  return {
+    file,
+    vocabulary: highest + 1,
+    bos: special('bos_token', '<bos>'),
+    eos: special('eos_token', '<eos>'),
+    encode: (text) => tokenizer.encode(text, { add_special_tokens: false }).ids,
+    decode: (ids) =>
+      tokenizer.decode(Array.from(ids), { skip_special_tokens: false, clean_up_tokenization_spaces: false }),
+  };
+}
+
+function readJson(file: string): unknown {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8'));
+  } catch (error) {
+    throw new InputError(`is not JSON: ${(error as Error).message}`, { at: { file }, cause: error });
+  }
+}
+
+/** Token ids of one prompt and its two responses. */
+export interface TokenisedText {
+  /** BOS, then the prompt. */
+  prompt: Int32Array;
+  /** The response, then EOS. */
+  chosen: Int32Array;
+  rejected: Int32Array;
+  /** Whether tokenising prompt and response together would have cut the text elsewhere, in at least one response. */
+  boundaryDiffers: boolean;
+}
+
+/**
+ * Tokenises a prompt and its responses.
+ *
+ * The prompt is always cut as it is when it stands alone, which is what the model sees when it answers, and what lets
+ * all responses share it. A response is what follows the prompt's tokens in the joined text. Where the joined text has
+ * a token across the boundary, the response is cut by itself instead, so that its tokens never hold prompt text; the
+ * caller is told, since such a cut is one that text written in one piece would not have.
+ *
+ * @param at where the texts stand, for messages
+ * @throws InputError when a text holds a BOS or EOS token other than at its outer end
+ */
+export function tokenisePair(
+  tokenizer: TextTokenizer,
+  texts: { prompt: string; chosen: string; rejected: string },
+  at: { file?: string; line?: number } = {},
+): TokenisedText {
+  const refuseSpecials = (ids: number[], field: string) => {
+    for (const id of ids)
+      if (id === tokenizer.bos || id === tokenizer.eos)
+        throw new InputError(`has the token "${tokenizer.decode([id])}" inside its text`, {
+          at: { ...at, field },
+          fix: 'remove it: BOS and EOS are added for you',
+        });
+  };
+
+  const prompt = tokenizer.encode(texts.prompt);
+  const prefix = prompt[0] === tokenizer.bos ? prompt.slice(1) : prompt;
+  refuseSpecials(prefix, 'prompt');
+
+  let boundaryDiffers = false;
+  const response = (field: 'chosen' | 'rejected'): Int32Array => {
+    const joined = tokenizer.encode(texts.prompt + texts[field]);
+    const agrees = prompt.every((id, i) => joined[i] === id);
+    if (!agrees) boundaryDiffers = true;
+    const ids = agrees ? joined.slice(prompt.length) : tokenizer.encode(texts[field]);
+    if (ids[ids.length - 1] === tokenizer.eos) ids.pop();
+    refuseSpecials(ids, field);
+    if (ids.length === 0) throw new InputError('is empty', { at: { ...at, field } });
+    return Int32Array.from([...ids, tokenizer.eos]);
+  };
+  const chosen = response('chosen');
+  const rejected = response('rejected');
+  return { prompt: Int32Array.from([tokenizer.bos, ...prefix]), chosen, rejected, boundaryDiffers };
+}
