@@ -2,21 +2,12 @@
 
 #include <napi.h>
 
-#include <stdexcept>
 #include <string>
 #include <utility>
 
+#include "error_types.h"
+
 namespace group_robust {
-
-/** What the caller can mend: a bad file, a wrong shape or type. Becomes a JS Error with code NATIVE_INPUT. */
-struct InputError : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
-
-/** Use after dispose(). Becomes a JS Error with code DISPOSED. */
-struct DisposedError : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
 
 /** An exception as it travels from a job's thread to JavaScript. */
 struct Failure {
