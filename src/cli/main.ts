@@ -1,12 +1,15 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from 'commander';
 import { reportError } from './command.js';
+import { registerReport } from './report.js';
 
 /** `group-robust`: see README.md. Each command is one file of this folder; heavy imports happen inside its action. */
 const program = new Command('group-robust')
   .description('Group Robust Preference Optimization: GR-DPO and GR-IPO (not Group Relative Policy Optimization)')
   .exitOverride()
   .configureHelp({ showGlobalOptions: true });
+
+registerReport(program);
 
 try {
   await program.parseAsync();

@@ -1,0 +1,53 @@
+/**
+ * Colours a colour-blind reader can tell apart (Okabe and Ito, 2008), in the order groups take them. Yellow comes last
+ * because it is faint on white.
+ */
+const OKABE_ITO = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000', '#F0E442'] as const;
+
+/** Guides, bounds and other lines that are no measurement. */
+export const GREY = '#666666';
+
+/** Methods keep one colour in every figure of every report, whichever of them a report holds. */
+const METHODS: ReadonlyMap<string, string> = new Map([
+  ['sft', '#000000'],
+  ['dpo', '#56B4E9'],
+  ['is-dpo', '#009E73'],
+  ['gr-dpo', '#CC79A7'],
+  ['ipo', '#0072B2'],
+  ['is-ipo', '#E69F00'],
+  ['gr-ipo', '#D55E00'],
+]);
+
+/** A colour for each name by its place in `names`; a report passes the same list to all its figures. */
+export function groupColours(names: readonly string[]): Map<string, string> {
+  return new Map(names.map((name, index) => [name, OKABE_ITO[index % OKABE_ITO.length]]));
+}
+
+/** The colour of each method; methods not of the paper take colours that none of `methods` uses, as long as there are some. */
+export function methodColours(methods: readonly string[]): Map<string, string> {
+  const used = new Set(methods.map((method) => METHODS.get(method)));
+  const free = OKABE_ITO.filter((colour) => !used.has(colour));
+  const unknown = methods.filter((method) => !METHODS.has(method));
+  return new Map(
+    methods.map((method) => [method, METHODS.get(method) ?? (free[unknown.indexOf(method) % free.length] || GREY)]),
+  );
+}
+
+/** The order in which reports list methods: by loss, then plain, uniform, importance-sampled and group robust. */
+export function orderMethods(methods: Iterable<string>): string[] {
+  const losses = ['sft', 'dpo', 'ipo'];
+  const weights = ['', 'uniform-', 'is-', 'gr-'];
+  const key = (method: string) => {
+    const [, prefix = '', loss] = /^(uniform-|is-|gr-)?(.*)$/s.exec(method)!;
+    return { loss: (losses.indexOf(loss) + losses.length + 1) % (losses.length + 1), weight: weights.indexOf(prefix) };
+  };
+  return [...new Set(methods)].sort((a, b) => {
+    const [first, second] = [key(a), key(b)];
+    return first.loss - second.loss || first.weight - second.weight || (a < b ? -1 : 1);
+  });
+}
+
+/** `gr-ipo` → `GR-IPO`, as the paper writes it. */
+export function methodTitle(method: string): string {
+  return METHODS.has(method) ? method.toUpperCase() : method;
+}
