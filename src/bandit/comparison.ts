@@ -1,8 +1,10 @@
 import type { ParallelOptions } from '../parallel.js';
+import { formatEstimate } from '../report/format.js';
+import { textTable } from '../report/text-table.js';
+import { estimate } from '../statistics.js';
 import { chiAblation, type ExpectedValue, expectedSeedCount, swappedScenarios } from './expected.js';
 import { type MethodName, methodNames, methodSettings } from './methods.js';
 import { type MethodRun, runSeeds } from './run.js';
-import { estimate, formatEstimate, textTable } from './summary.js';
 
 /** One reference value beside what this package measures. */
 export interface ComparisonRow {
@@ -84,7 +86,7 @@ function compare(
   [expected, expectedError]: ExpectedValue | readonly [number, undefined],
   values: number[],
 ): ComparisonRow {
-  const { mean: measured, standardError: measuredError } = estimate(values);
+  const { mean: measured, standard_error: measuredError } = estimate(values);
   const shrink = Math.sqrt(expectedSeedCount / values.length);
   const referenceError = expectedError ?? (measuredError ?? Number.POSITIVE_INFINITY) / shrink;
   const tolerance = 3 * referenceError * Math.hypot(1, shrink);
@@ -128,8 +130,8 @@ export function comparisonTable(rows: readonly ComparisonRow[]): string {
       row.scenario,
       row.method,
       row.quantity,
-      formatEstimate({ mean: row.expected, standardError: row.expectedError }),
-      formatEstimate({ mean: row.measured, standardError: row.measuredError }),
+      formatEstimate({ mean: row.expected, standard_error: row.expectedError }),
+      formatEstimate({ mean: row.measured, standard_error: row.measuredError }),
       Math.abs(row.measured - row.expected).toPrecision(2),
       row.tolerance.toPrecision(2),
       row.passes ? '✓' : '✗ FAILS',

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from 'commander';
+import { registerBandit } from './bandit.js';
 import { reportError } from './command.js';
 import { registerReport } from './report.js';
 
@@ -10,6 +11,7 @@ const program = new Command('group-robust')
   .configureHelp({ showGlobalOptions: true });
 
 registerReport(program);
+registerBandit(program);
 
 try {
   await program.parseAsync();

@@ -1,0 +1,90 @@
+import { join } from 'node:path';
+import { type Command, Option } from 'commander';
+import { type FeatureMapName, featureMapNames } from '../bandit/features.js';
+import { type DataBalance, dataBalances, type ResponseRule, responseRules } from '../bandit/preferences.js';
+import type { BanditReport } from '../bandit/report.js';
+import { InputError } from '../errors.js';
+import { refuseExisting, writeFileWhole, writeFolderWhole } from '../files.js';
+import { progress } from '../progress.js';
+import { defineAction, type Output, parseList, parseNumber, parseSeeds } from './command.js';
+
+interface BanditFlags {
+  features: FeatureMapName;
+  responses: ResponseRule;
+  data: DataBalance;
+  methods: string;
+  seeds: string;
+  iterations?: string;
+  chi?: string;
+  out?: string;
+}
+
+const allMethods = 'dpo,is-dpo,gr-dpo,ipo,is-ipo,gr-ipo';
+
+/** `group-robust bandit`: any setting of the paper's synthetic experiments, over seeds. */
+export function registerBandit(program: Command): void {
+  const choice = (flags: string, description: string, choices: readonly string[], initial: string) =>
+    new Option(flags, description).choices(choices).default(initial);
+  const command = program
+    .command('bandit')
+    .description('train the six methods on the synthetic two-group bandit and compare their worst group')
+    .addOption(choice('--features <map>', 'features of group 1 relative to group 0', featureMapNames, 'swapped'))
+    .addOption(choice('--responses <rule>', 'how the two responses of a pair are drawn', responseRules, 'uneven'))
+    .addOption(choice('--data <balance>', 'training pairs 150/150 or 60/240', dataBalances, 'imbalanced'))
+    .option('--methods <list>', `any of ${allMethods}`, allMethods)
+    .option('--seeds <list>', 'seeds and ranges of seeds', '2021-2040')
+    .option('--iterations <n>', 'updates of the methods that iterate (default: 10000 for dpo, 100 for gr-ipo)')
+    .option('--chi <x>', 'gr- methods: from the mean of the groups (0) to the worst group (1, the default)')
+    .option('--out <dir>', 'write results.json and results.csv to this new folder');
+  defineAction<BanditFlags>(command, runBandit);
+}
+
+async function runBandit(flags: BanditFlags, output: Output): Promise<BanditReport> {
+  const { iterates, isRobust, methodNames, methodSettings } = await import('../bandit/methods.js');
+  const { runSeeds } = await import('../bandit/run.js');
+  const { banditCsv, banditReport, banditTable } = await import('../bandit/report.js');
+
+  const { features, responses, data, out } = flags;
+  const setting = { features, responses, data };
+  const names = [...new Set(parseList('--methods', flags.methods, methodNames))];
+  const seeds = parseSeeds('--seeds', flags.seeds);
+  const iterations = parseOptional('--iterations', flags.iterations, { min: 1, integer: true });
+  const chi = parseOptional('--chi', flags.chi, { min: 0, max: 1 });
+  if (iterations !== undefined && !names.some(iterates))
+    refuseIdle('--iterations', names, 'dpo, is-dpo, gr-dpo, gr-ipo');
+  if (chi !== undefined && !names.some(isRobust)) refuseIdle('--chi', names, 'gr-dpo, gr-ipo');
+  if (out !== undefined) refuseExisting(out);
+
+  const methods = names.map((name) => ({ name, settings: methodSettings(name, { iterations, chi }) }));
+  const bar = progress('bandit', seeds.length);
+  const results = await runSeeds(
+    seeds.map((seed) => ({ setting, seed, methods: methods.map(({ settings }) => settings) })),
+    { onDone: (done) => bar.update(done) },
+  ).finally(() => bar.stop());
+
+  const report = banditReport(setting, methods, results);
+  output.log(
+    `\n${features} features, ${responses} responses, ${data} data, ${seeds.length} seeds (mean ± standard error)\n`,
+  );
+  output.log(banditTable(report));
+  if (out !== undefined) {
+    await writeFolderWhole(out, (folder) => {
+      writeFileWhole(join(folder, 'results.json'), `${JSON.stringify(report, null, 2)}\n`);
+      writeFileWhole(join(folder, 'results.csv'), banditCsv(names, results));
+    });
+    output.log(`\nwritten to ${out}`);
+  }
+  return report;
+}
+
+function parseOptional(flag: string, text: string | undefined, bounds: Parameters<typeof parseNumber>[2]) {
+  return text === undefined ? undefined : parseNumber(flag, text, bounds);
+}
+
+/** @throws InputError always: an option that no chosen method reads would be a silent mistake. */
+function refuseIdle(flag: string, names: readonly string[], readers: string): never {
+  throw new InputError(`has no effect on ${names.join(', ')}`, {
+    at: { field: flag },
+    fix: `leave it out, or add one of ${readers} to --methods`,
+  });
+}
