@@ -1,0 +1,76 @@
+import type { MarginLoss } from '../objective/losses.js';
+import type { LogLinearProblem } from '../policy/log-linear-problem.js';
+
+/** The mean loss L_g of one group as a function of θ, with its first and second derivatives. */
+export interface GroupDerivatives {
+  loss: number;
+  /** [d] ∇L_g. */
+  gradient: Float64Array;
+  /** d rows of d: ∇²L_g, symmetric to the bit. */
+  hessian: number[][];
+}
+
+/** L_g(θ) = mean over the pairs of the group of l(⟨d_i, θ⟩ − o_i), for every group (paper Eq. 6–8). */
+export function groupLosses(problem: LogLinearProblem, loss: MarginLoss, theta: ArrayLike<number>): Float64Array {
+  return Float64Array.from(problem.groups, (group) => {
+    let sum = 0;
+    for (let i = 0; i < group.count; i++) sum += loss.value(margin(group, i, theta));
+    return sum / group.count;
+  });
+}
+
+/** L_g(θ), ∇L_g(θ) and ∇²L_g(θ) of every group (paper-spec: gradients of the log-linear class). */
+export function groupDerivatives(
+  problem: LogLinearProblem,
+  loss: MarginLoss,
+  theta: ArrayLike<number>,
+): GroupDerivatives[] {
+  const d = problem.dimension;
+  return problem.groups.map((group) => {
+    const gradient = new Float64Array(d);
+    const hessian = Array.from({ length: d }, () => new Array<number>(d).fill(0));
+    let sum = 0;
+    for (let i = 0; i < group.count; i++) {
+      const row = group.differences.subarray(i * d, (i + 1) * d);
+      const h = margin(group, i, theta);
+      const slope = loss.derivative(h);
+      const curvature = secondDerivative(loss, slope);
+      sum += loss.value(h);
+      for (let j = 0; j < d; j++) {
+        gradient[j] += (slope * row[j]) / group.count;
+        for (let k = 0; k <= j; k++) hessian[j][k] += (curvature * row[j] * row[k]) / group.count;
+      }
+    }
+    for (let j = 0; j < d; j++) for (let k = 0; k < j; k++) hessian[k][j] = hessian[j][k];
+    return { loss: sum / group.count, gradient, hessian };
+  });
+}
+
+/** ⟨d_i, θ⟩ − o_i. */
+function margin(group: LogLinearProblem['groups'][number], i: number, theta: ArrayLike<number>): number {
+  const d = theta.length;
+  let h = group.offsets === undefined ? 0 : -group.offsets[i];
+  for (let j = 0; j < d; j++) h += group.differences[i * d + j] * theta[j];
+  return h;
+}
+
+/** l''(h) from l'(h): with l' = −βp, DPO's second derivative is β²p(1−p); IPO's is 2. */
+function secondDerivative(loss: MarginLoss, slope: number): number {
+  return loss.name === 'ipo' ? 2 : -slope * (loss.beta + slope);
+}
+
+/** The larger of the group losses, max_g L_g. */
+export function worst(losses: ArrayLike<number>): number {
+  return Math.max(...Array.from(losses));
+}
+
+export function dot(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  let sum = 0;
+  for (let i = 0; i < a.length; i++) sum += a[i] * b[i];
+  return sum;
+}
+
+/** Euclidean norm. */
+export function norm(a: ArrayLike<number>): number {
+  return Math.sqrt(dot(a, a));
+}

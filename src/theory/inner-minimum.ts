@@ -1,0 +1,143 @@
+import { eigs } from 'mathjs';
+import type { MarginLoss } from '../objective/losses.js';
+import type { LogLinearProblem } from '../policy/log-linear-problem.js';
+import { dot, groupDerivatives, groupLosses, norm } from './group-losses.js';
+
+/** Where Σ_g α_g L_g is least, and how surely. */
+export interface InnerMinimum {
+  /** [d] the minimiser found; ‖θ‖ ≤ radius. */
+  theta: Float64Array;
+  /** Σ_g α_g L_g(θ): an upper bound on q(α). */
+  value: number;
+  /** A lower bound on q(α) that follows from convexity alone, whatever the solver did. */
+  lower: number;
+}
+
+/**
+ * q(α) = min { Σ_g α_g L_g(θ) : ‖θ‖ ≤ radius }, by damped Newton steps: each minimises the local quadratic model over the
+ * ball exactly, and is shortened until the loss falls enough. IPO is its own model, so one step solves it.
+ *
+ * @param radius absent: all of R^d. DPO may then have no minimiser; `lower` is −∞-like (far below `value`) in that case.
+ * @param start [d] inside the ball; default 0.
+ */
+export function innerMinimum(
+  problem: LogLinearProblem,
+  loss: MarginLoss,
+  alpha: ArrayLike<number>,
+  radius?: number,
+  start: ArrayLike<number> = new Float64Array(problem.dimension),
+): InnerMinimum {
+  let theta: Float64Array = Float64Array.from(start);
+  const valueAt = (at: Float64Array) => dot(alpha, groupLosses(problem, loss, at));
+  let best: InnerMinimum = { theta, value: valueAt(theta), lower: Number.NEGATIVE_INFINITY };
+  for (let iteration = 0; iteration < 200; iteration++) {
+    const { value, gradient, spectrum } = localModel(problem, loss, alpha, theta);
+    const lower = value - optimalityGap(spectrum, gradient, theta, radius);
+    if (lower > best.lower) best = { theta, value, lower };
+    const target = minimiseQuadratic(spectrum, gradient, theta, radius);
+    const descent = dot(gradient, target) - dot(gradient, theta);
+    // Below this the step is rounding: it can no longer be seen in the value.
+    if (!(descent < -1e-17 * Math.max(1, value))) break;
+    let step = 1;
+    let next: Float64Array = target;
+    // The slack of one rounding lets the last, invisible, steps through: they still improve the gradient.
+    while (!(valueAt(next) <= value + 1e-4 * step * descent + 4e-16 * value) && step > 1e-10) {
+      step /= 2;
+      next = theta.map((from, j) => from + step * (target[j] - from));
+    }
+    if (step <= 1e-10) break;
+    theta = next;
+  }
+  return best;
+}
+
+/** Eigenvalues λ_i ≥ 0 (ascending) of a symmetric matrix, and its unit eigenvectors. */
+interface Spectrum {
+  values: number[];
+  vectors: number[][];
+}
+
+function localModel(problem: LogLinearProblem, loss: MarginLoss, alpha: ArrayLike<number>, theta: Float64Array) {
+  const groups = groupDerivatives(problem, loss, theta);
+  const gradient = new Float64Array(theta.length);
+  const hessian = Array.from(theta, () => new Array<number>(theta.length).fill(0));
+  let value = 0;
+  for (const [g, group] of groups.entries()) {
+    value += alpha[g] * group.loss;
+    for (let j = 0; j < theta.length; j++) {
+      gradient[j] += alpha[g] * group.gradient[j];
+      for (let k = 0; k < theta.length; k++) hessian[j][k] += alpha[g] * group.hessian[j][k];
+    }
+  }
+  return { value, gradient, spectrum: eigenDecomposition(hessian) };
+}
+
+/** The spectrum of a positive semidefinite matrix; what rounding made negative is 0. */
+export function eigenDecomposition(matrix: number[][]): Spectrum {
+  // mathjs compares off-diagonal elements with an absolute threshold, hence the scale.
+  const scale = Math.max(...matrix.flat().map(Math.abs)) || 1;
+  const { eigenvectors } = eigs(
+    matrix.map((row) => row.map((value) => value / scale)),
+    { precision: 1e-17 },
+  );
+  const pairs = eigenvectors as { value: number; vector: number[] }[];
+  return {
+    values: pairs.map(({ value }) => Math.max(0, value * scale)),
+    vectors: pairs.map(({ vector }) => {
+      const length = norm(vector);
+      return vector.map((entry) => entry / length);
+    }),
+  };
+}
+
+/**
+ * The minimiser over ‖x‖ ≤ radius of gradientᵀ(x − centre) + ½ (x − centre)ᵀH(x − centre): solves (H + νI)x = b,
+ * b = H·centre − gradient, with the least ν ≥ 0 that keeps x in the ball. Flat directions of H are left at the centre.
+ */
+function minimiseQuadratic(
+  { values, vectors }: Spectrum,
+  gradient: Float64Array,
+  centre: Float64Array,
+  radius: number | undefined,
+): Float64Array {
+  const flat = flatness(values);
+  const coordinates = vectors.map((vector) => dot(vector, centre));
+  const slopes = vectors.map((vector) => dot(vector, gradient));
+  const free = values.map((value, i) => (value > flat ? coordinates[i] - slopes[i] / value : coordinates[i]));
+  const point = (at: number[]) =>
+    Float64Array.from(centre, (_, j) => at.reduce((sum, value, i) => sum + value * vectors[i][j], 0));
+  if (radius === undefined) return point(free);
+  const flatAndFalling = values.some((value, i) => value <= flat && Math.abs(slopes[i]) > 1e-14 * norm(slopes));
+  if (norm(free) <= radius && !flatAndFalling) return point(free);
+  const right = values.map((value, i) => value * coordinates[i] - slopes[i]);
+  const at = (nu: number) => values.map((value, i) => right[i] / (value + nu));
+  // ‖x(ν)‖ falls from ≥ radius at 0 to ≤ radius at ‖b‖/radius; halving ends when the interval has no inner point.
+  let low = 0;
+  let high = norm(right) / radius;
+  for (let middle = high / 2; middle > low && middle < high; middle = (low + high) / 2)
+    if (norm(at(middle)) > radius) low = middle;
+    else high = middle;
+  const inside = point(at(high));
+  const excess = norm(inside) / radius;
+  return excess > 1 ? inside.map((value) => value / excess) : inside;
+}
+
+/**
+ * An upper bound on f(θ) − min f. On a ball, by convexity: max over the ball of gradientᵀ(θ − x) = gradientᵀθ + radius‖gradient‖.
+ * On R^d the Newton decrement gradientᵀH⁺gradient: twice the gap of a quadratic, and above that of DPO when it is small.
+ */
+function optimalityGap(
+  { values, vectors }: Spectrum,
+  gradient: Float64Array,
+  theta: Float64Array,
+  radius: number | undefined,
+): number {
+  if (radius !== undefined) return Math.max(0, dot(gradient, theta) + radius * norm(gradient));
+  const flat = flatness(values);
+  return values.reduce((sum, value, i) => sum + dot(vectors[i], gradient) ** 2 / Math.max(value, flat), 0);
+}
+
+/** Curvature that cannot be told from zero. */
+function flatness(values: number[]): number {
+  return Math.max(1e-14 * Math.max(...values), Number.MIN_VALUE);
+}
