@@ -1,3 +1,4 @@
+import { sequentialBatches } from '../data/sampler.js';
 import type { NativeBatch } from '../native/types.js';
 import type { Policy } from '../policy/policy.js';
 import { GroupMetrics, type GroupSummary } from './metrics.js';
@@ -18,14 +19,15 @@ export async function evaluatePairs(
   onProgress: (pairs: number) => void = () => {},
 ): Promise<GroupSummary> {
   const metrics = new GroupMetrics(data.groups);
-  for (let start = 0; start < data.pairs.length; start += batchSize) {
-    const indices = Array.from({ length: Math.min(batchSize, data.pairs.length - start) }, (_, i) => start + i);
+  let done = 0;
+  for (const indices of sequentialBatches(data.pairs.length, batchSize)) {
     const packed = packBatch(data, indices, 'both');
     let scores = byPair(packed, await policy.logProbabilities(packed.batch, 'policy'));
     if (objective.usesReference) scores = await reference.addTo(scores, indices, packed);
-    const { groups, weights } = pairColumns(indices.map((pair) => data.pairs[pair]));
+    const { groups, weights } = pairColumns(Array.from(indices, (pair) => data.pairs[pair]));
     metrics.add(groups, weights, objective.evaluate(scores).metrics);
-    onProgress(start + indices.length);
+    done += indices.length;
+    onProgress(done);
   }
   return metrics.summary();
 }

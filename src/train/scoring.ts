@@ -1,17 +1,16 @@
 import type { PairDataset, TokenisedPair } from '../data/dataset.js';
-import { type PackedPairs, packPairs } from '../data/packing.js';
+import { type PackedPairs, packPairs, pairLogProbabilities } from '../data/packing.js';
 import type { NativeBatch } from '../native/types.js';
 import type { Policy } from '../policy/policy.js';
 import type { PairScores } from './objective.js';
 
 /** Scoring pairs with a policy: the only place where pairs become trees and responses become columns again. */
 
-/** Log-probabilities of the packed responses, by pair. `logps` is [responses]. */
+/** Log-probabilities of the packed responses, by pair, with their lengths. `logps` is [responses]. */
 export function byPair(packed: PackedPairs, logps: Float64Array): PairScores {
-  const gather = (responses: Int32Array) => Float64Array.from(responses, (response) => logps[response]);
-  const chosen = { chosen: gather(packed.chosen), chosenLengths: packed.chosenLengths };
-  if (packed.rejected === undefined) return chosen;
-  return { ...chosen, rejected: gather(packed.rejected), rejectedLengths: packed.rejectedLengths };
+  const { chosen, rejected } = pairLogProbabilities(packed, logps);
+  const { chosenLengths, rejectedLengths } = packed;
+  return rejected.length === 0 ? { chosen, chosenLengths } : { chosen, rejected, chosenLengths, rejectedLengths };
 }
 
 /**

@@ -1,6 +1,6 @@
 import type { PairDataset } from '../data/dataset.js';
 import { responseCotangents } from '../data/packing.js';
-import { createSampler } from '../data/sampler.js';
+import { createSampler, type SamplerPlan } from '../data/sampler.js';
 import { GroupRobustError } from '../errors.js';
 import type { NativeBatch } from '../native/types.js';
 import { GroupTotals, robustStep } from '../objective/aggregate.js';
@@ -25,7 +25,7 @@ export interface TrainerHooks {
   /** Called for step 0 and after every optimiser step, in order. */
   onStep(line: MetricsLine): void;
   /** Called once, before step 0. */
-  onPlan?(plan: { steps: number; sampler: string }): void;
+  onPlan?(plan: { steps: number; sampler: SamplerPlan }): void;
   /** Something a user should know that is no error. */
   onWarning?(text: string): void;
 }
@@ -69,9 +69,9 @@ export async function trainPolicy(
     batchSize: batch.size,
     seed: settings.seed,
   });
-  const stepsPerEpoch = Math.ceil(train.pairs.length / batch.size);
-  const steps = settings.steps ?? Math.ceil((settings.epochs as number) * stepsPerEpoch);
-  const evaluateEvery = settings.evaluateEvery ?? stepsPerEpoch;
+  const { batchesPerEpoch } = sampler;
+  const steps = settings.steps ?? Math.ceil((settings.epochs as number) * batchesPerEpoch);
+  const evaluateEvery = settings.evaluateEvery ?? batchesPerEpoch;
   const microSize = batch.micro ?? batch.size;
   const { reference } = withReference(policy, train);
   const watched = validation && withReference(policy, validation);

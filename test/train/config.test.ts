@@ -1,0 +1,101 @@
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { parse } from 'yaml';
+import { InputError } from '../../src/errors.js';
+import { loadConfig, methodName, printConfig, weightSettings } from '../../src/train/config.js';
+
+const base = `model: random:tiny
+output: runs/x
+data:
+  train: train.jsonl
+objective:
+  loss: ipo
+  beta: 0.1
+steps: 3
+`;
+
+function load(text: string, overrides: string[] = []) {
+  const file = join(mkdtempSync(join(tmpdir(), 'config-')), 'config.yaml');
+  writeFileSync(file, text);
+  return loadConfig(file, overrides);
+}
+
+function failure(text: string, overrides: string[] = []): InputError {
+  try {
+    load(text, overrides);
+  } catch (error) {
+    expect(error).toBeInstanceOf(InputError);
+    return error as InputError;
+  }
+  throw new Error('the configuration was accepted');
+}
+
+describe('training configuration', () => {
+  it('fills in defaults, and its printed form resolves to itself', () => {
+    const config = load(base);
+    expect(config.batch).toEqual({ size: 16, sampler: 'proportional' });
+    expect(config.optimizer.weightDecay).toBe(0.01);
+    expect(load(printConfig(config))).toEqual(config);
+  });
+
+  it.each([
+    [{ loss: 'dpo', weights: 'erm' }, 'dpo'],
+    [{ loss: 'ipo', weights: 'importance' }, 'is-ipo'],
+    [{ loss: 'dpo', weights: 'mirror-ascent', step: 0.1 }, 'gr-dpo'],
+    [{ loss: 'sft' }, 'sft'],
+  ])('%j is called %s', (objective, name) => {
+    const overrides = Object.entries(objective).map(([key, value]) => `objective.${key}=${value}`);
+    if (objective.loss === 'sft') overrides.push('objective.beta=null');
+    const config = load(base, overrides);
+    expect(methodName(config.objective)).toBe(name);
+    expect(weightSettings(config.objective).weights).toBe(config.objective.weights);
+  });
+
+  it('--set reaches nested keys, with YAML values', () => {
+    const config = load(base, ['batch.micro=2', 'optimizer.betas=[0.8, 0.9]', 'data.groups=[A, "B (x)"]']);
+    expect(config.batch.micro).toBe(2);
+    expect(config.optimizer.betas).toEqual([0.8, 0.9]);
+    expect(config.data.groups).toEqual(['A', 'B (x)']);
+  });
+
+  it('an unknown key is named with its line and the keys that exist', () => {
+    const error = failure(`${base}optimizer:\n  learningrate: 0.1\n`);
+    expect(error.location).toMatchObject({ field: 'optimizer.learningrate', line: 10 });
+    expect(error.fix).toContain('learningRate');
+    expect(failure(`${base}packing: true\n`).location.field).toBe('packing');
+  });
+
+  it.each([
+    ['objective.labelSmoothing=0.1', 'objective.labelSmoothing', 'loss: dpo'],
+    ['objective.chi=0.5', 'objective.chi', 'mirror-ascent'],
+    ['objective.scaling=paper', 'objective.scaling', 'mirror-ascent'],
+    ['objective.pairWeights=[1, 2]', 'objective.pairWeights', 'importance'],
+    ['objective.weights=mirror-ascent', 'objective.step', 'needed'],
+    ['objective.beta=null', 'objective.beta', 'needed'],
+    ['objective.loss=sft', 'objective.beta', 'nothing'],
+    ['objective.beta=-1', 'objective.beta', ''],
+    ['epochs=1', 'epochs', 'either'],
+    ['batch.micro=17', 'batch.micro', '16'],
+    ['evaluateEvery=5', 'evaluateEvery', 'validation'],
+    ['reference=base', 'reference', 'adapter'],
+    ['model=null', 'model', ''],
+    ['seed=0.5', 'seed', ''],
+  ])('%s is refused at %s', (override, field, text) => {
+    const error = failure(base, [override]);
+    expect(error.location.field).toBe(field);
+    expect(error.message).toContain(text);
+  });
+
+  it('refuses malformed YAML, overrides without a value, and missing files', () => {
+    expect(failure('model: [').location.line).toBeGreaterThan(0);
+    expect(failure(base, ['steps']).message).toContain('key=value');
+    expect(failure(base, ['steps.x=1']).message).toContain('no key');
+    expect(() => loadConfig('/nonexistent.yaml')).toThrow(InputError);
+  });
+
+  it('every key of the printed configuration is data, not code', () => {
+    expect(parse(printConfig(load(base)))).toMatchObject({ model: 'random:tiny' });
+  });
+});

@@ -1,0 +1,74 @@
+import { describe, expect, it } from 'vitest';
+import { alphaMetrics, flatMetrics, GroupMetrics, metricDirections } from '../../src/train/metrics.js';
+import { pairObjective } from '../../src/train/objective.js';
+
+describe('group metrics', () => {
+  it('tells example-weighted from group-weighted means: 9 of 10 right and 0 of 1 right', () => {
+    const metrics = new GroupMetrics(['big', 'small']);
+    const right = Float64Array.from({ length: 11 }, (_, i) => (i < 9 ? 1 : 0));
+    metrics.add(
+      Array.from(right, (_, i) => (i < 10 ? 0 : 1)),
+      new Array(11).fill(1),
+      { 'rewards/accuracies': right },
+    );
+    const { mean, group_mean, worst, groups } = metrics.summary();
+    expect(mean['rewards/accuracies']).toBeCloseTo(9 / 11, 12);
+    expect(group_mean['rewards/accuracies']).toBeCloseTo(0.45, 12);
+    expect(worst.accuracy).toBe(0);
+    expect(groups.small.count).toBe(1);
+  });
+
+  it('the worst group has the largest loss and the smallest accuracy', () => {
+    const metrics = new GroupMetrics(['a', 'b']);
+    metrics.add([0, 1], [1, 1], { loss: Float64Array.of(3, 2), 'rewards/accuracies': Float64Array.of(1, 0) });
+    expect(metrics.summary().worst).toMatchObject({ loss: 3, group: 'a', accuracy: 0 });
+    expect(metricDirections.loss).toBe('lower');
+  });
+
+  it('leaves an absent group out instead of dividing by zero', () => {
+    const metrics = new GroupMetrics(['a', 'b']);
+    metrics.add([0], [1], { loss: Float64Array.of(3) });
+    const line = flatMetrics(metrics.summary());
+    expect(Object.keys(line).some((key) => key.startsWith('group/b/'))).toBe(false);
+    expect(Object.values(line).every((value) => typeof value === 'string' || Number.isFinite(value))).toBe(true);
+  });
+
+  it('composes pair weights: (2, 0) equals dropping the second pair', () => {
+    const weighted = new GroupMetrics(['a']);
+    weighted.add([0, 0], [2, 0], { loss: Float64Array.of(3, 50) });
+    const dropped = new GroupMetrics(['a']);
+    dropped.add([0], [1], { loss: Float64Array.of(3) });
+    expect(weighted.summary().mean).toEqual(dropped.summary().mean);
+  });
+
+  it('reports entropy as an effective number of groups', () => {
+    expect(alphaMetrics(['a', 'b'], [0.5, 0.5])).toMatchObject({ 'group/a/alpha': 0.5, 'alpha/effective_groups': 2 });
+    expect(alphaMetrics(['a', 'b'], [1, 0])['alpha/effective_groups']).toBe(1);
+  });
+});
+
+describe('pair objective', () => {
+  const scores = {
+    chosen: Float64Array.of(-1, -2),
+    rejected: Float64Array.of(-2, -2),
+    referenceChosen: Float64Array.of(-1.5, -2),
+    referenceRejected: Float64Array.of(-1.8, -2),
+  };
+
+  it('logs rewards β times the log-ratios, and counts a tie as wrong', () => {
+    const { metrics } = pairObjective({ loss: 'dpo', beta: 2, reduction: 'sum', weights: 'erm' }).evaluate(scores);
+    expect(metrics['rewards/chosen']?.[0]).toBeCloseTo(1, 12);
+    expect(metrics['rewards/margins']?.[0]).toBeCloseTo(1.4, 12);
+    expect([...(metrics['rewards/accuracies'] ?? [])]).toEqual([1, 0]);
+    expect([...(metrics['logps/accuracies'] ?? [])]).toEqual([1, 0]);
+  });
+
+  it('supervised fine-tuning needs no reference and no rejected response', () => {
+    const objective = pairObjective({ loss: 'sft', reduction: 'sum', weights: 'erm' });
+    expect(objective).toMatchObject({ usesReference: false, responses: 'chosen' });
+    const { metrics, losses, rejectedCotangents } = objective.evaluate({ chosen: scores.chosen });
+    expect([...losses]).toEqual([1, 2]);
+    expect(rejectedCotangents).toBeUndefined();
+    expect(metrics).not.toHaveProperty('rewards/margins');
+  });
+});

@@ -1,0 +1,309 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { PairDataset } from '../../src/data/dataset.js';
+import type { NativeBatch } from '../../src/native/types.js';
+import { marginLoss, sigmoid } from '../../src/objective/losses.js';
+import { logSumExp } from '../../src/objective/simplex.js';
+import type { LogProbabilitySource, Policy, StepSettings } from '../../src/policy/policy.js';
+import type { Objective } from '../../src/train/config.js';
+import { evaluatePairs } from '../../src/train/evaluate.js';
+import { pairObjective } from '../../src/train/objective.js';
+import { withReference } from '../../src/train/scoring.js';
+import { type MetricsLine, NonFiniteError, type TrainerSettings, trainPolicy } from '../../src/train/trainer.js';
+
+const vocabulary = 6;
+
+/**
+ * The smallest policy there is: each response token is drawn from softmax(θ) whatever came before. It needs no addon, and
+ * its gradient (counts minus probabilities) is written down here by hand.
+ */
+class UnigramPolicy implements Policy<NativeBatch> {
+  readonly theta = Float64Array.from({ length: vocabulary }, (_, token) => Math.sin(token));
+  private readonly start = this.theta.slice();
+  private readonly accumulators = new Map<number, Float64Array>();
+  private recorded: NativeBatch | undefined;
+  readonly batches: NativeBatch[] = [];
+  steps = 0;
+
+  logProbabilities(batch: NativeBatch, source: LogProbabilitySource) {
+    const theta = source === 'policy' ? this.theta : this.start;
+    const total = logSumExp(theta);
+    return Float64Array.from(responsesOf(batch), ({ tokens }) =>
+      tokens.reduce((sum, token) => sum + theta[token] - total, 0),
+    );
+  }
+
+  forward(batch: NativeBatch) {
+    this.recorded = batch;
+    this.batches.push(batch);
+    return this.logProbabilities(batch, 'policy');
+  }
+
+  backward(cotangents: Float64Array, accumulators: Int32Array) {
+    const total = logSumExp(this.theta);
+    responsesOf(this.recorded as NativeBatch).forEach(({ tokens, tree }, r) => {
+      const sums = this.accumulators.get(accumulators[tree]) ?? new Float64Array(vocabulary);
+      this.accumulators.set(accumulators[tree], sums);
+      for (const token of tokens) sums[token] += cotangents[r];
+      for (let v = 0; v < vocabulary; v++) sums[v] -= cotangents[r] * tokens.length * Math.exp(this.theta[v] - total);
+    });
+  }
+
+  gradient(coefficients: Float64Array) {
+    const sum = new Float64Array(vocabulary);
+    for (const [k, values] of this.accumulators)
+      for (let v = 0; v < vocabulary; v++) sum[v] += coefficients[k] * values[v];
+    return sum;
+  }
+
+  step(coefficients: Float64Array, { learningRate, maxGradNorm = Number.POSITIVE_INFINITY }: StepSettings) {
+    const gradient = this.gradient(coefficients);
+    const gradNorm = Math.hypot(...gradient);
+    const scale = Math.min(1, maxGradNorm / gradNorm);
+    for (let v = 0; v < vocabulary; v++) this.theta[v] -= learningRate * scale * gradient[v];
+    this.accumulators.clear();
+    this.steps++;
+    return { gradNorm };
+  }
+}
+
+function responsesOf(batch: NativeBatch): { tokens: number[]; tree: number }[] {
+  const found: { tokens: number[]; tree: number }[] = [];
+  let offset = 0;
+  for (let tree = 0; tree < batch.promptLengths.length; tree++) {
+    offset += batch.promptLengths[tree];
+    for (let r = 0; r < batch.responseCounts[tree]; r++) {
+      const length = batch.responseLengths[found.length];
+      found.push({ tokens: [...batch.tokens.subarray(offset, offset + length)], tree });
+      offset += length;
+    }
+  }
+  return found;
+}
+
+/** Pairs [group, chosen tokens, rejected tokens, weight?]; every prompt differs. */
+function dataset(rows: [number, number[], number[], number?][]): PairDataset {
+  const groupCount = Math.max(...rows.map(([group]) => group)) + 1;
+  return {
+    file: 'made.jsonl',
+    groups: Array.from({ length: groupCount }, (_, g) => `g${g}`),
+    pairs: rows.map(([group, chosen, rejected, weight = 1], i) => ({
+      id: `made.jsonl:${i + 1}`,
+      group,
+      prompt: Int32Array.of(2, i),
+      chosen: Int32Array.from(chosen),
+      rejected: Int32Array.from(rejected),
+      weight,
+    })),
+    counts: Array.from({ length: groupCount }, (_, g) => rows.filter(([group]) => group === g).length),
+    report: { dropped: { degenerate: 0, tooLong: 0 }, boundaryDiffers: { count: 0, firstLines: [] }, warnings: [] },
+  };
+}
+
+const five = dataset([
+  [0, [1, 2], [3]],
+  [0, [1], [4]],
+  [0, [0, 1], [2, 3]],
+  [1, [5], [1, 1]],
+  [1, [4, 4], [2]],
+]);
+
+const grIpo: Objective = { loss: 'ipo', beta: 0.5, reduction: 'sum', weights: 'mirror-ascent', step: 0.3 };
+const ipo: Objective = { loss: 'ipo', beta: 0.5, reduction: 'sum', weights: 'erm' };
+
+function settings(changes: Partial<TrainerSettings> = {}): TrainerSettings {
+  return {
+    objective: grIpo,
+    optimizer: {
+      learningRate: 0.05,
+      betas: [0.9, 0.999],
+      epsilon: 1e-8,
+      weightDecay: 0,
+      maxGradNorm: 1e9,
+      warmupSteps: 0,
+    },
+    batch: { size: 5, sampler: 'proportional' },
+    steps: 3,
+    seed: 1,
+    ...changes,
+  };
+}
+
+async function run(changes: Partial<TrainerSettings> = {}, train = five, validation?: PairDataset) {
+  const policy = new UnigramPolicy();
+  const lines: MetricsLine[] = [];
+  const warnings: string[] = [];
+  const alpha = await trainPolicy(policy, train, validation, settings(changes), {
+    onStep: (line) => lines.push(line),
+    onWarning: (text) => warnings.push(text),
+  });
+  return { policy, lines, alpha, warnings };
+}
+
+function expectClose(actual: ArrayLike<number>, expected: ArrayLike<number>, digits = 10) {
+  for (let i = 0; i < expected.length; i++) expect(actual[i]).toBeCloseTo(expected[i], digits);
+}
+
+describe('training loop', () => {
+  it('takes the step that Algorithm 1 prescribes, by hand', async () => {
+    const { policy, lines, alpha } = await run({ steps: 1 });
+    const start = new UnigramPolicy();
+    // At θ⁰ every margin is 0, so every IPO loss is 1/(4β²) = 1 and α stays uniform.
+    expectClose(alpha[1], [0.5, 0.5], 12);
+    expect(lines[1].loss).toBeCloseTo(1, 12);
+    // θ¹ = θ⁰ − η Σ_g α_g mean_g l'(0) ∇h, with ∇ log π of a response by central differences.
+    const slope = marginLoss({ loss: 'ipo', beta: 0.5 }).derivative(0);
+    const expected = start.theta.map((value, v) => {
+      const logp = (tokens: Int32Array, by: number) => {
+        const theta = start.theta.slice();
+        theta[v] += by;
+        return tokens.reduce((sum, token) => sum + theta[token] - logSumExp(theta), 0);
+      };
+      const slopeOf = (tokens: Int32Array) => (logp(tokens, 1e-6) - logp(tokens, -1e-6)) / 2e-6;
+      let gradient = 0;
+      for (const pair of five.pairs)
+        gradient += (0.5 / five.counts[pair.group]) * slope * (slopeOf(pair.chosen) - slopeOf(pair.rejected));
+      return value - 0.05 * gradient;
+    });
+    expectClose(policy.theta, expected, 7);
+  });
+
+  it.each([1, 2, 3, 4])('micro-batches of %i give the step of the whole batch, and α moves once', async (micro) => {
+    const whole = await run();
+    const cut = await run({ batch: { size: 5, micro, sampler: 'proportional' } });
+    expectClose(cut.policy.theta, whole.policy.theta);
+    for (const [t, alpha] of cut.alpha.entries()) expectClose(alpha, whole.alpha[t]);
+    expect(cut.alpha.length).toBe(4);
+    expect(cut.lines[3].loss).toBeCloseTo(whole.lines[3].loss as number, 10);
+  });
+
+  it('with one group is the plain method, bit for bit, and step 0 is uniform weighting', async () => {
+    const single = dataset([
+      [0, [1, 2], [3]],
+      [0, [1], [4]],
+    ]);
+    expect((await run({ objective: grIpo }, single)).lines).toEqual((await run({ objective: ipo }, single)).lines);
+    const still = await run({ objective: { ...grIpo, step: 0 } });
+    expect(still.lines).toEqual((await run({ objective: { ...ipo, weights: 'uniform' } })).lines);
+    expect(new Set(still.alpha.flat())).toEqual(new Set([0.5]));
+  });
+
+  it('shows two methods with one seed the same batches', async () => {
+    const batch = { size: 2, sampler: 'proportional' } as const;
+    const [robust, plain] = [await run({ batch, steps: 7 }), await run({ batch, steps: 7, objective: ipo })];
+    expect(robust.policy.batches).toEqual(plain.policy.batches);
+    expect((await run({ batch, steps: 7, seed: 2 })).policy.batches).not.toEqual(plain.policy.batches);
+  });
+
+  it('is the same run for the same seed', async () => {
+    const batch = { size: 2, sampler: 'balanced' } as const;
+    expect((await run({ batch, steps: 9 })).lines).toEqual((await run({ batch, steps: 9 })).lines);
+  });
+
+  it('uses the last, smaller batch of an epoch at the right scale', async () => {
+    const { lines } = await run({ batch: { size: 4, sampler: 'proportional' }, steps: undefined, epochs: 1 });
+    const counts = lines.slice(1).map((line) => ['g0', 'g1'].map((g) => (line[`group/${g}/count`] as number) ?? 0));
+    expect(counts.map(([a, b]) => a + b)).toEqual([4, 1]);
+    // All losses are 1 at the start, so the signal is (N/N_g)(n_g/|S|), and α follows it.
+    const signal = [(5 / 3) * (counts[0][0] / 4), (5 / 2) * (counts[0][1] / 4)];
+    const alpha = signal.map((value) => Math.exp(0.3 * value));
+    expect(lines[1].loss).toBeCloseTo((alpha[0] * signal[0] + alpha[1] * signal[1]) / (alpha[0] + alpha[1]), 10);
+  });
+
+  it('logs from step 0 on, with finite numbers, and evaluates without moving α or θ', async () => {
+    const plain = await run();
+    const watched = await run({ evaluateEvery: 2 }, five, five);
+    expect(watched.lines.map((line) => line.step)).toEqual([0, 1, 2, 3]);
+    expect(watched.lines.map((line) => 'eval_worst/loss' in line)).toEqual([true, false, true, true]);
+    expect(watched.lines[0]['eval_loss']).toBeCloseTo(1, 12);
+    for (const value of watched.lines.flatMap((line) => Object.values(line)))
+      if (typeof value === 'number') expect(Number.isFinite(value)).toBe(true);
+    expect(watched.alpha).toEqual(plain.alpha);
+    expect(watched.policy.theta).toEqual(plain.policy.theta);
+  });
+
+  it('warms up linearly and reports the gradient norm before clipping', async () => {
+    const optimizer = { ...settings().optimizer, learningRate: 1, warmupSteps: 2, maxGradNorm: 0.1 };
+    const { lines } = await run({ optimizer });
+    expect(lines.slice(1).map((line) => line.learning_rate)).toEqual([0.5, 1, 1]);
+    expect(lines[1].grad_norm).toBeGreaterThan(0.1);
+    expect(lines[1].grad_clipped).toBe(true);
+  });
+
+  it('stops before the step on a loss that is not finite, naming the pairs', async () => {
+    const policy = new UnigramPolicy();
+    const before = policy.theta.slice();
+    const broken = policy.forward.bind(policy);
+    policy.forward = (batch) => broken(batch).fill(Number.NaN);
+    const attempt = trainPolicy(policy, five, undefined, settings({ batch: { size: 2, sampler: 'proportional' } }), {
+      onStep: () => {},
+    });
+    await expect(attempt).rejects.toThrow(NonFiniteError);
+    await expect(attempt).rejects.toThrow(/made\.jsonl:\d, made\.jsonl:\d/);
+    expect(policy.theta).toEqual(before);
+    expect(policy.steps).toBe(0);
+  });
+
+  it('warns when α has all but left the other groups', async () => {
+    const { warnings } = await run({ objective: { ...grIpo, step: 1e4 }, steps: 20 });
+    expect(warnings.some((text) => text.startsWith('ALPHA_SATURATED'))).toBe(true);
+    expect((await run()).warnings).toEqual([]);
+  });
+
+  it('weights (2, 0) on two pairs equal dropping the second', async () => {
+    const weighted = dataset([
+      [0, [1, 2], [3], 2],
+      [0, [1], [4], 0],
+    ]);
+    const dropped = dataset([[0, [1, 2], [3]]]);
+    expectClose((await run({}, weighted)).policy.theta, (await run({}, dropped)).policy.theta, 12);
+  });
+
+  it('supervised fine-tuning raises the chosen responses and never scores the others', async () => {
+    const sft: Objective = { loss: 'sft', reduction: 'sum', weights: 'erm' };
+    const { lines, policy } = await run({ objective: sft, steps: 10 });
+    expect(lines[10].loss).toBeLessThan(lines[1].loss as number);
+    expect(responsesOf(policy.batches[0])).toHaveLength(5);
+  });
+
+  it('full-batch GR-DPO on two opposed groups approaches equal group losses', async () => {
+    // Both groups ask for opposite things, so the minimax policy serves neither and α ends interior.
+    const opposed = dataset([
+      [0, [1], [2]],
+      [1, [2], [1]],
+      [1, [2], [1]],
+    ]);
+    const objective: Objective = { loss: 'dpo', beta: 1, reduction: 'sum', weights: 'mirror-ascent', step: 0.05 };
+    const { lines } = await run({ objective, steps: 3000 }, opposed);
+    const last = lines[3000];
+    expect(last['group/g0/loss']).toBeCloseTo(Math.LN2, 2);
+    expect(last['group/g1/loss']).toBeCloseTo(Math.LN2, 2);
+    expect(last['group/g0/alpha']).toBeCloseTo(0.5, 2);
+    const plain = await run({ objective: { ...objective, weights: 'erm', step: undefined }, steps: 3000 }, opposed);
+    // Without groups the majority wins: margin of group 1 tends to log 2, group 0's loss to log 3.
+    expect(plain.lines[3000]['group/g0/loss']).toBeCloseTo(-Math.log(sigmoid(-Math.LN2)), 2);
+  });
+});
+
+describe('evaluation', () => {
+  it('scores every pair once whatever the batch size, a group of one included', async () => {
+    const policy = new UnigramPolicy();
+    policy.theta[1] += 0.7;
+    const data = dataset([
+      ...five.pairs.map((pair): [number, number[], number[]] => [0, [...pair.chosen], [...pair.rejected]]),
+      [1, [1], [0]],
+    ]);
+    const objective = pairObjective(ipo);
+    const whole = await evaluatePairs(policy, withReference(policy, data), objective, 100);
+    expect(whole.groups.g1.count).toBe(1);
+    expect(whole.groups.g0.count).toBe(5);
+    await fc.assert(
+      fc.asyncProperty(fc.integer({ min: 1, max: 7 }), async (size) => {
+        const cut = await evaluatePairs(policy, withReference(policy, data), objective, size);
+        expect(cut.worst.loss).toBeCloseTo(whole.worst.loss as number, 10);
+        expect(cut.groups.g0.count).toBe(5);
+      }),
+      { numRuns: 7 },
+    );
+  });
+});
