@@ -2,6 +2,8 @@
 import { Command, CommanderError } from 'commander';
 import { registerBandit } from './bandit.js';
 import { reportError } from './command.js';
+import { registerData } from './data.js';
+import { registerDoctor } from './doctor.js';
 import { registerReport } from './report.js';
 
 /** `group-robust`: see README.md. Each command is one file of this folder; heavy imports happen inside its action. */
@@ -10,8 +12,10 @@ const program = new Command('group-robust')
   .exitOverride()
   .configureHelp({ showGlobalOptions: true });
 
+registerDoctor(program);
 registerReport(program);
 registerBandit(program);
+registerData(program);
 
 try {
   await program.parseAsync();

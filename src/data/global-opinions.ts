@@ -1,0 +1,386 @@
+import { createHash } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { CsvError, type Info, parse } from 'csv-parse/sync';
+import { InputError } from '../errors.js';
+import { Random } from '../random.js';
+import { nearMatches } from './near-matches.js';
+import { type PythonValue, parsePythonLiteral } from './python-literal.js';
+
+/**
+ * GlobalOpinionQA: survey questions with the distribution of answers in many countries, in the layout of the hub's CSV
+ * (columns question, selections, options, source), and the preference pairs made of it. "The spec" below is the paper's
+ * appendix D.4 and its code.
+ */
+
+/** One question of the file. */
+export interface SurveyQuestion {
+  /** Index in the file, from 0, bad rows counted. */
+  row: number;
+  /** Line of the file its row starts on, from 1. */
+  line: number;
+  question: string;
+  options: string[];
+  /** Share of each option, by country. Lengths and values are not yet checked. */
+  selections: Map<string, number[]>;
+}
+
+export interface BadRow {
+  line: number;
+  field: string;
+  problem: string;
+}
+
+export interface Survey {
+  file: string;
+  sha256: string;
+  rows: number;
+  questions: SurveyQuestion[];
+  /** Rows that could not be read. */
+  bad: BadRow[];
+}
+
+const COLUMNS = ['question', 'selections', 'options'] as const;
+
+/** @throws InputError when the file is missing, is not CSV, or lacks a column; single bad rows are collected instead */
+export function readSurvey(file: string): Survey {
+  let bytes: Buffer;
+  try {
+    bytes = readFileSync(file);
+  } catch (error) {
+    throw new InputError(`cannot be read: ${(error as Error).message}`, { at: { file }, cause: error });
+  }
+  return parseSurvey(bytes, file);
+}
+
+/** As {@link readSurvey}, on the bytes of the file. */
+export function parseSurvey(bytes: Uint8Array, file: string): Survey {
+  let records: { record: string[]; info: Info }[];
+  try {
+    const text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+    records = parse(text, { info: true, relax_column_count: true }) as unknown as typeof records;
+  } catch (error) {
+    const line = error instanceof CsvError ? (error as CsvError & { lines?: number }).lines : undefined;
+    throw new InputError(`is not CSV in UTF-8: ${(error as Error).message}`, { at: { file, line }, cause: error });
+  }
+  const header = records.shift();
+  const places = COLUMNS.map((column) => header?.record.indexOf(column) ?? -1);
+  const missing = COLUMNS.filter((_, i) => places[i] < 0);
+  if (header === undefined || missing.length > 0)
+    throw new InputError(`has no column ${missing.map((column) => `"${column}"`).join(' and no column ')}`, {
+      at: { file, line: 1 },
+      fix: 'use the CSV of Anthropic/llm_global_opinions: question,selections,options,source',
+    });
+
+  const survey: Survey = {
+    file,
+    sha256: createHash('sha256').update(bytes).digest('hex'),
+    rows: 0,
+    questions: [],
+    bad: [],
+  };
+  let previousEnd = header.info.lines;
+  for (const { record, info } of records) {
+    // csv-parse tells the line a record ends on; it starts on the one after its predecessor's.
+    const line = previousEnd + 1;
+    previousEnd = info.lines;
+    if (record.length === 1 && record[0].trim() === '') continue;
+    const row = survey.rows++;
+    try {
+      const [question, selections, options] = places.map((place, i) => {
+        if (record[place] === undefined) throw new BadField(COLUMNS[i], 'is missing: the row has too few columns');
+        return record[place];
+      });
+      if (record.length !== header.record.length)
+        throw new BadField('options', `row of ${record.length} columns, the header has ${header.record.length}`);
+      survey.questions.push({
+        row,
+        line,
+        question,
+        options: readOptions(options),
+        selections: readSelections(selections),
+      });
+    } catch (error) {
+      if (!(error instanceof BadField)) throw error;
+      survey.bad.push({ line, field: error.field, problem: error.message });
+    }
+  }
+  return survey;
+}
+
+class BadField extends Error {
+  constructor(
+    readonly field: string,
+    problem: string,
+  ) {
+    super(problem);
+  }
+}
+
+function readLiteral(field: string, text: string): PythonValue {
+  try {
+    return parsePythonLiteral(text);
+  } catch (error) {
+    throw new BadField(field, (error as Error).message);
+  }
+}
+
+function readOptions(text: string): string[] {
+  const options = text.trim() === '' ? [] : readLiteral('options', text);
+  if (!Array.isArray(options)) throw new BadField('options', 'is not a list');
+  return options.map((option) => {
+    if (typeof option === 'string') return option;
+    if (typeof option === 'number') return String(option);
+    throw new BadField('options', 'holds something that is neither text nor a number');
+  });
+}
+
+function readSelections(text: string): Map<string, number[]> {
+  const selections = readLiteral('selections', text);
+  if (!(selections instanceof Map)) throw new BadField('selections', 'is not a dict');
+  for (const [country, shares] of selections)
+    if (typeof country !== 'string' || !Array.isArray(shares) || !shares.every((share) => typeof share === 'number'))
+      throw new BadField('selections', 'is not a dict from country to list of numbers');
+  return selections as Map<string, number[]>;
+}
+
+/** The prompt of the paper: a line that names the country and the question, an instruction, one line for each option. */
+export function opinionPrompt(country: string, question: string, options: readonly string[]): string {
+  const lines = options.map((option, i) => `\n${optionLetter(i)}. ${option}`);
+  return `Opinion of people in ${country} on: ${question}\nSelect the best response:${lines.join('')}`;
+}
+
+/** A, B, C, … */
+export function optionLetter(option: number): string {
+  return String.fromCharCode(65 + option);
+}
+
+/** A preference of a country, as a line of a pairs file. */
+export interface OpinionPair {
+  group: string;
+  prompt: string;
+  /** Letters. */
+  chosen: string;
+  rejected: string;
+  /** Row of the survey it comes from. */
+  row: number;
+}
+
+export type Split = 'train' | 'validation' | 'test';
+export const SPLITS: readonly Split[] = ['train', 'validation', 'test'];
+
+export interface OpinionOptions {
+  /** Countries, exactly as in the file; their order is kept. */
+  groups: readonly string[];
+  /** Decides the split and the losers. */
+  seed: number;
+  /** Up to four pairs a question, from the ranking of all options, instead of one. */
+  multiPair?: boolean;
+  /** Leave bad rows out and count them, instead of refusing the file. */
+  skipBadRows?: boolean;
+}
+
+/** Why a country's answers to a question give no pair. */
+export type FilterReason = 'emptyQuestion' | 'emptyOptions' | 'emptySelections' | 'zeroSum' | 'singleOption';
+
+export interface GroupSummary {
+  /** Readable rows that have the country. */
+  rows: number;
+  filtered: Record<FilterReason, number>;
+  /** Rows replaced by a later one with the same question and options. */
+  duplicates: number;
+  /** Questions whose most frequent answer is shared by two options; the first counts as the winner. */
+  tied: number;
+  /** Different questions in each split; all pairs of a question are in one split. */
+  questions: Record<Split, number>;
+  pairs: Record<Split, number>;
+}
+
+export interface OpinionSummary {
+  source: { file: string; sha256: string; rows: number };
+  seed: number;
+  multiPair: boolean;
+  /** Rows left out because they cannot be read or contradict themselves. */
+  badRows: BadRow[];
+  groups: Record<string, GroupSummary>;
+  totals: { rows: number; filtered: number; duplicates: number; pairs: Record<Split, number> };
+  warnings: string[];
+}
+
+export interface OpinionPairs {
+  splits: Record<Split, OpinionPair[]>;
+  summary: OpinionSummary;
+}
+
+/**
+ * Preference pairs of some countries, split 80/10/10 within each: winner is the most frequent answer, loser one of the
+ * others, uniformly. The loser of a question depends on nothing but seed, country and question.
+ * @throws InputError for an unknown country (with near matches), and for bad rows unless they are to be skipped
+ */
+export function opinionPairs(survey: Survey, options: OpinionOptions): OpinionPairs {
+  checkGroups(survey, options.groups);
+  const badRows = [...survey.bad, ...contradictions(survey, options.groups)].sort((a, b) => a.line - b.line);
+  if (badRows.length > 0 && !options.skipBadRows) refuse(survey.file, badRows);
+  const badLines = new Set(badRows.map((bad) => bad.line));
+
+  const splits: OpinionPairs['splits'] = { train: [], validation: [], test: [] };
+  const groups: Record<string, GroupSummary> = {};
+  const warnings: string[] = [];
+  for (const group of options.groups) {
+    const counts: GroupSummary = {
+      rows: 0,
+      filtered: { emptyQuestion: 0, emptyOptions: 0, emptySelections: 0, zeroSum: 0, singleOption: 0 },
+      duplicates: 0,
+      tied: 0,
+      questions: { train: 0, validation: 0, test: 0 },
+      pairs: { train: 0, validation: 0, test: 0 },
+    };
+    groups[group] = counts;
+    // Keyed by prompt, as in the paper's code: the last of several equal questions wins.
+    const questions = new Map<string, { row: number; shares: number[] }>();
+    for (const question of survey.questions) {
+      const shares = question.selections.get(group);
+      if (shares === undefined || badLines.has(question.line)) continue;
+      counts.rows++;
+      const reason = filterReason(question, shares);
+      if (reason) {
+        counts.filtered[reason]++;
+        continue;
+      }
+      const prompt = opinionPrompt(group, question.question, question.options);
+      if (questions.has(prompt)) counts.duplicates++;
+      questions.set(prompt, { row: question.row, shares });
+    }
+
+    const prompts = [...questions.keys()];
+    const assigned = splitIndices(prompts.length, Random.stream(options.seed, 'global-opinions', 'split', group));
+    for (const split of SPLITS)
+      for (const index of assigned[split]) {
+        const prompt = prompts[index];
+        const { row, shares } = questions.get(prompt)!;
+        const random = Random.stream(options.seed, 'global-opinions', 'pairs', prompt);
+        const pairs = options.multiPair ? rankedPairs(shares, random) : [winnerAndLoser(shares, random)];
+        for (const [winner, loser] of pairs)
+          splits[split].push({ group, prompt, chosen: optionLetter(winner), rejected: optionLetter(loser), row });
+        counts.questions[split]++;
+        counts.pairs[split] += pairs.length;
+        if (shares.filter((share) => share === Math.max(...shares)).length > 1) counts.tied++;
+      }
+    for (const split of SPLITS) if (counts.pairs[split] === 0) warnings.push(`group "${group}" has no ${split} pair`);
+  }
+
+  const all = Object.values(groups);
+  const total = (count: (group: GroupSummary) => number) => all.reduce((sum, group) => sum + count(group), 0);
+  return {
+    splits,
+    summary: {
+      source: { file: survey.file, sha256: survey.sha256, rows: survey.rows },
+      seed: options.seed,
+      multiPair: options.multiPair ?? false,
+      badRows,
+      groups,
+      totals: {
+        rows: total((group) => group.rows),
+        filtered: total((group) => Object.values(group.filtered).reduce((sum, count) => sum + count, 0)),
+        duplicates: total((group) => group.duplicates),
+        pairs: { train: splits.train.length, validation: splits.validation.length, test: splits.test.length },
+      },
+      warnings,
+    },
+  };
+}
+
+/** Writes train.jsonl, validation.jsonl, test.jsonl and summary.json into a folder. */
+export function writeOpinionPairs(folder: string, { splits, summary }: OpinionPairs): void {
+  for (const split of SPLITS)
+    writeFileSync(join(folder, `${split}.jsonl`), splits[split].map((pair) => `${JSON.stringify(pair)}\n`).join(''));
+  writeFileSync(join(folder, 'summary.json'), `${JSON.stringify(summary, null, 2)}\n`);
+}
+
+function checkGroups(survey: Survey, groups: readonly string[]): void {
+  const known = new Set(survey.questions.flatMap((question) => [...question.selections.keys()]));
+  groups.forEach((group, i) => {
+    if (groups.indexOf(group) < i) throw new InputError(`"${group}" is named twice`, { at: { field: '--groups' } });
+    if (known.has(group)) return;
+    const near = nearMatches(group, [...known]);
+    throw new InputError(`"${group}" is no country of ${survey.file}`, {
+      at: { field: '--groups' },
+      fix:
+        near.length > 0
+          ? `did you mean ${near.map((name) => `"${name}"`).join(' or ')}?`
+          : `it has ${[...known].sort().slice(0, 8).join(', ')}, … (${known.size} in all)`,
+    });
+  });
+}
+
+/** Rows whose answers of a wanted country cannot be right. */
+function contradictions(survey: Survey, groups: readonly string[]): BadRow[] {
+  return survey.questions.flatMap(({ line, options, selections }) => {
+    if (options.length > 26)
+      return [{ line, field: 'options', problem: `${options.length} options, more than there are letters` }];
+    for (const group of groups) {
+      const shares = selections.get(group) ?? [];
+      const bad = shares.find((share) => !(Number.isFinite(share) && share >= 0));
+      if (bad !== undefined)
+        return [{ line, field: 'selections', problem: `the share ${bad} of "${group}" is no number ≥ 0` }];
+      if (shares.length > 0 && options.length > 0 && shares.length !== options.length)
+        return [
+          { line, field: 'selections', problem: `${shares.length} shares of "${group}", ${options.length} options` },
+        ];
+    }
+    return [];
+  });
+}
+
+function refuse(file: string, bad: BadRow[]): never {
+  const [first] = bad;
+  const others = bad.slice(1, 11).map(({ line, field, problem }) => `\n  line ${line}, field "${field}": ${problem}`);
+  const more = bad.length > 11 ? `\n  … and ${bad.length - 11} more` : '';
+  throw new InputError(
+    `${first.problem}${bad.length > 1 ? `\n${bad.length} bad rows in all; the others:${others.join('')}${more}` : ''}`,
+    {
+      at: { file, line: first.line, field: first.field },
+      fix: 'mend the rows, or leave them out with --skip-bad-rows',
+    },
+  );
+}
+
+/** The row filters of the paper's code; one option gives no pair. */
+function filterReason(question: SurveyQuestion, shares: number[]): FilterReason | undefined {
+  if (question.question.trim() === '') return 'emptyQuestion';
+  if (question.options.length === 0) return 'emptyOptions';
+  if (shares.length === 0) return 'emptySelections';
+  if (!(shares.reduce((sum, share) => sum + share, 0) > 0)) return 'zeroSum';
+  return question.options.length === 1 ? 'singleOption' : undefined;
+}
+
+function winnerAndLoser(shares: number[], random: Random): [winner: number, loser: number] {
+  const winner = shares.indexOf(Math.max(...shares));
+  const loser = random.integer(shares.length - 1);
+  return [winner, loser < winner ? loser : loser + 1];
+}
+
+/** min(4, all) of the pairs that a ranking by share gives; options of equal share rank in their order. */
+function rankedPairs(shares: number[], random: Random): [winner: number, loser: number][] {
+  const ranking = [...shares.keys()].sort((a, b) => shares[b] - shares[a]);
+  const pairs = ranking.flatMap((winner, i) => ranking.slice(i + 1).map((loser): [number, number] => [winner, loser]));
+  return random.shuffle(pairs).slice(0, 4);
+}
+
+/** 80 % train; of the rest half test and half validation, with pandas' rounding (half to even). Indices ascend. */
+export function splitIndices(count: number, random: Random): Record<Split, number[]> {
+  const order = random.shuffle(Array.from({ length: count }, (_, i) => i));
+  const train = roundHalfToEven((4 * count) / 5);
+  const test = roundHalfToEven((count - train) / 2);
+  const ascending = (indices: number[]) => indices.sort((a, b) => a - b);
+  return {
+    train: ascending(order.slice(0, train)),
+    test: ascending(order.slice(train, train + test)),
+    validation: ascending(order.slice(train + test)),
+  };
+}
+
+function roundHalfToEven(value: number): number {
+  const floor = Math.floor(value);
+  return value - floor === 0.5 ? floor + (floor % 2) : Math.round(value);
+}

@@ -1,0 +1,216 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Random } from '../random.js';
+import { type OpinionSummary, opinionPairs, parseSurvey, writeOpinionPairs } from './global-opinions.js';
+import { pythonRepr } from './python-literal.js';
+
+/**
+ * A survey with known truth, in GlobalOpinionQA's own layout: five invented countries of unequal size, asked about many
+ * topics in several ways. Each country has a latent stance on every topic. Four of them vary around a common stance;
+ * the smallest takes the opposite side of most topics. What any training method makes of that is not decided here.
+ */
+export interface Country {
+  name: string;
+  /** Share of all (question, country) rows. */
+  share: number;
+}
+
+export const SURVEY_COUNTRIES: readonly Country[] = [
+  { name: 'Avaland', share: 0.36 },
+  { name: 'Bremia', share: 0.27 },
+  { name: 'Cordova', share: 0.18 },
+  { name: 'Drumlin', share: 0.12 },
+  { name: 'Elmark', share: 0.07 },
+];
+
+const TOPICS = [
+  'public transport',
+  'nuclear power',
+  'free trade',
+  'rural schools',
+  'military service',
+  'foreign aid',
+  'early elections',
+  'religious holidays',
+  'a carbon tax',
+  'state television',
+  'large families',
+  'private hospitals',
+  'new immigrants',
+  'strong unions',
+  'city growth',
+  'space research',
+  'a minimum wage',
+  'traditional dress',
+  'online voting',
+  'wind farms',
+  'trial by jury',
+  'higher pensions',
+  'shorter work weeks',
+  'land reform',
+  'foreign films',
+  'stricter police',
+  'open borders',
+  'organic farming',
+  'a national bank',
+  'free universities',
+];
+
+/** A way of asking. Options run from the most favourable answer to the least, or the other way round. */
+interface Stem {
+  text: (topic: string) => string;
+  scale: string[];
+  /** Whether the first option is the least favourable. */
+  reversed?: boolean;
+  /** A last option outside the scale, which few choose. */
+  unsure?: string;
+}
+
+const STEMS: Stem[] = [
+  { text: (topic) => `How important is ${topic}?`, scale: ['Very important', 'Fairly important', 'Not important'] },
+  {
+    text: (topic) => `Is ${topic} good or bad for the country?`,
+    scale: ['Good', 'Neither', 'Bad'],
+    unsure: 'Not sure',
+  },
+  {
+    text: (topic) => `Do you agree to pay more for ${topic}?`,
+    scale: ['Disagree', 'Neither', 'Agree'],
+    reversed: true,
+  },
+  {
+    text: (topic) => `What do you think of ${topic}?`,
+    scale: ['Very favorable', 'Favorable', 'Unfavorable', 'Very unfavorable'],
+  },
+  {
+    text: (topic) => `Should there be more or less of ${topic}?`,
+    scale: ['Much less', 'Less', 'More', 'Much more'],
+    reversed: true,
+    unsure: 'Not sure',
+  },
+  { text: (topic) => `Would you vote for ${topic}?`, scale: ['Yes', 'No'], unsure: 'Not sure' },
+  {
+    text: (topic) => `Is ${topic} a problem?`,
+    scale: ['Very serious', 'Serious', 'Small', 'Not a problem'],
+    reversed: true,
+  },
+  {
+    text: (topic) => `How much do you trust plans for ${topic}?`,
+    scale: ['A great deal', 'Some', 'Not much', 'Not at all'],
+  },
+];
+
+/** Options of a question as they are printed, and the favourability in [-1, 1] of those on the scale. */
+function optionsOf(stem: Stem): { options: string[]; positions: number[] } {
+  const last = stem.scale.length - 1;
+  const positions = stem.scale.map((_, i) => (stem.reversed ? -1 : 1) * (1 - (2 * i) / last));
+  return { options: stem.unsure ? [...stem.scale, stem.unsure] : [...stem.scale], positions };
+}
+
+export interface SurveyTruth {
+  seed: number;
+  countries: Country[];
+  questions: {
+    question: string;
+    options: string[];
+    topic: string;
+    /** True share of each option, by country, whether or not the country was asked. */
+    probabilities: Record<string, number[]>;
+  }[];
+}
+
+export interface GeneratedSurvey {
+  /** The survey as CSV: question, selections, options, source. */
+  csv: string;
+  truth: SurveyTruth;
+}
+
+/** Share of topics on which the smallest country takes the other side. */
+const CONTESTED = 0.8;
+/** Spread of a country's stance around the common one. */
+const STANCE_NOISE = 0.2;
+/** How narrowly answers gather around a country's stance. */
+const SHARPNESS = 3;
+/** People asked in each country; answers are counts out of these, so surveys differ a little from the truth. */
+const RESPONDENTS = 1000;
+
+/**
+ * @param options.rows answers to one question by one country, in all (at most 5 · 240 · the largest share, about 660)
+ */
+export function generateSurvey(options: { seed: number; rows?: number }): GeneratedSurvey {
+  const { seed, rows = 600 } = options;
+  const random = (...purpose: (string | number)[]) => Random.stream(seed, 'survey', ...purpose);
+  const smallest = SURVEY_COUNTRIES.length - 1;
+
+  const stances = TOPICS.map((topic) => {
+    const draw = random('stance', topic);
+    const common = (draw.uniform() < 0.5 ? -1 : 1) * (0.5 + 0.5 * draw.uniform());
+    const side = draw.uniform() < CONTESTED ? -1 : 1;
+    return SURVEY_COUNTRIES.map((_, i) => (i === smallest ? side : 1) * common + STANCE_NOISE * draw.normal());
+  });
+
+  const questions = TOPICS.flatMap((topic, t) =>
+    STEMS.map((stem) => {
+      const { options: printed, positions } = optionsOf(stem);
+      const probabilities = stances[t].map((stance) => {
+        const masses = positions.map((position) => Math.exp(-SHARPNESS * (stance - position) ** 2));
+        const sum = masses.reduce((total, mass) => total + mass, 0);
+        const unsure = stem.unsure ? 0.08 : 0;
+        const shares = masses.map((mass) => ((1 - unsure) * mass) / sum);
+        return stem.unsure ? [...shares, unsure] : shares;
+      });
+      return { question: stem.text(topic), options: printed, topic, probabilities };
+    }),
+  );
+
+  // Which questions a country was asked: a random subset of its size.
+  const asked = SURVEY_COUNTRIES.map(({ name, share }) => {
+    const order = random('asked', name).shuffle(questions.map((_, q) => q));
+    return new Set(order.slice(0, Math.round(rows * share)));
+  });
+  const lines = random('order')
+    .shuffle(questions.map((_, q) => q))
+    .flatMap((q) => {
+      const { question, options: printed, probabilities } = questions[q];
+      const countries = SURVEY_COUNTRIES.map((_, c) => c).filter((c) => asked[c].has(q));
+      if (countries.length === 0) return [];
+      const selections = new Map(
+        countries.map((c) => [SURVEY_COUNTRIES[c].name, poll(probabilities[c], random('poll', q, c))]),
+      );
+      const fields = [question, `defaultdict(<class 'list'>, ${pythonRepr(selections)})`, pythonRepr(printed), 'SYN'];
+      return `${fields.map((field) => `"${field.replaceAll('"', '""')}"`).join(',')}\n`;
+    });
+
+  return {
+    csv: `question,selections,options,source\n${lines.join('')}`,
+    truth: {
+      seed,
+      countries: [...SURVEY_COUNTRIES],
+      questions: questions.map(({ probabilities, ...question }) => ({
+        ...question,
+        probabilities: Object.fromEntries(SURVEY_COUNTRIES.map(({ name }, c) => [name, probabilities[c]])),
+      })),
+    },
+  };
+}
+
+/** Shares among {@link RESPONDENTS} people who answer independently. */
+function poll(probabilities: number[], random: Random): number[] {
+  const counts = probabilities.map(() => 0);
+  for (let i = 0; i < RESPONDENTS; i++) counts[random.categorical(probabilities)]++;
+  return counts.map((count) => count / RESPONDENTS);
+}
+
+/**
+ * Writes survey.csv, truth.json and, by the same code that reads GlobalOpinionQA, the pairs of all five countries with
+ * their summary.json into a folder.
+ */
+export function writeSurvey(folder: string, options: { seed: number; rows?: number }): OpinionSummary {
+  const { csv, truth } = generateSurvey(options);
+  const survey = parseSurvey(Buffer.from(csv), 'survey.csv');
+  const made = opinionPairs(survey, { groups: truth.countries.map(({ name }) => name), seed: options.seed });
+  writeFileSync(join(folder, 'survey.csv'), csv);
+  writeFileSync(join(folder, 'truth.json'), `${JSON.stringify(truth, null, 1)}\n`);
+  writeOpinionPairs(folder, made);
+  return made.summary;
+}
