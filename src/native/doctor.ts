@@ -1,0 +1,112 @@
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { cacheFolder, findLibTorch, type LibTorch, SUPPORTED_TEXT } from './libtorch.js';
+import { addonCandidates, loaderAdvice } from './load.js';
+import { readStamp } from './stamp.js';
+import { detectLibc, findCmake, findCompiler, findMake, findNvcc, findPip, findPython, type Tool } from './tools.js';
+import type { NativeInfo } from './types.js';
+
+export interface Check {
+  name: string;
+  /** False only where something required is missing. */
+  ok: boolean;
+  found: string;
+  /** What to do; '' when there is nothing to do. */
+  fix: string;
+}
+
+export interface Diagnosis {
+  ok: boolean;
+  checks: Check[];
+}
+
+/** What the addon says about itself in a process of its own, which a crash while loading may take down. */
+export function probeAddon(path: string): Promise<NativeInfo | { error: string }> {
+  const script = 'process.stdout.write(JSON.stringify(require(process.argv[1]).nativeInfo()))';
+  return new Promise((done) => {
+    execFile(process.execPath, ['-e', script, path], { timeout: 60_000 }, (error, stdout, stderr) => {
+      if (!error) return done(JSON.parse(stdout) as NativeInfo);
+      const line = /^(?:\w*Error): (.*)$/m.exec(stderr)?.[1];
+      done({ error: line ?? (error.signal ? `killed by ${error.signal}` : error.message) });
+    });
+  });
+}
+
+/** Checks everything that a build and a run need. Fetches nothing. */
+export async function diagnose(env: NodeJS.ProcessEnv = process.env): Promise<Diagnosis> {
+  const checks: Check[] = [];
+  const add = (name: string, ok: boolean, found: string, fix = '') => checks.push({ name, ok, found, fix });
+  const tool = (name: string, found: Tool | undefined, fix: string) =>
+    add(name, found !== undefined, found ? `${found.version} (${found.command})` : 'not found', found ? '' : fix);
+
+  const libc = detectLibc();
+  const glibc = libc !== 'musl';
+  add(
+    'platform',
+    glibc,
+    [`${process.platform}-${process.arch}`, libc].filter(Boolean).join(', '),
+    glibc ? '' : 'LibTorch needs glibc: use Debian, Ubuntu or an image based on one',
+  );
+  const [major, minor] = process.versions.node.split('.').map(Number);
+  const recent = major > 20 || (major === 20 && minor >= 17);
+  add('node', recent, process.version, recent ? '' : 'install Node 20.17 or later');
+  tool('compiler', findCompiler(env), 'apt-get install g++ (or what your system calls it)');
+  tool('cmake', findCmake(env), 'apt-get install cmake');
+  tool('make', findMake(env), 'apt-get install make (or ninja-build)');
+
+  let torch: (LibTorch & { origin: string }) | undefined;
+  let torchError = '';
+  try {
+    torch = findLibTorch({ env, earlier: readStamp().libtorch });
+  } catch (error) {
+    torchError = (error as Error).message;
+  }
+  const python = findPython(env);
+  const pip = python && findPip(python, env);
+  add(
+    'python',
+    true,
+    python ? `${python.version} (${python.command}), ${pip ? pip.version.split(' from ')[0] : 'no pip'}` : 'not found',
+    pip || torch ? '' : 'only to fetch LibTorch by pip: apt-get install python3 python3-pip',
+  );
+  add(
+    'libtorch',
+    torch !== undefined,
+    torch
+      ? `${torch.version}${torch.cuda ? ' with CUDA' : ', CPU'}, C++11 ABI ${torch.cxx11Abi ? 'on' : 'off'}, ${torch.folder} (${torch.origin})`
+      : torchError || `none found (cache: ${cacheFolder(env)})`,
+    torch ? '' : `npm run build fetches it; or set LIBTORCH to the folder of a LibTorch ${SUPPORTED_TEXT}`,
+  );
+
+  const addon = addonCandidates().find((path) => existsSync(path));
+  const info = addon ? await probeAddon(addon) : { error: 'not built' };
+  const loads = !('error' in info);
+  add(
+    'addon',
+    loads,
+    loads
+      ? `loads: LibTorch ${info.torchVersion}, C++11 ABI ${info.cxx11Abi ? 'on' : 'off'}, Node-API ${info.napiVersion} (${addon})`
+      : info.error,
+    loads ? '' : addon ? loaderAdvice(info.error) : 'npm run build',
+  );
+
+  // A GPU is never required.
+  const nvcc = findNvcc(env);
+  const built = loads && info.cudaBuilt;
+  add(
+    'cuda',
+    true,
+    [
+      nvcc ? `nvcc ${nvcc.version} (${nvcc.command})` : 'no nvcc',
+      built ? `addon built with CUDA, ${info.cudaDevices} device(s)` : 'addon built for the CPU only',
+    ].join(', '),
+    nvcc && !built ? `for a GPU: set LIBTORCH to a LibTorch for CUDA ${nvcc.version} and run npm run build` : '',
+  );
+  add(
+    'threads',
+    true,
+    loads ? `${info.threads} of ${availableParallelism()} cores` : `${availableParallelism()} cores`,
+  );
+  return { ok: checks.every((check) => check.ok), checks };
+}

@@ -1,0 +1,72 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+
+/** The programs a build needs, found the way CMake and the shell find them. */
+
+/** Runs a program to the end; undefined when it is missing, fails or says nothing within `timeout` ms. */
+export function capture(
+  command: string,
+  args: string[],
+  env: NodeJS.ProcessEnv = process.env,
+  timeout = 20_000,
+): string | undefined {
+  const { status, stdout } = spawnSync(command, args, {
+    encoding: 'utf8',
+    env,
+    timeout,
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  return status === 0 ? stdout.trim() : undefined;
+}
+
+export interface Tool {
+  command: string;
+  /** First line of `--version`, or the version itself. */
+  version: string;
+}
+
+function firstOf(commands: (string | undefined)[], args: string[], env: NodeJS.ProcessEnv): Tool | undefined {
+  for (const command of commands) {
+    if (!command) continue;
+    const text = capture(command, args, env);
+    if (text !== undefined) return { command, version: text.split('\n')[0] };
+  }
+  return undefined;
+}
+
+export const findCompiler = (env = process.env): Tool | undefined =>
+  firstOf([env.CXX, 'c++', 'g++', 'clang++'], ['--version'], env);
+
+export const findCmake = (env = process.env): Tool | undefined => firstOf(['cmake'], ['--version'], env);
+
+/** What CMake's generated build runs with. */
+export const findMake = (env = process.env): Tool | undefined => firstOf(['ninja', 'make'], ['--version'], env);
+
+export const findPython = (env = process.env): Tool | undefined => firstOf(['python3', 'python'], ['--version'], env);
+
+/** pip of that Python. */
+export const findPip = (python: Tool, env = process.env): Tool | undefined =>
+  firstOf([python.command], ['-m', 'pip', '--version'], env);
+
+/** nvcc, its `version` being CUDA's, like "13.0". */
+export function findNvcc(env = process.env): Tool | undefined {
+  const places = [
+    env.CUDACXX,
+    'nvcc',
+    ...[env.CUDA_HOME, env.CUDA_PATH, '/usr/local/cuda'].map((home) => home && join(home, 'bin/nvcc')),
+  ];
+  for (const command of places) {
+    if (!command || (command.includes('/') && !existsSync(command))) continue;
+    const version = /release (\d+\.\d+)/.exec(capture(command, ['--version'], env) ?? '')?.[1];
+    if (version) return { command, version };
+  }
+  return undefined;
+}
+
+/** "glibc 2.36", "musl" or, elsewhere than on Linux, "". */
+export function detectLibc(platform: string = process.platform, report: object = process.report.getReport()): string {
+  if (platform !== 'linux') return '';
+  const { header } = report as { header?: { glibcVersionRuntime?: string } };
+  return header?.glibcVersionRuntime ? `glibc ${header.glibcVersionRuntime}` : 'musl';
+}
