@@ -215,7 +215,7 @@ describe('training loop', () => {
     const watched = await run({ evaluateEvery: 2 }, five, five);
     expect(watched.lines.map((line) => line.step)).toEqual([0, 1, 2, 3]);
     expect(watched.lines.map((line) => 'eval_worst/loss' in line)).toEqual([true, false, true, true]);
-    expect(watched.lines[0]['eval_loss']).toBeCloseTo(1, 12);
+    expect(watched.lines[0].eval_loss).toBeCloseTo(1, 12);
     for (const value of watched.lines.flatMap((line) => Object.values(line)))
       if (typeof value === 'number') expect(Number.isFinite(value)).toBe(true);
     expect(watched.alpha).toEqual(plain.alpha);

@@ -1,0 +1,105 @@
+import type { Command } from 'commander';
+import { InputError } from '../errors.js';
+import { defineAction, parseList, parseNumber } from './command.js';
+
+interface Options {
+  model: string;
+  adapter?: string;
+  referenceAdapter?: string;
+  pairs: string;
+  objective: string;
+  tokenizer?: string;
+  dtype?: string;
+  threads?: string;
+  batch: string;
+  maxLength: string;
+  quiet?: boolean;
+}
+
+/** `group-robust eval`: exact metrics of a whole file of pairs, by group. */
+export function registerEval(program: Command): void {
+  const command = scoringOptions(program.command('eval').description('exact metrics of a pairs file, by group'))
+    .option(
+      '--objective <spec>',
+      'loss and its settings: NAME[,beta=B][,labelSmoothing=E][,reduction=sum|mean], NAME one of dpo, ipo, hinge, sft',
+      'dpo,beta=0.1',
+    )
+    .option('--reference-adapter <folder>', 'reference = the model with this adapter (default: no adapter)');
+  defineAction<Options>(command, async (options, output) => {
+    const { pairObjective } = await import('../train/objective.js');
+    const { evaluatePairs } = await import('../train/evaluate.js');
+    const { withReference } = await import('../train/scoring.js');
+    const { progress } = await import('../progress.js');
+    const { groupTable } = await import('./group-table.js');
+    const objective = pairObjective(await parseObjective(options.objective));
+    using scorer = await openScorer(options);
+    const { policy, data } = scorer;
+    const bar = progress('scoring', data.pairs.length, options.quiet || output.json);
+    const batch = parseNumber('--batch', options.batch, { min: 1, integer: true });
+    const summary = await evaluatePairs(policy, withReference(policy, data), objective, batch, bar.update);
+    bar.stop();
+    output.log(groupTable(options.pairs, summary));
+    return summary;
+  });
+}
+
+/** Options that `eval` and `logprobs` share. */
+export function scoringOptions(command: Command): Command {
+  return command
+    .requiredOption('--model <model>', 'checkpoint folder, or random:NAME?key=value')
+    .option('--adapter <folder>', 'PEFT adapter of the policy (default: none)')
+    .requiredOption('--pairs <file>', 'pairs as JSONL')
+    .option('--tokenizer <path>', "tokenizer.json or its folder (default: the model's own)")
+    .option('--dtype <type>', 'float32, bfloat16 or float64', 'float32')
+    .option('--threads <n>', 'LibTorch threads (default: all cores)')
+    .option('--batch <n>', 'pairs scored at once', '16')
+    .option('--max-length <n>', 'a longer pair is an error', '8192')
+    .option('--quiet', 'no progress');
+}
+
+/** Opens model, adapters and pairs as the shared options say. */
+export async function openScorer(options: Omit<Options, 'objective'>) {
+  const { GemmaPolicy } = await import('../policy/gemma.js');
+  const { pairReader } = await import('../train/inputs.js');
+  if (options.referenceAdapter !== undefined && options.adapter === undefined)
+    throw new InputError('is given without --adapter, so the policy would be the base model', {
+      at: { field: '--reference-adapter' },
+      fix: 'name the trained adapter with --adapter',
+    });
+  const [dtype] = parseList('--dtype', options.dtype ?? 'float32', ['float32', 'bfloat16', 'float64']);
+  const threads = options.threads && parseNumber('--threads', options.threads, { min: 1, integer: true });
+  const policy = await GemmaPolicy.open(options.model, { dtype, threads: threads || undefined });
+  try {
+    if (options.referenceAdapter !== undefined) {
+      await policy.loadAdapter(options.referenceAdapter);
+      await policy.freezeReference();
+    }
+    if (options.adapter !== undefined) await policy.loadAdapter(options.adapter);
+    const maxLength = parseNumber('--max-length', options.maxLength, { min: 2, integer: true });
+    const reader = pairReader(options.model, policy.config.vocabulary, options.tokenizer);
+    const data = await reader.read(options.pairs, { maxLength });
+    for (const warning of data.report.warnings) process.stderr.write(`warning: ${warning}\n`);
+    return { policy, data, [Symbol.dispose]: () => policy.dispose() };
+  } catch (error) {
+    policy.dispose();
+    throw error;
+  }
+}
+
+/** "ipo,beta=0.1,reduction=mean" → a checked objective. @throws InputError */
+async function parseObjective(spec: string) {
+  const { objectiveSchema } = await import('../train/config.js');
+  const [loss, ...settings] = parseList('--objective', spec);
+  const raw: Record<string, unknown> = { loss };
+  for (const setting of settings) {
+    const [key, value = ''] = setting.split('=');
+    raw[key] = key === 'reduction' ? value : parseNumber(`--objective ${key}`, value);
+  }
+  const parsed = objectiveSchema.safeParse(raw);
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  throw new InputError(issue.message, {
+    at: { field: `--objective${issue.path.length > 0 ? ` ${issue.path.join('.')}` : ''}` },
+    fix: 'e.g. --objective ipo,beta=0.1',
+  });
+}

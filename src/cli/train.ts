@@ -1,0 +1,37 @@
+import type { Command } from 'commander';
+import { defineAction } from './command.js';
+
+interface Options {
+  set: string[];
+  printConfig?: boolean;
+  quiet?: boolean;
+}
+
+/** `group-robust train CONFIG.yaml`: SFT, DPO, IPO, IS-DPO, IS-IPO, GR-DPO and GR-IPO; see src/train/config.ts for the keys. */
+export function registerTrain(program: Command): void {
+  const command = program
+    .command('train')
+    .description('train a Gemma with LoRA on grouped preference pairs')
+    .argument('<config>', 'YAML configuration')
+    .option('--set <key=value>', 'override a key, e.g. objective.beta=0.1; repeatable', collect, [])
+    .option('--print-config', 'print the resolved configuration and stop')
+    .option('--quiet', 'no progress');
+  defineAction<Options>(command, async ({ set, printConfig: printOnly, quiet = false }, output, file) => {
+    const { loadConfig, printConfig } = await import('../train/config.js');
+    const config = loadConfig(file, set);
+    if (printOnly) {
+      output.log(printConfig(config));
+      return config;
+    }
+    const { runTraining } = await import('../train/run.js');
+    const { groupTable } = await import('./group-table.js');
+    const result = await runTraining(config, { quiet, log: output.log });
+    if (result.test) output.log(groupTable('test', result.test));
+    output.log(`${result.run}: ${result.steps} steps in ${result.seconds.toFixed(1)} s`);
+    return result;
+  });
+}
+
+function collect(value: string, previous: string[]): string[] {
+  return [...previous, value];
+}

@@ -1,0 +1,55 @@
+import { type LoadPairsOptions, loadPairs, type PairDataset } from '../data/dataset.js';
+import { openTokenizer, type TextTokenizer } from '../data/tokenizer.js';
+import { InputError } from '../errors.js';
+
+/** What reading pairs for a model needs to know of it. */
+export interface PairReader {
+  read(file: string, options?: Pick<LoadPairsOptions, 'groups' | 'maxLength'>): Promise<PairDataset>;
+}
+
+/**
+ * Reads pairs for one model. The tokenizer is opened at the first record that is text, so checkpoints without one serve
+ * files of token ids.
+ * @param vocabulary ids must be below it
+ */
+export function pairReader(model: string, vocabulary: number, tokenizerPath?: string): PairReader {
+  let opened: TextTokenizer | undefined;
+  const tokenizer = () => {
+    opened ??= openTokenizer(model, tokenizerPath);
+    return opened;
+  };
+  return { read: (file, options = {}) => loadPairs(file, { ...options, tokenizer, vocabulary }) };
+}
+
+/** The splits of a run, read for the model; validation and test share the training groups and their order. */
+export interface RunData {
+  train: PairDataset;
+  validation?: PairDataset;
+  test?: PairDataset;
+  warnings: string[];
+}
+
+export async function readRunData(
+  reader: PairReader,
+  data: { train: string; validation?: string; test?: string; groups?: readonly string[]; maxLength: number },
+): Promise<RunData> {
+  const { maxLength } = data;
+  const train = await reader.read(data.train, { groups: data.groups, maxLength });
+  const empty = train.groups.filter((_, g) => train.counts[g] === 0);
+  if (empty.length > 0)
+    throw new InputError(`no pair of group ${empty.map((name) => `"${name}"`).join(', ')}`, {
+      at: { file: data.train },
+      fix: 'take the group out of data.groups, or add pairs of it',
+    });
+  const other = (file: string | undefined) => file && reader.read(file, { groups: train.groups, maxLength });
+  const validation = (await other(data.validation)) || undefined;
+  const test = (await other(data.test)) || undefined;
+  const warnings = [train, validation, test].flatMap((split) => split?.report.warnings ?? []);
+  if (data.validation !== undefined && data.validation === data.test)
+    warnings.push(
+      'data.validation and data.test are the same file, so test figures are not independent of choices made',
+    );
+  if (data.train === data.validation || data.train === data.test)
+    warnings.push('training pairs are also evaluated on: the evaluation says nothing about new pairs');
+  return { train, validation, test, warnings };
+}
