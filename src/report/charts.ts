@@ -1,4 +1,4 @@
-import { Error as ErrorLevel, parse, View } from 'vega';
+import { Error as ErrorLevel, logger, parse, View } from 'vega';
 import { type Config, compile, type TopLevelSpec } from 'vega-lite';
 import type { Estimate } from '../statistics.js';
 import { GREY } from './palette.js';
@@ -146,7 +146,12 @@ export function lineChart(chart: LineChart): Promise<string> {
             field: 'series',
             type: 'nominal',
             scale: { domain: names, range: all.map((series) => series.colour) },
-            legend: { columns: legendColumns(names), symbolType: 'stroke', symbolSize: 500, symbolStrokeWidth: 2.5 },
+            legend: {
+              columns: legendColumns(names, WIDTH - 70, 40),
+              symbolType: 'stroke',
+              symbolSize: 500,
+              symbolStrokeWidth: 2.5,
+            },
           },
           strokeDash: {
             field: 'series',
@@ -167,7 +172,7 @@ export function lineChart(chart: LineChart): Promise<string> {
 /** Horizontal bars from zero, side by side within each category, with error bars. @returns an SVG document */
 export function barChart(chart: BarChart): Promise<string> {
   const series = [...chart.colours.keys()].filter((name) => chart.bars.some((bar) => bar.series === name));
-  const values = chart.bars.map((bar) => ({ ...bar, category: wrap(bar.category) }));
+  const values = chart.bars.map((bar) => ({ ...bar, category: wrap(bar.category, 18) }));
   const y = {
     field: 'category',
     type: 'nominal',
@@ -199,7 +204,8 @@ export function barChart(chart: BarChart): Promise<string> {
             field: 'series',
             type: 'nominal',
             scale: { domain: series, range: series.map((name) => chart.colours.get(name)!) },
-            legend: series.length > 1 ? { columns: legendColumns(series), symbolType: 'square' } : null,
+            legend:
+              series.length > 1 ? { columns: legendColumns(series, WIDTH - 160, 25), symbolType: 'square' } : null,
           },
         },
       },
@@ -228,7 +234,8 @@ function scale({ log, zero = false, domain }: Omit<Axis, 'title'>) {
 }
 
 /** Logarithmic axes over two decades and more are labelled at the powers of ten only. */
-function axis({ title, log }: Axis, data: readonly number[]) {
+function axis({ title: text, log }: Axis, data: readonly number[]) {
+  const title = wrap(text, 38).split('\n');
   if (!log) return { title, tickCount: 5, grid: true };
   const positive = data.filter((value) => value > 0);
   const first = Math.floor(Math.log10(Math.min(...positive)));
@@ -237,19 +244,25 @@ function axis({ title, log }: Axis, data: readonly number[]) {
   return { title, format: first >= 0 ? '~s' : '~g', grid: true, ...(powers.length > 2 ? { values: powers } : {}) };
 }
 
-/** As many legend columns as fit the figure. */
-function legendColumns(names: readonly string[]): number {
+/**
+ * As many legend columns as fit `width`. Without a canvas Vega takes every character for 0.8 of the font size wide.
+ *
+ * @param symbol width of a legend's symbol with the space around it
+ */
+function legendColumns(names: readonly string[], width: number, symbol: number): number {
   const longest = Math.max(...names.map((name) => name.length));
-  return Math.max(1, Math.floor((WIDTH - 60) / (longest * FONT_SIZE * 0.55 + 40)));
+  return Math.max(1, Math.floor(width / (longest * FONT_SIZE * 0.8 + symbol)));
 }
 
-/** Breaks a long label at spaces into lines of at most 18 characters. */
-function wrap(label: string): string {
-  return label.replaceAll(/(.{1,18})(?:\s+|$)/g, '$1\n').trim();
+/** Breaks a long label at spaces into lines of at most `length` characters. */
+function wrap(label: string, length: number): string {
+  return label.replaceAll(new RegExp(`(.{1,${length}})(?:\\s+|$)`, 'g'), '$1\n').trim();
 }
 
 async function render(description: string, spec: TopLevelSpec): Promise<string> {
-  const view = new View(parse(compile({ ...spec, config: CONFIG }).spec), { renderer: 'none', logLevel: ErrorLevel });
+  // Vega-Lite warns of every sizing decision it makes; only errors concern the user.
+  const { spec: vega } = compile({ ...spec, config: CONFIG }, { logger: logger(ErrorLevel) });
+  const view = new View(parse(vega), { renderer: 'none', logLevel: ErrorLevel });
   const svg = await view.toSVG();
   view.finalize();
   return svg.replace('<svg ', () => `<svg role="img" aria-label="${escapeXml(description)}" `);

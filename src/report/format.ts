@@ -14,7 +14,9 @@ export function formatNumber(value: number, digits = 4): string {
 
 /** "17.93 ± 0.27": the error to two significant digits and the mean to the same decimal; the mean alone without an error. */
 export function formatEstimate({ mean, standard_error: error }: Estimate): string {
-  if (error === null || error === 0 || !Number.isFinite(error)) return formatNumber(mean);
+  if (error === null) return formatNumber(mean);
+  // Below this the error is rounding, which equal values leave behind.
+  if (error <= 1e-12 * Math.abs(mean)) return `${formatNumber(mean)} ± 0`;
   const decimals = 1 - Math.floor(Math.log10(error));
   if (decimals > 8) return `${formatNumber(mean)} ± ${formatNumber(error, 2)}`;
   const fixed = (value: number) => value.toFixed(Math.max(0, decimals)).replace('-', '−');

@@ -8,8 +8,8 @@ export interface Figure {
   caption: string;
 }
 
-/** Text, or the outcome of a check, shown by a word and a sign besides its colour. */
-export type Cell = string | { pass: boolean };
+/** Text, or the outcome of a check with its text (default: "holds" or "fails"), shown by a sign besides its colour. */
+export type Cell = string | { pass: boolean; text?: string };
 
 export interface Table {
   caption: string;
@@ -103,9 +103,9 @@ function renderTable({ caption, columns, rows }: Table): string {
     const [first, ...rest] = cells.map(renderCell);
     return `<tr><th scope="row"${numeric(0)}>${first}</th>${rest.map((cell, i) => `<td${numeric(i + 1)}>${cell}</td>`).join('')}</tr>`;
   });
-  // Wide tables scroll inside their own box, which the keyboard must be able to reach.
-  return `<div class="table" role="region" tabindex="0" aria-label="${escapeXml(caption)}"><table>
-<caption>${escapeXml(caption)}</caption>
+  // A wide table scrolls inside its own box, which the keyboard must be able to reach; its caption stays in sight.
+  return `<p class="caption">${escapeXml(caption)}</p>
+<div class="table" role="region" tabindex="0" aria-label="${escapeXml(caption)}"><table aria-label="${escapeXml(caption)}">
 <thead><tr>${head}</tr></thead>
 <tbody>
 ${body.join('\n')}
@@ -115,7 +115,10 @@ ${body.join('\n')}
 
 function renderCell(cell: Cell): string {
   if (typeof cell === 'string') return escapeXml(cell);
-  return cell.pass ? '<span class="pass">✓ holds</span>' : '<span class="fail">✗ fails</span>';
+  const word = cell.pass ? 'holds' : 'fails';
+  const sign = cell.pass ? '✓' : '✗';
+  if (cell.text === undefined) return `<span class="${word}">${sign} ${word}</span>`;
+  return `${escapeXml(cell.text)} <span class="${word}" role="img" aria-label="${word}">${sign}</span>`;
 }
 
 function renderFigure({ svg, caption }: Figure): string {
@@ -134,16 +137,18 @@ h2 { margin: 2.5rem 0 .5rem; padding-top: 1rem; border-top: 1px solid #d0d0d0; f
 p { max-width: 46rem; margin: .5rem 0; }
 .findings { max-width: 46rem; margin: 1rem 0; padding: .75rem 1rem .75rem 2rem; background: #f3f6f9; border-left: 4px solid #0072b2; }
 .findings li { margin: .25rem 0; }
-.pass, .fail { font-weight: 600; white-space: nowrap; }
-.pass { color: #00664b; }
-.fail { color: #a33c00; }
-.table { margin: 1rem 0; overflow-x: auto; }
-table { min-width: min(100%, 26rem); border-collapse: collapse; font-size: .9rem; }
-caption { padding: .25rem 0; text-align: left; font-weight: 600; }
-th, td { padding: .3rem .75rem .3rem 0; border-bottom: 1px solid #e4e4e4; text-align: left; vertical-align: top; }
+.holds, .fails { font-weight: 600; white-space: nowrap; }
+.holds { color: #00664b; }
+.fails { color: #a33c00; }
+p.caption { margin: 1.25rem 0 .25rem; font-size: .95rem; font-weight: 600; }
+.table { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .9rem; }
+th, td { padding: .3rem .75rem; border-bottom: 1px solid #e4e4e4; text-align: left; vertical-align: top; }
 thead th { border-bottom: 2px solid #888; vertical-align: bottom; }
-tbody th { font-weight: 500; min-width: 6rem; }
-.number { padding-left: .75rem; text-align: right; font-variant-numeric: tabular-nums; }
+th:first-child { padding-left: 0; }
+tbody th { font-weight: 500; min-width: 7.5rem; }
+td:not(.number) { min-width: 6rem; }
+.number { text-align: right; font-variant-numeric: tabular-nums; }
 td.number { white-space: nowrap; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); gap: 1.5rem; margin: 1rem 0; }
 figure { margin: 0; min-width: 0; max-width: 36rem; }

@@ -152,7 +152,7 @@ function headline(methods: readonly Method[]): Table {
       { title: 'Method' },
       { title: 'Seeds', numeric: true },
       ...scores.map(({ title }) => ({ title, numeric: true })),
-      { title: 'Worst group (in how many seeds)' },
+      { title: 'Worst group (seeds)' },
     ],
     rows: methods.map(({ title, runs }) => [
       title,
@@ -176,7 +176,7 @@ function differences(pairs: readonly Pair[]): Table {
       ...scores.map(({ title }) => ({ title, numeric: true })),
     ],
     rows: pairs.map((pair) => [
-      `${pair.first.title} − ${pair.second.title}`,
+      `${pair.first.title}\u00a0−\u00a0${pair.second.title}`,
       formatCount(difference(pair, worstLoss)?.pairs ?? 0),
       ...scores.map((score) => {
         const result = difference(pair, score);
@@ -208,26 +208,28 @@ function groupTable(methods: readonly Method[], groups: readonly string[], metri
 }
 
 async function groupBars(methods: readonly Method[], groups: readonly string[]): Promise<Figure[]> {
-  const bars = async (shown: readonly Method[], metric: GroupMetric, title: string): Promise<Figure> => ({
+  const bars = async (shown: readonly Method[], metric: GroupMetric, value: Axis): Promise<Figure> => ({
     svg: await barChart({
-      description: `Bar chart: ${title} on the test split, by group and method`,
-      value: { title },
+      description: `Bar chart: ${value.title} on the test split, by group and method`,
+      value,
       colours: new Map(shown.map((method) => [method.title, method.colour])),
       bars: groups.flatMap((group) =>
         shown.flatMap((method) => {
           const values = method.runs.flatMap((run) => run.groups[group]?.[metric] ?? []);
           if (values.length === 0) return [];
-          const value = estimate(values);
-          return [{ category: group, series: method.title, value: value.mean, ...errorEnds(value) }];
+          const score = estimate(values);
+          return [{ category: group, series: method.title, value: score.mean, ...errorEnds(score) }];
         }),
       ),
     }),
-    caption: `${title} of each group on the test split; error bars: ± one standard error over seeds.`,
+    caption: `${value.title} of each group on the test split; error bars: ± one standard error over seeds.`,
   });
   const rewarded = methods.filter(({ runs }) => runs.some((run) => has(run, 'rewards/accuracies')));
   return Promise.all([
-    ...byLoss(methods).map((members) => bars(members, 'loss', lossTitle(members[0]))),
-    ...(rewarded.length > 0 ? [bars(rewarded, 'rewards/accuracies', 'Reward accuracy')] : []),
+    ...byLoss(methods).map((members) => bars(members, 'loss', { title: lossTitle(members[0]) })),
+    ...(rewarded.length > 0
+      ? [bars(rewarded, 'rewards/accuracies', { title: 'Reward accuracy', domain: [0, 1] })]
+      : []),
   ]);
 }
 
