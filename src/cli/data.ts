@@ -39,13 +39,13 @@ export function registerData(program: Command): void {
       .command('survey')
       .description('an invented survey of five countries with known truth: survey.csv, truth.json, and pairs as above')
       .option('--seed <n>', 'decides everything', '0')
-      .option('--rows <n>', 'answers of a country to a question, in all', '600')
+      .option('--rows <n>', '(question, country) pairs in all, 100 to 1200', '600')
       .requiredOption('--out <dir>', 'folder to make'),
     async (options, output) => {
-      const { writeSurvey } = await import('../data/survey.js');
+      const { SURVEY_ROWS, writeSurvey } = await import('../data/survey.js');
       const { writeFolderWhole } = await import('../files.js');
       const seed = parseSeed(options.seed);
-      const rows = parseNumber('--rows', options.rows, { min: 50, max: 660, integer: true });
+      const rows = parseNumber('--rows', options.rows, { ...SURVEY_ROWS, integer: true });
       const summary = await writeFolderWhole(options.out, (folder) => writeSurvey(folder, { seed, rows }));
       logSummary(output, summary, options.out);
       return { out: options.out, ...summary };

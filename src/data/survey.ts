@@ -54,6 +54,36 @@ const TOPICS = [
   'organic farming',
   'a national bank',
   'free universities',
+  'coal mines',
+  'fast trains',
+  'city parks',
+  'home schooling',
+  'a longer draft',
+  'street markets',
+  'royal titles',
+  'bank secrecy',
+  'school uniforms',
+  'night shifts',
+  'sugar taxes',
+  'free medicine',
+  'border walls',
+  'fishing limits',
+  'state lotteries',
+  'secret ballots',
+  'local dialects',
+  'water meters',
+  'cheap flights',
+  'public prayer',
+  'animal testing',
+  'paid leave',
+  'rent control',
+  'gun licences',
+  'new museums',
+  'speed limits',
+  'party funding',
+  'river dams',
+  'tax cuts',
+  'adult education',
 ];
 
 /** A way of asking. Options run from the most favourable answer to the least, or the other way round. */
@@ -134,22 +164,27 @@ const SHARPNESS = 3;
 /** People asked in each country; answers are counts out of these, so surveys differ a little from the truth. */
 const RESPONDENTS = 1000;
 
-/**
- * @param options.rows answers to one question by one country, in all (at most 5 · 240 · the largest share, about 660)
- */
+/** Topics grow with the survey, so that its density (rows for each topic) stays the same. */
+const ROWS_PER_TOPIC = 20;
+export const SURVEY_ROWS = { min: 100, default: 600, max: ROWS_PER_TOPIC * TOPICS.length };
+
+/** @param options.rows (question, country) pairs in all, within {@link SURVEY_ROWS} */
 export function generateSurvey(options: { seed: number; rows?: number }): GeneratedSurvey {
-  const { seed, rows = 600 } = options;
+  const { seed, rows = SURVEY_ROWS.default } = options;
+  if (rows < SURVEY_ROWS.min || rows > SURVEY_ROWS.max)
+    throw new RangeError(`rows must be within ${SURVEY_ROWS.min} and ${SURVEY_ROWS.max}`);
   const random = (...purpose: (string | number)[]) => Random.stream(seed, 'survey', ...purpose);
   const smallest = SURVEY_COUNTRIES.length - 1;
 
-  const stances = TOPICS.map((topic) => {
+  const topics = TOPICS.slice(0, Math.ceil(rows / ROWS_PER_TOPIC));
+  const stances = topics.map((topic) => {
     const draw = random('stance', topic);
     const common = (draw.uniform() < 0.5 ? -1 : 1) * (0.5 + 0.5 * draw.uniform());
     const side = draw.uniform() < CONTESTED ? -1 : 1;
     return SURVEY_COUNTRIES.map((_, i) => (i === smallest ? side : 1) * common + STANCE_NOISE * draw.normal());
   });
 
-  const questions = TOPICS.flatMap((topic, t) =>
+  const questions = topics.flatMap((topic, t) =>
     STEMS.map((stem) => {
       const { options: printed, positions } = optionsOf(stem);
       const probabilities = stances[t].map((stance) => {

@@ -20,8 +20,8 @@ export interface TextTokenizer {
 const TINY_TOKENIZER = fileURLToPath(new URL('../../src/data/tiny-tokenizer.json', import.meta.url));
 
 /**
- * The tokenizer of a model: `tokenizer.json` of its checkpoint folder, or the built-in tiny one (512 tokens, any text
- * without loss) for a `random:` model.
+ * The tokenizer of a model: `tokenizer.json` of its checkpoint folder, or the built-in tiny one (see tiny-tokenizer.py;
+ * any text, without loss) for a `random:` model.
  * @param override a tokenizer.json, or a folder that holds one, to use instead
  * @throws InputError when it is missing or not a tokenizer; code `BOS_MISSING` when it has no BOS token
  */
@@ -84,7 +84,9 @@ function readTokenizer(file: string): TextTokenizer {
     eos: special('eos_token', '<eos>'),
     encode: (text) => tokenizer.encode(text, { add_special_tokens: false }).ids,
     decode: (ids) =>
-      tokenizer.decode(Array.from(ids), { skip_special_tokens: false, clean_up_tokenization_spaces: false }),
+      ids.length === 0
+        ? ''
+        : tokenizer.decode(Array.from(ids), { skip_special_tokens: false, clean_up_tokenization_spaces: false }),
   };
 }
 
