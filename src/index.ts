@@ -1,0 +1,26 @@
+/**
+ * The library behind `group-robust`. Importing it never needs the addon: only opening a {@link GemmaPolicy} does, and
+ * that throws a typed error which says what to run where the addon is missing.
+ */
+export * from './data/dataset.js';
+export * from './data/packing.js';
+export * from './data/sampler.js';
+export { openTokenizer, type TextTokenizer } from './data/tokenizer.js';
+export { GroupRobustError, InputError, type InputLocation } from './errors.js';
+export * from './objective/aggregate.js';
+export * from './objective/group-weights.js';
+export * from './objective/losses.js';
+export * from './objective/pairs.js';
+export * from './objective/simplex.js';
+export { GemmaPolicy } from './policy/gemma.js';
+export * from './policy/log-linear.js';
+export * from './policy/log-linear-problem.js';
+export * from './policy/policy.js';
+export { Random } from './random.js';
+export { loadConfig, type TrainConfig } from './train/config.js';
+export { evaluatePairs } from './train/evaluate.js';
+export type { GroupSummary, PairMetric } from './train/metrics.js';
+export { pairObjective } from './train/objective.js';
+export { runTraining } from './train/run.js';
+export { withReference } from './train/scoring.js';
+export { type TrainerHooks, trainPolicy } from './train/trainer.js';
