@@ -1,0 +1,112 @@
+import { describe, expect, it } from 'vitest';
+import { barChart, errorEnds, lineChart } from '../../src/report/charts.js';
+import { groupColours, methodColours, methodTitle, orderMethods } from '../../src/report/palette.js';
+
+const count = (text: string, pattern: RegExp) => [...text.matchAll(pattern)].length;
+/** Markup inside the vega group of that mark, up to the end of the group. */
+const marks = (svg: string, kind: string) =>
+  [...svg.matchAll(new RegExp(`<g class="mark-${kind} role-mark[^"]*"[^>]*>(.*?)</g>`, 'gs'))].map((match) => match[1]);
+
+describe('lineChart', () => {
+  const line = {
+    description: 'Losses of <two> "methods"',
+    x: { title: 'Step' },
+    y: { title: 'Loss / nats' },
+    series: [
+      { name: 'a', colour: '#0072B2', points: [0, 1, 2].map((x) => ({ x, y: 3 - x, low: 2.5 - x, high: 3.5 - x })) },
+      { name: 'b', colour: '#D55E00', points: [0, 1, 2].map((x) => ({ x, y: 2 })) },
+    ],
+    references: [{ name: 'bound', y: 3.5 }],
+  };
+
+  it('draws every series, the band of the one that has it, the points, the reference and the titles', async () => {
+    const svg = await lineChart(line);
+    expect(marks(svg, 'area').join('')).toContain('fill="#0072B2"');
+    expect(count(marks(svg, 'area').join(''), /<path/g)).toBe(1);
+    const strokes = marks(svg, 'line').join('');
+    expect(count(strokes, /<path/g)).toBe(3);
+    expect(strokes).toMatch(/stroke="#0072B2"/);
+    expect(strokes).toMatch(/stroke="#666666"[^>]*stroke-dasharray="6,4"|stroke-dasharray="6,4"[^>]*stroke="#666666"/);
+    expect(count(marks(svg, 'symbol').join(''), /<path/g)).toBe(6);
+    for (const text of ['Step', 'Loss / nats', 'a', 'b', 'bound']) expect(svg).toContain(`>${text}</text>`);
+  });
+
+  it('is an image with a description, scales, and is the same every time', async () => {
+    const svg = await lineChart(line);
+    expect(svg).toMatch(/^<svg role="img" aria-label="Losses of &lt;two&gt; &quot;methods&quot;" /);
+    expect(svg).toMatch(/viewBox="0 0 \d+ \d+"/);
+    expect(await lineChart(line)).toBe(svg);
+  });
+
+  it('leaves out what a logarithmic axis cannot show and draws an inverse-root law as a straight line', async () => {
+    const svg = await lineChart({
+      description: 'rate',
+      x: { title: 'T', log: true },
+      y: { title: 'error', log: true },
+      series: [
+        {
+          name: 'e',
+          colour: '#000000',
+          points: [{ x: 10, y: -1 }, ...[1e2, 1e4, 1e6].map((x) => ({ x, y: 1 / Math.sqrt(x), low: -1, high: 1 }))],
+        },
+      ],
+    });
+    const [, path] = /<path[^>]* d="(M[^"]*)"/.exec(marks(svg, 'line')[0])!;
+    const points = [...path.matchAll(/(-?[\d.]+),(-?[\d.]+)/g)].map(([, x, y]) => [Number(x), Number(y)]);
+    expect(points).toHaveLength(3);
+    const slope = (i: number) => (points[i + 1][1] - points[i][1]) / (points[i + 1][0] - points[i][0]);
+    expect(slope(1)).toBeCloseTo(slope(0), 3);
+    expect(svg).not.toContain('NaN');
+  });
+});
+
+describe('barChart', () => {
+  it('has bars as long as their values, error bars only where given, and expected values as diamonds', async () => {
+    const svg = await barChart({
+      description: 'bars',
+      value: { title: 'Loss' },
+      colours: methodColours(['ipo', 'gr-ipo']),
+      bars: [
+        { category: 'India (Current national sample)', series: 'ipo', value: 4, low: 3, high: 5, expected: 4.5 },
+        { category: 'India (Current national sample)', series: 'gr-ipo', value: 2 },
+      ],
+    });
+    const widths = [
+      ...marks(svg, 'rect')
+        .join('')
+        .matchAll(/d="M[\d.]+,[\d.]+h([\d.]+)v/g),
+    ].map(([, w]) => Number(w));
+    expect(widths).toHaveLength(2);
+    expect(widths[0] / widths[1]).toBeCloseTo(2, 2);
+    expect(count(marks(svg, 'rule').join(''), /<line/g)).toBe(1);
+    expect(count(marks(svg, 'symbol').join(''), /<path/g)).toBe(1);
+    for (const colour of ['#0072B2', '#D55E00']) expect(svg).toContain(`fill="${colour}"`);
+    // A long name is broken into lines, not cut.
+    expect(svg).toContain('>India (Current</tspan>');
+    expect(svg).toContain('>national sample)</tspan>');
+  });
+});
+
+it('errorEnds spans one standard error each way', () => {
+  expect(errorEnds({ mean: 3, standard_error: 0.5 })).toEqual({ low: 2.5, high: 3.5 });
+  expect(errorEnds({ mean: 3, standard_error: null })).toEqual({});
+});
+
+describe('colours', () => {
+  it('stay with a method whichever others are there, and never meet', () => {
+    const all = methodColours(['dpo', 'is-dpo', 'gr-dpo', 'ipo', 'is-ipo', 'gr-ipo', 'sft', 'gr-hinge']);
+    expect(new Set(all.values()).size).toBe(8);
+    for (const method of ['ipo', 'gr-ipo']) expect(methodColours([method]).get(method)).toBe(all.get(method));
+  });
+
+  it('are distinct for up to eight groups', () => {
+    expect(new Set(groupColours([...'abcdefgh']).values()).size).toBe(8);
+  });
+
+  it('orders methods by loss and robustness', () => {
+    expect(orderMethods(['gr-hinge', 'gr-ipo', 'ipo', 'uniform-ipo', 'sft', 'gr-dpo', 'dpo', 'ipo', 'is-ipo'])).toEqual(
+      ['sft', 'dpo', 'gr-dpo', 'ipo', 'uniform-ipo', 'is-ipo', 'gr-ipo', 'gr-hinge'],
+    );
+    expect(methodTitle('gr-ipo')).toBe('GR-IPO');
+  });
+});

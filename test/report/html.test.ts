@@ -1,0 +1,63 @@
+import { describe, expect, it } from 'vitest';
+import { lineChart } from '../../src/report/charts.js';
+import { type Page, renderPage } from '../../src/report/html.js';
+import { expectSoundPage } from './page.js';
+
+const evil = '<script>alert("x")</script> & \'co\'';
+
+async function page(): Promise<Page> {
+  const svg = await lineChart({
+    description: evil,
+    x: { title: evil },
+    y: { title: 'y' },
+    series: [{ name: evil, colour: '#000000', points: [{ x: 0, y: 0 }] }],
+  });
+  return {
+    title: evil,
+    summary: evil,
+    sections: [
+      {
+        title: evil,
+        text: [evil],
+        findings: [{ text: evil, pass: true }, { text: 'broken', pass: false }, { text: 'plain' }],
+        tables: [
+          {
+            caption: evil,
+            columns: [{ title: evil }, { title: 'Loss', numeric: true }, { title: 'Check' }],
+            rows: [
+              [evil, '17.93 ± 0.27', { pass: true }],
+              ['b', { text: evil, pass: false }, { pass: false }],
+            ],
+          },
+        ],
+        figures: [{ svg, caption: evil }],
+      },
+    ],
+    environment: { [evil]: evil },
+    config: [{ name: evil, text: evil }],
+  };
+}
+
+describe('renderPage', () => {
+  it('escapes everything that may come from data', async () => {
+    const html = renderPage(await page());
+    expect(html).not.toContain('<script');
+    expectSoundPage(html);
+  });
+
+  it('has headline findings before the sections, each with word and sign', async () => {
+    const html = renderPage(await page());
+    const header = html.slice(html.indexOf('<header>'), html.indexOf('</header>'));
+    expect(header).toContain('<li><span class="holds">✓ holds</span> &lt;script');
+    expect(header).toContain('<li><span class="fails">✗ fails</span> broken</li>');
+    expect(header).toContain('<li>plain</li>');
+  });
+
+  it('marks header cells, right-aligned numbers and outcomes of tables', async () => {
+    const html = renderPage(await page());
+    expect(html).toContain('<th scope="col" class="number">Loss</th>');
+    expect(html).toContain('<tr><th scope="row">b</th><td class="number">');
+    expect(html).toContain('<td class="number">17.93 ± 0.27</td><td><span class="holds">✓ holds</span></td>');
+    expect(html).toContain('<span class="fails" role="img" aria-label="fails">✗</span></td>');
+  });
+});

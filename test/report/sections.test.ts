@@ -1,0 +1,147 @@
+import { describe, expect, it } from 'vitest';
+import type { ComparisonRow } from '../../src/bandit/comparison.js';
+import type { HistoryEntry, MethodRun, SeedResult } from '../../src/bandit/run.js';
+import { renderPage, type Section } from '../../src/report/html.js';
+import { banditSection } from '../../src/report/sections/bandit.js';
+import { type ConvergenceResult, convergenceSection } from '../../src/report/sections/convergence.js';
+import { expectSoundPage, tableOf } from './page.js';
+
+const render = (section: Section) =>
+  renderPage({ title: 'Title', summary: 'Summary', sections: [section], environment: {}, config: [] });
+
+const row = (
+  scenario: string,
+  method: ComparisonRow['method'],
+  quantity: ComparisonRow['quantity'],
+  measured: number,
+  passes = true,
+): ComparisonRow => ({
+  scenario,
+  method,
+  quantity,
+  measured,
+  measuredError: measured / 100,
+  expected: measured * 1.01,
+  expectedError: null,
+  tolerance: measured / 20,
+  passes,
+});
+
+describe('banditSection', () => {
+  const rows = [
+    row('even', 'ipo', 'max validation loss', 25.45),
+    row('even', 'ipo', 'relative max reward error', 0.0956),
+    row('even', 'dpo', 'max validation loss', 0.912),
+    row('even', 'gr-ipo', 'max validation loss', 16.96, false),
+    row('even', 'gr-ipo', 'alpha of group 0', 0.4847),
+  ];
+
+  it('puts measured beside expected, with marks, one line per scenario and method', async () => {
+    const html = render(await banditSection(rows, { seeds: 20 }));
+    expectSoundPage(html);
+    expect(tableOf(html, 'Measured values (✓ where they agree) and expected ones')).toEqual([
+      [
+        'Scenario',
+        'Method',
+        'Worse-group loss',
+        'expected',
+        'Relative reward error',
+        'expected',
+        'α of group 0',
+        'expected',
+      ],
+      ['even', 'IPO', '25.45 ± 0.25 ✓', '25.7', '0.09560 ± 0.00096 ✓', '0.09656', '', ''],
+      ['even', 'DPO', '0.9120 ± 0.0091 ✓', '0.9211', '', '', '', ''],
+      ['even', 'GR-IPO', '16.96 ± 0.17 ✗', '17.13', '', '', '0.4847 ± 0.0048 ✓', '0.4895'],
+    ]);
+  });
+
+  it('draws losses of different units apart', async () => {
+    const { figures = [] } = await banditSection(rows, { seeds: 20 });
+    expect(figures.map(({ caption }) => caption.split(',')[0])).toEqual([
+      'Worse-group loss (IPO',
+      'Worse-group loss (DPO',
+      'Relative reward error',
+      'α of group 0',
+    ]);
+  });
+
+  it('says what holds and what does not', async () => {
+    const { findings } = await banditSection(rows, { seeds: 20, orderFaults: [] });
+    expect(findings?.map(({ pass }) => pass)).toEqual([false, true]);
+    expect(findings?.[0].text).toMatch(/^4 of 5 /);
+    const broken = await banditSection(rows, { seeds: 20, orderFaults: ['ipo is not above is-ipo'] });
+    expect(broken.findings?.[1]).toMatchObject({
+      pass: false,
+      text: expect.stringContaining('ipo is not above is-ipo'),
+    });
+  });
+
+  it('draws histories over iterations, one figure per loss and metric', async () => {
+    const entry = (iteration: number, seed: number): HistoryEntry => ({
+      iteration,
+      validationLosses: [1, 2],
+      maxValidationLoss: 20 - iteration / 10 + seed,
+      maxRelativeRewardError: 0.1,
+      maxAbsoluteRewardError: 0.2,
+      maxDivergence: 0.3,
+      alpha: [0.5, 0.5],
+    });
+    const run = (seed: number): MethodRun => ({
+      ...entry(100, seed),
+      theta: [0],
+      history: [0, 50, 100].map((iteration) => entry(iteration, seed)),
+    });
+    const results = [0, 1].map(
+      (seed): SeedResult => ({
+        setting: { features: 'swapped', responses: 'even', data: 'balanced' },
+        seed,
+        runs: [run(seed), run(seed), run(seed)],
+      }),
+    );
+    const section = await banditSection(rows, {
+      seeds: 2,
+      histories: [{ scenario: 'even', methods: ['ipo', 'gr-ipo', 'dpo'], results }],
+    });
+    expectSoundPage(render(section));
+    const curves = section.figures?.slice(4) ?? [];
+    expect(curves).toHaveLength(4);
+    for (const { caption } of curves) expect(caption).toMatch(/over iterations: even/);
+    expect(curves.map(({ svg }) => svg.match(/mark-line role-mark/g)?.length)).toEqual([1, 1, 2, 2]);
+  });
+});
+
+describe('convergenceSection', () => {
+  const result: ConvergenceResult = {
+    constants: { B_phi: 0.70395, rho: 5, loss: 'dpo' },
+    minimax: { value: 0.474098, theta: [3.4, 5.8], alpha: [0.86, 0.14], lower: 0.47409799, upper: 0.47409801 },
+    horizons: [
+      { T: 1000, error: 0.1548, error_interval: [0.14, 0.17], duality_gap: 0.2361, bound: 4.864 },
+      { T: 100000, error: 0.0456, error_interval: [0.04, 0.05], duality_gap: 0.0531, bound: 0.4864 },
+    ],
+    rate: { slope: -0.52, interval: [-0.58, -0.47] },
+    holds: true,
+    reasons: [],
+  };
+
+  it('shows every number of the check', async () => {
+    const html = render(await convergenceSection(result));
+    expectSoundPage(html);
+    expect(tableOf(html, 'Error by horizon').slice(1)).toEqual([
+      ['1,000', '0.1548', '0.14 to 0.17', '0.2361', '4.864'],
+      ['100,000', '0.0456', '0.04 to 0.05', '0.0531', '0.4864'],
+    ]);
+    expect(tableOf(html, 'Constants')).toContainEqual(['B_phi', '0.70395']);
+    expect(html).toContain('−0.52 (95 % interval −0.58 to −0.47)');
+  });
+
+  it('says so when the bound breaks, with the reasons', async () => {
+    const section = await convergenceSection({
+      ...result,
+      holds: false,
+      reasons: ['error above the bound at T = 1000'],
+    });
+    expect(section.findings?.[0].pass).toBe(false);
+    expect(section.text).toContain('error above the bound at T = 1000');
+  });
+});
