@@ -1,0 +1,264 @@
+#include "bindings/gemma.h"
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bindings/arguments.h"
+#include "bindings/errors.h"
+#include "bindings/job_queue.h"
+#include "gemma/model.h"
+
+namespace group_robust {
+namespace {
+
+GemmaConfig readConfig(const Napi::Value& value) {
+  const auto object = readObject(value, "config");
+  const auto size = [&](const char* field) { return readInteger(object.Get(field), std::string("config.") + field, 1); };
+  return {size("layers"),
+          size("hidden"),
+          size("heads"),
+          size("keyValueHeads"),
+          size("headSize"),
+          size("mlp"),
+          size("vocabulary"),
+          readNumber(object.Get("rmsEpsilon"), "config.rmsEpsilon"),
+          readNumber(object.Get("ropeTheta"), "config.ropeTheta")};
+}
+
+at::ScalarType readDtype(const Napi::Value& value) {
+  const std::string name = readString(value, "dtype");
+  if (name == "float32") return at::kFloat;
+  if (name == "bfloat16") return at::kBFloat16;
+  if (name == "float64") return at::kDouble;
+  throw InputError("dtype: expected float32, bfloat16 or float64");
+}
+
+Source readSource(const Napi::Value& value) {
+  const std::string name = readString(value, "source");
+  if (name == "policy") return Source::kPolicy;
+  if (name == "reference") return Source::kReference;
+  if (name == "base") return Source::kBase;
+  throw InputError("source: expected policy, reference or base");
+}
+
+LoraConfig readLora(const Napi::Value& value) {
+  const auto object = readObject(value, "lora");
+  return {readInteger(object.Get("rank"), "lora.rank", 1), readNumber(object.Get("scale"), "lora.scale"),
+          readStrings(object.Get("targets"), "lora.targets")};
+}
+
+AdamWConfig readOptimizer(const Napi::Value& value) {
+  const auto object = readObject(value, "optimizer");
+  const auto betas = readObject(object.Get("betas"), "optimizer.betas");
+  return {readNumber(betas.Get(uint32_t{0}), "optimizer.betas[0]"),
+          readNumber(betas.Get(uint32_t{1}), "optimizer.betas[1]"),
+          readNumber(object.Get("epsilon"), "optimizer.epsilon"),
+          readNumber(object.Get("weightDecay"), "optimizer.weightDecay")};
+}
+
+PackedTokens readBatch(const Napi::Value& value) {
+  const auto object = readObject(value, "batch");
+  const auto field = [&](const char* name) { return readInt32Array(object.Get(name), std::string("batch.") + name); };
+  return {field("tokens"), field("promptLengths"), field("responseCounts"), field("responseLengths")};
+}
+
+/** Arguments are copied out on the JavaScript thread; the work runs on the queue's, the only thread to touch the model. */
+class Gemma : public Napi::ObjectWrap<Gemma> {
+ public:
+  explicit Gemma(const Napi::CallbackInfo& info)
+      : ObjectWrap(info),
+        model_(guarded(info.Env(), [&] { return std::make_unique<Model>(readConfig(info[0]), readDtype(info[1])); })),
+        memory_(info.Env()),
+        queue_(info.Env()) {}
+
+  static void install(Napi::Env env, Napi::Object exports) {
+    exports.Set("Gemma", DefineClass(env, "Gemma",
+                                     {InstanceMethod<&Gemma::load>("load"),
+                                      InstanceMethod<&Gemma::randomize>("randomize"),
+                                      InstanceMethod<&Gemma::addAdapter>("addAdapter"),
+                                      InstanceMethod<&Gemma::loadAdapter>("loadAdapter"),
+                                      InstanceMethod<&Gemma::saveAdapter>("saveAdapter"),
+                                      InstanceMethod<&Gemma::freezeReference>("freezeReference"),
+                                      InstanceMethod<&Gemma::forward>("forward"),
+                                      InstanceMethod<&Gemma::backward>("backward"),
+                                      InstanceMethod<&Gemma::step>("step"),
+                                      InstanceMethod<&Gemma::trainable>("trainable"),
+                                      InstanceMethod<&Gemma::readTrainable>("readTrainable"),
+                                      InstanceMethod<&Gemma::writeTrainable>("writeTrainable"),
+                                      InstanceMethod<&Gemma::readGradient>("readGradient"),
+                                      InstanceMethod<&Gemma::dispose>("dispose")}));
+  }
+
+ private:
+  /**
+   * Queues the job that `prepare` (called now, on the JavaScript thread, to read the arguments) returns. A bad argument
+   * rejects the promise: whoever awaits an asynchronous method looks for its errors there.
+   */
+  template <class Prepare, class... ToJs>
+  Napi::Value queued(const Napi::CallbackInfo& info, Prepare prepare, ToJs... toJs) {
+    return guarded(info.Env(), [&]() -> Napi::Value {
+      const auto owner = info.This().As<Napi::Object>();
+      try {
+        return queue_.submit(owner, prepare(), toJs...);
+      } catch (const InputError&) {
+        auto deferred = Napi::Promise::Deferred::New(info.Env());
+        deferred.Reject(toJsError(info.Env(), currentFailure()).Value());
+        return deferred.Promise();
+      }
+    });
+  }
+
+  /** For jobs that change how much memory the model holds. */
+  template <class Prepare>
+  Napi::Value queuedResize(const Napi::CallbackInfo& info, Prepare prepare) {
+    return queued(
+        info,
+        [&] {
+          return [this, work = prepare()] {
+            work();
+            return static_cast<int64_t>(model_->bytes());
+          };
+        },
+        [this](Napi::Env env, int64_t bytes) -> Napi::Value {
+          if (!queue_.closed()) memory_.set(bytes);
+          return env.Undefined();
+        });
+  }
+
+  Napi::Value load(const Napi::CallbackInfo& info) {
+    return queuedResize(info, [&] { return [this, files = readStrings(info[0], "files")] { model_->load(files); }; });
+  }
+
+  Napi::Value randomize(const Napi::CallbackInfo& info) {
+    return queuedResize(info, [&] {
+      return [this, seed = readInteger(info[0], "seed"), deviation = readNumber(info[1], "standardDeviation")] {
+        model_->randomize(static_cast<uint64_t>(seed), deviation);
+      };
+    });
+  }
+
+  Napi::Value addAdapter(const Napi::CallbackInfo& info) {
+    struct Outcome {
+      std::vector<LoraTensor> tensors;
+      int64_t bytes;
+    };
+    return queued(
+        info,
+        [&] {
+          return [this, lora = readLora(info[0]), seed = readInteger(info[1], "seed"),
+                  accumulators = readInteger(info[2], "accumulators", 1), optimizer = readOptimizer(info[3])] {
+            model_->addAdapter(lora, static_cast<uint64_t>(seed), accumulators, optimizer);
+            return Outcome{model_->adapter().tensors(), static_cast<int64_t>(model_->bytes())};
+          };
+        },
+        [this](Napi::Env env, Outcome outcome) -> Napi::Value {
+          trainable_ = std::move(outcome.tensors);
+          if (!queue_.closed()) memory_.set(outcome.bytes);
+          return env.Undefined();
+        });
+  }
+
+  Napi::Value loadAdapter(const Napi::CallbackInfo& info) {
+    return queued(info, [&] { return [this, file = readString(info[0], "file")] { model_->loadAdapter(file); }; });
+  }
+
+  Napi::Value saveAdapter(const Napi::CallbackInfo& info) {
+    return queued(info, [&] { return [this, file = readString(info[0], "file")] { model_->saveAdapter(file); }; });
+  }
+
+  Napi::Value freezeReference(const Napi::CallbackInfo& info) {
+    return queuedResize(info, [&] { return [this] { model_->freezeReference(); }; });
+  }
+
+  Napi::Value forward(const Napi::CallbackInfo& info) {
+    return queued(
+        info,
+        [&] {
+          return [this, batch = readBatch(info[0]), source = readSource(info[1]),
+                  record = readBoolean(info[2], "record")] { return model_->forward(batch, source, record); };
+        },
+        toFloat64Array);
+  }
+
+  Napi::Value backward(const Napi::CallbackInfo& info) {
+    return queued(info, [&] {
+      return [this, cotangents = readFloat64Array(info[0], "cotangents"),
+              accumulators = readInt32Array(info[1], "accumulators")] { model_->backward(cotangents, accumulators); };
+    });
+  }
+
+  Napi::Value step(const Napi::CallbackInfo& info) {
+    return queued(
+        info,
+        [&] {
+          return [this, coefficients = readFloat64Array(info[0], "coefficients"),
+                  learningRate = readNumber(info[1], "learningRate"),
+                  maxGradNorm = readNumber(info[2], "maxGradNorm")] {
+            return model_->step(coefficients, learningRate, maxGradNorm);
+          };
+        },
+        [](Napi::Env env, double norm) -> Napi::Value { return Napi::Number::New(env, norm); });
+  }
+
+  Napi::Value readTrainable(const Napi::CallbackInfo& info) {
+    return queued(
+        info, [&] { return [this, name = readString(info[0], "name")] { return model_->readTrainable(name); }; },
+        toFloat64Array);
+  }
+
+  Napi::Value writeTrainable(const Napi::CallbackInfo& info) {
+    return queued(info, [&] {
+      return [this, name = readString(info[0], "name"), values = readFloat64Array(info[1], "values")] {
+        model_->writeTrainable(name, values);
+      };
+    });
+  }
+
+  Napi::Value readGradient(const Napi::CallbackInfo& info) {
+    return queued(
+        info,
+        [&] {
+          return [this, name = readString(info[0], "name"), coefficients = readFloat64Array(info[1], "coefficients")] {
+            return model_->readGradient(name, coefficients);
+          };
+        },
+        toFloat64Array);
+  }
+
+  /** Answered at once: the tensors of the adapter as the last settled addAdapter() made it. */
+  Napi::Value trainable(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&]() -> Napi::Value {
+      if (queue_.closed()) throw DisposedError("used after dispose()");
+      auto list = Napi::Array::New(info.Env(), trainable_.size());
+      for (size_t i = 0; i < trainable_.size(); ++i) {
+        auto shape = Napi::Array::New(info.Env(), 2);
+        for (uint32_t axis = 0; axis < 2; ++axis) shape.Set(axis, static_cast<double>(trainable_[i].shape[axis]));
+        auto entry = Napi::Object::New(info.Env());
+        entry.Set("name", trainable_[i].name);
+        entry.Set("shape", shape);
+        list.Set(static_cast<uint32_t>(i), entry);
+      }
+      return list;
+    });
+  }
+
+  void dispose(const Napi::CallbackInfo& info) {
+    guarded(info.Env(), [&] {
+      queue_.close(info.This().As<Napi::Object>(), [this] { model_.reset(); }, [this](Napi::Env) { memory_.set(0); });
+    });
+  }
+
+  std::unique_ptr<Model> model_;
+  std::vector<LoraTensor> trainable_;  // JavaScript thread only
+  ExternalMemory memory_;
+  JobQueue queue_;  // last: its thread must end before what its jobs use
+};
+
+}  // namespace
+
+void registerGemma(Napi::Env env, Napi::Object exports) { Gemma::install(env, exports); }
+
+}  // namespace group_robust

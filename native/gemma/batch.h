@@ -1,0 +1,40 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <vector>
+
+namespace group_robust {
+
+/** Token counts of a batch of trees as they cross the boundary; see NativeBatch in src/native/types.ts. */
+struct PackedTokens {
+  std::vector<int32_t> tokens;
+  std::vector<int32_t> promptLengths;    // [trees]
+  std::vector<int32_t> responseCounts;   // [trees]
+  std::vector<int32_t> responseLengths;  // [responses]
+};
+
+/** Rows of one tree in the batch's token rows. */
+struct TreeRows {
+  int64_t begin;
+  int64_t length;
+};
+
+/** A batch of trees, ready for the model: T token rows, of which P predict a response token. */
+struct Batch {
+  at::Tensor tokens;     // [T] int64
+  at::Tensor positions;  // [T] int64; each response continues from its prompt
+  std::vector<TreeRows> trees;
+  /** Per tree [length, length], added to attention scores: 0 where a row sees a column, -inf elsewhere. */
+  std::vector<at::Tensor> masks;
+  at::Tensor predictors;  // [P] int64, row whose output predicts the target: the token before it on its path
+  at::Tensor targets;     // [P] int64, token ids
+  at::Tensor responseOf;  // [P] int64
+  int64_t responses;
+};
+
+/** Throws InputError on lengths that do not add up, an empty prompt or response, or an id outside [0, vocabulary). */
+Batch makeBatch(const PackedTokens& packed, int64_t vocabulary, at::ScalarType maskDtype);
+
+}  // namespace group_robust

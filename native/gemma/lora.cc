@@ -1,0 +1,171 @@
+#include "gemma/lora.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "error_types.h"
+#include "gemma/generator.h"
+#include "io/safetensors.h"
+#include "io/safetensors_header.h"
+
+namespace group_robust {
+namespace {
+
+constexpr const char* kPeftPrefix = "base_model.model.";
+
+/** "self_attn.q_proj" -> "q_proj" */
+std::string leafName(Projection projection) {
+  const std::string& path = modulePath(projection);
+  return path.substr(path.find('.') + 1);
+}
+
+std::vector<Projection> projectionsOf(const LoraConfig& lora) {
+  if (lora.rank < 1 || lora.rank > 65536) throw InputError("rank must be a whole number from 1 to 65536");
+  if (!std::isfinite(lora.scale)) throw InputError("scale must be a finite number");
+  if (lora.targets.empty()) throw InputError("targets is empty: nothing would be trained");
+  std::set<std::string> wanted(lora.targets.begin(), lora.targets.end());
+  std::vector<Projection> projections;
+  std::string known;
+  for (int p = 0; p < kProjections; ++p) {
+    const auto projection = static_cast<Projection>(p);
+    known += (p > 0 ? ", " : "") + leafName(projection);
+    if (wanted.erase(leafName(projection)) > 0) projections.push_back(projection);
+  }
+  if (!wanted.empty())
+    throw InputError("targets has an unknown projection " + jsonQuote(*wanted.begin()) + "; known: " + known);
+  return projections;
+}
+
+}  // namespace
+
+Adapter::Adapter(const GemmaConfig& config, LoraConfig lora, at::ScalarType dtype, uint64_t seed, int64_t accumulators,
+                 const AdamWConfig& optimizer)
+    : lora_(std::move(lora)),
+      layerCount_(static_cast<size_t>(config.layers)),
+      optimizer_((validate(optimizer), optimizer), at::empty({0}, at::TensorOptions(dtype))) {
+  if (accumulators < 1) throw InputError("accumulators must be at least 1");
+  const auto projections = projectionsOf(lora_);
+  int64_t size = 0;
+  for (size_t layer = 0; layer < layerCount_; ++layer)
+    for (const Projection projection : projections)
+      for (const bool isA : {true, false}) {
+        const auto [out, in] = projectionShape(config, projection);
+        const std::array<int64_t, 2> shape = isA ? std::array{lora_.rank, in} : std::array{out, lora_.rank};
+        tensors_.push_back({"model.layers." + std::to_string(layer) + "." + modulePath(projection) +
+                                (isA ? ".lora_A.weight" : ".lora_B.weight"),
+                            shape, size, shape[0] * shape[1], layer, projection, isA});
+        size += shape[0] * shape[1];
+      }
+  values_ = at::zeros({size}, at::TensorOptions(dtype));
+  accumulators_ = at::zeros({accumulators, size}, at::TensorOptions(dtype));
+  optimizer_ = AdamW(optimizer, values_);
+
+  const at::Generator generator = seededGenerator(seed);
+  for (const LoraTensor& tensor : tensors_) {
+    if (!tensor.isA) continue;
+    const double bound = 1 / std::sqrt(static_cast<double>(tensor.shape[1]));
+    // Drawn in float32 whatever the type, so one seed means one adapter.
+    values_.narrow(0, tensor.offset, tensor.size)
+        .copy_(at::empty({tensor.size}, at::TensorOptions(at::kFloat)).uniform_(-bound, bound, generator));
+  }
+
+  layers_ = viewsOf(values_);
+  for (auto& layer : layers_)
+    for (auto& pair : layer) {
+      if (!pair) continue;
+      pair->a.set_requires_grad(true);
+      pair->b.set_requires_grad(true);
+      pair->gradient = c10::make_intrusive<LoraGradient>();
+      pair->gradient->runs = runs_;
+    }
+  for (const LoraTensor& tensor : tensors_) {
+    LoraGradient& gradient = *layers_[tensor.layer][tensor.projection]->gradient;
+    (tensor.isA ? gradient.a : gradient.b) =
+        accumulators_.narrow(1, tensor.offset, tensor.size).unflatten(1, tensor.shape);
+  }
+}
+
+LoraLayers Adapter::viewsOf(const at::Tensor& flat) const {
+  LoraLayers layers(layerCount_);
+  for (const LoraTensor& tensor : tensors_) {
+    auto& pair = layers[tensor.layer][tensor.projection];
+    if (!pair) pair.emplace();
+    (tensor.isA ? pair->a : pair->b) = flat.narrow(0, tensor.offset, tensor.size).view(tensor.shape).detach();
+  }
+  return layers;
+}
+
+LoraLayers Adapter::frozenCopy() const { return viewsOf(values_.clone()); }
+
+size_t Adapter::bytes() const { return values_.nbytes() + accumulators_.nbytes() + optimizer_.bytes(); }
+
+const LoraTensor& Adapter::find(const std::string& name) const {
+  const auto found =
+      std::find_if(tensors_.begin(), tensors_.end(), [&](const LoraTensor& tensor) { return tensor.name == name; });
+  if (found == tensors_.end()) throw InputError("the adapter has no tensor " + jsonQuote(name));
+  return *found;
+}
+
+at::Tensor Adapter::values(const std::string& name) const {
+  const LoraTensor& tensor = find(name);
+  return values_.narrow(0, tensor.offset, tensor.size).view(tensor.shape);
+}
+
+at::Tensor Adapter::combine(const at::Tensor& accumulators, const std::vector<double>& coefficients) const {
+  if (static_cast<int64_t>(coefficients.size()) != accumulators_.size(0))
+    throw InputError("coefficients has " + std::to_string(coefficients.size()) + " entries for " +
+                     std::to_string(accumulators_.size(0)) + " accumulators");
+  return at::mv(accumulators.t(), at::tensor(coefficients, at::TensorOptions(at::kDouble)).to(values_.scalar_type()));
+}
+
+at::Tensor Adapter::gradient(const std::string& name, const std::vector<double>& coefficients) const {
+  const LoraTensor& tensor = find(name);
+  return combine(accumulators_.narrow(1, tensor.offset, tensor.size), coefficients).view(tensor.shape);
+}
+
+double Adapter::step(const std::vector<double>& coefficients, double learningRate, double maxGradNorm) {
+  if (!(learningRate >= 0 && std::isfinite(learningRate)))
+    throw InputError("learningRate must be a finite number of at least 0");
+  if (!(maxGradNorm > 0)) throw InputError("maxGradNorm must be positive; use Infinity for no clipping");
+  const at::Tensor gradient = combine(accumulators_, coefficients);
+  accumulators_.zero_();
+  const auto norm = at::linalg_vector_norm(gradient, 2, std::nullopt, false, at::kDouble).item<double>();
+  if (!std::isfinite(norm)) return norm;
+  if (norm > maxGradNorm) gradient.mul_(maxGradNorm / norm);
+  optimizer_.step(values_, gradient, learningRate);
+  return norm;
+}
+
+void Adapter::load(const std::string& file) {
+  const SafetensorsFile source(file);
+  const at::Tensor read = at::empty_like(values_);
+  size_t found = 0;
+  for (const LoraTensor& tensor : tensors_) {
+    const std::string name = kPeftPrefix + tensor.name;
+    const auto entry = source.entries().find(name);
+    if (entry == source.entries().end()) throw InputError(file + ": tensor " + jsonQuote(name) + ": missing");
+    const std::vector<int64_t> shape(tensor.shape.begin(), tensor.shape.end());
+    if (entry->second.shape != shape)
+      throw InputError(file + ": tensor " + jsonQuote(name) + ": has shape " + describeShape(entry->second.shape) +
+                       ", but this model with rank " + std::to_string(lora_.rank) + " needs " + describeShape(shape) +
+                       " (A is [rank, in], B is [out, rank])");
+    ++found;
+    read.narrow(0, tensor.offset, tensor.size).copy_(source.read(name, values_.scalar_type()).view(-1));
+  }
+  if (found < source.entries().size())
+    for (const auto& [name, entry] : source.entries())
+      if (std::none_of(tensors_.begin(), tensors_.end(), [&](const auto& t) { return kPeftPrefix + t.name == name; }))
+        throw InputError(file + ": tensor " + jsonQuote(name) + ": not part of this adapter; check target_modules");
+  values_.copy_(read);
+}
+
+void Adapter::save(const std::string& file) const {
+  std::map<std::string, at::Tensor> tensors;
+  for (const LoraTensor& tensor : tensors_) tensors[kPeftPrefix + tensor.name] = values(tensor.name).to(at::kFloat);
+  writeSafetensors(file, tensors);
+}
+
+}  // namespace group_robust

@@ -1,0 +1,85 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <array>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "gemma/adamw.h"
+#include "gemma/weights.h"
+#include "kernels/lora_linear.h"
+
+namespace group_robust {
+
+/** LoRA on the named projections of every layer. */
+struct LoraConfig {
+  int64_t rank;
+  double scale;
+  std::vector<std::string> targets;  // "q_proj" …
+};
+
+/** The adapted projections of every layer; empty where a projection has none. */
+using LoraLayers = std::vector<std::array<std::optional<LoraPair>, kProjections>>;
+
+/** One tensor of an adapter, a stretch of its flat vector of values. */
+struct LoraTensor {
+  std::string name;  // "model.layers.0.self_attn.q_proj.lora_A.weight"
+  std::array<int64_t, 2> shape;
+  int64_t offset;
+  int64_t size;
+  size_t layer;
+  Projection projection;
+  bool isA;
+};
+
+/**
+ * A trainable adapter: values, one gradient accumulator per number, and the optimiser. All of them are flat vectors over
+ * the same parameters, so a step is a handful of vector operations; A and B matrices are views.
+ */
+class Adapter {
+ public:
+  /** A: Kaiming-uniform as PEFT, U(-1/√in, 1/√in); B: 0. Throws InputError on a bad rank or target. */
+  Adapter(const GemmaConfig& config, LoraConfig lora, at::ScalarType dtype, uint64_t seed, int64_t accumulators,
+          const AdamWConfig& optimizer);
+
+  double scale() const { return lora_.scale; }
+  const LoraLayers& layers() const { return layers_; }
+  const std::vector<LoraTensor>& tensors() const { return tensors_; }
+  int64_t accumulators() const { return accumulators_.size(0); }
+  size_t bytes() const;
+
+  /** Reads values from a PEFT adapter_model.safetensors. Throws InputError, with nothing changed. */
+  void load(const std::string& file);
+  /** Writes the values in PEFT's names, float32. */
+  void save(const std::string& file) const;
+  /** A copy of the values that no step changes; its pairs have no gradient. */
+  LoraLayers frozenCopy() const;
+
+  /** View of one tensor's values. Throws InputError on an unknown name. */
+  at::Tensor values(const std::string& name) const;
+  /** Σ_k coefficients_k · accumulator_k of one tensor, in its shape. */
+  at::Tensor gradient(const std::string& name, const std::vector<double>& coefficients) const;
+
+  void setRuns(std::vector<AccumulatorRun> runs) { *runs_ = std::move(runs); }
+  /** See NativeGemma.step in src/native/types.ts. */
+  double step(const std::vector<double>& coefficients, double learningRate, double maxGradNorm);
+
+ private:
+  const LoraTensor& find(const std::string& name) const;
+  at::Tensor combine(const at::Tensor& accumulators, const std::vector<double>& coefficients) const;
+  /** Pairs whose A and B are views of `flat`. */
+  LoraLayers viewsOf(const at::Tensor& flat) const;
+
+  LoraConfig lora_;
+  size_t layerCount_;
+  std::vector<LoraTensor> tensors_;
+  at::Tensor values_;        // [parameters]
+  at::Tensor accumulators_;  // [accumulators, parameters]
+  AdamW optimizer_;
+  LoraLayers layers_;
+  std::shared_ptr<std::vector<AccumulatorRun>> runs_ = std::make_shared<std::vector<AccumulatorRun>>();
+};
+
+}  // namespace group_robust

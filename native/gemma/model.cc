@@ -1,0 +1,189 @@
+#include "gemma/model.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include <cmath>
+
+#include "error_types.h"
+#include "kernels/geglu.h"
+#include "kernels/precision.h"
+#include "kernels/rms_norm.h"
+#include "kernels/rotary.h"
+#include "kernels/token_log_prob.h"
+#include "kernels/tree_attention.h"
+
+namespace group_robust {
+namespace {
+
+std::vector<double> toVector(const at::Tensor& tensor) {
+  const at::Tensor flat = tensor.detach().to(at::kDouble).contiguous();
+  return {flat.const_data_ptr<double>(), flat.const_data_ptr<double>() + flat.numel()};
+}
+
+at::Tensor toTensor(const std::vector<double>& values) { return at::tensor(values, at::TensorOptions(at::kDouble)); }
+
+/** Rows of neighbouring trees with one accumulator become one run, so its gradient is one matrix product. */
+std::vector<AccumulatorRun> runsOf(const std::vector<TreeRows>& trees, const std::vector<int32_t>& accumulators) {
+  std::vector<AccumulatorRun> runs;
+  for (size_t t = 0; t < trees.size(); ++t) {
+    const int64_t end = trees[t].begin + trees[t].length;
+    if (!runs.empty() && runs.back().accumulator == accumulators[t])
+      runs.back().end = end;
+    else
+      runs.push_back({trees[t].begin, end, accumulators[t]});
+  }
+  return runs;
+}
+
+}  // namespace
+
+Model::Model(const GemmaConfig& config, at::ScalarType dtype) : config_(config), dtype_(dtype) { validate(config); }
+
+void Model::load(const std::vector<std::string>& files) {
+  const c10::NoGradGuard noGrad;
+  Weights weights = loadWeights(config_, dtype_, files);
+  recorded_.reset();
+  weights_ = std::move(weights);
+}
+
+void Model::randomize(uint64_t seed, double standardDeviation) {
+  const c10::NoGradGuard noGrad;
+  if (!(standardDeviation >= 0 && std::isfinite(standardDeviation)))
+    throw InputError("standardDeviation must be a finite number of at least 0");
+  recorded_.reset();
+  weights_ = randomWeights(config_, dtype_, seed, standardDeviation);
+}
+
+void Model::addAdapter(const LoraConfig& lora, uint64_t seed, int64_t accumulators, const AdamWConfig& optimizer) {
+  const c10::NoGradGuard noGrad;
+  Adapter adapter(config_, lora, accurate(dtype_), seed, accumulators, optimizer);
+  recorded_.reset();
+  adapter_.emplace(std::move(adapter));
+}
+
+void Model::loadAdapter(const std::string& file) {
+  const c10::NoGradGuard noGrad;
+  adapter().load(file);
+  recorded_.reset();
+}
+
+void Model::saveAdapter(const std::string& file) {
+  const c10::NoGradGuard noGrad;
+  adapter().save(file);
+}
+
+void Model::freezeReference() {
+  const c10::NoGradGuard noGrad;
+  reference_ = adapter().frozenCopy();
+  referenceScale_ = adapter().scale();
+}
+
+Model::ActiveLora Model::active(Source source) const {
+  if (source == Source::kPolicy && adapter_) return {&adapter_->layers(), adapter_->scale()};
+  if (source == Source::kReference && !reference_.empty()) return {&reference_, referenceScale_};
+  return {};
+}
+
+std::vector<double> Model::forward(const PackedTokens& packed, Source source, bool record) {
+  if (!weights_) throw InputError("the model has no weights yet: call load or randomize first");
+  if (record && source != Source::kPolicy) throw InputError("only the policy can be recorded for backward");
+  if (record) adapter();
+  const Batch batch = makeBatch(packed, config_.vocabulary, accurate(dtype_));
+  const c10::AutoGradMode gradients(record);
+  if (record) recorded_.reset();  // before the pass, so that two graphs are never alive at once
+  const at::Tensor sums = responseLogProbabilities(batch, active(source));
+  if (record) recorded_ = Recorded{sums, batch.trees};
+  return toVector(sums);
+}
+
+at::Tensor Model::responseLogProbabilities(const Batch& batch, const ActiveLora& lora) const {
+  const RotaryTable rotary = rotaryTable(batch.positions, config_.headSize, config_.ropeTheta, dtype_);
+  // Rounded to the compute type before the product: 45.25, not 45.2548, for hidden 2048 in bfloat16.
+  const at::Tensor scale =
+      at::scalar_tensor(std::sqrt(static_cast<double>(config_.hidden)), at::TensorOptions(dtype_));
+  at::Tensor hidden = weights_->embedding.index_select(0, batch.tokens) * scale;
+  for (size_t n = 0; n < weights_->layers.size(); ++n) hidden = layer(n, hidden, batch, rotary, lora);
+  const at::Tensor predicting = rmsNorm(hidden.index_select(0, batch.predictors), weights_->norm, config_.rmsEpsilon);
+  const at::Tensor tokens = tokenLogProbabilities(predicting, weights_->embedding, batch.targets);
+  return at::zeros({batch.responses}, tokens.options()).index_add(0, batch.responseOf, tokens);
+}
+
+at::Tensor Model::layer(size_t n, const at::Tensor& hidden, const Batch& batch, const RotaryTable& rotary,
+                        const ActiveLora& lora) const {
+  const LayerWeights& weights = weights_->layers[n];
+  const auto project = [&](Projection projection, const at::Tensor& x) {
+    const at::Tensor& weight = weights.projections[projection];
+    if (lora.layers != nullptr)
+      if (const auto& pair = (*lora.layers)[n][projection]) return loraLinear(x, weight, *pair, lora.scale);
+    return at::linear(x, weight);
+  };
+  const auto heads = [&](Projection projection, const at::Tensor& x) {
+    return project(projection, x).view({x.size(0), -1, config_.headSize});
+  };
+
+  const at::Tensor attended = rmsNorm(hidden, weights.inputNorm, config_.rmsEpsilon);
+  const at::Tensor attention = treeAttention(rotate(heads(kQuery, attended), rotary), rotate(heads(kKey, attended), rotary),
+                                             heads(kValue, attended), batch);
+  const at::Tensor middle = hidden + project(kOutput, attention);
+
+  const at::Tensor fed = rmsNorm(middle, weights.attentionNorm, config_.rmsEpsilon);
+  return middle + project(kDown, geglu(project(kGate, fed), project(kUp, fed)));
+}
+
+void Model::backward(const std::vector<double>& cotangents, const std::vector<int32_t>& accumulators) {
+  if (!recorded_) throw InputError("backward needs a forward pass with record before it");
+  const auto responses = static_cast<size_t>(recorded_->logProbabilities.numel());
+  if (cotangents.size() != responses)
+    throw InputError("cotangents has " + std::to_string(cotangents.size()) + " entries for " +
+                     std::to_string(responses) + " responses");
+  if (accumulators.size() != recorded_->trees.size())
+    throw InputError("accumulators has " + std::to_string(accumulators.size()) + " entries for " +
+                     std::to_string(recorded_->trees.size()) + " trees");
+  for (const int32_t k : accumulators)
+    if (k < 0 || k >= adapter().accumulators())
+      throw InputError("accumulator " + std::to_string(k) + " does not exist; there are " +
+                       std::to_string(adapter().accumulators()));
+  adapter().setRuns(runsOf(recorded_->trees, accumulators));
+  const Recorded recorded = std::move(*recorded_);
+  recorded_.reset();
+  recorded.logProbabilities.backward(toTensor(cotangents));
+}
+
+double Model::step(const std::vector<double>& coefficients, double learningRate, double maxGradNorm) {
+  const c10::NoGradGuard noGrad;
+  const double norm = adapter().step(coefficients, learningRate, maxGradNorm);
+  recorded_.reset();  // its graph belongs to the old values
+  return norm;
+}
+
+Adapter& Model::adapter() {
+  if (!adapter_) throw InputError("the model has no adapter yet: call addAdapter first");
+  return *adapter_;
+}
+
+std::vector<double> Model::readTrainable(const std::string& name) { return toVector(adapter().values(name)); }
+
+void Model::writeTrainable(const std::string& name, const std::vector<double>& values) {
+  const c10::NoGradGuard noGrad;
+  const at::Tensor target = adapter().values(name);
+  if (static_cast<int64_t>(values.size()) != target.numel())
+    throw InputError(name + " has " + std::to_string(target.numel()) + " values, not " + std::to_string(values.size()));
+  target.view(-1).copy_(toTensor(values));
+  recorded_.reset();
+}
+
+std::vector<double> Model::readGradient(const std::string& name, const std::vector<double>& coefficients) {
+  return toVector(adapter().gradient(name, coefficients));
+}
+
+size_t Model::bytes() const {
+  size_t sum = weights_ ? weights_->bytes() : 0;
+  if (adapter_) sum += adapter_->bytes();
+  for (const auto& layer : reference_)
+    for (const auto& pair : layer)
+      if (pair) sum += pair->a.nbytes() + pair->b.nbytes();
+  return sum;
+}
+
+}  // namespace group_robust

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "gemma/batch.h"
+#include "gemma/config.h"
+#include "gemma/lora.h"
+#include "gemma/weights.h"
+
+namespace group_robust {
+
+/** Which adapter a forward pass uses: the trainable one, the frozen copy (none if never frozen), or none. */
+enum class Source { kPolicy, kReference, kBase };
+
+/** A Gemma model with at most one trainable adapter. Used from one thread; see NativeGemma in src/native/types.ts. */
+class Model {
+ public:
+  Model(const GemmaConfig& config, at::ScalarType dtype);
+
+  void load(const std::vector<std::string>& files);
+  void randomize(uint64_t seed, double standardDeviation);
+  void addAdapter(const LoraConfig& lora, uint64_t seed, int64_t accumulators, const AdamWConfig& optimizer);
+  void loadAdapter(const std::string& file);
+  void saveAdapter(const std::string& file);
+  void freezeReference();
+
+  /** log π of every response, summed over its tokens. */
+  std::vector<double> forward(const PackedTokens& packed, Source source, bool record);
+  void backward(const std::vector<double>& cotangents, const std::vector<int32_t>& accumulators);
+  double step(const std::vector<double>& coefficients, double learningRate, double maxGradNorm);
+
+  /** Throws InputError without an adapter. */
+  Adapter& adapter();
+  std::vector<double> readTrainable(const std::string& name);
+  void writeTrainable(const std::string& name, const std::vector<double>& values);
+  std::vector<double> readGradient(const std::string& name, const std::vector<double>& coefficients);
+
+  /** Bytes of weights, adapter, its accumulators and optimiser. */
+  size_t bytes() const;
+
+ private:
+  /** The adapter a pass uses; no layers: none. */
+  struct ActiveLora {
+    const LoraLayers* layers = nullptr;
+    double scale = 0;
+  };
+  /** A forward pass that waits for its backward pass. */
+  struct Recorded {
+    at::Tensor logProbabilities;  // [responses] float64, with its graph
+    std::vector<TreeRows> trees;
+  };
+
+  ActiveLora active(Source source) const;
+  at::Tensor responseLogProbabilities(const Batch& batch, const ActiveLora& lora) const;
+  at::Tensor layer(size_t n, const at::Tensor& hidden, const Batch& batch, const struct RotaryTable& rotary,
+                   const ActiveLora& lora) const;
+
+  GemmaConfig config_;
+  at::ScalarType dtype_;
+  std::optional<Weights> weights_;
+  std::optional<Adapter> adapter_;
+  LoraLayers reference_;  // empty: the reference is the base
+  double referenceScale_ = 0;
+  std::optional<Recorded> recorded_;
+};
+
+}  // namespace group_robust

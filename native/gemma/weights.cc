@@ -1,0 +1,151 @@
+#include "gemma/weights.h"
+
+#include <ATen/ATen.h>
+
+#include <functional>
+#include <map>
+
+#include "error_types.h"
+#include "gemma/generator.h"
+#include "io/safetensors.h"
+#include "io/safetensors_header.h"
+
+namespace group_robust {
+namespace {
+
+constexpr const char* kHead = "lm_head.weight";
+
+/** Calls visit(name, slot, shape) for every tensor of the model, in a fixed order. */
+template <class W, class Visit>
+void visitWeights(const GemmaConfig& config, W& weights, Visit visit) {
+  visit("model.embed_tokens.weight", weights.embedding, {config.vocabulary, config.hidden});
+  for (size_t n = 0; n < weights.layers.size(); ++n) {
+    auto& layer = weights.layers[n];
+    const std::string prefix = "model.layers." + std::to_string(n) + ".";
+    visit(prefix + "input_layernorm.weight", layer.inputNorm, {config.hidden});
+    for (int p = 0; p < kProjections; ++p) {
+      const auto projection = static_cast<Projection>(p);
+      const auto [out, in] = projectionShape(config, projection);
+      visit(prefix + modulePath(projection) + ".weight", layer.projections[p], {out, in});
+    }
+    visit(prefix + "post_attention_layernorm.weight", layer.attentionNorm, {config.hidden});
+  }
+  visit("model.norm.weight", weights.norm, {config.hidden});
+}
+
+/** At most five of `names`, for a message. */
+std::string listed(const std::vector<std::string>& names) {
+  std::string text;
+  for (size_t i = 0; i < names.size() && i < 5; ++i) text += (i > 0 ? ", " : "") + jsonQuote(names[i]);
+  return names.size() > 5 ? text + " and " + std::to_string(names.size() - 5) + " more" : text;
+}
+
+}  // namespace
+
+const std::string& modulePath(Projection projection) {
+  static const std::array<std::string, kProjections> kPaths = {
+      "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+      "mlp.gate_proj",    "mlp.up_proj",      "mlp.down_proj"};
+  return kPaths[projection];
+}
+
+std::array<int64_t, 2> projectionShape(const GemmaConfig& config, Projection projection) {
+  const int64_t queries = config.heads * config.headSize;
+  const int64_t keys = config.keyValueHeads * config.headSize;
+  switch (projection) {
+    case kQuery:
+      return {queries, config.hidden};
+    case kKey:
+    case kValue:
+      return {keys, config.hidden};
+    case kOutput:
+      return {config.hidden, queries};
+    case kDown:
+      return {config.hidden, config.mlp};
+    default:
+      return {config.mlp, config.hidden};
+  }
+}
+
+std::vector<std::pair<std::string, at::Tensor>> Weights::named() const {
+  std::vector<std::pair<std::string, at::Tensor>> result;
+  const GemmaConfig unused{};
+  visitWeights(unused, *this, [&](const std::string& name, const at::Tensor& tensor, at::IntArrayRef) {
+    result.emplace_back(name, tensor);
+  });
+  return result;
+}
+
+size_t Weights::bytes() const {
+  size_t sum = 0;
+  for (const auto& [name, tensor] : named())
+    if (tensor.defined()) sum += tensor.nbytes();
+  return sum;
+}
+
+Weights loadWeights(const GemmaConfig& config, at::ScalarType dtype, const std::vector<std::string>& files) {
+  if (files.empty()) throw InputError("no safetensors file given");
+  Weights weights;
+  weights.layers.resize(config.layers);
+  struct Slot {
+    at::Tensor* tensor;
+    std::vector<int64_t> shape;
+  };
+  std::map<std::string, Slot> slots;
+  visitWeights(config, weights, [&](const std::string& name, at::Tensor& tensor, at::IntArrayRef shape) {
+    slots[name] = {&tensor, shape.vec()};
+  });
+  at::Tensor head;
+  slots[kHead] = {&head, {config.vocabulary, config.hidden}};
+
+  // Names and shapes of all shards first: a wrong checkpoint is refused before gigabytes of it are read.
+  std::vector<SafetensorsFile> shards;
+  std::map<std::string, const SafetensorsFile*> sources;
+  shards.reserve(files.size());
+  for (const std::string& path : files) {
+    const SafetensorsFile& shard = shards.emplace_back(path);
+    std::vector<std::string> extra;
+    for (const auto& [name, entry] : shard.entries()) {
+      const auto slot = slots.find(name);
+      if (slot == slots.end()) {
+        extra.push_back(name);
+        continue;
+      }
+      if (entry.shape != slot->second.shape)
+        throw InputError(path + ": tensor " + jsonQuote(name) + ": has shape " + describeShape(entry.shape) +
+                         ", but the configuration needs " + describeShape(slot->second.shape));
+      if (const auto [place, fresh] = sources.emplace(name, &shard); !fresh)
+        throw InputError(path + ": tensor " + jsonQuote(name) + ": is in " + place->second->path() + " already");
+    }
+    if (!extra.empty())
+      throw InputError(path + ": tensor " + listed(extra) + ": not part of this Gemma model of " +
+                       std::to_string(config.layers) + " layers");
+  }
+  std::vector<std::string> missing;
+  for (const auto& [name, slot] : slots)
+    if (name != kHead && !sources.contains(name)) missing.push_back(name);
+  if (!missing.empty())
+    throw InputError(files.front() + (files.size() > 1 ? " and the other shards" : "") + ": tensor " + listed(missing) +
+                     ": missing");
+
+  for (const auto& [name, shard] : sources) *slots[name].tensor = shard->read(name, dtype);
+  if (head.defined() && !at::equal(head, weights.embedding))
+    throw InputError(sources[kHead]->path() + ": tensor " + jsonQuote(kHead) +
+                     ": differs from model.embed_tokens.weight; Gemma ties the two, so this is another kind of model");
+  return weights;
+}
+
+Weights randomWeights(const GemmaConfig& config, at::ScalarType dtype, uint64_t seed, double standardDeviation) {
+  Weights weights;
+  weights.layers.resize(config.layers);
+  const at::Generator generator = seededGenerator(seed);
+  visitWeights(config, weights, [&](const std::string&, at::Tensor& tensor, at::IntArrayRef shape) {
+    if (shape.size() == 1)
+      tensor = at::zeros(shape, at::TensorOptions(dtype));
+    else
+      tensor = at::empty(shape, at::TensorOptions(at::kFloat)).normal_(0, standardDeviation, generator).to(dtype);
+  });
+  return weights;
+}
+
+}  // namespace group_robust

@@ -1,0 +1,51 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <array>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "gemma/config.h"
+
+namespace group_robust {
+
+/** The seven linear maps of a layer, in the order they are applied. */
+enum Projection { kQuery, kKey, kValue, kOutput, kGate, kUp, kDown, kProjections };
+
+/** "self_attn.q_proj" … as in checkpoints. */
+const std::string& modulePath(Projection projection);
+/** [out, in] */
+std::array<int64_t, 2> projectionShape(const GemmaConfig& config, Projection projection);
+
+struct LayerWeights {
+  at::Tensor inputNorm;      // [hidden]
+  at::Tensor attentionNorm;  // [hidden], after attention
+  std::array<at::Tensor, kProjections> projections;
+};
+
+/** The frozen base weights, all of one dtype; none requires a gradient. */
+struct Weights {
+  at::Tensor embedding;  // [vocabulary, hidden], also the head
+  std::vector<LayerWeights> layers;
+  at::Tensor norm;  // [hidden]
+
+  /** Every tensor with its checkpoint name. */
+  std::vector<std::pair<std::string, at::Tensor>> named() const;
+  size_t bytes() const;
+};
+
+/**
+ * Reads a checkpoint from its shards. Every tensor must be there once with its shape, and no other; lm_head.weight is
+ * taken only if it equals the embedding it is tied to. Throws InputError naming files and tensors.
+ */
+Weights loadWeights(const GemmaConfig& config, at::ScalarType dtype, const std::vector<std::string>& files);
+
+/**
+ * N(0, standardDeviation²) for matrices, 0 for norms (which multiply by 1 + w). The numbers are drawn in float32 whatever
+ * the dtype, so one seed means one model.
+ */
+Weights randomWeights(const GemmaConfig& config, at::ScalarType dtype, uint64_t seed, double standardDeviation);
+
+}  // namespace group_robust

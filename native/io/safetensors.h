@@ -1,0 +1,51 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace group_robust {
+
+/** One entry of a safetensors header. */
+struct TensorEntry {
+  at::ScalarType dtype;
+  std::vector<int64_t> shape;
+  size_t begin;  // bytes from the start of the data section
+  size_t bytes;
+};
+
+/**
+ * A safetensors file, mapped read-only. Opening checks everything the header claims (lengths, JSON, dtypes, shapes, that
+ * the tensors fill the data section without hole or overlap) before any tensor is read, and allocates no more than a
+ * small multiple of the header. Float tensors only: F32, BF16, F16, F64.
+ */
+class SafetensorsFile {
+ public:
+  /** Throws InputError naming the file, and the tensor where one is at fault. */
+  explicit SafetensorsFile(std::string path);
+
+  const std::string& path() const { return path_; }
+  /** By name, in alphabetical order. */
+  const std::map<std::string, TensorEntry>& entries() const { return entries_; }
+  /** A copy of the tensor, converted to `dtype`. Throws InputError if it holds NaN or infinity. */
+  at::Tensor read(const std::string& name, at::ScalarType dtype) const;
+
+ private:
+  class Mapping;
+  std::string path_;
+  std::shared_ptr<const Mapping> mapping_;
+  size_t dataBegin_ = 0;
+  std::map<std::string, TensorEntry> entries_;
+};
+
+/** Writes CPU tensors of a float type, as they are, to exactly `path`. Throws InputError where it cannot. */
+void writeSafetensors(const std::string& path, const std::map<std::string, at::Tensor>& tensors);
+
+/** [2, 3] */
+std::string describeShape(at::IntArrayRef shape);
+
+}  // namespace group_robust

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <ATen/core/ivalue.h>
+
+#include <memory>
+#include <vector>
+
+namespace group_robust {
+
+/** Rows [begin, end) of the batch give their gradient to one accumulator. */
+struct AccumulatorRun {
+  int64_t begin;
+  int64_t end;
+  int64_t accumulator;
+};
+
+/**
+ * Where the backward pass of one adapted projection adds its gradients. They go to numbered accumulators by row, not to
+ * .grad, so that one backward pass serves any number of groups exactly.
+ */
+struct LoraGradient : torch::CustomClassHolder {
+  at::Tensor a;  // [accumulators, rank, in]
+  at::Tensor b;  // [accumulators, out, rank]
+  /** Shared by all projections of an adapter; set before each backward pass. Together the runs cover every row once. */
+  std::shared_ptr<const std::vector<AccumulatorRun>> runs;
+};
+
+/** A low-rank update y += scale · x Aᵀ Bᵀ of a frozen projection. */
+struct LoraPair {
+  at::Tensor a;  // [rank, in]
+  at::Tensor b;  // [out, rank]
+  /** Null for a frozen adapter. */
+  c10::intrusive_ptr<LoraGradient> gradient;
+};
+
+/**
+ * x Wᵀ + scale · (x Aᵀ) Bᵀ with x [T, in], W [out, in] frozen. The update is computed in the adapter's type and the sum cast
+ * to x's. Where gradients are on and the pair has a gradient, backward gives dx and adds to the accumulators.
+ */
+at::Tensor loraLinear(const at::Tensor& x, const at::Tensor& weight, const LoraPair& pair, double scale);
+
+}  // namespace group_robust

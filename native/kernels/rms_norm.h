@@ -1,0 +1,10 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace group_robust {
+
+/** x / sqrt(mean(x²) + epsilon) · (1 + weight) over the last dimension; float32 throughout, cast to x's type at the end. */
+at::Tensor rmsNorm(const at::Tensor& x, const at::Tensor& weight, double epsilon);
+
+}  // namespace group_robust
