@@ -97,7 +97,7 @@ interface Stem {
 }
 
 const STEMS: Stem[] = [
-  { text: (topic) => `How important is ${topic}?`, scale: ['Very important', 'Fairly important', 'Not important'] },
+  { text: (topic) => `How much do you care about ${topic}?`, scale: ['Very much', 'Somewhat', 'Not at all'] },
   {
     text: (topic) => `Is ${topic} good or bad for the country?`,
     scale: ['Good', 'Neither', 'Bad'],
@@ -120,7 +120,7 @@ const STEMS: Stem[] = [
   },
   { text: (topic) => `Would you vote for ${topic}?`, scale: ['Yes', 'No'], unsure: 'Not sure' },
   {
-    text: (topic) => `Is ${topic} a problem?`,
+    text: (topic) => `Do you see a problem in ${topic}?`,
     scale: ['Very serious', 'Serious', 'Small', 'Not a problem'],
     reversed: true,
   },
