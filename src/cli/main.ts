@@ -2,6 +2,7 @@
 import { Command, CommanderError } from 'commander';
 import { registerBandit } from './bandit.js';
 import { reportError } from './command.js';
+import { registerConverge } from './converge.js';
 import { registerData } from './data.js';
 import { registerDoctor } from './doctor.js';
 import { registerReport } from './report.js';
@@ -15,6 +16,7 @@ const program = new Command('group-robust')
 registerDoctor(program);
 registerReport(program);
 registerBandit(program);
+registerConverge(program);
 registerData(program);
 
 try {

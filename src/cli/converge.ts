@@ -1,0 +1,97 @@
+import { join } from 'node:path';
+import { type Command, Option } from 'commander';
+import { type FeatureMapName, featureMapNames } from '../bandit/features.js';
+import { type DataBalance, dataBalances, type ResponseRule, responseRules } from '../bandit/preferences.js';
+import { InputError } from '../errors.js';
+import { refuseExisting, writeFileWhole, writeFolderWhole } from '../files.js';
+import { progress } from '../progress.js';
+import { defineAction, type Output, parseList, parseNumber } from './command.js';
+
+interface ConvergeFlags {
+  loss?: 'dpo' | 'ipo';
+  algorithm?: '1' | '3';
+  features?: FeatureMapName;
+  responses?: ResponseRule;
+  data?: DataBalance;
+  horizons?: string;
+  runs?: string;
+  radius?: string;
+  out?: string;
+  problem?: string;
+}
+
+/** `group-robust converge`: Proposition 4.1 measured against the exact minimax value; exits 1 when it does not hold. */
+export function registerConverge(program: Command): void {
+  const choice = (flags: string, description: string, choices: readonly string[]) =>
+    new Option(flags, description).choices(choices);
+  const command = program
+    .command('converge')
+    .description('check the O(1/√T) convergence of the per-sample algorithm against the exact minimax value')
+    .addOption(choice('--loss <name>', 'the loss (needed without --problem)', ['dpo', 'ipo']))
+    .addOption(choice('--algorithm <n>', '1: draw from all pairs; 3: draw a group first (default: 1)', ['1', '3']))
+    .addOption(choice('--features <map>', 'features of group 1 (default: swapped)', featureMapNames))
+    .addOption(choice('--responses <rule>', 'how responses are drawn (default: uneven)', responseRules))
+    .addOption(choice('--data <balance>', 'pairs 150/150 or 60/240 (default: imbalanced)', dataBalances))
+    .option('--horizons <list>', 'numbers of steps T (default: 1e4,1e5,3e5,1e6,3e6)')
+    .option('--runs <n>', 'independent runs at each horizon (default: 10)')
+    .option('--radius <B>', 'θ is kept in ‖θ‖ ≤ B (default: 10)')
+    .option('--out <dir>', 'write convergence.json and convergence.csv to this new folder')
+    .option('--problem <file>', 'only print the exact minimax value of the problem in this JSON file');
+  defineAction<ConvergeFlags>(command, (flags, output) =>
+    flags.problem === undefined ? checkConvergence(flags, output) : solveProblem(flags.problem, flags, output),
+  );
+}
+
+async function checkConvergence(flags: ConvergeFlags, output: Output): Promise<object> {
+  const { trainingProblem } = await import('../bandit/preferences.js');
+  const { convergenceDefaults: defaults, measureConvergence } = await import('../theory/convergence.js');
+  const { convergenceCsv, convergenceReport, convergenceText } = await import('../theory/report.js');
+
+  const { loss, features = 'swapped', responses = 'uneven', data = 'imbalanced', out } = flags;
+  if (loss === undefined)
+    throw new InputError('is missing', { at: { field: '--loss' }, fix: 'use --loss dpo or --loss ipo' });
+  const horizons = flags.horizons
+    ? parseList('--horizons', flags.horizons).map((T) => parseNumber('--horizons', T, { min: 1, integer: true }))
+    : defaults.horizons;
+  const runs = flags.runs ? parseNumber('--runs', flags.runs, { min: 2, integer: true }) : defaults.runs;
+  const radius = flags.radius ? parseNumber('--radius', flags.radius, { min: Number.MIN_VALUE }) : defaults.radius;
+  const algorithm = flags.algorithm === '3' ? 3 : defaults.algorithm;
+  if (out !== undefined) refuseExisting(out);
+
+  const bar = progress('converge', new Set(horizons).size * runs);
+  const result = await measureConvergence(
+    trainingProblem({ features, responses, data }, defaults.seed),
+    { loss: { loss, beta: defaults.beta[loss] }, algorithm, radius, horizons, runs, seed: defaults.seed },
+    { onDone: (done) => bar.update(done) },
+  ).finally(() => bar.stop());
+
+  const report = convergenceReport(result);
+  output.log(`\nAlgorithm ${algorithm}, ${loss}, ${features} features, ${responses} responses, ${data} data\n`);
+  output.log(convergenceText(report));
+  if (out !== undefined) {
+    await writeFolderWhole(out, (folder) => {
+      writeFileWhole(join(folder, 'convergence.json'), `${JSON.stringify(report, null, 2)}\n`);
+      writeFileWhole(join(folder, 'convergence.csv'), convergenceCsv(report));
+    });
+    output.log(`\nwritten to ${out}`);
+  }
+  if (!report.holds) process.exitCode = 1;
+  return report;
+}
+
+async function solveProblem(file: string, flags: ConvergeFlags, output: Output): Promise<object> {
+  const idle = Object.keys(flags).filter((name) => name !== 'problem' && name !== 'json');
+  if (idle.length > 0)
+    throw new InputError(`has no meaning with --problem`, {
+      at: { field: `--${idle[0]}` },
+      fix: 'leave it out: the file states the whole problem',
+    });
+  const { marginLoss } = await import('../objective/losses.js');
+  const { minimax } = await import('../theory/minimax.js');
+  const { readProblemFile } = await import('../theory/problem-file.js');
+  const { minimaxReport, minimaxText } = await import('../theory/report.js');
+  const { problem, loss, radius } = readProblemFile(file);
+  const report = minimaxReport(minimax(problem, marginLoss(loss), radius));
+  output.log(minimaxText(report));
+  return report;
+}

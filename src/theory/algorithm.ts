@@ -1,0 +1,176 @@
+import { InputError } from '../errors.js';
+import { type LossSettings, marginLoss } from '../objective/losses.js';
+import { type ParallelOptions, parallelMap } from '../parallel.js';
+import type { LogLinearProblem } from '../policy/log-linear-problem.js';
+import { Random } from '../random.js';
+import { type Algorithm, groupProbabilities, type StepSizes } from './constants.js';
+
+export interface SaddleSettings {
+  loss: LossSettings;
+  algorithm: Algorithm;
+  /** η_θ and η_α; they multiply the unbiased estimates, factor 1/p_g included. */
+  steps: StepSizes;
+  /** Radius of the ball onto which θ is projected; absent: no projection. */
+  radius?: number;
+  /** `alternating`, the paper's listing: θ uses the new α. `simultaneous`, what the proof analyses: θ uses the old one. */
+  order?: 'alternating' | 'simultaneous';
+  /** Factor on the drawn pair's loss and gradient, per group. Default 1/p_g, which makes both unbiased. */
+  factors?: Float64Array;
+}
+
+export interface SaddleRun {
+  /** [d] θ̄ = (1/T) Σ_{t=1..T} θ_t. */
+  averageTheta: Float64Array;
+  /** [K] ᾱ = (1/T) Σ_{t=1..T} α_t. */
+  averageAlpha: Float64Array;
+  /** [d] θ_T. */
+  lastTheta: Float64Array;
+  /** [K] α_T. */
+  lastAlpha: Float64Array;
+}
+
+/**
+ * `count` per-sample steps of Algorithm 1 (draws from N_g/N) or Algorithm 3 (uniform groups) of the paper, from θ = 0, the
+ * centre of the ball, and uniform α:
+ *
+ *   draw pair i of group g;  log α_g ← log α_g + η_α l_i(θ)/p_g;  normalise;  θ ← P(θ − η_θ α_g ∇l_i(θ)/p_g).
+ *
+ * Algorithm 3's listing has no factor 1/p_g = K: it is part of its step sizes there, and is written out here.
+ * One step is `MirrorAscent` and `marginLoss` of src/objective on one pair; α is kept without its normalising constant, which
+ * saves a logarithm a step. Memory does not depend on `count`.
+ *
+ * @throws InputError when `count` is not a positive whole number.
+ */
+export function runSaddle(
+  problem: LogLinearProblem,
+  { loss: lossSettings, algorithm, steps, radius, order = 'alternating', factors: givenFactors }: SaddleSettings,
+  count: number,
+  random: Random,
+): SaddleRun {
+  if (!(Number.isSafeInteger(count) && count >= 1))
+    throw new InputError(`the number of steps must be a positive whole number, not ${count}`, {
+      at: { field: 'horizons' },
+    });
+  const d = problem.dimension;
+  const K = problem.groups.length;
+  const { name, beta } = marginLoss(lossSettings);
+  const dpo = name === 'dpo';
+  const target = 1 / (2 * beta);
+  const { differences, offsets, owners, starts } = flatten(problem);
+  const factors = givenFactors ?? groupProbabilities(problem, algorithm).map((probability) => 1 / probability);
+  const limit = radius === undefined ? Number.POSITIVE_INFINITY : radius * radius;
+  const simultaneous = order === 'simultaneous';
+
+  const theta = new Float64Array(d);
+  const thetaSum = new Float64Array(d);
+  // log α up to a constant, its largest entry 0; α itself; their sum.
+  const logits = new Float64Array(K);
+  const alpha = new Float64Array(K).fill(1 / K);
+  const alphaSum = new Float64Array(K);
+
+  for (let step = 0; step < count; step++) {
+    let i: number;
+    let g: number;
+    if (algorithm === 1) {
+      i = random.integer(owners.length);
+      g = owners[i];
+    } else {
+      g = random.integer(K);
+      i = starts[g] + random.integer(starts[g + 1] - starts[g]);
+    }
+    const row = i * d;
+    let h = -offsets[i];
+    for (let j = 0; j < d; j++) h += differences[row + j] * theta[j];
+
+    // marginLoss's value and derivative, with one exponential for both.
+    let value: number;
+    let derivative: number;
+    if (dpo) {
+      const z = -beta * h;
+      const e = Math.exp(-Math.abs(z));
+      value = Math.max(z, 0) + Math.log1p(e);
+      derivative = (-beta * (z >= 0 ? 1 : e)) / (1 + e);
+    } else {
+      const excess = h - target;
+      value = excess * excess;
+      derivative = 2 * excess;
+    }
+    const before = alpha[g];
+    logits[g] += steps.alpha * factors[g] * value;
+    softmax(logits, alpha);
+
+    const pull = steps.theta * factors[g] * (simultaneous ? before : alpha[g]) * derivative;
+    let square = 0;
+    for (let j = 0; j < d; j++) {
+      const moved = theta[j] - pull * differences[row + j];
+      theta[j] = moved;
+      square += moved * moved;
+    }
+    if (square > limit) {
+      const shrink = Math.sqrt(limit / square);
+      for (let j = 0; j < d; j++) theta[j] *= shrink;
+    }
+    for (let j = 0; j < d; j++) thetaSum[j] += theta[j];
+    for (let k = 0; k < K; k++) alphaSum[k] += alpha[k];
+  }
+  return {
+    averageTheta: thetaSum.map((sum) => sum / count),
+    averageAlpha: alphaSum.map((sum) => sum / count),
+    lastTheta: theta,
+    lastAlpha: alpha,
+  };
+}
+
+/** α = softmax(logits); shifts the logits in place so that their largest is 0. */
+function softmax(logits: Float64Array, alpha: Float64Array): void {
+  let largest = logits[0];
+  for (let k = 1; k < logits.length; k++) if (logits[k] > largest) largest = logits[k];
+  let total = 0;
+  for (let k = 0; k < logits.length; k++) {
+    logits[k] -= largest;
+    const weight = logits[k] === 0 ? 1 : Math.exp(logits[k]);
+    alpha[k] = weight;
+    total += weight;
+  }
+  for (let k = 0; k < logits.length; k++) alpha[k] /= total;
+}
+
+/** All groups' pairs one after the other; group g owns starts[g]..starts[g+1]−1. */
+function flatten(problem: LogLinearProblem) {
+  const counts = problem.groups.map((group) => group.count);
+  const starts = Int32Array.from(
+    [0, ...counts],
+    (
+      (sum) => (count: number) =>
+        (sum += count)
+    )(0),
+  );
+  const total = starts[counts.length];
+  const differences = new Float64Array(total * problem.dimension);
+  const offsets = new Float64Array(total);
+  const owners = new Int32Array(total);
+  for (const [g, group] of problem.groups.entries()) {
+    differences.set(group.differences, starts[g] * problem.dimension);
+    if (group.offsets) offsets.set(group.offsets, starts[g]);
+    owners.fill(g, starts[g], starts[g + 1]);
+  }
+  return { differences, offsets, owners, starts };
+}
+
+/** Runs `jobs` across cores; results come in the order of `jobs` and do not depend on the number of workers. */
+export function runSaddles(jobs: readonly SaddleJob[], options: ParallelOptions = {}): Promise<SaddleRun[]> {
+  return parallelMap(import.meta.url, 'runSaddleJob', jobs, options);
+}
+
+/** One run of {@link runSaddle} as a worker thread takes it: the random stream is named by seed, `count` and `run`. */
+export interface SaddleJob {
+  problem: LogLinearProblem;
+  settings: SaddleSettings;
+  count: number;
+  seed: number;
+  run: number;
+}
+
+export function runSaddleJob({ problem, settings, count, seed, run }: SaddleJob): SaddleRun {
+  return runSaddle(problem, settings, count, Random.stream(seed, 'theory', 'saddle', count, run));
+}

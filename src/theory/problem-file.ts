@@ -1,0 +1,86 @@
+import { readFileSync } from 'node:fs';
+import { z } from 'zod';
+import { InputError } from '../errors.js';
+import type { LossSettings } from '../objective/losses.js';
+import type { LogLinearProblem } from '../policy/log-linear-problem.js';
+
+const schema = z.strictObject({
+  loss: z.enum(['dpo', 'ipo']),
+  beta: z.number().positive(),
+  radius: z.number().positive().nullable(),
+  groups: z
+    .array(
+      z.strictObject({
+        differences: z.array(z.array(z.number()).min(1)).min(1),
+        offsets: z.array(z.number()).optional(),
+      }),
+    )
+    .min(1),
+});
+
+/** A minimax problem as a file states it. */
+export interface ProblemFile {
+  problem: LogLinearProblem;
+  loss: LossSettings;
+  /** Absent where the file has null: θ is free. */
+  radius?: number;
+}
+
+/**
+ * Reads `{"loss","beta","radius":null|number,"groups":[{"differences":[[...]],"offsets":[...]?}]}`: row i of a group's
+ * differences is d_i, and `offsets` its o_i, see {@link LogLinearProblem}.
+ *
+ * @throws InputError that names the file and the field.
+ */
+export function readProblemFile(file: string): ProblemFile {
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(readFileSync(file, 'utf8'));
+  } catch (cause) {
+    throw new InputError(cause instanceof Error ? cause.message : String(cause), {
+      at: { file },
+      fix: 'give a readable JSON file',
+      cause,
+    });
+  }
+  const checked = schema.safeParse(parsed);
+  if (!checked.success) {
+    const { path, message } = checked.error.issues[0];
+    throw new InputError(message, { at: { file, field: fieldName(path) } });
+  }
+  const { loss, beta, radius, groups } = checked.data;
+  const dimension = groups[0].differences[0].length;
+  for (const [g, { differences, offsets }] of groups.entries()) {
+    for (const [i, row] of differences.entries())
+      if (row.length !== dimension)
+        throw new InputError(`has ${row.length} entries, the first row has ${dimension}`, {
+          at: { file, field: fieldName(['groups', g, 'differences', i]) },
+          fix: 'give all rows of all groups the same length, d',
+        });
+    if (offsets && offsets.length !== differences.length)
+      throw new InputError(`has ${offsets.length} entries for ${differences.length} rows of differences`, {
+        at: { file, field: fieldName(['groups', g, 'offsets']) },
+        fix: 'give one offset for each row, or leave offsets out',
+      });
+  }
+  return {
+    loss: { loss, beta },
+    radius: radius ?? undefined,
+    problem: {
+      dimension,
+      groups: groups.map(({ differences, offsets }) => ({
+        count: differences.length,
+        differences: Float64Array.from(differences.flat()),
+        offsets: offsets && Float64Array.from(offsets),
+      })),
+    },
+  };
+}
+
+/** ["groups", 0, "offsets"] → "groups[0].offsets". */
+function fieldName(path: readonly PropertyKey[]): string {
+  return path.reduce<string>(
+    (name, key) => (typeof key === 'number' ? `${name}[${key}]` : name === '' ? String(key) : `${name}.${String(key)}`),
+    '',
+  );
+}

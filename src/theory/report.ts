@@ -1,0 +1,93 @@
+import { formatNumber } from '../report/format.js';
+import { textTable } from '../report/text-table.js';
+import { burnInShare } from './check.js';
+import type { Constants } from './constants.js';
+import type { Convergence } from './convergence.js';
+import type { Minimax } from './minimax.js';
+import type { Interval } from './rate-fit.js';
+
+/** {@link Minimax} as JSON has it: arrays for typed arrays. */
+export interface MinimaxReport {
+  value: number;
+  theta: number[];
+  alpha: number[];
+  lower: number;
+  upper: number;
+}
+
+export function minimaxReport({ value, theta, alpha, lower, upper }: Minimax): MinimaxReport {
+  return { value, theta: [...theta], alpha: [...alpha], lower, upper };
+}
+
+/** The minimax value and its certificate, for the terminal. */
+export function minimaxText({ value, theta, alpha, lower, upper }: MinimaxReport): string {
+  return [
+    `minimax value  ${value}`,
+    `  proven by    ${lower} ≤ value ≤ ${upper}  (bracket ${(upper - lower).toExponential(1)})`,
+    `  theta        ${theta.map((entry) => formatNumber(entry, 6)).join(', ')}`,
+    `  alpha        ${alpha.map((entry) => formatNumber(entry, 6)).join(', ')}`,
+  ].join('\n');
+}
+
+export interface ConvergenceReport extends Omit<Convergence, 'minimax'> {
+  minimax: MinimaxReport;
+}
+
+/** What `converge --json` prints and `convergence.json` holds. */
+export function convergenceReport(result: Convergence): ConvergenceReport {
+  return { ...result, minimax: minimaxReport(result.minimax) };
+}
+
+/** Constants, certificate, one line per horizon, rate and verdict, for the terminal. */
+export function convergenceText(report: ConvergenceReport): string {
+  const rows = report.horizons.map((horizon) => [
+    horizon.T.toExponential().replace('+', ''),
+    formatNumber(horizon.error),
+    formatInterval(horizon.error_interval),
+    formatNumber(horizon.duality_gap),
+    formatNumber(horizon.last_error),
+    formatNumber(horizon.bound),
+    horizon.past_burn_in ? 'yes' : 'no',
+  ]);
+  const { rate, holds, reasons } = report;
+  return [
+    constantsText(report.constants),
+    minimaxText(report.minimax),
+    '',
+    textTable(['T', 'mean error', '95 % interval', 'duality gap', 'last iterate', 'bound', 'counts'], rows),
+    `(a horizon counts for the rate once the mean error is at most ${burnInShare} of the start's ${formatNumber(report.start_error)})`,
+    '',
+    rate === null
+      ? 'rate: none'
+      : `rate: error ∝ T^${formatNumber(rate.slope, 3)}, 95 % interval ${formatInterval(rate.interval, 3)}`,
+    holds ? 'Proposition 4.1 HOLDS on these data' : `Proposition 4.1 DOES NOT HOLD:\n  - ${reasons.join('\n  - ')}`,
+  ].join('\n');
+}
+
+/** One line per horizon. */
+export function convergenceCsv(report: ConvergenceReport): string {
+  const header = 'T,error,error_low,error_high,duality_gap,last_error,bound,past_burn_in';
+  const lines = report.horizons.map((horizon) =>
+    [
+      horizon.T,
+      horizon.error,
+      ...horizon.error_interval,
+      horizon.duality_gap,
+      horizon.last_error,
+      horizon.bound,
+      horizon.past_burn_in,
+    ].join(','),
+  );
+  return `${[header, ...lines].join('\n')}\n`;
+}
+
+function constantsText({ B_phi, B_grad, B_l, B_theta, rho, groups, pairs }: Constants): string {
+  const values = { B_φ: B_phi, 'B_∇': B_grad, B_l: B_l, B_Θ: B_theta, ρ: rho, K: groups, N: pairs };
+  return `constants      ${Object.entries(values)
+    .map(([name, value]) => `${name} ${formatNumber(value, 5)}`)
+    .join(', ')}`;
+}
+
+function formatInterval([low, high]: Interval, digits = 4): string {
+  return `[${formatNumber(low, digits)}, ${formatNumber(high, digits)}]`;
+}
