@@ -3,6 +3,7 @@ import { InputError } from '../errors.js';
 import type { LossSettings } from '../objective/losses.js';
 import { addDifferences } from '../policy/log-linear.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
+import { dot } from './features.js';
 
 /**
  * IPO on a log-linear policy as weighted least squares (paper §4.1, Algorithm 2):
@@ -64,18 +65,23 @@ const singular = 1e-12;
  * to working precision, the solution of least norm by its eigenvectors.
  */
 export function solveSymmetric(matrix: number[][], right: number[]): number[] {
-  const decomposition = lup(matrix);
+  // The eigenvalue routine judges size absolutely, so the largest entry is made 1.
+  const size = Math.max(...matrix.flat().map(Math.abs));
+  if (size === 0) return right.map(() => 0);
+  const scaled = matrix.map((row) => row.map((value) => value / size));
+  const target = right.map((value) => value / size);
+  const decomposition = lup(scaled);
   const pivots = (decomposition.U as number[][]).map((row, j) => Math.abs(row[j]));
   if (Math.min(...pivots) > singular * Math.max(...pivots))
-    return (lusolve(decomposition, right).valueOf() as number[][]).map(([x]) => x);
-  const { eigenvectors } = eigs(matrix) as unknown as { eigenvectors: { value: number; vector: number[] }[] };
-  const largest = Math.max(...eigenvectors.map(({ value }) => Math.abs(value)));
-  const x = new Array<number>(right.length).fill(0);
+    return (lusolve(decomposition, target).valueOf() as number[][]).map(([x]) => x);
+  const { eigenvectors } = eigs(scaled) as unknown as { eigenvectors: { value: number; vector: number[] }[] };
+  const largest = Math.max(...eigenvectors.map(({ value }) => value));
+  const x = right.map(() => 0);
   for (const { value, vector } of eigenvectors) {
-    if (Math.abs(value) <= singular * largest) continue;
-    const scale = vector.reduce((sum, v, j) => sum + v * right[j], 0) / value;
+    if (value <= singular * largest) continue;
+    const step = dot(vector, target) / value;
     vector.forEach((v, j) => {
-      x[j] += scale * v;
+      x[j] += step * v;
     });
   }
   return x;

@@ -1,0 +1,225 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { trueThetas } from '../../src/bandit/environment.js';
+import { type MethodSettings, methodNames, methodSettings, train } from '../../src/bandit/methods.js';
+import { groupLosses } from '../../src/bandit/metrics.js';
+import { initialTheta, trainingProblem } from '../../src/bandit/preferences.js';
+import type { LogLinearProblem } from '../../src/policy/log-linear-problem.js';
+
+const setting = { features: 'swapped', responses: 'uneven', data: 'imbalanced' } as const;
+
+/** Groups of scalar pairs: each list holds the differences of one group. */
+function scalarProblem(...groups: number[][]): LogLinearProblem {
+  return {
+    dimension: 1,
+    groups: groups.map((d) => ({ count: d.length, differences: Float64Array.from(d) })),
+  };
+}
+
+function regression(weights: MethodSettings['weights'], iterations: number): MethodSettings {
+  return { solver: 'regression', loss: { loss: 'ipo', beta: 0.5 }, weights, iterations };
+}
+
+function expectClose(actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number): void {
+  expect(actual.length).toBe(expected.length);
+  for (let i = 0; i < actual.length; i++) expect(Math.abs(actual[i] - expected[i])).toBeLessThan(tolerance);
+}
+
+describe('scalar IPO (oracles O11, O12)', () => {
+  const pair = scalarProblem([1], [2]);
+
+  test('the trajectory of Algorithm 2', () => {
+    const seen: number[][] = [];
+    const settings = regression({ weights: 'mirror-ascent', step: 1 }, 3);
+    train(pair, settings, [0], ({ theta, alpha }) => seen.push([...alpha, theta[0]]));
+    expectClose(seen[0], [0.5, 0.5, 0], 1e-15);
+    expectClose(seen[1], [0.5, 0.5, 0.6], 1e-12);
+    expectClose(seen[2], [0.529964051765, 0.470035948235, 0.6099461281221541], 1e-11);
+    expectClose(seen[3], [0.555715023235, 0.444284976765, 0.619106211024458], 1e-11);
+    expect(seen).toHaveLength(4);
+  });
+
+  test('the limit is the minimax point θ = 2c/(a+b), α = (b, a)/(a+b), for regression and gradient alike', () => {
+    const part = fc.double({ min: 0.5, max: 2, noNaN: true });
+    fc.assert(
+      fc.property(part, part, (a, b) => {
+        const problem = scalarProblem([a], [b]);
+        const weights = { weights: 'mirror-ascent', step: 0.2 } as const;
+        const loss = { loss: 'ipo', beta: 0.5 } as const;
+        for (const solver of [{ solver: 'regression' }, { solver: 'gradient', learningRate: 0.1 }] as const) {
+          const { theta, alpha } = train(problem, { ...solver, loss, weights, iterations: 20_000 }, [0]);
+          expectClose(theta, [2 / (a + b)], 1e-3);
+          expectClose(
+            groupLosses(problem, loss, theta),
+            [1, 1].map(() => ((b - a) / (a + b)) ** 2),
+            1e-3,
+          );
+          // Nearly equal differences leave α all but free.
+          if (Math.abs(a - b) > 0.3) expectClose(alpha, [b / (a + b), a / (a + b)], 1e-3);
+        }
+      }),
+      { numRuns: 5, seed: 1 },
+    );
+  });
+
+  test('plain and importance weights with sizes (1, 4)', () => {
+    const problem = scalarProblem([1], [2, 2, 2, 2]);
+    const plain = train(problem, regression({ weights: 'erm' }, 1), [0]);
+    expectClose(plain.theta, [9 / 17], 1e-12);
+    expectClose(
+      groupLosses(problem, { loss: 'ipo', beta: 0.5 }, plain.theta),
+      [0.22145328719723184, 0.003460207612456749],
+      1e-12,
+    );
+    expectClose(plain.alpha, [0.2, 0.8], 1e-15);
+    const importance = train(problem, regression({ weights: 'importance' }, 1), [0]);
+    expectClose(importance.theta, [0.6], 1e-12);
+    expectClose(importance.alpha, [0.5, 0.5], 1e-15);
+  });
+});
+
+test('two GR-DPO steps by hand', () => {
+  // Group 0: one pair d = 1; group 1: four pairs d = −2. β = 1, η_θ = 0.2, η_α = 0.1.
+  const problem = scalarProblem([1], [-2, -2, -2, -2]);
+  const settings: MethodSettings = {
+    solver: 'gradient',
+    learningRate: 0.2,
+    loss: { loss: 'dpo', beta: 1 },
+    weights: { weights: 'mirror-ascent', step: 0.1 },
+    iterations: 2,
+  };
+  const seen: number[][] = [];
+  train(problem, settings, [0], ({ theta, alpha }) => seen.push([...alpha, theta[0]]));
+  // At θ = 0 both losses are ln 2, so α stays; the group gradients are −½·1 and −½·(−2): θ = −0.2·(½·(−½) + ½·1).
+  expectClose(seen[1], [0.5, 0.5, -0.05], 1e-15);
+  const losses = [Math.log(1 + Math.exp(0.05)), Math.log(1 + Math.exp(-0.1))];
+  const rises = losses.map((loss) => 0.5 * Math.exp(0.1 * loss));
+  const alpha = rises.map((rise) => rise / (rises[0] + rises[1]));
+  const slopes = [-1 / (1 + Math.exp(-0.05)), 2 / (1 + Math.exp(0.1))];
+  expectClose(seen[2], [...alpha, -0.05 - 0.2 * (alpha[0] * slopes[0] + alpha[1] * slopes[1])], 1e-15);
+});
+
+describe('against a plain loop over pairs', () => {
+  /** Full-batch GR-DPO as one would write it from the paper, pair by pair, with a linear-domain α. */
+  function plainLoop(problem: LogLinearProblem, start: Float64Array, iterations: number, chi: number) {
+    const { dimension, groups } = problem;
+    let theta = [...start];
+    let alpha = groups.map(() => 1 / groups.length);
+    for (let t = 0; t < iterations; t++) {
+      const losses: number[] = [];
+      const gradients: number[][] = [];
+      for (const { count, differences } of groups) {
+        let loss = 0;
+        const gradient = new Array<number>(dimension).fill(0);
+        for (let i = 0; i < count; i++) {
+          const d = [...differences.slice(i * dimension, (i + 1) * dimension)];
+          const h = d.reduce((sum, value, j) => sum + value * theta[j], 0);
+          loss += Math.log(1 + Math.exp(-h)) / count;
+          d.forEach((value, j) => {
+            gradient[j] -= value / (1 + Math.exp(h)) / count;
+          });
+        }
+        losses.push(loss);
+        gradients.push(gradient);
+      }
+      const raised = alpha.map((a, g) => a * Math.exp(0.5 * chi * losses[g]));
+      const total = raised.reduce((sum, value) => sum + value, 0);
+      alpha = raised.map((value) => value / total);
+      const weights = alpha.map((a) => (1 - chi) / groups.length + chi * a);
+      theta = theta.map((value, j) => value - 0.9 * weights.reduce((sum, q, g) => sum + q * gradients[g][j], 0));
+    }
+    return { theta, alpha };
+  }
+
+  test.each([1, 0.4])('GR-DPO with χ = %d agrees to 1e-12', (chi) => {
+    const problem = trainingProblem(setting, 2021);
+    const start = initialTheta(2021);
+    const settings = methodSettings('gr-dpo', { iterations: 60, chi });
+    const expected = plainLoop(problem, start, 60, chi);
+    const actual = train(problem, settings, start);
+    expectClose(actual.theta, expected.theta, 1e-12);
+    expectClose(actual.alpha, expected.alpha, 1e-12);
+  });
+});
+
+describe('properties', () => {
+  const seeds = fc.integer({ min: 0, max: 1000 });
+  const names = fc.constantFrom(...methodNames);
+  const problemOf = (seed: number): LogLinearProblem => {
+    const { dimension, groups } = trainingProblem(setting, seed);
+    const cut = groups.map(({ differences }, g) => {
+      const count = [6, 15][g];
+      return { count, differences: differences.slice(0, count * dimension) };
+    });
+    return { dimension, groups: cut };
+  };
+
+  test("repeating a group's pairs changes nothing but the plain methods", () => {
+    fc.assert(
+      fc.property(seeds, names, fc.integer({ min: 2, max: 4 }), (seed, name, times) => {
+        const problem = problemOf(seed);
+        const [first, second] = problem.groups;
+        const repeated = Float64Array.from(Array.from({ length: times }, () => [...first.differences]).flat());
+        const larger = { dimension: 4, groups: [{ count: first.count * times, differences: repeated }, second] };
+        const settings = methodSettings(name, { iterations: 50 });
+        const before = train(problem, settings, initialTheta(seed));
+        const after = train(larger, settings, initialTheta(seed));
+        const gap = Math.max(...before.theta.map((value, j) => Math.abs(value - after.theta[j])));
+        if (name === 'dpo' || name === 'ipo') expect(gap).toBeGreaterThan(1e-6);
+        else expect(gap).toBeLessThan(1e-7);
+      }),
+      { numRuns: 60, seed: 1 },
+    );
+  });
+
+  test('exchanging the groups exchanges α and leaves θ', () => {
+    fc.assert(
+      fc.property(seeds, names, (seed, name) => {
+        const problem = problemOf(seed);
+        const settings = methodSettings(name, { iterations: 50 });
+        const before = train(problem, settings, initialTheta(seed));
+        const after = train({ dimension: 4, groups: problem.groups.toReversed() }, settings, initialTheta(seed));
+        expectClose(after.theta, before.theta, 1e-7);
+        expectClose(after.alpha, before.alpha.toReversed(), 1e-9);
+      }),
+      { numRuns: 60, seed: 1 },
+    );
+  });
+
+  test('one group: every method of a family is the plain one, bit for bit', () => {
+    const problem = { dimension: 4, groups: [problemOf(3).groups[1]] };
+    for (const family of ['dpo', 'ipo'] as const) {
+      const thetaOf = (name: (typeof methodNames)[number]) =>
+        train(problem, methodSettings(name, { iterations: 20 }), initialTheta(3)).theta;
+      expect(thetaOf(`gr-${family}`)).toEqual(thetaOf(family));
+      expect(thetaOf(`is-${family}`)).toEqual(thetaOf(family));
+    }
+  });
+
+  test('χ = 0 is importance sampling by group means', () => {
+    const problem = problemOf(4);
+    for (const family of ['dpo', 'ipo'] as const) {
+      const robust = train(problem, methodSettings(`gr-${family}`, { iterations: 20, chi: 0 }), initialTheta(4));
+      const importance = train(problem, methodSettings(`is-${family}`, { iterations: 20 }), initialTheta(4));
+      expectClose(robust.theta, importance.theta, 1e-9);
+    }
+  });
+});
+
+test('the IPO family by gradient reaches the regression', () => {
+  const problem = trainingProblem({ ...setting, responses: 'even' }, 2021);
+  for (const name of ['ipo', 'is-ipo'] as const) {
+    const exact = train(problem, methodSettings(name), initialTheta(2021));
+    const descent = train(problem, methodSettings(name, { ipoSolver: 'gradient', iterations: 5000 }), trueThetas[0]);
+    expectClose(descent.theta, exact.theta, 1e-8);
+  }
+});
+
+test('GR-IPO satisfies the conditions of the minimax point', () => {
+  const problem = trainingProblem(setting, 2021);
+  const settings = methodSettings('gr-ipo', { iterations: 1000 });
+  const { theta, alpha } = train(problem, settings, initialTheta(2021));
+  const [first, second] = groupLosses(problem, settings.loss, theta);
+  expect(Math.min(...alpha)).toBeGreaterThan(0.05);
+  expect(Math.abs(first - second)).toBeLessThan(1e-4);
+});
