@@ -19,9 +19,16 @@ export function provenance(runs: readonly Run[]): Pick<Page, 'environment' | 'co
   for (const run of runs)
     for (const [name, value] of flatten(run.record)) values.set(name, (values.get(name) ?? new Set()).add(value));
   return {
-    environment: Object.fromEntries([...values].map(([name, seen]) => [name, [...seen].join('; ')])),
+    environment: Object.fromEntries([...values].map(([name, seen]) => [name, listed([...seen])])),
     config: runs.map((run) => ({ name: `${run.method}, seed ${run.seed}: ${run.folder}`, text: run.config })),
   };
+}
+
+/** All of a few values, the ends of many, such as the times at which runs were made. */
+function listed(values: readonly string[]): string {
+  if (values.length <= 3) return values.join('; ');
+  const sorted = [...values].sort();
+  return `${sorted[0]} … ${sorted[sorted.length - 1]} (${values.length} different)`;
 }
 
 /** `{versions: {node: "v20"}}` → `["versions node", "v20"]`; lists are joined. */

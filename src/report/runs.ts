@@ -86,7 +86,7 @@ function readText(file: string): string {
   } catch (cause) {
     throw new InputError('cannot be read', {
       at: { file },
-      fix: 'name folders of finished runs, as `group-robust train` leaves them',
+      fix: 'name folders of finished runs that had data.test, as `group-robust train` leaves them',
       cause,
     });
   }

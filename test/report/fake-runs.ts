@@ -32,12 +32,12 @@ function writeFakeRun(folder: string, method: 'ipo' | 'gr-ipo', seed: number): s
     'run.json',
     JSON.stringify({
       versions: { 'group-robust-po': '0.1.0', node: 'v20.17.0' },
-      commit: '0123abc',
+      git: null,
       seed,
       dataHash: `data-${seed}`,
-      groups: groupNames,
+      groups: Object.fromEntries(groupNames.map((name) => [name, { train: 80, validation: 10, test: 10 }])),
       method,
-      created: '2026-01-01T00:00:00Z',
+      created: `2026-01-01T00:0${seed}:0${weights.length % 10}Z`,
     }),
   );
   const groups = Object.fromEntries(

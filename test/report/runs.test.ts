@@ -92,7 +92,11 @@ describe('the page of several runs', () => {
 
   it('shows environment and configurations', async () => {
     const html = await read();
-    expect(tableOf(html, 'Where and with what this was made')).toContainEqual(['versions node', 'v20.17.0']);
+    const environment = tableOf(html, 'Where and with what this was made');
+    expect(environment).toContainEqual(['versions node', 'v20.17.0']);
+    expect(environment).toContainEqual(['groups Nigeria train', '80']);
+    const created = environment.find(([name]) => name === 'created');
+    expect(created?.[1]).toMatch(/^2026-01-01T00:00:\d\dZ … 2026-01-01T00:02:\d\dZ \(6 different\)$/);
     expect(html.match(/<details>/g)).toHaveLength(6);
     expect(html).toContain('weights: mirror-ascent');
   });

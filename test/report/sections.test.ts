@@ -3,7 +3,8 @@ import type { ComparisonRow } from '../../src/bandit/comparison.js';
 import type { HistoryEntry, MethodRun, SeedResult } from '../../src/bandit/run.js';
 import { renderPage, type Section } from '../../src/report/html.js';
 import { banditSection } from '../../src/report/sections/bandit.js';
-import { type ConvergenceResult, convergenceSection } from '../../src/report/sections/convergence.js';
+import { convergenceSection } from '../../src/report/sections/convergence.js';
+import type { Convergence } from '../../src/theory/convergence.js';
 import { expectSoundPage, tableOf } from './page.js';
 
 const render = (section: Section) =>
@@ -112,12 +113,35 @@ describe('banditSection', () => {
 });
 
 describe('convergenceSection', () => {
-  const result: ConvergenceResult = {
-    constants: { B_phi: 0.70395, rho: 5, loss: 'dpo' },
-    minimax: { value: 0.474098, theta: [3.4, 5.8], alpha: [0.86, 0.14], lower: 0.47409799, upper: 0.47409801 },
+  const result: Convergence = {
+    constants: { B_phi: 0.70395, B_grad: 0.70395, B_l: 7.0404, B_theta: 10, rho: 5, groups: 2, pairs: 300 },
+    minimax: {
+      value: 0.474098,
+      theta: Float64Array.of(3.4, 5.8),
+      alpha: Float64Array.of(0.86, 0.14),
+      lower: 0.47409799,
+      upper: 0.47409801,
+    },
+    start_error: 0.21,
     horizons: [
-      { T: 1000, error: 0.1548, error_interval: [0.14, 0.17], duality_gap: 0.2361, bound: 4.864 },
-      { T: 100000, error: 0.0456, error_interval: [0.04, 0.05], duality_gap: 0.0531, bound: 0.4864 },
+      {
+        T: 1000,
+        error: 0.1548,
+        error_interval: [0.14, 0.17],
+        duality_gap: 0.2361,
+        last_error: 0.2,
+        bound: 4.864,
+        past_burn_in: false,
+      },
+      {
+        T: 100000,
+        error: 0.0456,
+        error_interval: [0.04, 0.05],
+        duality_gap: 0.0531,
+        last_error: 0.06,
+        bound: 0.4864,
+        past_burn_in: true,
+      },
     ],
     rate: { slope: -0.52, interval: [-0.58, -0.47] },
     holds: true,
@@ -128,20 +152,36 @@ describe('convergenceSection', () => {
     const html = render(await convergenceSection(result));
     expectSoundPage(html);
     expect(tableOf(html, 'Error by horizon').slice(1)).toEqual([
-      ['1,000', '0.1548', '0.14 to 0.17', '0.2361', '4.864'],
-      ['100,000', '0.0456', '0.04 to 0.05', '0.0531', '0.4864'],
+      ['1,000', '0.1548', '0.14 to 0.17', '0.2361', '4.864', '0.2'],
+      ['100,000', '0.0456', '0.04 to 0.05', '0.0531', '0.4864', '0.06'],
     ]);
-    expect(tableOf(html, 'Constants')).toContainEqual(['B_phi', '0.70395']);
-    expect(html).toContain('−0.52 (95 % interval −0.58 to −0.47)');
+    expect(tableOf(html, 'Constants of the bound').map(([, value]) => value)).toEqual([
+      'Value',
+      '0.70395',
+      '0.70395',
+      '7.0404',
+      '10',
+      '5',
+      '2',
+      '300',
+    ]);
+    expect(html).toContain('the fitted slope is −0.52 (95 % interval −0.58 to −0.47)');
   });
 
-  it('says so when the bound breaks, with the reasons', async () => {
-    const section = await convergenceSection({
-      ...result,
-      holds: false,
-      reasons: ['error above the bound at T = 1000'],
-    });
-    expect(section.findings?.[0].pass).toBe(false);
-    expect(section.text).toContain('error above the bound at T = 1000');
+  it('draws the guide with slope −1/2 through the last error', async () => {
+    const { figures = [] } = await convergenceSection(result);
+    const guide = /<path[^>]* d="M([\d.]+),([\d.]+)L([\d.]+),([\d.]+)"[^>]*stroke="#666666"/.exec(figures[0].svg);
+    const bound = /<path[^>]* d="M([\d.]+),([\d.]+)L([\d.]+),([\d.]+)"[^>]*stroke="#D55E00"/.exec(figures[0].svg);
+    // The bound has slope −1/2 by its nature: from 4.864 to 0.4864 over two decades.
+    const drop = (match: RegExpExecArray | null) => Number(match?.[4]) - Number(match?.[2]);
+    expect(drop(guide)).toBeGreaterThan(0);
+    expect(drop(guide)).toBeCloseTo(drop(bound), 1);
+  });
+
+  it('says so when the claim fails, with the reasons, and where no rate could be fitted', async () => {
+    const reasons = ['error above the bound at T = 1000', 'no rate'];
+    const section = await convergenceSection({ ...result, rate: null, holds: false, reasons });
+    expect(section.findings?.[0]).toMatchObject({ pass: false, text: expect.stringContaining('no slope') });
+    expect(section.text).toContain('What fails: error above the bound at T = 1000; no rate.');
   });
 });

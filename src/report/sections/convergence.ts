@@ -1,35 +1,33 @@
+import type { Convergence } from '../../theory/convergence.js';
 import { lineChart, type Point } from '../charts.js';
 import { formatCount, formatNumber } from '../format.js';
 import type { Section } from '../html.js';
 import { GREY } from '../palette.js';
 
-/** What `group-robust converge --json` prints, as far as the report shows it. */
-export interface ConvergenceResult {
-  constants: Readonly<Record<string, unknown>>;
-  minimax: { value: number; theta: readonly number[]; alpha: readonly number[]; lower: number; upper: number };
-  horizons: readonly {
-    T: number;
-    /** Mean of ε_T over the runs. */
-    error: number;
-    error_interval: readonly [number, number];
-    duality_gap: number;
-    bound: number;
-  }[];
-  rate: { slope: number; interval: readonly [number, number] };
-  holds: boolean;
-  reasons: readonly string[];
-}
+const CONSTANT_NAMES: Readonly<Record<keyof Convergence['constants'], string>> = {
+  B_phi: 'B_φ, largest feature difference',
+  B_grad: 'B_∇, Lipschitz constant of the loss',
+  B_l: 'B_l, largest loss',
+  B_theta: 'B_Θ, radius of the ball',
+  rho: 'ρ, one over the least group probability',
+  groups: 'K, groups',
+  pairs: 'N, pairs',
+};
 
 /** The convergence check of Proposition 4.1: error against horizon, with the bound and a slope of −1/2 to compare with. */
-export async function convergenceSection(result: ConvergenceResult): Promise<Section> {
+export async function convergenceSection(result: Convergence): Promise<Section> {
   const { horizons, minimax, rate } = result;
-  const curve = (value: (horizon: (typeof horizons)[number]) => number): Point[] =>
+  type Horizon = (typeof horizons)[number];
+  const curve = (value: (horizon: Horizon) => number): Point[] =>
     horizons.map((horizon) => ({ x: horizon.T, y: value(horizon) }));
   const last = horizons[horizons.length - 1];
+  const slope = rate
+    ? `the fitted slope is ${formatNumber(rate.slope, 3)} (95 % interval ${range(rate.interval, 3)})`
+    : 'no slope could be fitted';
   const svg = await lineChart({
-    description: `Log-log chart of the error, the duality gap and the bound over the number of steps; fitted slope ${formatNumber(rate.slope, 3)}`,
+    description: `Log-log chart of the error, the duality gap and the bound over the number of steps; ${slope}`,
     x: { title: 'Steps T', log: true },
-    y: { title: 'Worst-group loss above the minimax value', log: true },
+    y: { title: 'Worst-group loss − minimax value', log: true },
     series: [
       {
         name: 'Error ε_T',
@@ -42,40 +40,42 @@ export async function convergenceSection(result: ConvergenceResult): Promise<Sec
       { name: 'Slope −1/2', colour: GREY, dashed: true, points: curve(({ T }) => last.error * Math.sqrt(last.T / T)) },
     ],
   });
-  const slope = `${formatNumber(rate.slope, 3)} (95 % interval ${rate.interval.map((end) => formatNumber(end, 3)).join(' to ')})`;
   return {
     title: 'Convergence',
     text: [
-      `The minimax worst-group loss is ${formatNumber(minimax.value, 6)}, certified to lie in [${formatNumber(minimax.lower, 8)}, ${formatNumber(minimax.upper, 8)}]. The error ε_T is how far the averaged policy after T steps is above it; theory bounds its mean by a constant over √T.`,
-      ...result.reasons,
+      `The exact minimax worst-group loss is ${formatNumber(minimax.value, 6)}; two certificates enclose it within ${formatNumber(minimax.upper - minimax.lower, 2)}. The error ε_T is how far the averaged policy after T steps is above it; theory bounds its mean by a constant over √T.`,
+      ...(result.reasons.length > 0 ? [`What fails: ${result.reasons.join('; ')}.`] : []),
     ],
     findings: [
       {
-        text: `The measured error stays under the bound and falls at the fitted rate T^s with s = ${slope}; theory has −0.5 or steeper.`,
+        text: `Robust training converges as the theorem says: the mean error stays under the bound at every T and falls like 1/√T or faster; ${slope}.`,
         pass: result.holds,
       },
     ],
     tables: [
       {
         caption: 'Error by horizon',
-        columns: ['Steps T', 'Error ε_T', 'Interval', 'Duality gap', 'Bound'].map((title) => ({
-          title,
-          numeric: true,
-        })),
-        rows: horizons.map(({ T, error, error_interval: interval, duality_gap: gap, bound }) => [
-          formatCount(T),
-          formatNumber(error),
-          interval.map((end) => formatNumber(end)).join(' to '),
-          formatNumber(gap),
-          formatNumber(bound),
+        columns: ['Steps T', 'Error ε_T', '95 % interval', 'Duality gap', 'Bound', 'Error of last iterate'].map(
+          (title) => ({
+            title,
+            numeric: true,
+          }),
+        ),
+        rows: horizons.map((horizon) => [
+          formatCount(horizon.T),
+          formatNumber(horizon.error),
+          range(horizon.error_interval, 4),
+          formatNumber(horizon.duality_gap),
+          formatNumber(horizon.bound),
+          formatNumber(horizon.last_error),
         ]),
       },
       {
-        caption: 'Constants',
+        caption: 'Constants of the bound',
         columns: [{ title: 'Constant' }, { title: 'Value', numeric: true }],
-        rows: Object.entries(result.constants).map(([name, value]) => [
+        rows: Object.entries(CONSTANT_NAMES).map(([key, name]) => [
           name,
-          typeof value === 'number' ? formatNumber(value, 5) : String(value),
+          formatNumber(result.constants[key as keyof Convergence['constants']], 5),
         ]),
       },
     ],
@@ -83,8 +83,12 @@ export async function convergenceSection(result: ConvergenceResult): Promise<Sec
       {
         svg,
         caption:
-          'Error, its interval over runs, duality gap and bound; both axes logarithmic. A line parallel to the grey one falls as 1/√T.',
+          'Mean error with its 95 % interval over runs, mean duality gap, and bound; both axes logarithmic. What is parallel to the grey line falls like 1/√T.',
       },
     ],
   };
+}
+
+function range(ends: readonly [number, number], digits: number): string {
+  return ends.map((end) => formatNumber(end, digits)).join(' to ');
 }
