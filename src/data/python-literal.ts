@@ -151,8 +151,8 @@ class Parser {
   private escape(): string {
     const start = this.offset;
     const letter = this.text[start + 1];
-    this.offset += 2;
     if (letter === undefined) return this.fail('string without an end');
+    this.offset += 2;
     if (Object.hasOwn(SIMPLE_ESCAPES, letter)) return SIMPLE_ESCAPES[letter];
     if (/[0-7]/.test(letter)) {
       const digits = /^[0-7]{1,3}/.exec(this.text.slice(start + 1, start + 4))![0];

