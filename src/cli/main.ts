@@ -5,7 +5,11 @@ import { reportError } from './command.js';
 import { registerConverge } from './converge.js';
 import { registerData } from './data.js';
 import { registerDoctor } from './doctor.js';
+import { registerEval } from './eval.js';
+import { registerLogprobs } from './logprobs.js';
 import { registerReport } from './report.js';
+import { registerReproduce } from './reproduce.js';
+import { registerTrain } from './train.js';
 
 /** `group-robust`: see README.md. Each command is one file of this folder; heavy imports happen inside its action. */
 const program = new Command('group-robust')
@@ -14,10 +18,14 @@ const program = new Command('group-robust')
   .configureHelp({ showGlobalOptions: true });
 
 registerDoctor(program);
-registerReport(program);
+registerReproduce(program);
 registerBandit(program);
 registerConverge(program);
 registerData(program);
+registerTrain(program);
+registerEval(program);
+registerLogprobs(program);
+registerReport(program);
 
 try {
   await program.parseAsync();
