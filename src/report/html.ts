@@ -143,11 +143,11 @@ p { max-width: 46rem; margin: .5rem 0; }
 p.caption { margin: 1.25rem 0 .25rem; font-size: .95rem; font-weight: 600; }
 .table { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; }
-th, td { padding: .3rem .75rem; border-bottom: 1px solid #e4e4e4; text-align: left; vertical-align: top; }
+th, td { padding: .3rem .5rem; border-bottom: 1px solid #e4e4e4; text-align: left; vertical-align: top; }
 thead th { border-bottom: 2px solid #888; vertical-align: bottom; }
 th:first-child { padding-left: 0; }
 tbody th { font-weight: 500; min-width: 7.5rem; }
-td:not(.number) { min-width: 6rem; }
+td:not(.number) { min-width: 4.5rem; }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
 td.number { white-space: nowrap; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); gap: 1.5rem; margin: 1rem 0; }

@@ -64,7 +64,7 @@ export async function runsSection(runs: readonly Run[]): Promise<Section> {
   return {
     title: 'Training runs',
     text: [
-      `${methods.map((method) => method.title).join(', ')} on ${formatCount(groups.length)} groups, ${formatCount(seeds.size)} ${seeds.size === 1 ? 'seed' : 'seeds'}. Scores are of the final test split; a smaller loss and a larger accuracy are better. Methods with one seed saw the same batches, so their differences are taken seed by seed. Losses are compared only between methods of the same loss and β.`,
+      `${methods.map((method) => method.title).join(', ')} on ${formatCount(groups.length)} groups, ${formatCount(seeds.size)} ${seeds.size === 1 ? 'seed' : 'seeds'}. Scores are of the final test split; a smaller loss and a larger accuracy are better. With the same seed, methods see the same batches, so differences are taken seed by seed. Losses are compared only between methods of the same loss and β.`,
     ],
     findings: pairs.filter(({ first }) => first.name.startsWith('gr-')).map(finding),
     tables: [
