@@ -1,7 +1,8 @@
 import { type ParallelOptions, parallelMap } from '../parallel.js';
-import { type MethodSettings, type TrainingState, train } from './methods.js';
+import type { MethodSettings } from './methods.js';
 import { groupLosses, TestSet } from './metrics.js';
 import { type BanditSetting, initialTheta, testStates, trainingProblem, validationProblem } from './preferences.js';
+import { type TrainingState, train } from './training.js';
 
 /** All that one seed of one setting needs; plain data, so that it can go to a worker thread. */
 export interface SeedJob {

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import { type FeatureMapName, featureMapNames } from '../bandit/features.js';
+import { isRobust, iterates, methodNames, methodSettings } from '../bandit/methods.js';
 import { type DataBalance, dataBalances, type ResponseRule, responseRules } from '../bandit/preferences.js';
 import type { BanditReport } from '../bandit/report.js';
 import { InputError } from '../errors.js';
@@ -19,7 +20,7 @@ interface BanditFlags {
   out?: string;
 }
 
-const allMethods = 'dpo,is-dpo,gr-dpo,ipo,is-ipo,gr-ipo';
+const allMethods = methodNames.join(',');
 
 /** `group-robust bandit`: any setting of the paper's synthetic experiments, over seeds. */
 export function registerBandit(program: Command): void {
@@ -40,10 +41,6 @@ export function registerBandit(program: Command): void {
 }
 
 async function runBandit(flags: BanditFlags, output: Output): Promise<BanditReport> {
-  const { iterates, isRobust, methodNames, methodSettings } = await import('../bandit/methods.js');
-  const { runSeeds } = await import('../bandit/run.js');
-  const { banditCsv, banditReport, banditTable } = await import('../bandit/report.js');
-
   const { features, responses, data, out } = flags;
   const setting = { features, responses, data };
   const names = [...new Set(parseList('--methods', flags.methods, methodNames))];
@@ -55,6 +52,8 @@ async function runBandit(flags: BanditFlags, output: Output): Promise<BanditRepo
   if (chi !== undefined && !names.some(isRobust)) refuseIdle('--chi', names, 'gr-dpo, gr-ipo');
   if (out !== undefined) refuseExisting(out);
 
+  const { runSeeds } = await import('../bandit/run.js');
+  const { banditCsv, banditReport, banditTable } = await import('../bandit/report.js');
   const methods = names.map((name) => ({ name, settings: methodSettings(name, { iterations, chi }) }));
   const bar = progress('bandit', seeds.length);
   const results = await runSeeds(

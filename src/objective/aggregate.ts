@@ -27,6 +27,13 @@ export class GroupTotals {
     this.counts[group] += 1;
   }
 
+  /** Adds `count` pairs of weight 1 whose losses sum to `lossSum`. */
+  addSum(group: number, lossSum: number, count: number): void {
+    this.lossSums[group] += lossSum;
+    this.weightSums[group] += count;
+    this.counts[group] += count;
+  }
+
   /** Number of pairs in the window, |S|. */
   get size(): number {
     return this.counts.reduce((sum, count) => sum + count, 0);

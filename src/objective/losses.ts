@@ -14,6 +14,8 @@ export interface MarginLoss {
   value(h: number): number;
   /** dl/dh. */
   derivative(h: number): number;
+  /** Σ_i l(h_i) over all `margins`, each of which is replaced by dl/dh_i. For loops that do little else. */
+  sumAndDifferentiate(margins: Float64Array): number;
 }
 
 export const lossNames = ['dpo', 'ipo', 'hinge'] as const;
@@ -36,6 +38,46 @@ export function softplus(z: number): number {
 export function sigmoid(z: number): number {
   const e = Math.exp(-Math.abs(z));
   return z >= 0 ? 1 / (1 + e) : e / (1 + e);
+}
+
+/** A loss whose value and derivative share no work. */
+function byPairs(
+  value: MarginLoss['value'],
+  derivative: MarginLoss['derivative'],
+): Pick<MarginLoss, 'value' | 'derivative' | 'sumAndDifferentiate'> {
+  const sumAndDifferentiate = (margins: Float64Array) => {
+    let sum = 0;
+    for (let i = 0; i < margins.length; i++) {
+      sum += value(margins[i]);
+      margins[i] = derivative(margins[i]);
+    }
+    return sum;
+  };
+  return { value, derivative, sumAndDifferentiate };
+}
+
+/**
+ * {@link MarginLoss.sumAndDifferentiate} for DPO with one exponential a pair, which softplus and sigmoid share, and hardly
+ * any logarithm: Σ log(1 + e_i) = log Π (1 + e_i). The product is off by at most one rounding a pair, so a group mean by at
+ * most 2⁻⁵², in absolute terms.
+ */
+function sumDpo(beta: number, smoothing: number, margins: Float64Array): number {
+  let sum = 0;
+  let product = 1;
+  for (let i = 0; i < margins.length; i++) {
+    const z = -beta * margins[i];
+    const e = Math.exp(-Math.abs(z));
+    const factor = 1 + e;
+    product *= factor;
+    if (product > 1e300) {
+      sum += Math.log(product);
+      product = 1;
+    }
+    if (z > 0) sum += z;
+    if (smoothing > 0) sum -= smoothing * z;
+    margins[i] = beta * (smoothing - (z >= 0 ? 1 : e) / factor);
+  }
+  return sum + Math.log(product);
 }
 
 /**
@@ -75,18 +117,23 @@ export function marginLoss({ loss, beta, labelSmoothing = 0 }: LossSettings): Ma
             ? softplus(-beta * h)
             : (1 - labelSmoothing) * softplus(-beta * h) + labelSmoothing * softplus(beta * h),
         derivative: (h) => beta * (labelSmoothing - sigmoid(-beta * h)),
+        sumAndDifferentiate: (margins) => sumDpo(beta, labelSmoothing, margins),
       };
     case 'ipo': {
       const target = 1 / (2 * beta);
-      return { name: loss, beta, value: (h) => (h - target) ** 2, derivative: (h) => 2 * (h - target) };
+      const ipo = byPairs(
+        (h) => (h - target) ** 2,
+        (h) => 2 * (h - target),
+      );
+      return { name: loss, beta, ...ipo };
     }
-    case 'hinge':
-      return {
-        name: loss,
-        beta,
-        value: (h) => Math.max(0, 1 - beta * h),
-        derivative: (h) => (beta * h < 1 ? -beta : 0),
-      };
+    case 'hinge': {
+      const hinge = byPairs(
+        (h) => Math.max(0, 1 - beta * h),
+        (h) => (beta * h < 1 ? -beta : 0),
+      );
+      return { name: loss, beta, ...hinge };
+    }
     default:
       throw new InputError(`unknown loss "${String(loss)}"`, {
         at: { field: 'loss' },

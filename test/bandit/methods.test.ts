@@ -1,9 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { trueThetas } from '../../src/bandit/environment.js';
-import { type MethodSettings, methodNames, methodSettings, train } from '../../src/bandit/methods.js';
+import { type MethodSettings, methodNames, methodSettings } from '../../src/bandit/methods.js';
 import { groupLosses } from '../../src/bandit/metrics.js';
 import { initialTheta, trainingProblem } from '../../src/bandit/preferences.js';
+import { train } from '../../src/bandit/training.js';
 import type { LogLinearProblem } from '../../src/policy/log-linear-problem.js';
 
 const setting = { features: 'swapped', responses: 'uneven', data: 'imbalanced' } as const;

@@ -124,3 +124,37 @@ describe('reductions', () => {
     expect(supervisedTerms('mean', six).chosenCotangents[0]).toBeCloseTo(-1 / 3, 12);
   });
 });
+
+describe('sums over many margins', () => {
+  const settings = fc.constantFrom<LossSettings>(
+    { loss: 'dpo', beta: 0.7 },
+    { loss: 'dpo', beta: 2, labelSmoothing: 0.2 },
+    { loss: 'ipo', beta: 0.1 },
+    { loss: 'hinge', beta: 0.5 },
+  );
+  const margin = fc.oneof(fc.double({ min: -5, max: 5, noNaN: true }), fc.double({ min: -1e6, max: 1e6, noNaN: true }));
+
+  it('equal the values and derivatives one by one', () => {
+    fc.assert(
+      fc.property(settings, fc.array(margin, { maxLength: 50 }), (chosen, list) => {
+        const loss = marginLoss(chosen);
+        const margins = Float64Array.from(list);
+        const sum = loss.sumAndDifferentiate(margins);
+        const expected = list.reduce((total, h) => total + loss.value(h), 0);
+        expect(Math.abs(sum - expected)).toBeLessThanOrEqual(1e-14 * (list.length + expected));
+        list.forEach((h, i) => {
+          expect(Math.abs(margins[i] - loss.derivative(h))).toBeLessThanOrEqual(1e-15 * loss.beta);
+        });
+      }),
+    );
+  });
+
+  it('DPO: a product of more factors than a double can hold', () => {
+    const loss = marginLoss({ loss: 'dpo', beta: 1 });
+    expect(loss.sumAndDifferentiate(new Float64Array(5000))).toBeCloseTo(5000 * Math.LN2, 9);
+  });
+
+  it('DPO: a margin that is not a number is not hidden', () => {
+    expect(marginLoss({ loss: 'dpo', beta: 1 }).sumAndDifferentiate(Float64Array.of(1, Number.NaN))).toBeNaN();
+  });
+});

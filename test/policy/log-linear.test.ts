@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { features } from '../../src/bandit/features.js';
-import { train } from '../../src/bandit/methods.js';
 import { drawPairs } from '../../src/bandit/preferences.js';
+import { train } from '../../src/bandit/training.js';
 import { GroupTotals, robustStep } from '../../src/objective/aggregate.js';
 import { groupWeights } from '../../src/objective/group-weights.js';
 import { type LossSettings, marginLoss } from '../../src/objective/losses.js';
