@@ -50,8 +50,8 @@ export const negativeTolerance = 1e-9;
  */
 export const burnInShare = 0.25;
 
-/** Least number of horizons past burn-in for a rate to be worth its name. */
-export const leastHorizons = 3;
+/** Least number of horizons past burn-in: with two, the interval of the slope still says how sure it is. */
+export const leastHorizons = 2;
 
 /**
  * The verdict on Proposition 4.1: every mean error below its bound, no error below −1e-9 or above the duality gap, and a rate

@@ -17,7 +17,7 @@ export interface InnerMinimum {
  * q(α) = min { Σ_g α_g L_g(θ) : ‖θ‖ ≤ radius }, by damped Newton steps: each minimises the local quadratic model over the
  * ball exactly, and is shortened until the loss falls enough. IPO is its own model, so one step solves it.
  *
- * @param radius absent: all of R^d. DPO may then have no minimiser; `lower` is −∞-like (far below `value`) in that case.
+ * @param radius absent: all of R^d. DPO may then have no minimiser: `theta` is then some point far out.
  * @param start [d] inside the ball; default 0.
  */
 export function innerMinimum(
@@ -33,11 +33,12 @@ export function innerMinimum(
   for (let iteration = 0; iteration < 200; iteration++) {
     const { value, gradient, spectrum } = localModel(problem, loss, alpha, theta);
     const lower = value - optimalityGap(spectrum, gradient, theta, radius);
-    if (lower > best.lower) best = { theta, value, lower };
+    const improved = lower > best.lower;
+    if (improved) best = { theta, value, lower };
     const target = minimiseQuadratic(spectrum, gradient, theta, radius);
     const descent = dot(gradient, target) - dot(gradient, theta);
-    // Below this the step is rounding: it can no longer be seen in the value.
-    if (!(descent < -1e-17 * Math.max(1, value))) break;
+    // A step too short to be seen in the value still mends the gradient, hence the lower bound, while it improves that.
+    if (!(descent < -1e-17 * Math.max(1, value)) && !improved) break;
     let step = 1;
     let next: Float64Array = target;
     // The slack of one rounding lets the last, invisible, steps through: they still improve the gradient.
@@ -124,7 +125,7 @@ function minimiseQuadratic(
 
 /**
  * An upper bound on f(θ) − min f. On a ball, by convexity: max over the ball of gradientᵀ(θ − x) = gradientᵀθ + radius‖gradient‖.
- * On R^d the Newton decrement gradientᵀH⁺gradient: twice the gap of a quadratic, and above that of DPO when it is small.
+ * On R^d twice the Newton decrement gradientᵀH⁺gradient: four times the gap of a quadratic, enough for DPO's third derivative.
  */
 function optimalityGap(
   { values, vectors }: Spectrum,
@@ -134,7 +135,7 @@ function optimalityGap(
 ): number {
   if (radius !== undefined) return Math.max(0, dot(gradient, theta) + radius * norm(gradient));
   const flat = flatness(values);
-  return values.reduce((sum, value, i) => sum + dot(vectors[i], gradient) ** 2 / Math.max(value, flat), 0);
+  return 2 * values.reduce((sum, value, i) => sum + dot(vectors[i], gradient) ** 2 / Math.max(value, flat), 0);
 }
 
 /** Curvature that cannot be told from zero. */

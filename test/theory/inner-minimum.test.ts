@@ -1,0 +1,138 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { marginLoss } from '../../src/objective/losses.js';
+import { groupDerivatives, groupLosses } from '../../src/theory/group-losses.js';
+import { innerMinimum } from '../../src/theory/inner-minimum.js';
+import { findSeparation } from '../../src/theory/separability.js';
+import { arbitraryProblem, plainLosses, problemOf, rowsOf } from './problems.js';
+
+const norm = (v: ArrayLike<number>) => Math.hypot(...Array.from(v));
+const losses = fc.constantFrom('dpo' as const, 'ipo' as const).map((loss) => marginLoss({ loss, beta: 0.7 }));
+
+describe('group losses', () => {
+  it('are the group means, with gradients and Hessians that central differences confirm', () => {
+    fc.assert(
+      fc.property(arbitraryProblem(), losses, fc.double({ min: -1, max: 1, noNaN: true }), (problem, loss, spread) => {
+        const theta = Float64Array.from(
+          { length: problem.dimension },
+          (_, j) => spread * (j + 1) * (j % 2 ? -0.3 : 0.2),
+        );
+        const plain = plainLosses(problem, loss, theta);
+        const exact = groupDerivatives(problem, loss, theta);
+        for (const [g, value] of groupLosses(problem, loss, theta).entries()) {
+          expect(value).toBeCloseTo(plain[g].value, 11);
+          expect(exact[g].loss).toBeCloseTo(plain[g].value, 11);
+        }
+        const e = 1e-5;
+        for (let j = 0; j < theta.length; j++) {
+          const shifted = (by: number) => plainLosses(problem, loss, theta.with(j, theta[j] + by));
+          const [up, down] = [shifted(e), shifted(-e)];
+          for (let g = 0; g < exact.length; g++) {
+            expect(exact[g].gradient[j]).toBeCloseTo((up[g].value - down[g].value) / (2 * e), 5);
+            for (let k = 0; k < theta.length; k++)
+              expect(exact[g].hessian[j][k]).toBeCloseTo((up[g].gradient[k] - down[g].gradient[k]) / (2 * e), 5);
+          }
+        }
+      }),
+      { numRuns: 50 },
+    );
+  });
+});
+
+describe('inner minimum', () => {
+  it('brackets q(α) tightly, inside the ball, and no other point of the ball is better', () => {
+    fc.assert(
+      fc.property(
+        arbitraryProblem({ groups: [1, 4], dimension: [1, 4] }),
+        losses,
+        fc.constantFrom(0.3, 2, 10),
+        fc.array(fc.double({ min: 0.01, max: 1, noNaN: true }), { minLength: 4, maxLength: 4 }),
+        fc.array(fc.double({ min: -1, max: 1, noNaN: true }), { minLength: 4, maxLength: 4 }),
+        (problem, loss, radius, raw, direction) => {
+          const weights = raw.slice(0, problem.groups.length);
+          const total = weights.reduce((sum, weight) => sum + weight, 0);
+          const alpha = weights.map((weight) => weight / total);
+          const { theta, value, lower } = innerMinimum(problem, loss, alpha, radius);
+          expect(norm(theta)).toBeLessThanOrEqual(radius * (1 + 1e-12));
+          const at = (point: ArrayLike<number>) =>
+            plainLosses(problem, loss, point).reduce((sum, group, g) => sum + alpha[g] * group.value, 0);
+          expect(value).toBeCloseTo(at(theta), 10);
+          expect(value - lower).toBeLessThan(1e-10 * Math.max(1, value));
+          const point = direction.slice(0, problem.dimension);
+          const other = point.map((entry) => (radius * entry) / Math.max(1, norm(point)));
+          expect(at(other)).toBeGreaterThanOrEqual(lower - 1e-10);
+        },
+      ),
+      { numRuns: 150 },
+    );
+  });
+
+  it('solves unbounded IPO as weighted regression (O15)', () => {
+    const problem = problemOf([
+      [
+        [1, 0],
+        [0, 1],
+      ],
+      [
+        [1, 1],
+        [2, -1],
+      ],
+    ]);
+    const { theta } = innerMinimum(problem, marginLoss({ loss: 'ipo', beta: 0.25 }), [0.3, 0.7]);
+    expect(theta[0]).toBeCloseTo(1.437185929648, 10);
+    expect(theta[1]).toBeCloseTo(0.94472361809, 10);
+  });
+
+  it('says with its lower bound that separable DPO on R^d has no minimiser worth the name', () => {
+    const { lower } = innerMinimum(problemOf([[[1]]]), marginLoss({ loss: 'dpo', beta: 1 }), [1]);
+    expect(lower).toBeLessThanOrEqual(0);
+  });
+});
+
+describe('separation', () => {
+  it('finds a direction along which no margin falls, and separates every pair that can be', () => {
+    fc.assert(
+      fc.property(arbitraryProblem({ groups: [1, 3], dimension: [1, 4] }), (problem) => {
+        const found = findSeparation(problem);
+        if (found === undefined) return;
+        for (const [g, rows] of rowsOf(problem).entries())
+          for (const [i, { d }] of rows.entries()) {
+            const margin = d.reduce((sum, entry, j) => sum + entry * found.direction[j], 0);
+            if (found.separated[g][i] === 1) expect(margin).toBeGreaterThan(0);
+            else expect(Math.abs(margin)).toBeLessThan(1e-6 * Math.max(1, norm(d)));
+          }
+      }),
+      { numRuns: 200 },
+    );
+  });
+
+  it('is found whenever it was built in, and never when every pair has its opposite', () => {
+    fc.assert(
+      fc.property(arbitraryProblem({ groups: [1, 3], dimension: [2, 4] }), (problem) => {
+        const rows = rowsOf(problem).map((group) => group.map(({ d }) => d));
+        const leaning = rows.map((group) => group.map((d) => [0.5 + Math.abs(d[0]), ...d.slice(1)]));
+        expect(findSeparation(problemOf(leaning))?.separated.every((flags) => flags.every((flag) => flag === 1))).toBe(
+          true,
+        );
+        const opposed = rows.map((group) => group.flatMap((d) => [d, d.map((entry) => -entry)]));
+        expect(findSeparation(problemOf(opposed))).toBeUndefined();
+      }),
+      { numRuns: 100 },
+    );
+  });
+
+  it('separates in stages: a pair that only a lesser direction can separate', () => {
+    // u = (1, 0) separates the first; the second needs the second axis too; the last two block nothing but the third axis.
+    const found = findSeparation(
+      problemOf([
+        [
+          [1, -5, 0],
+          [0, 1, 0],
+          [0, 0, 1],
+          [0, 0, -1],
+        ],
+      ]),
+    );
+    expect(Array.from(found!.separated[0])).toEqual([1, 1, 0, 0]);
+  });
+});

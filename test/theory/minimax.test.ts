@@ -1,0 +1,243 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { InputError } from '../../src/errors.js';
+import { marginLoss } from '../../src/objective/losses.js';
+import { minimax } from '../../src/theory/minimax.js';
+import { arbitraryProblem, plainLosses, problemOf } from './problems.js';
+
+const dpo = marginLoss({ loss: 'dpo', beta: 1 });
+const norm = (v: ArrayLike<number>) => Math.hypot(...Array.from(v));
+
+describe('minimax', () => {
+  it('O11: two scalar IPO groups', () => {
+    const solution = minimax(problemOf([[[1]], [[2]]]), marginLoss({ loss: 'ipo', beta: 0.5 }));
+    expect(solution.theta[0]).toBeCloseTo(2 / 3, 9);
+    expect(solution.value).toBeCloseTo(1 / 9, 10);
+    expect(solution.alpha[0]).toBeCloseTo(2 / 3, 9);
+    expect(solution.alpha[1]).toBeCloseTo(1 / 3, 9);
+    expect(solution.upper - solution.lower).toBeLessThanOrEqual(1e-10);
+  });
+
+  it('agrees with the closed form of two scalar IPO groups, whatever their sizes', () => {
+    fc.assert(
+      fc.property(
+        fc.double({ min: 0.05, max: 5, noNaN: true }),
+        fc.double({ min: 1.05, max: 20, noNaN: true }),
+        fc.double({ min: 0.05, max: 5, noNaN: true }),
+        fc.integer({ min: 1, max: 6 }),
+        (a, ratio, beta, copies) => {
+          const b = a * ratio;
+          const c = 1 / (2 * beta);
+          const { theta, value, alpha } = minimax(
+            problemOf([new Array<number[]>(copies).fill([a]), [[b]]]),
+            marginLoss({ loss: 'ipo', beta }),
+          );
+          const expected = (c * (b - a)) / (a + b);
+          expect(Math.abs(theta[0] - (2 * c) / (a + b))).toBeLessThan(1e-8 * (1 + c / a));
+          expect(Math.abs(value - expected ** 2)).toBeLessThan(1e-10 * Math.max(1, expected ** 2));
+          expect(Math.abs(alpha[0] - b / (a + b))).toBeLessThan(1e-7);
+        },
+      ),
+    );
+  });
+
+  it('finds the corner of a ball that the closed form would leave', () => {
+    const { theta, value, alpha } = minimax(problemOf([[[1]], [[2]]]), marginLoss({ loss: 'ipo', beta: 0.5 }), 0.5);
+    expect(theta[0]).toBeCloseTo(0.5, 9);
+    expect(value).toBeCloseTo(0.25, 10);
+    expect(alpha[0]).toBeCloseTo(1, 9);
+  });
+
+  it('agrees with a fine grid for DPO, d = 1, K = 2', () => {
+    fc.assert(
+      fc.property(
+        arbitraryProblem({ groups: [2, 2], dimension: [1, 1] }),
+        fc.constantFrom(0.3, 1, 2),
+        (problem, beta) => {
+          const loss = marginLoss({ loss: 'dpo', beta });
+          const radius = 3;
+          let best = Number.POSITIVE_INFINITY;
+          let at = 0;
+          const worstAt = (theta: number) => Math.max(...plainLosses(problem, loss, [theta]).map(({ value }) => value));
+          for (const width of [radius, 0.1, 1e-3, 1e-5, 1e-7]) {
+            const centre = at;
+            for (let n = -100; n <= 100; n++) {
+              const theta = Math.max(-radius, Math.min(radius, centre + (width * n) / 100));
+              const value = worstAt(theta);
+              if (value < best) {
+                best = value;
+                at = theta;
+              }
+            }
+          }
+          const { lower, upper } = minimax(problem, loss, radius);
+          // A grid point of spacing 1e-9 can be worse than the minimum by slope times spacing, never better.
+          expect(best).toBeGreaterThanOrEqual(lower - 1e-12);
+          expect(best - upper).toBeLessThan(1e-7);
+        },
+      ),
+      { numRuns: 40 },
+    );
+  });
+
+  it('satisfies the KKT conditions with a bracket within 1e-10, K = 1..4, d = 1..5, ball or not', () => {
+    let solved = 0;
+    fc.assert(
+      fc.property(
+        arbitraryProblem(),
+        fc.constantFrom('dpo' as const, 'ipo' as const),
+        fc.constantFrom(0.1, 1, 3),
+        fc.constantFrom(undefined, 0.5, 3, 20),
+        (problem, name, beta, radius) => {
+          const loss = marginLoss({ loss: name, beta });
+          const solution = attempt(() => minimax(problem, loss, radius));
+          if (solution === undefined) {
+            expect(name === 'dpo' && radius === undefined).toBe(true);
+            return;
+          }
+          solved++;
+          const { theta, alpha, lower, upper, value } = solution;
+          const groups = plainLosses(problem, loss, theta);
+          const size = Math.max(1, value);
+          expect(upper - lower).toBeLessThanOrEqual(1e-10 * size);
+          expect(alpha.reduce((sum, weight) => sum + weight, 0)).toBeCloseTo(1, 12);
+          for (const [g, group] of groups.entries()) {
+            expect(alpha[g]).toBeGreaterThanOrEqual(0);
+            expect(group.value).toBeLessThanOrEqual(value + 1e-10 * size);
+            // L_g = v wherever α_g > 0.
+            expect(alpha[g] * (value - group.value)).toBeLessThan(1e-9 * size);
+          }
+          const pull = Array.from(theta, (_, j) =>
+            groups.reduce((sum, { gradient }, g) => sum + alpha[g] * gradient[j], 0),
+          );
+          const scale = Math.max(1, ...groups.map(({ gradient }) => norm(gradient)));
+          if (radius === undefined) expect(norm(pull)).toBeLessThan(1e-5 * scale);
+          else {
+            expect(norm(theta)).toBeLessThanOrEqual(radius * (1 + 1e-12));
+            // Σ α ∇L = −νθ with ν ≥ 0, and ν = 0 inside: then the pull is opposite to θ, or none.
+            const inner = pull.reduce((sum, entry, j) => sum + entry * theta[j], 0);
+            expect(radius * norm(pull) + inner).toBeLessThan(1e-9 * size);
+          }
+        },
+      ),
+      { numRuns: 300 },
+    );
+    expect(solved).toBeGreaterThan(200);
+  });
+
+  it('never lies above the worst group of any other point of the ball', () => {
+    fc.assert(
+      fc.property(
+        arbitraryProblem({ groups: [2, 4], dimension: [2, 4] }),
+        fc.array(fc.double({ min: -1, max: 1, noNaN: true }), { minLength: 4, maxLength: 4 }),
+        fc.constantFrom('dpo' as const, 'ipo' as const),
+        (problem, direction, name) => {
+          const loss = marginLoss({ loss: name, beta: 0.5 });
+          const point = direction.slice(0, problem.dimension);
+          const theta = point.map((entry) => (2 * entry) / Math.max(1, norm(point)));
+          const worst = Math.max(...plainLosses(problem, loss, theta).map(({ value }) => value));
+          expect(minimax(problem, loss, 2).lower).toBeLessThanOrEqual(worst + 1e-12);
+        },
+      ),
+      { numRuns: 60 },
+    );
+  });
+
+  it('does not depend on the order of groups, nor on duplicated pairs', () => {
+    const a = [
+      [1, 0.5],
+      [-0.2, 1],
+      [0.3, -1],
+    ];
+    const b = [
+      [-1, 2],
+      [1.5, 0.1],
+    ];
+    const value = minimax(problemOf([a, b]), dpo, 4).value;
+    expect(minimax(problemOf([b, a]), dpo, 4).value).toBeCloseTo(value, 10);
+    expect(minimax(problemOf([a, [...b, ...b]]), dpo, 4).value).toBeCloseTo(value, 10);
+  });
+
+  it('solves data whose pairs see only some directions, and data of large or tiny scale', () => {
+    const flat = problemOf([
+      [
+        [1, 0, 0],
+        [-2, 0, 0],
+      ],
+      [[1, 1, 0]],
+    ]);
+    expect(minimax(flat, marginLoss({ loss: 'ipo', beta: 0.1 })).upper).toBeLessThan(100);
+    for (const scale of [1e-4, 1e4]) {
+      const scaled = problemOf([
+        [[scale], [-2 * scale], [scale]],
+        [[-scale], [scale]],
+      ]);
+      expect(minimax(scaled, dpo).value).toBeCloseTo(
+        minimax(
+          problemOf([
+            [[1], [-2], [1]],
+            [[-1], [1]],
+          ]),
+          dpo,
+        ).value,
+        10,
+      );
+    }
+    expect(minimax(problemOf([[[0]], [[0]]]), dpo).value).toBeCloseTo(Math.LN2, 12);
+  });
+
+  it('refuses separable DPO data on all of R^d, and names the infimum', () => {
+    const separable = problemOf([
+      [
+        [1, 0],
+        [1, 1],
+      ],
+      [[0.5, -0.1]],
+    ]);
+    expect(() => minimax(separable, dpo)).toThrow(InputError);
+    expect(() => minimax(separable, dpo)).toThrow(/infimum 0\.0+ .*not attained[\s\S]*radius/);
+    // Group 0: a conflict along the first axis (mean of two ln 2 and one 0) and one pair free to go.
+    const partly = problemOf([
+      [
+        [1, 0],
+        [-1, 0],
+        [0, 1],
+      ],
+      [[0, 1]],
+    ]);
+    expect(() => minimax(partly, dpo)).toThrow(`infimum ${((2 * Math.LN2) / 3).toPrecision(6)}`);
+    expect(minimax(separable, dpo, 5).value).toBeGreaterThan(0);
+    expect(minimax(separable, marginLoss({ loss: 'ipo', beta: 1 })).value).toBeGreaterThanOrEqual(0);
+  });
+
+  it('solves separable DPO data whose separable group is not the worst one', () => {
+    const { value, theta, alpha } = minimax(
+      problemOf([
+        [
+          [1, 0],
+          [-1, 0],
+        ],
+        [[0, 1]],
+      ]),
+      dpo,
+    );
+    expect(value).toBeCloseTo(Math.LN2, 10);
+    expect(Math.abs(theta[0])).toBeLessThan(1e-5);
+    expect(alpha).toEqual(Float64Array.of(1, 0));
+  });
+
+  it('refuses a radius that is not positive', () => {
+    for (const radius of [0, -1, Number.NaN, Number.POSITIVE_INFINITY])
+      expect(() => minimax(problemOf([[[1]]]), dpo, radius)).toThrow(InputError);
+  });
+});
+
+/** Undefined where the infimum is not attained. */
+function attempt<T>(solve: () => T): T | undefined {
+  try {
+    return solve();
+  } catch (error) {
+    if (error instanceof InputError && error.code === 'NOT_ATTAINED') return undefined;
+    throw error;
+  }
+}
