@@ -177,11 +177,17 @@ export function generateSurvey(options: { seed: number; rows?: number }): Genera
   const smallest = SURVEY_COUNTRIES.length - 1;
 
   const topics = TOPICS.slice(0, Math.ceil(rows / ROWS_PER_TOPIC));
-  const stances = topics.map((topic) => {
+  const someTopics = (purpose: string, share: number) =>
+    random(purpose).shuffle(topics.map((_, t) => t < Math.round(share * topics.length)));
+  // Exactly half of the topics are liked and CONTESTED of them contested, so that seeds differ in which, not how many.
+  const liked = someTopics('liked', 0.5);
+  const contested = someTopics('contested', CONTESTED);
+  const stances = topics.map((topic, t) => {
     const draw = random('stance', topic);
-    const common = (draw.uniform() < 0.5 ? -1 : 1) * (0.5 + 0.5 * draw.uniform());
-    const side = draw.uniform() < CONTESTED ? -1 : 1;
-    return SURVEY_COUNTRIES.map((_, i) => (i === smallest ? side : 1) * common + STANCE_NOISE * draw.normal());
+    const common = (liked[t] ? 1 : -1) * (0.5 + 0.5 * draw.uniform());
+    return SURVEY_COUNTRIES.map(
+      (_, c) => (c === smallest && contested[t] ? -common : common) + STANCE_NOISE * draw.normal(),
+    );
   });
 
   const questions = topics.flatMap((topic, t) =>

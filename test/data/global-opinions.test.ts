@@ -1,0 +1,324 @@
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import {
+  type OpinionOptions,
+  opinionPairs,
+  opinionPrompt,
+  parseSurvey,
+  readSurvey,
+  splitIndices,
+} from '../../src/data/global-opinions.js';
+import { editDistance, nearMatches } from '../../src/data/near-matches.js';
+import { pythonRepr } from '../../src/data/python-literal.js';
+import { InputError } from '../../src/errors.js';
+import { Random } from '../../src/random.js';
+import { inputError } from './helpers.js';
+
+const HEADER = 'question,selections,options,source\n';
+const quote = (text: string) => `"${text.replaceAll('"', '""')}"`;
+const selectionsText = (shares: Record<string, number[]>) =>
+  `defaultdict(<class 'list'>, ${pythonRepr(new Map(Object.entries(shares)))})`;
+const row = (question: string, shares: Record<string, number[]>, options: string[]) =>
+  `${[question, selectionsText(shares), pythonRepr(options), 'GAS'].map(quote).join(',')}\n`;
+const survey = (...rows: string[]) => parseSurvey(Buffer.from(HEADER + rows.join('')), 'f.csv');
+const pairsOf = (file: ReturnType<typeof survey>, options: Partial<OpinionOptions> = {}) =>
+  opinionPairs(file, { groups: ['X'], seed: 1, ...options });
+const all = ({ splits }: ReturnType<typeof opinionPairs>) => [...splits.train, ...splits.validation, ...splits.test];
+
+/** Many questions for X, with a clear winner at a place that depends on the question. */
+const many = (count: number, options: number) =>
+  survey(
+    ...Array.from({ length: count }, (_, q) => {
+      const shares = Array.from({ length: options }, (_, i) => (i === q % options ? 0.5 : 0.5 / (options - 1)));
+      return row(
+        `Question ${q}?`,
+        { X: shares, Y: shares },
+        Array.from({ length: options }, (_, i) => `option ${i}`),
+      );
+    }),
+  );
+
+describe('reading', () => {
+  it('reads quotes, apostrophes, commas and line breaks, and knows the line of each row', () => {
+    const file = survey(
+      row('First, "really"?\n\nCan\'t say', { "Côte d'Ivoire": [0.25, 0.75] }, ["Don't know", 'A, "b"']),
+      row('Second?', { X: [1, 0] }, ['a', 'b']),
+    );
+    expect(file.questions.map(({ row, line, question, options }) => ({ row, line, question, options }))).toEqual([
+      { row: 0, line: 2, question: 'First, "really"?\n\nCan\'t say', options: ["Don't know", 'A, "b"'] },
+      { row: 1, line: 5, question: 'Second?', options: ['a', 'b'] },
+    ]);
+    expect(file.questions[0].selections.get("Côte d'Ivoire")).toEqual([0.25, 0.75]);
+  });
+
+  it('collects bad rows by line and field, and goes on', () => {
+    const file = survey(
+      `"q1","defaultdict(<class 'list'>, {'X': [0.5, 0.5]","['a', 'b']",GAS\n`,
+      `"q\n2","{}","['a', 'b'",GAS\n`,
+      row('q3', { X: [1, 0] }, ['a', 'b']),
+      'q4,{}\n',
+      `"q5","{'X': 1}","['a']",GAS\n`,
+      `"q6","{}","[None]",GAS\n`,
+      '"q7","{}","[]",GAS,extra\n',
+    );
+    expect(file.bad.map(({ line, field }) => [line, field])).toEqual([
+      [2, 'selections'],
+      [3, 'options'],
+      [6, 'options'],
+      [7, 'selections'],
+      [8, 'options'],
+      [9, 'options'],
+    ]);
+    expect(file.bad[0].problem).toContain('at character 45');
+    expect(file.questions.map(({ row }) => row)).toEqual([2]);
+    expect(file.rows).toBe(7);
+  });
+
+  it.each([
+    ['another header', 'question,answers\nq,a\n', 'no column "selections" and no column "options"'],
+    ['an empty file', '', 'no column'],
+    ['a quote that never closes', `${HEADER}"q,{},[],GAS\n`, 'is not CSV'],
+    ['a quote inside a field', `${HEADER}q"x"y,{},[],GAS\n`, 'is not CSV'],
+  ])('refuses %s', async (_, text, problem) => {
+    const error = await inputError(() => parseSurvey(Buffer.from(text), 'f.csv'));
+    expect(error.message).toContain(problem);
+    expect(error.location.file).toBe('f.csv');
+  });
+
+  it('refuses bytes that are not UTF-8, and a missing file', async () => {
+    await inputError(() => parseSurvey(Buffer.concat([Buffer.from(HEADER), Buffer.from([0xff])]), 'f.csv'));
+    expect((await inputError(() => readSurvey('/nowhere.csv'))).message).toContain('/nowhere.csv');
+  });
+
+  it('gives pairs or an InputError for any mutilated file', () => {
+    const text =
+      HEADER +
+      row('A "b", c?\nd', { X: [0.5, 0.25, 0.25], Y: [0, 1, 0] }, ["Don't", 'No', 'DK/Refused']) +
+      row('q2', { X: [0.1, 0.9] }, ['a', 'b']);
+    const mutation = fc.tuple(
+      fc.nat(text.length),
+      fc.nat(6),
+      fc.string({ maxLength: 4, unit: fc.constantFrom(...'"\'\\[](){},:0.eNn\n <') }),
+    );
+    fc.assert(
+      fc.property(fc.array(mutation, { minLength: 1, maxLength: 3 }), fc.boolean(), (mutations, skipBadRows) => {
+        let broken = text;
+        for (const [at, removed, inserted] of mutations)
+          broken = broken.slice(0, at) + inserted + broken.slice(at + removed);
+        try {
+          const made = pairsOf(parseSurvey(Buffer.from(broken), 'f.csv'), { skipBadRows, multiPair: true });
+          for (const { chosen, rejected } of all(made)) expect(chosen).not.toBe(rejected);
+        } catch (error) {
+          expect(error).toBeInstanceOf(InputError);
+        }
+      }),
+      { numRuns: 2000 },
+    );
+  });
+});
+
+describe('opinionPrompt', () => {
+  it("is the paper's: country and question, instruction, lettered options, nothing after the last", () => {
+    expect(opinionPrompt('India (Current national sample)', 'Is it so?', ['Yes', "Don't know"])).toBe(
+      "Opinion of people in India (Current national sample) on: Is it so?\nSelect the best response:\nA. Yes\nB. Don't know",
+    );
+  });
+});
+
+describe('opinionPairs', () => {
+  it('chooses the most frequent answer, the first of several, and a loser among the others', () => {
+    const file = survey(
+      row('q', { X: [0.2, 0.5, 0.3], Z: [1, 0, 0] }, ['a', 'b', 'c']),
+      row('tie', { X: [0.2, 0.4, 0.4] }, ['a', 'b', 'c']),
+    );
+    const made = pairsOf(file);
+    for (const { chosen, rejected } of all(made)) {
+      expect(chosen).toBe('B');
+      expect(['A', 'C']).toContain(rejected);
+    }
+    expect(made.summary.groups.X.tied).toBe(1);
+    expect(all(made).length).toBe(2);
+  });
+
+  it('draws losers uniformly among the other options (600 questions, 4 standard errors)', () => {
+    const counts = new Map<string, number>();
+    for (const { chosen, rejected } of all(pairsOf(many(600, 4))))
+      counts.set(chosen + rejected, (counts.get(chosen + rejected) ?? 0) + 1);
+    expect(counts.size).toBe(12);
+    for (const [pair, count] of counts)
+      expect(Math.abs(count - 50), pair).toBeLessThan(4 * Math.sqrt((150 * (1 / 3) * 2) / 3));
+  });
+
+  it('is the same for the same seed, another for another, and does not depend on the other groups', () => {
+    const file = many(60, 5);
+    const alone = pairsOf(file);
+    expect(pairsOf(file)).toEqual(alone);
+    const withY = pairsOf(file, { groups: ['Y', 'X'] });
+    expect(withY.splits.train.filter(({ group }) => group === 'X')).toEqual(alone.splits.train);
+    expect(withY.splits.train[0].group).toBe('Y');
+    const other = pairsOf(file, { seed: 2 });
+    expect(other.splits.train.map(({ row }) => row)).not.toEqual(alone.splits.train.map(({ row }) => row));
+    const losers = (made: typeof alone) => new Map(all(made).map(({ row, rejected }) => [row, rejected]));
+    expect(losers(other)).not.toEqual(losers(alone));
+  });
+
+  it('makes min(4, all) ordered pairs a question under multiPair, the likelier answer chosen', () => {
+    const shares = [0.1, 0.6, 0.3];
+    const three = pairsOf(survey(row('q', { X: shares }, ['a', 'b', 'c'])), { multiPair: true });
+    const made = all(three).map(({ chosen, rejected }) => chosen + rejected);
+    expect(made.sort()).toEqual(['BA', 'BC', 'CA']);
+    const five = pairsOf(many(40, 5), { multiPair: true });
+    expect(five.summary.groups.X.pairs.train).toBe(4 * five.summary.groups.X.questions.train);
+    const questions = new Map<number, Set<string>>();
+    for (const { row, chosen, rejected } of all(five))
+      questions.set(row, (questions.get(row) ?? new Set()).add(chosen + rejected));
+    expect([...questions.values()].map((pairs) => pairs.size)).toEqual(Array.from({ length: 40 }, () => 4));
+  });
+
+  it('keeps the last of several equal questions', () => {
+    const made = pairsOf(
+      survey(
+        row('q', { X: [0.9, 0.1] }, ['a', 'b']),
+        row('q', { X: [0.9, 0.1] }, ['a', 'c']),
+        row('q', { X: [0.1, 0.9] }, ['a', 'b']),
+      ),
+    );
+    expect(made.summary.groups.X.duplicates).toBe(1);
+    expect(
+      all(made)
+        .map(({ row, chosen }) => [row, chosen])
+        .sort(),
+    ).toEqual([
+      [1, 'A'],
+      [2, 'B'],
+    ]);
+  });
+
+  it('filters and counts by reason', () => {
+    const made = pairsOf(
+      survey(
+        row(' ', { X: [1, 0] }, ['a', 'b']),
+        row('q1', { X: [1, 0] }, []),
+        row('q2', { X: [] }, ['a', 'b']),
+        row('q3', { X: [0, 0] }, ['a', 'b']),
+        row('q4', { X: [1] }, ['a']),
+        row('q5', { Y: [1, 0] }, ['a', 'b']),
+        row('q6', { X: [1, 0] }, ['a', 'b']),
+      ),
+    );
+    expect(made.summary.groups.X).toMatchObject({
+      rows: 6,
+      filtered: { emptyQuestion: 1, emptyOptions: 1, emptySelections: 1, zeroSum: 1, singleOption: 1 },
+      pairs: { train: 1, validation: 0, test: 0 },
+    });
+    expect(made.summary.totals).toMatchObject({ rows: 6, filtered: 5 });
+    expect(made.summary.warnings).toEqual(['group "X" has no validation pair', 'group "X" has no test pair']);
+  });
+
+  it.each([
+    ['NaN', [Number.NaN, 1]],
+    ['a negative share', [-0.5, 1.5]],
+    ['more shares than options', [0.5, 0.25, 0.25]],
+  ])('refuses %s of a wanted country by line, or leaves the row out and says so', async (_, shares) => {
+    const file = survey(row('q1', { X: [0, 1] }, ['a', 'b']), row('q2', { X: shares, Y: [1, 0] }, ['a', 'b']));
+    const error = await inputError(() => pairsOf(file));
+    expect(error.location).toEqual({ file: 'f.csv', line: 3, field: 'selections' });
+    const made = pairsOf(file, { skipBadRows: true });
+    expect(made.summary.badRows.map(({ line }) => line)).toEqual([3]);
+    expect(all(made).length).toBe(1);
+    expect(all(pairsOf(file, { groups: ['Y'] })).length).toBe(1);
+  });
+
+  it('lists all bad rows in the message', async () => {
+    const file = survey('q1,{,[],GAS\n', row('q', { X: [1, 0] }, ['a', 'b']), 'q2,{},[,GAS\n');
+    const { message } = await inputError(() => pairsOf(file));
+    expect(message).toContain('f.csv:2, field "selections"');
+    expect(message).toContain('2 bad rows');
+    expect(message).toContain('line 4, field "options"');
+  });
+
+  it('refuses more options than letters', async () => {
+    const options = Array.from({ length: 27 }, (_, i) => `o${i}`);
+    await inputError(() => pairsOf(survey(row('q', { X: options.map(() => 1) }, options))));
+  });
+
+  it('names near matches of a country it does not know, and refuses one named twice', async () => {
+    const file = survey(
+      row('q', { Nigeria: [1, 0], Niger: [1, 0], 'India (Current national sample)': [1, 0] }, ['a', 'b']),
+    );
+    const fix = async (name: string) => (await inputError(() => pairsOf(file, { groups: [name] }))).fix;
+    expect(await fix('Nigera')).toContain('"Nigeria"');
+    expect(await fix('india')).toContain('"India (Current national sample)"');
+    expect(await fix('Xyz')).toContain('3 in all');
+    expect((await inputError(() => pairsOf(file, { groups: ['Niger', 'Niger'] }))).message).toContain('twice');
+  });
+});
+
+describe('splitIndices', () => {
+  it.each([
+    [572, 458, 57, 57],
+    [570, 456, 57, 57],
+    [376, 301, 38, 37],
+    [309, 247, 31, 31],
+    [712, 570, 71, 71],
+    [1, 1, 0, 0],
+    [2, 2, 0, 0],
+    [3, 2, 0, 1],
+    [365, 292, 36, 37],
+  ])('%i questions: %i train, %i test, %i validation, as pandas rounds', (count, train, test, validation) => {
+    const split = splitIndices(count, Random.stream(1, 'test'));
+    expect([split.train.length, split.test.length, split.validation.length]).toEqual([train, test, validation]);
+    const together = [...split.train, ...split.test, ...split.validation].sort((a, b) => a - b);
+    expect(together).toEqual(Array.from({ length: count }, (_, i) => i));
+  });
+});
+
+describe('nearMatches', () => {
+  it('measures edit distance', () => {
+    expect(editDistance('kitten', 'sitting')).toBe(3);
+    expect([editDistance('', 'abc'), editDistance('abc', ''), editDistance('abc', 'abc')]).toEqual([3, 3, 0]);
+    fc.assert(
+      fc.property(fc.string(), fc.string(), fc.string(), (a, b, c) => {
+        expect(editDistance(a, b)).toBe(editDistance(b, a));
+        expect(editDistance(a, c)).toBeLessThanOrEqual(editDistance(a, b) + editDistance(b, c));
+      }),
+    );
+  });
+
+  it('puts the nearest first and leaves strangers out', () => {
+    expect(nearMatches('Grmany', ['France', 'Germany', 'Romania', 'Armenia'])[0]).toBe('Germany');
+    expect(nearMatches('Zzzz', ['France'])).toEqual([]);
+    expect(nearMatches(' ', ['France'])).toEqual([]);
+  });
+});
+
+const sample =
+  process.env.GLOBAL_OPINIONS_CSV ??
+  fileURLToPath(new URL('../../../shared/data/global_opinions_sample.csv', import.meta.url));
+
+describe.skipIf(!existsSync(sample))(`the real sample (GLOBAL_OPINIONS_CSV, skipped where absent)`, () => {
+  const groups = ['Nigeria', 'Egypt', 'India (Current national sample)', 'China', 'Japan'];
+
+  it('gives 541 pairs of 542 rows: one vector sums to 0', () => {
+    const { summary } = opinionPairs(readSurvey(sample), { groups, seed: 42 });
+    expect(summary.badRows).toEqual([]);
+    expect(Object.values(summary.groups).map(({ rows }) => rows)).toEqual([188, 73, 42, 157, 82]);
+    expect(summary.totals).toEqual({
+      rows: 542,
+      filtered: 1,
+      duplicates: 0,
+      pairs: { train: 433, validation: 53, test: 55 },
+    });
+    expect(summary.groups.China.filtered.zeroSum).toBe(1);
+  });
+
+  it('reads every row of it for every country', () => {
+    const survey = readSurvey(sample);
+    expect([survey.rows, survey.questions.length, survey.bad.length]).toEqual([1396, 1396, 0]);
+    const countries = [...new Set(survey.questions.flatMap(({ selections }) => [...selections.keys()]))];
+    expect(countries.length).toBe(130);
+    expect(opinionPairs(survey, { groups: countries, seed: 0, skipBadRows: true }).summary.badRows).toEqual([]);
+  });
+});
