@@ -1,19 +1,14 @@
 #include <napi.h>
 
 #include "bindings/environment.h"
-#include "bindings/process.h"
-#if __has_include("bindings/gemma.h")
 #include "bindings/gemma.h"
-#define HAS_GEMMA
-#endif
+#include "bindings/process.h"
 
 /** Registers everything src/native/types.ts lists, and does nothing else. */
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
   group_robust::Environment::install(env);
   group_robust::registerProcess(env, exports);
-#ifdef HAS_GEMMA
   group_robust::registerGemma(env, exports);
-#endif
   return exports;
 }
 

@@ -191,7 +191,7 @@ async function downloadFile(url: string, path: string, log: (text: string) => vo
   if (received !== announced) throw new Error(`${received} bytes came, ${announced} were announced`);
 }
 
-const megabytes = (bytes: number) => Math.round(bytes / 1e6);
+const megabytes = (bytes: number) => Math.ceil(bytes / 1e6);
 
 async function within<T>(milliseconds: number, message: string, promise: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;

@@ -51,11 +51,7 @@ export const findPip = (python: Tool, env = process.env): Tool | undefined =>
 
 /** nvcc, its `version` being CUDA's, like "13.0". */
 export function findNvcc(env = process.env): Tool | undefined {
-  const places = [
-    env.CUDACXX,
-    'nvcc',
-    ...[env.CUDA_HOME, env.CUDA_PATH, '/usr/local/cuda'].map((home) => home && join(home, 'bin/nvcc')),
-  ];
+  const places = [env.CUDACXX, 'nvcc', join(env.CUDA_HOME ?? env.CUDA_PATH ?? '/usr/local/cuda', 'bin/nvcc')];
   for (const command of places) {
     if (!command || (command.includes('/') && !existsSync(command))) continue;
     const version = /release (\d+\.\d+)/.exec(capture(command, ['--version'], env) ?? '')?.[1];

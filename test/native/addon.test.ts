@@ -1,0 +1,224 @@
+import { execFile } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import { afterEach, describe, expect, it } from 'vitest';
+import { addonCandidates, loadNative } from '../../src/native/load.js';
+import type { NativeBatch, NativeGemma, NativeGemmaConfig } from '../../src/native/types.js';
+
+/** How jobs behave, whatever they compute: order, errors, the event loop, the end of an environment. */
+
+const CONFIG: NativeGemmaConfig = {
+  layers: 1,
+  hidden: 16,
+  heads: 2,
+  keyValueHeads: 1,
+  headSize: 8,
+  mlp: 32,
+  vocabulary: 64,
+  rmsEpsilon: 1e-6,
+  ropeTheta: 10_000,
+};
+const BATCH: NativeBatch = {
+  tokens: Int32Array.of(2, 5, 6, 7),
+  promptLengths: Int32Array.of(2),
+  responseCounts: Int32Array.of(1),
+  responseLengths: Int32Array.of(2),
+};
+/** Big enough that filling it with random numbers takes some hundreds of milliseconds. */
+const SLOW: NativeGemmaConfig = { ...CONFIG, hidden: 256, vocabulary: 64_000 };
+
+const native = loadNative();
+const models: NativeGemma[] = [];
+function make(config = CONFIG): NativeGemma {
+  const model = new native.Gemma(config, 'float32');
+  models.push(model);
+  return model;
+}
+afterEach(() => {
+  for (const model of models.splice(0)) model.dispose();
+});
+
+/** Runs a script of its own process to the end; `ADDON` is the path to require. */
+function script(text: string): Promise<{ code: number; stdout: string; stderr: string; seconds: number }> {
+  const start = Date.now();
+  const prelude = `const ADDON = ${JSON.stringify(addonCandidates()[0])}, CONFIG = ${JSON.stringify(CONFIG)}, SLOW = ${JSON.stringify(SLOW)};\n`;
+  return new Promise((done) => {
+    execFile(process.execPath, ['-e', prelude + text], { timeout: 50_000 }, (error, stdout, stderr) => {
+      const code = error ? (typeof error.code === 'number' ? error.code : -1) : 0;
+      done({ code, stdout, stderr, seconds: (Date.now() - start) / 1000 });
+    });
+  });
+}
+
+describe('errors', () => {
+  it('rejects bad input with NATIVE_INPUT, naming the argument', async () => {
+    const model = make();
+    await model.randomize(1, 0.1);
+    await expect(model.load('weights' as unknown as string[])).rejects.toMatchObject({
+      code: 'NATIVE_INPUT',
+      message: expect.stringContaining('files'),
+    });
+    await expect(
+      model.forward({ ...BATCH, tokens: [1] as unknown as Int32Array }, 'policy', false),
+    ).rejects.toMatchObject({ code: 'NATIVE_INPUT', message: expect.stringContaining('batch.tokens') });
+    await expect(model.load(['/no/such/file.safetensors'])).rejects.toMatchObject({
+      code: 'NATIVE_INPUT',
+      message: expect.stringContaining('/no/such/file.safetensors'),
+    });
+  });
+
+  it('throws NATIVE_INPUT from what is answered at once', () => {
+    expect(() => native.setThreads(0)).toThrow(expect.objectContaining({ code: 'NATIVE_INPUT' }));
+    expect(() => native.setThreads('two' as unknown as number)).toThrow(/setThreads count/);
+    expect(() => new native.Gemma({ ...CONFIG, layers: 1.5 }, 'float32')).toThrow(
+      expect.objectContaining({ code: 'NATIVE_INPUT', message: expect.stringContaining('config.layers') }),
+    );
+  });
+
+  it('finishes queued jobs after dispose(), rejects later ones with DISPOSED', async () => {
+    const model = make();
+    const first = model.randomize(1, 0.1);
+    const second = model.forward(BATCH, 'base', false);
+    model.dispose();
+    model.dispose();
+    await first;
+    expect(await second).toHaveLength(1);
+    await expect(model.forward(BATCH, 'base', false)).rejects.toMatchObject({ code: 'DISPOSED' });
+    expect(() => model.trainable()).toThrow(expect.objectContaining({ code: 'DISPOSED' }));
+  });
+});
+
+describe('queue', () => {
+  it('runs jobs in the order of the calls, all at once or one by one', async () => {
+    const model = make();
+    const both = await Promise.all(
+      [1, 2, 3, 4].flatMap((seed) => [model.randomize(seed, 0.1), model.forward(BATCH, 'base', false)]),
+    );
+    for (const seed of [1, 2, 3, 4]) {
+      await model.randomize(seed, 0.1);
+      expect(await model.forward(BATCH, 'base', false)).toEqual(both[2 * seed - 1]);
+    }
+  });
+
+  it('copies its arguments: changing an array after the call changes nothing', async () => {
+    const model = make();
+    await model.randomize(1, 0.5);
+    const tokens = Int32Array.from(BATCH.tokens);
+    const before = await model.forward(BATCH, 'base', false);
+    const pending = model.forward({ ...BATCH, tokens }, 'base', false);
+    tokens.fill(9);
+    expect(await pending).toEqual(before);
+  });
+
+  it('leaves the event loop and the pool of libuv free', async () => {
+    const slow = Array.from({ length: 8 }, () => make(SLOW));
+    let ticks = 0;
+    const timer = setInterval(() => ticks++, 10);
+    let running = slow.length;
+    const jobs = slow.map((model) => model.randomize(1, 0.1).then(() => running--));
+    const start = Date.now();
+    await readFile(fileURLToPath(import.meta.url));
+    expect(running).toBe(slow.length);
+    await Promise.all(jobs);
+    clearInterval(timer);
+    const expected = (Date.now() - start) / 10;
+    expect(expected).toBeGreaterThan(10);
+    expect(ticks).toBeGreaterThan(expected / 4);
+  });
+});
+
+describe('process', () => {
+  it('sets the number of threads', () => {
+    const before = native.nativeInfo().threads;
+    native.setThreads(1);
+    expect(native.nativeInfo().threads).toBe(1);
+    native.setThreads(before);
+    expect(native.nativeInfo().threads).toBe(before);
+  });
+
+  it('counts live tensors back to where it started', async () => {
+    await make().randomize(1, 0.1);
+    models.splice(0)[0].dispose();
+    const settle = () => new Promise((done) => setTimeout(done, 50));
+    await settle();
+    const before = native.liveTensors();
+    const model = make();
+    await model.randomize(1, 0.1);
+    const loaded = native.liveTensors();
+    expect(loaded).toBeGreaterThan(before);
+    await model.forward(BATCH, 'base', false);
+    await settle();
+    expect(native.liveTensors()).toBe(loaded);
+    model.dispose();
+    await settle();
+    expect(native.liveTensors()).toBe(before);
+  });
+
+  it('ends by itself after its last job, though nothing was disposed', async () => {
+    const { code, stdout, seconds } = await script(`
+      const model = new (require(ADDON).Gemma)(CONFIG, 'float32');
+      model.randomize(1, 0.1).then(() => console.log('done'));
+    `);
+    expect({ code, stdout }).toEqual({ code: 0, stdout: 'done\n' });
+    expect(seconds).toBeLessThan(5);
+  });
+
+  it('stays alive while a job is pending', async () => {
+    const { stdout } = await script(
+      `new (require(ADDON).Gemma)(SLOW, 'float32').randomize(1, 0.1).then(() => console.log('done'))`,
+    );
+    expect(stdout).toBe('done\n');
+  });
+
+  it('may call process.exit() during a job', async () => {
+    const { code, stderr } = await script(`
+      const model = new (require(ADDON).Gemma)(SLOW, 'float32');
+      for (let i = 0; i < 5; i++) model.randomize(i, 0.1);
+      setTimeout(() => process.exit(7), 20);
+    `);
+    expect({ code, stderr }).toEqual({ code: 7, stderr: '' });
+  });
+
+  it('loads in two worker threads that are terminated during jobs, 20 times', async () => {
+    const { code, stdout, stderr } = await script(`
+      const { Worker } = require('node:worker_threads');
+      const text = \`
+        const { parentPort, workerData } = require('node:worker_threads');
+        const { Gemma } = require(workerData.ADDON);
+        const model = new Gemma(workerData.SLOW, 'float32');
+        for (let i = 0; i < 50; i++) model.randomize(i, 0.1).then(() => parentPort.postMessage('job'));
+        parentPort.postMessage('started');
+      \`;
+      const once = () => new Promise((done, fail) => {
+        const worker = new Worker(text, { eval: true, workerData: { ADDON, SLOW: { ...SLOW, vocabulary: 8000 } } });
+        worker.on('error', fail);
+        worker.on('message', (message) => {
+          if (message === 'started') setTimeout(() => worker.terminate().then(done, fail), 5 + 30 * Math.random());
+        });
+      });
+      (async () => {
+        for (let i = 0; i < 20; i++) await Promise.all([once(), once()]);
+        // The main thread can still use it.
+        await new (require(ADDON).Gemma)(CONFIG, 'float32').randomize(1, 0.1);
+        console.log('survived', require(ADDON).liveTensors() > 0);
+      })();
+    `);
+    expect({ code, stdout, stderr }).toEqual({ code: 0, stdout: 'survived true\n', stderr: '' });
+  });
+
+  it('collects models that nobody disposed, because V8 is told of their size', async () => {
+    const { code, stdout } = await script(`
+      const { Gemma } = require(ADDON);
+      (async () => {
+        let most = 0;
+        // 16 MB each, 2.4 GB in all.
+        for (let i = 0; i < 150; i++) {
+          await new Gemma({ ...CONFIG, hidden: 64, vocabulary: 64000 }, 'float32').randomize(i, 0.1);
+          most = Math.max(most, process.memoryUsage().rss);
+        }
+        console.log(most < 1.4e9);
+      })();
+    `);
+    expect({ code, stdout }).toEqual({ code: 0, stdout: 'true\n' });
+  });
+});

@@ -1,0 +1,45 @@
+import { expect, it } from 'vitest';
+import { loadNative } from '../../src/native/load.js';
+import type { NativeAddon, NativeGemma } from '../../src/native/types.js';
+
+/** The names are written down once; the compiler holds them against types.ts, the tests against the addon. */
+const ADDON = ['Gemma', 'liveTensors', 'nativeInfo', 'setThreads'] as const;
+const GEMMA = [
+  'addAdapter',
+  'backward',
+  'dispose',
+  'forward',
+  'freezeReference',
+  'load',
+  'loadAdapter',
+  'randomize',
+  'readGradient',
+  'readTrainable',
+  'saveAdapter',
+  'step',
+  'trainable',
+  'writeTrainable',
+] as const;
+const INFO = ['cudaBuilt', 'cudaDevices', 'cxx11Abi', 'napiVersion', 'threads', 'torchVersion'];
+
+type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : never) : never;
+const addonNames: Same<(typeof ADDON)[number], keyof NativeAddon> = true;
+const gemmaNames: Same<(typeof GEMMA)[number], keyof NativeGemma> = true;
+
+it('exports what types.ts lists, nothing missing and nothing extra', () => {
+  expect([addonNames, gemmaNames]).toEqual([true, true]);
+  const native = loadNative();
+  expect(Object.keys(native).sort()).toEqual([...ADDON]);
+  const methods = Object.getOwnPropertyNames(native.Gemma.prototype).filter((name) => name !== 'constructor');
+  expect(methods.sort()).toEqual([...GEMMA]);
+});
+
+it('says what it was built with', () => {
+  const info = loadNative().nativeInfo();
+  expect(Object.keys(info).sort()).toEqual(INFO);
+  expect(info.torchVersion).toMatch(/^2\.1[1-4]\./);
+  expect(info.napiVersion).toBe(8);
+  expect(info.cxx11Abi).toBe(true);
+});
+
+it('gives back the same addon at the second call', () => expect(loadNative()).toBe(loadNative()));
