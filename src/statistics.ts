@@ -1,4 +1,4 @@
-import { mean, std } from 'mathjs/number';
+import { mean, std } from './math.js';
 
 /** A mean over independent runs and its standard error; the error is null where a single run gives none. */
 export interface Estimate {
