@@ -89,7 +89,8 @@ class LastJob final : public Job {
 }  // namespace
 
 JobQueue::JobQueue(Napi::Env env) : environment_(Environment::of(env)), thread_(std::make_shared<Thread>()) {
-  thread_->thread = std::thread([thread = thread_.get(), environment = environment_.get()] { thread->loop(environment); });
+  thread_->thread =
+      std::thread([thread = thread_.get(), environment = environment_.get()] { thread->loop(environment); });
   environment_->add(thread_);
   std::lock_guard lock(liveThreads.mutex);
   liveThreads.threads.insert(thread_.get());

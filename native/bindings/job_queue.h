@@ -78,7 +78,8 @@ class PromiseJob final : public Job {
 };
 
 /**
- * One C++ thread and a queue, owned by one JS object (a member of its ObjectWrap; declare it LAST, so that it goes first).
+ * One C++ thread and a queue, owned by one JS object (a member of its ObjectWrap; declare it LAST, so that it goes
+ * first).
  *
  * Jobs run one after another in the order of the calls and settle promises, so two calls at the same time on one object
  * are two calls in a row. Own thread rather than libuv's pool, because OpenMP keeps one team of threads per calling
@@ -135,7 +136,8 @@ class JobQueue {
   friend struct LiveThreads;
 };
 
-/** Bytes outside V8's heap that a JS object keeps alive, told to V8 so that it collects in time. JavaScript thread only. */
+/** Bytes outside V8's heap that a JS object keeps alive, told to V8 so that it collects in time. JavaScript thread
+ * only. */
 class ExternalMemory {
  public:
   explicit ExternalMemory(Napi::Env env) : env_(env) {}
