@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { cacheFolder, findLibTorch, type LibTorch, SUPPORTED_TEXT } from './libtorch.js';
+import { cacheFolder, findLibTorch, type ResolvedLibTorch, SUPPORTED_TEXT } from './libtorch.js';
 import { addonCandidates, loaderAdvice } from './load.js';
 import { readStamp } from './stamp.js';
 import { detectLibc, findCmake, findCompiler, findMake, findNvcc, findPip, findPython, type Tool } from './tools.js';
@@ -55,10 +55,11 @@ export async function diagnose(env: NodeJS.ProcessEnv = process.env): Promise<Di
   tool('cmake', findCmake(env), 'apt-get install cmake');
   tool('make', findMake(env), 'apt-get install make (or ninja-build)');
 
-  let torch: (LibTorch & { origin: string }) | undefined;
+  const earlier = readStamp().libtorch;
+  let torch: ResolvedLibTorch | undefined;
   let torchError = '';
   try {
-    torch = findLibTorch({ env, earlier: readStamp().libtorch });
+    torch = findLibTorch({ env, earlier });
   } catch (error) {
     torchError = (error as Error).message;
   }
@@ -82,13 +83,15 @@ export async function diagnose(env: NodeJS.ProcessEnv = process.env): Promise<Di
   const addon = addonCandidates().find((path) => existsSync(path));
   const info = addon ? await probeAddon(addon) : { error: 'not built' };
   const loads = !('error' in info);
+  const stale =
+    torch && earlier && torch.folder !== earlier ? `built against ${earlier}; npm run build takes the one above` : '';
   add(
     'addon',
     loads,
     loads
       ? `loads: LibTorch ${info.torchVersion}, C++11 ABI ${info.cxx11Abi ? 'on' : 'off'}, Node-API ${info.napiVersion} (${addon})`
       : info.error,
-    loads ? '' : addon ? loaderAdvice(info.error) : 'npm run build',
+    loads ? stale : addon ? loaderAdvice(info.error) : 'npm run build',
   );
 
   // A GPU is never required.

@@ -19,6 +19,7 @@ import {
   PINNED_VERSION,
   preferredVariant,
   type ResolvedLibTorch,
+  readCached,
 } from './libtorch.js';
 import { detectLibc, findPip, findPython } from './tools.js';
 
@@ -132,9 +133,13 @@ function reason(error: unknown): string {
 /** Has `fetch` unpack into a fresh folder, keeps lib/, include/ and share/, and puts that at `target` in one rename. */
 async function install(target: string, source: string, fetch: (folder: string) => Promise<string>): Promise<LibTorch> {
   await mkdir(dirname(target), { recursive: true });
+  await removeAbandoned(dirname(target));
   const work = await mkdtemp(join(dirname(target), '.fetch-'));
   try {
     const unpacked = await fetch(work);
+    // Another build may have been quicker.
+    const other = readCached(target);
+    if (other) return other;
     await rm(target, { recursive: true, force: true });
     await writeFolderWhole(target, async (folder) => {
       for (const part of ['lib', 'include', 'share']) await rename(join(unpacked, part), join(folder, part));
@@ -148,6 +153,15 @@ async function install(target: string, source: string, fetch: (folder: string) =
     return inspectLibTorch(target);
   } finally {
     await rm(work, { recursive: true, force: true });
+  }
+}
+
+/** Interrupted fetches leave their half-filled folders; those of another running build are younger than a day. */
+async function removeAbandoned(cache: string): Promise<void> {
+  for (const name of await readdir(cache)) {
+    if (!name.startsWith('.')) continue;
+    const { mtimeMs } = await stat(join(cache, name));
+    if (Date.now() - mtimeMs > 86_400_000) await rm(join(cache, name), { recursive: true, force: true });
   }
 }
 

@@ -8,6 +8,7 @@ import {
   readFileSync,
   rmSync,
   symlinkSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { createServer, type Server } from 'node:http';
@@ -215,6 +216,15 @@ describe.skipIf(process.platform !== 'linux')('fetching LibTorch', () => {
     expect(torch).toMatchObject({ version: '2.13.0', folder: cachedFolder('cpu', env) });
     expect(findLibTorch({ env })).toMatchObject({ origin: 'cache', folder: torch.folder });
     expect(readdirSync(cacheFolder(env))).toHaveLength(1);
+  });
+
+  it('clears away what an interrupted fetch left a day ago, and nothing younger', async () => {
+    for (const name of ['.fetch-old', '.fetch-new']) write(join(cacheFolder(env), name, 'half'), '');
+    const yesterday = Date.now() / 1000 - 90_000;
+    utimesSync(join(cacheFolder(env), '.fetch-old'), yesterday, yesterday);
+    respond = () => ({ status: 404 });
+    await expect(fetchIt()).rejects.toThrow();
+    expect(readdirSync(cacheFolder(env))).toEqual(['.fetch-new']);
   });
 
   it('leaves nothing behind when the connection breaks', async () => {
