@@ -1,0 +1,150 @@
+import { join } from 'node:path';
+import { InputError } from '../errors.js';
+import { writeFolderWhole } from '../files.js';
+import { loadNative } from '../native/load.js';
+import type {
+  DType,
+  NativeBatch,
+  NativeGemma,
+  NativeGemmaConfig,
+  NativeOptimizerConfig,
+  NativeSource,
+} from '../native/types.js';
+import { resolveGemma } from './gemma-config.js';
+import {
+  adapterFiles,
+  type LoraSettings,
+  loraScale,
+  loraTargets,
+  readAdapterConfig,
+  writeAdapterConfig,
+} from './peft.js';
+import type { Policy, StepReport, StepSettings } from './policy.js';
+
+export interface GemmaOptions {
+  /** Type of base weights and activations; adapters, log-softmax and losses are float32 or better. Default float32. */
+  dtype?: DType;
+  /** Threads of one LibTorch operation, for the whole process; default LibTorch's choice. */
+  threads?: number;
+}
+
+/** How a trainable adapter starts and is optimised. */
+export interface AdapterTraining {
+  /** Seeds A; default 0. */
+  seed?: number;
+  /** Number of gradient accumulators, one per group in group robust training; default 1. */
+  accumulators?: number;
+  /** AdamW; default betas 0.9 and 0.999, epsilon 1e-8, no weight decay. */
+  optimizer?: NativeOptimizerConfig;
+}
+
+const defaultOptimizer: NativeOptimizerConfig = { betas: [0.9, 0.999], epsilon: 1e-8, weightDecay: 0 };
+
+/**
+ * Gemma 1 with a LoRA adapter, through LibTorch. Calls run in order on one C++ thread; two at the same time are two in a
+ * row. Dispose of it (or declare it with `using`): the weights live outside V8's heap.
+ *
+ * Every method rejects with an InputError on what the caller can mend, with code DISPOSED after {@link dispose}.
+ */
+export class GemmaPolicy implements Policy<NativeBatch> {
+  private adapter: LoraSettings | undefined;
+
+  private constructor(
+    readonly config: NativeGemmaConfig,
+    /** The C++ model, for tests and tools that look at single tensors. */
+    readonly native: NativeGemma,
+  ) {}
+
+  /**
+   * Opens a model without an adapter.
+   * @param model a checkpoint folder in Hugging Face's layout, or `random:tiny`, `random:gemma-2b?layers=6&vocab=64000`
+   * @throws InputError naming file and field or tensor; NativeUnavailableError when the addon is not built
+   */
+  static async open(model: string, { dtype = 'float32', threads }: GemmaOptions = {}): Promise<GemmaPolicy> {
+    const source = resolveGemma(model);
+    const addon = loadNative();
+    if (threads !== undefined) addon.setThreads(threads);
+    const native = new addon.Gemma(source.config, dtype);
+    try {
+      await mended(
+        source.kind === 'random' ? native.randomize(source.seed, source.standardDeviation) : native.load(source.files),
+      );
+    } catch (error) {
+      native.dispose();
+      throw error;
+    }
+    return new GemmaPolicy(source.config, native);
+  }
+
+  /** Makes a new trainable adapter (A random, B zero: at first it changes nothing) in place of any there is. */
+  async addAdapter(lora: LoraSettings, training: AdapterTraining = {}): Promise<void> {
+    const { seed = 0, accumulators = 1, optimizer = defaultOptimizer } = training;
+    const { rank, targets = loraTargets } = lora;
+    const native = { rank, scale: loraScale(lora), targets: [...targets] };
+    await mended(this.native.addAdapter(native, seed, accumulators, optimizer));
+    this.adapter = { ...lora, targets: native.targets };
+  }
+
+  /** Makes the adapter of a PEFT folder the trainable one. @throws InputError naming file and field or tensor */
+  async loadAdapter(folder: string, training: AdapterTraining = {}): Promise<void> {
+    await this.addAdapter(readAdapterConfig(folder, this.config.layers), training);
+    await mended(this.native.loadAdapter(join(folder, adapterFiles.weights)));
+  }
+
+  /**
+   * Writes the trainable adapter as a PEFT folder, whole or not at all.
+   * @param baseModel what adapter_config.json names as the base
+   * @throws InputError when `folder` exists
+   */
+  async saveAdapter(folder: string, { baseModel }: { baseModel?: string } = {}): Promise<void> {
+    const { adapter } = this;
+    if (!adapter) throw new InputError('there is no adapter to save', { at: { file: folder } });
+    await writeFolderWhole(folder, async (partial) => {
+      await mended(this.native.saveAdapter(join(partial, adapterFiles.weights)));
+      writeAdapterConfig(partial, adapter, baseModel);
+    });
+  }
+
+  /** From now on the reference is a frozen copy of the trainable adapter as it is; before, it is the base model. */
+  async freezeReference(): Promise<void> {
+    await mended(this.native.freezeReference());
+  }
+
+  /** As {@link Policy.logProbabilities}; `base` is the model with no adapter, whatever the reference is. */
+  logProbabilities(batch: NativeBatch, source: NativeSource): Promise<Float64Array> {
+    return mended(this.native.forward(batch, source, false));
+  }
+
+  forward(batch: NativeBatch): Promise<Float64Array> {
+    return mended(this.native.forward(batch, 'policy', true));
+  }
+
+  backward(cotangents: Float64Array, accumulators: Int32Array): Promise<void> {
+    return mended(this.native.backward(cotangents, accumulators));
+  }
+
+  /** AdamW on the adapter; the base never changes. */
+  async step(coefficients: Float64Array, { learningRate, maxGradNorm }: StepSettings): Promise<StepReport> {
+    const clip = maxGradNorm ?? Number.POSITIVE_INFINITY;
+    return { gradNorm: await mended(this.native.step(coefficients, learningRate, clip)) };
+  }
+
+  /** Frees the model once queued calls are done. */
+  dispose(): void {
+    this.native.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+/** Turns the addon's NATIVE_INPUT errors, whose text names file and tensor, into InputErrors. */
+async function mended<T>(result: Promise<T>): Promise<T> {
+  try {
+    return await result;
+  } catch (error) {
+    if ((error as { code?: unknown }).code !== 'NATIVE_INPUT') throw error;
+    throw new InputError((error as Error).message, { cause: error });
+  }
+}
