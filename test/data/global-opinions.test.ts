@@ -144,8 +144,11 @@ describe('opinionPairs', () => {
 
   it('draws losers uniformly among the other options (600 questions, 4 standard errors)', () => {
     const counts = new Map<string, number>();
-    for (const { chosen, rejected } of all(pairsOf(many(600, 4))))
+    for (const { row, chosen, rejected } of all(pairsOf(many(600, 4)))) {
+      expect(chosen).toBe('ABCD'[row % 4]);
+      expect(rejected).not.toBe(chosen);
       counts.set(chosen + rejected, (counts.get(chosen + rejected) ?? 0) + 1);
+    }
     expect(counts.size).toBe(12);
     for (const [pair, count] of counts)
       expect(Math.abs(count - 50), pair).toBeLessThan(4 * Math.sqrt((150 * (1 / 3) * 2) / 3));
