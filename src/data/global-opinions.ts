@@ -55,9 +55,10 @@ export function readSurvey(file: string): Survey {
 
 /** As {@link readSurvey}, on the bytes of the file. */
 export function parseSurvey(bytes: Uint8Array, file: string): Survey {
+  let text: Buffer;
   let records: { record: string[]; info: Info }[];
   try {
-    const text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+    text = Buffer.from(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
     records = parse(text, { info: true, relax_column_count: true }) as unknown as typeof records;
   } catch (error) {
     const line = error instanceof CsvError ? (error as CsvError & { lines?: number }).lines : undefined;
@@ -79,11 +80,13 @@ export function parseSurvey(bytes: Uint8Array, file: string): Survey {
     questions: [],
     bad: [],
   };
-  let previousEnd = header.info.lines;
+  // csv-parse tells the byte each record ends at; its own line numbers count "\r\n" inside quotes twice.
+  let start = header.info.bytes;
+  let line = 1;
+  let counted = 0;
   for (const { record, info } of records) {
-    // csv-parse tells the line a record ends on; it starts on the one after its predecessor's.
-    const line = previousEnd + 1;
-    previousEnd = info.lines;
+    for (; counted < start; counted++) if (text[counted] === 0x0a) line++;
+    start = info.bytes;
     if (record.length === 1 && record[0].trim() === '') continue;
     const row = survey.rows++;
     try {
@@ -218,9 +221,9 @@ export interface OpinionPairs {
  * @throws InputError for an unknown country (with near matches), and for bad rows unless they are to be skipped
  */
 export function opinionPairs(survey: Survey, options: OpinionOptions): OpinionPairs {
-  checkGroups(survey, options.groups);
   const badRows = [...survey.bad, ...contradictions(survey, options.groups)].sort((a, b) => a.line - b.line);
   if (badRows.length > 0 && !options.skipBadRows) refuse(survey.file, badRows);
+  checkGroups(survey, options.groups);
   const badLines = new Set(badRows.map((bad) => bad.line));
 
   const splits: OpinionPairs['splits'] = { train: [], validation: [], test: [] };

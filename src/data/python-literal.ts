@@ -247,7 +247,7 @@ class Parser {
   }
 }
 
-/** The text Python's `repr` gives for a value: single quotes unless the string holds only apostrophes. */
+/** The text Python's `repr` gives for a value, except that JavaScript writes exponents its own way (1e-7 for 1e-07). */
 export function pythonRepr(value: PythonValue): string {
   if (value === null) return 'None';
   if (typeof value === 'boolean') return value ? 'True' : 'False';
@@ -266,13 +266,16 @@ function numberRepr(value: number): string {
   return /^-?\d+$/.test(text) ? `${text}.0` : text;
 }
 
+/** Python escapes what it calls unprintable: controls, formats, unassigned characters and separators but the space. */
+const ESCAPED = /\\|(?! )[\p{C}\p{Z}]/gu;
+
 function stringRepr(value: string): string {
   const quote = value.includes("'") && !value.includes('"') ? '"' : "'";
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what has to be escaped
-  const escaped = value.replace(/[\\\x00-\x1f\x7f-\xa0\xad]|\p{Cs}/gu, (character) => {
-    const named = { '\\': '\\\\', '\n': '\\n', '\r': '\\r', '\t': '\\t' }[character];
+  const escaped = value.replace(ESCAPED, (character) => {
+    const named: Record<string, string> = { '\\': '\\\\', '\n': '\\n', '\r': '\\r', '\t': '\\t' };
     const code = character.codePointAt(0)!;
-    return named ?? (code < 256 ? `\\x${code.toString(16).padStart(2, '0')}` : `\\u${code.toString(16)}`);
+    const hex = (digits: number) => code.toString(16).padStart(digits, '0');
+    return named[character] ?? (code < 0x100 ? `\\x${hex(2)}` : code < 0x10000 ? `\\u${hex(4)}` : `\\U${hex(8)}`);
   });
   return quote + escaped.replaceAll(quote, `\\${quote}`) + quote;
 }

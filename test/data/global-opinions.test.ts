@@ -53,6 +53,20 @@ describe('reading', () => {
     expect(file.questions[0].selections.get("Côte d'Ivoire")).toEqual([0.25, 0.75]);
   });
 
+  it('knows lines also where they end in \\r\\n, and skips a byte-order mark and blank lines', () => {
+    const text = `\ufeff${HEADER}\n${row('a\nb', { X: [1, 0] }, ['a', 'b'])}\n${row('c', { X: [1, 0] }, ['a', 'b'])}`;
+    for (const ending of ['\n', '\r\n']) {
+      const { questions, rows } = parseSurvey(Buffer.from(text.replaceAll('\n', ending)), 'f.csv');
+      expect([rows, questions.map(({ row, line }) => [row, line])]).toEqual([
+        2,
+        [
+          [0, 3],
+          [1, 6],
+        ],
+      ]);
+    }
+  });
+
   it('collects bad rows by line and field, and goes on', () => {
     const file = survey(
       `"q1","defaultdict(<class 'list'>, {'X': [0.5, 0.5]","['a', 'b']",GAS\n`,
@@ -240,6 +254,10 @@ describe('opinionPairs', () => {
     expect(message).toContain('f.csv:2, field "selections"');
     expect(message).toContain('2 bad rows');
     expect(message).toContain('line 4, field "options"');
+  });
+
+  it('speaks of the bad rows, not of an unknown country, when no row can be read', async () => {
+    expect((await inputError(() => pairsOf(survey('q1,{,[],GAS\n')))).location.line).toBe(2);
   });
 
   it('refuses more options than letters', async () => {

@@ -4,6 +4,10 @@ import { describe, expect, it } from 'vitest';
 import { PythonLiteralError, type PythonValue, parsePythonLiteral, pythonRepr } from '../../src/data/python-literal.js';
 import { fixture } from './helpers.js';
 
+const { cases } = JSON.parse(readFileSync(fixture('python-repr.json'), 'utf8')) as {
+  cases: { repr: string; value: unknown }[];
+};
+
 const pythonValue: fc.Arbitrary<PythonValue> = fc.letrec<{ value: PythonValue }>((tie) => ({
   value: fc.oneof(
     { maxDepth: 4 },
@@ -28,9 +32,6 @@ function offsetOf(text: string): number {
 
 describe('parsePythonLiteral', () => {
   it("reads what Python's own repr printed", () => {
-    const { cases } = JSON.parse(readFileSync(fixture('python-repr.json'), 'utf8')) as {
-      cases: { repr: string; value: unknown }[];
-    };
     const plain = (value: PythonValue): unknown =>
       Array.isArray(value)
         ? value.map(plain)
@@ -39,6 +40,12 @@ describe('parsePythonLiteral', () => {
           : value;
     expect(cases.length).toBe(200);
     for (const { repr, value } of cases) expect(plain(parsePythonLiteral(repr)), repr).toEqual(value);
+  });
+
+  it('writes strings as Python does', () => {
+    const strings = cases.filter(({ value }) => typeof value === 'string');
+    expect(strings.length).toBeGreaterThan(50);
+    for (const { repr, value } of strings) expect(pythonRepr(value as string)).toBe(repr);
   });
 
   it('reads back everything pythonRepr prints', () => {
