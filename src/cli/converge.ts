@@ -91,7 +91,7 @@ async function solveProblem(file: string, flags: ConvergeFlags, output: Output):
   const { readProblemFile } = await import('../theory/problem-file.js');
   const { minimaxReport, minimaxText } = await import('../theory/report.js');
   const { problem, loss, radius } = readProblemFile(file);
-  const report = minimaxReport(minimax(problem, marginLoss(loss), radius));
+  const report = minimaxReport(minimax(problem, marginLoss(loss), radius, { file }));
   output.log(minimaxText(report));
   return report;
 }

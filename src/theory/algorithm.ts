@@ -137,15 +137,9 @@ function softmax(logits: Float64Array, alpha: Float64Array): void {
 
 /** All groups' pairs one after the other; group g owns starts[g]..starts[g+1]−1. */
 function flatten(problem: LogLinearProblem) {
-  const counts = problem.groups.map((group) => group.count);
-  const starts = Int32Array.from(
-    [0, ...counts],
-    (
-      (sum) => (count: number) =>
-        (sum += count)
-    )(0),
-  );
-  const total = starts[counts.length];
+  const starts = new Int32Array(problem.groups.length + 1);
+  for (const [g, group] of problem.groups.entries()) starts[g + 1] = starts[g] + group.count;
+  const total = starts[problem.groups.length];
   const differences = new Float64Array(total * problem.dimension);
   const offsets = new Float64Array(total);
   const owners = new Int32Array(total);

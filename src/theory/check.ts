@@ -55,7 +55,8 @@ export const leastHorizons = 2;
 
 /**
  * The verdict on Proposition 4.1: every mean error below its bound, no error below −1e-9 or above the duality gap, and a rate
- * whose interval lies at or below −0.4.
+ * whose interval lies at or below −0.4, which the last two horizons alone do not contradict: a step that does not shrink
+ * with T first makes the error fall faster, and then not at all.
  *
  * @param measurements by ascending T
  * @param startError max_g L_g(θ⁰) − v
@@ -98,6 +99,14 @@ export function judge(measurements: readonly HorizonMeasurement[], startError: n
     reasons.push(
       `the rate ${show(rate.slope)}, interval [${rate.interval.map(show).join(', ')}], is not surely at or below ${shallowestAllowed}`,
     );
+  else if (counted.length > 2) {
+    const [before, last] = counted.slice(-2);
+    const end = fitRate([before, last], random);
+    if (end.interval[0] > shallowestAllowed)
+      reasons.push(
+        `the error stops falling: from T = ${before.T} to ${last.T} the rate is ${show(end.slope)}, surely above ${shallowestAllowed}`,
+      );
+  }
   return { horizons, rate, holds: reasons.length === 0, reasons };
 }
 

@@ -1,5 +1,5 @@
 import { lusolve } from 'mathjs';
-import { GroupRobustError, InputError } from '../errors.js';
+import { GroupRobustError, InputError, type InputLocation } from '../errors.js';
 import type { MarginLoss } from '../objective/losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { largestDifference } from './constants.js';
@@ -30,17 +30,25 @@ export const bracketTolerance = 1e-10;
  * A primal–dual interior-point method on `min t : L_g(θ) ≤ t, ‖θ‖ ≤ radius` gives θ and α; the bracket is then computed from
  * these two alone, so a fault of the solver shows as a wide bracket and never as a wrong number.
  *
+ * @param source where the problem came from, for error messages
  * @throws InputError for DPO on R^d when the infimum is not attained (separable pairs), or for a radius that is not positive.
  * @throws GroupRobustError `MINIMAX_BRACKET` when the bracket stays wider than {@link bracketTolerance}.
  */
-export function minimax(problem: LogLinearProblem, loss: MarginLoss, radius?: number): Minimax {
+export function minimax(
+  problem: LogLinearProblem,
+  loss: MarginLoss,
+  radius?: number,
+  source: InputLocation = {},
+): Minimax {
   if (loss.name === 'hinge')
-    throw new InputError('the minimax value is computed for the dpo and ipo losses only', { at: { field: 'loss' } });
+    throw new InputError('the minimax value is computed for the dpo and ipo losses only', {
+      at: { ...source, field: 'loss' },
+    });
   if (radius !== undefined && !(radius > 0 && Number.isFinite(radius)))
-    throw new InputError(`radius must be a positive number, not ${radius}`, { at: { field: 'radius' } });
+    throw new InputError(`radius must be a positive number, not ${radius}`, { at: { ...source, field: 'radius' } });
   if (radius === undefined && loss.name === 'dpo') {
     const separation = findSeparation(problem);
-    if (separation !== undefined) return solveSeparated(problem, loss, separation);
+    if (separation !== undefined) return solveSeparated(problem, loss, separation, source);
   }
   return certify(problem, loss, radius, interiorPoint(problem, loss, radius));
 }
@@ -71,7 +79,12 @@ function certify(
  * DPO on R^d with separable pairs. Their losses can all be sent to zero at no cost to the others, so the infimum is the minimax
  * value of the other pairs. It is attained only where the groups that own separated pairs are not among the worst.
  */
-function solveSeparated(problem: LogLinearProblem, loss: MarginLoss, { direction, separated }: Separation): Minimax {
+function solveSeparated(
+  problem: LogLinearProblem,
+  loss: MarginLoss,
+  { direction, separated }: Separation,
+  source: InputLocation,
+): Minimax {
   const touched = separated.map((pairs) => pairs.includes(1));
   const limit = withoutLossOf(problem, separated, loss.beta);
   const solution = interiorPoint(limit, loss, undefined);
@@ -90,7 +103,7 @@ function solveSeparated(problem: LogLinearProblem, loss: MarginLoss, { direction
     `the infimum ${infimum.toPrecision(6)} of the worst group's DPO loss is not attained: the data are separable, and along ` +
       `(${Array.from(direction, (value) => value.toPrecision(4)).join(', ')}) the loss of ${pairs} pairs falls for ever ` +
       'while no other grows',
-    { at: { field: 'radius' }, fix: 'bound θ by a radius, or use the ipo loss', code: 'NOT_ATTAINED' },
+    { at: { ...source, field: 'radius' }, fix: 'bound θ by a radius, or use the ipo loss', code: 'NOT_ATTAINED' },
   );
 }
 

@@ -1,0 +1,215 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { InputError } from '../../src/errors.js';
+import { GroupTotals, robustStep } from '../../src/objective/aggregate.js';
+import { MirrorAscent } from '../../src/objective/group-weights.js';
+import { type LossSettings, marginLoss } from '../../src/objective/losses.js';
+import type { LogLinearProblem } from '../../src/policy/log-linear-problem.js';
+import { Random } from '../../src/random.js';
+import {
+  runSaddle,
+  runSaddleJob,
+  runSaddles,
+  type SaddleJob,
+  type SaddleSettings,
+} from '../../src/theory/algorithm.js';
+import { groupProbabilities } from '../../src/theory/constants.js';
+import { arbitraryProblem, plainLosses, problemOf, rowsOf } from './problems.js';
+
+const dpo: LossSettings = { loss: 'dpo', beta: 1 };
+
+describe('one step of Algorithm 1', () => {
+  // O9: N = (1, 4); all pairs of a group are alike, so only the group drawn matters.
+  const problem = problemOf([[[1]], [[-2], [-2], [-2], [-2]]]);
+  const settings: SaddleSettings = { loss: dpo, algorithm: 1, steps: { theta: 0.2, alpha: 0.1 } };
+  const stepOf = (group: number, order: SaddleSettings['order']) => {
+    for (let seed = 0; ; seed++) {
+      const drawn = Random.stream(seed, 'o9').integer(5) === 0 ? 0 : 1;
+      if (drawn === group) return runSaddle(problem, { ...settings, order }, 1, Random.stream(seed, 'o9'));
+    }
+  };
+
+  it('O9: draw of group 0', () => {
+    const { lastAlpha, lastTheta } = stepOf(0, 'alternating');
+    expect(lastAlpha[0]).toBeCloseTo(0.585786437627, 11);
+    expect(lastAlpha[1]).toBeCloseTo(0.414213562373, 11);
+    expect(lastTheta[0]).toBeCloseTo(0.2928932188134525, 14);
+    expect(stepOf(0, 'simultaneous').lastTheta[0]).toBeCloseTo(0.25, 14);
+  });
+
+  it('O9: draw of group 1', () => {
+    const { lastAlpha, lastTheta } = stepOf(1, 'alternating');
+    expect(lastAlpha[0]).toBeCloseTo(0.47835269125, 11);
+    expect(lastAlpha[1]).toBeCloseTo(0.52164730875, 11);
+    expect(lastTheta[0]).toBeCloseTo(-0.13041182718742364, 14);
+  });
+});
+
+describe('sampling', () => {
+  it('O10: with factor 1/p_g the estimates are unbiased, by enumeration of every draw', () => {
+    fc.assert(
+      fc.property(arbitraryProblem(), fc.constantFrom(1 as const, 3 as const), (problem, algorithm) => {
+        const loss = marginLoss({ loss: 'ipo', beta: 0.5 });
+        const theta = new Float64Array(problem.dimension).fill(0.1);
+        const probabilities = groupProbabilities(problem, algorithm);
+        const exact = plainLosses(problem, loss, theta);
+        for (const [g, rows] of rowsOf(problem).entries()) {
+          let value = 0;
+          const gradient = new Array<number>(problem.dimension).fill(0);
+          for (const { d, o } of rows) {
+            const h = d.reduce((sum, entry, j) => sum + entry * theta[j], -o);
+            const chance = probabilities[g] / rows.length;
+            value += (chance / probabilities[g]) * loss.value(h);
+            for (let j = 0; j < d.length; j++) gradient[j] += (chance / probabilities[g]) * loss.derivative(h) * d[j];
+          }
+          expect(value).toBeCloseTo(exact[g].value, 9);
+          for (let j = 0; j < gradient.length; j++) expect(gradient[j]).toBeCloseTo(exact[g].gradient[j], 9);
+        }
+      }),
+      { numRuns: 30 },
+    );
+  });
+
+  it('visits groups with the probabilities of its algorithm', () => {
+    // α stays uniform; θ_g counts the visits of group g, since ∇l = −1 at a margin that never moves far.
+    const problem = problemOf([
+      [[1, 0]],
+      [
+        [0, 1],
+        [0, 1],
+        [0, 1],
+        [0, 1],
+      ],
+    ]);
+    const visits = (algorithm: 1 | 3) => {
+      const settings = { loss: { loss: 'ipo', beta: 0.5 }, algorithm, steps: { theta: 1e-9, alpha: 0 } } as const;
+      const { lastTheta } = runSaddle(
+        problem,
+        { ...settings, factors: Float64Array.of(1, 1) },
+        40_000,
+        Random.stream(1, 'v'),
+      );
+      return lastTheta[0] / (lastTheta[0] + lastTheta[1]);
+    };
+    expect(Math.abs(visits(1) - 0.2)).toBeLessThan(0.01);
+    expect(Math.abs(visits(3) - 0.5)).toBeLessThan(0.012);
+  });
+});
+
+describe('the loop', () => {
+  it('is MirrorAscent and marginLoss of src/objective, pair by pair', () => {
+    fc.assert(
+      fc.property(
+        arbitraryProblem(),
+        fc.record({
+          loss: fc.constantFrom<LossSettings>(dpo, { loss: 'dpo', beta: 0.3 }, { loss: 'ipo', beta: 0.7 }),
+          algorithm: fc.constantFrom(1 as const, 3 as const),
+          order: fc.constantFrom('alternating' as const, 'simultaneous' as const),
+          radius: fc.constantFrom(undefined, 0.4, 3),
+          steps: fc.constant({ theta: 0.02, alpha: 0.03 }),
+        }),
+        fc.integer(),
+        (problem, settings, seed) => {
+          const fast = runSaddle(problem, settings, 200, Random.stream(seed, 'loop'));
+          const slow = plainRun(problem, settings, 200, Random.stream(seed, 'loop'));
+          for (const key of ['lastTheta', 'lastAlpha', 'averageTheta', 'averageAlpha'] as const)
+            for (let n = 0; n < slow[key].length; n++)
+              expect(Math.abs(fast[key][n] - slow[key][n])).toBeLessThan(1e-10 * (1 + Math.abs(slow[key][n])));
+        },
+      ),
+      { numRuns: 60 },
+    );
+  });
+
+  it('keeps every iterate in the ball and α on the simplex, also where losses are huge', () => {
+    const problem = problemOf([
+      [[3, 1]],
+      [
+        [-2, 5],
+        [1, 1],
+      ],
+    ]);
+    const settings = {
+      loss: { loss: 'ipo', beta: 0.001 },
+      algorithm: 1,
+      steps: { theta: 10, alpha: 10 },
+      radius: 0.5,
+    } as const;
+    for (const count of [1, 2, 3, 50]) {
+      const { lastTheta, lastAlpha } = runSaddle(problem, settings, count, Random.stream(3, 'huge'));
+      expect(Math.hypot(...lastTheta)).toBeLessThanOrEqual(0.5 * (1 + 1e-12));
+      expect(lastAlpha[0] + lastAlpha[1]).toBeCloseTo(1, 12);
+    }
+  });
+
+  it('is plain stochastic gradient descent with one group', () => {
+    const { averageAlpha } = runSaddle(
+      problemOf([[[1], [2]]]),
+      { loss: dpo, algorithm: 1, steps: { theta: 0.1, alpha: 5 } },
+      50,
+      Random.stream(1, 'one'),
+    );
+    expect(averageAlpha[0]).toBe(1);
+  });
+
+  it('refuses a number of steps that is not one', () => {
+    const settings = { loss: dpo, algorithm: 1, steps: { theta: 0.1, alpha: 0.1 } } as const;
+    for (const count of [0, -1, 1.5, Number.NaN])
+      expect(() => runSaddle(problemOf([[[1]]]), settings, count, Random.stream(1, 'x'))).toThrow(InputError);
+  });
+
+  it('gives the same numbers whatever the number of workers', async () => {
+    const problem = problemOf([
+      [[1, 2]],
+      [
+        [-1, 0.5],
+        [0.3, 1],
+      ],
+    ]);
+    const settings: SaddleSettings = { loss: dpo, algorithm: 1, steps: { theta: 0.1, alpha: 0.05 }, radius: 2 };
+    const jobs = [0, 1, 2].map((run): SaddleJob => ({ problem, settings, count: 500, seed: 7, run }));
+    const here = jobs.map(runSaddleJob);
+    expect(await runSaddles(jobs, { workers: 1 })).toEqual(here);
+    expect(await runSaddles(jobs, { workers: 2 })).toEqual(here);
+    expect(here[0].lastTheta).not.toEqual(here[1].lastTheta);
+  });
+});
+
+/** The same run through the objective that trains language models, one pair a window. */
+function plainRun(problem: LogLinearProblem, settings: SaddleSettings, count: number, random: Random) {
+  const { dimension: d, groups } = problem;
+  const loss = marginLoss(settings.loss);
+  const rows = rowsOf(problem);
+  const all = rows.flatMap((group, g) => group.map((pair) => ({ ...pair, g })));
+  const sizes = groups.map((group) => group.count);
+  const weighting = new MirrorAscent({ step: settings.steps.alpha, order: settings.order }, sizes);
+  const probabilities = groupProbabilities(problem, settings.algorithm);
+  const theta = new Float64Array(d);
+  const thetaSum = new Float64Array(d);
+  const alphaSum = new Float64Array(groups.length);
+  for (let step = 0; step < count; step++) {
+    let drawn: (typeof all)[number];
+    if (settings.algorithm === 1) drawn = all[random.integer(all.length)];
+    else {
+      const g = random.integer(groups.length);
+      drawn = { ...rows[g][random.integer(rows[g].length)], g };
+    }
+    const h = drawn.d.reduce((sum, entry, j) => sum + entry * theta[j], -drawn.o);
+    const totals = new GroupTotals(groups.length);
+    totals.add(drawn.g, loss.value(h));
+    const { coefficients } = robustStep(totals, weighting, probabilities);
+    for (let j = 0; j < d; j++)
+      theta[j] -= settings.steps.theta * coefficients[drawn.g] * loss.derivative(h) * drawn.d[j];
+    const length = Math.hypot(...theta);
+    if (settings.radius !== undefined && length > settings.radius)
+      for (let j = 0; j < d; j++) theta[j] *= settings.radius / length;
+    for (let j = 0; j < d; j++) thetaSum[j] += theta[j];
+    for (let g = 0; g < groups.length; g++) alphaSum[g] += weighting.alpha[g];
+  }
+  return {
+    averageTheta: thetaSum.map((sum) => sum / count),
+    averageAlpha: alphaSum.map((sum) => sum / count),
+    lastTheta: theta,
+    lastAlpha: weighting.alpha,
+  };
+}

@@ -1,0 +1,208 @@
+import { describe, expect, it } from 'vitest';
+import { marginLoss } from '../../src/objective/losses.js';
+import { Random } from '../../src/random.js';
+import { runSaddle, type SaddleSettings } from '../../src/theory/algorithm.js';
+import { type HorizonMeasurement, judge } from '../../src/theory/check.js';
+import { convergenceConstants, errorBound, stepSizes } from '../../src/theory/constants.js';
+import { assessRun, measureConvergence } from '../../src/theory/convergence.js';
+import { minimax } from '../../src/theory/minimax.js';
+import { fitRate, meanInterval } from '../../src/theory/rate-fit.js';
+import { plainLosses, problemOf } from './problems.js';
+
+const random = () => Random.stream(5, 'check');
+
+/** Errors C·T^rate with relative noise. */
+function powerLaw(rate: number, noise = 0.05, horizons = [1e3, 1e4, 1e5, 1e6]): HorizonMeasurement[] {
+  const draw = Random.stream(11, 'power-law');
+  return horizons.map((T) => {
+    const errors = Array.from({ length: 10 }, () => T ** rate * (1 + noise * draw.normal()));
+    return { T, errors, gaps: errors.map((error) => 1.5 * error), lastErrors: errors, bound: 10 / Math.sqrt(T) };
+  });
+}
+
+describe('rate fit', () => {
+  it('is exact on a power law, with an interval that covers the rate when there is noise', () => {
+    const exact = fitRate(powerLaw(-0.5, 0), random());
+    expect(exact.slope).toBeCloseTo(-0.5, 12);
+    expect(exact.interval[0]).toBeCloseTo(-0.5, 12);
+    const noisy = fitRate(powerLaw(-0.5, 0.3), random());
+    expect(noisy.interval[0]).toBeLessThan(-0.5);
+    expect(noisy.interval[1]).toBeGreaterThan(-0.5);
+    expect(noisy.interval[1] - noisy.interval[0]).toBeLessThan(0.15);
+  });
+
+  it('has intervals that cover the truth about as often as they say', () => {
+    let covered = 0;
+    const draw = Random.stream(1, 'coverage');
+    for (let trial = 0; trial < 200; trial++) {
+      const [low, high] = meanInterval(
+        Array.from({ length: 20 }, () => draw.normal()),
+        random(),
+      );
+      if (low <= 0 && high >= 0) covered++;
+    }
+    // 95 % nominal; the percentile bootstrap of 20 values covers a little less.
+    expect(covered).toBeGreaterThan(172);
+    expect(covered).toBeLessThan(200);
+  });
+
+  it('refuses what has no rate', () => {
+    expect(() => fitRate(powerLaw(-0.5).slice(0, 1), random())).toThrow(RangeError);
+    expect(() =>
+      fitRate(
+        [
+          { T: 1, errors: [-1] },
+          { T: 2, errors: [1] },
+        ],
+        random(),
+      ),
+    ).toThrow(RangeError);
+  });
+});
+
+describe('verdict', () => {
+  it('holds for T^-1/2, and for what falls faster', () => {
+    expect(judge(powerLaw(-0.5), 1, random())).toMatchObject({ holds: true, reasons: [] });
+    expect(judge(powerLaw(-0.9), 1, random()).holds).toBe(true);
+  });
+
+  it.each([
+    ['a shallow rate', powerLaw(-0.3), 1, /the rate -0\.30/],
+    ['no fall at all', powerLaw(0), 10, /the rate/],
+    ['a wide interval', powerLaw(-0.42, 0.9), 1, /not surely/],
+    ['an error above the bound', powerLaw(-0.5).map((m) => ({ ...m, bound: 1e-9 })), 1, /above the bound/],
+    [
+      'an error below zero',
+      powerLaw(-0.5).map((m) => ({ ...m, errors: m.errors.with(3, -2e-9) })),
+      1,
+      /beats the minimax value/,
+    ],
+    ['an error above its gap', powerLaw(-0.5).map((m) => ({ ...m, gaps: m.gaps.with(0, 0) })), 1, /duality gap/],
+    ['NaN', powerLaw(-0.5).map((m) => ({ ...m, errors: m.errors.with(0, Number.NaN) })), 1, /NaN/],
+    ['too few horizons past burn-in', powerLaw(-0.5), 0.005, /only 1 of the 4 horizons/],
+    [
+      'a floor behind a fast fall',
+      [...powerLaw(-1.5, 0.05, [1e3, 1e4, 1e5]), ...powerLaw(-1.3, 0.05, [3e5])],
+      1,
+      /stops falling: from T = 100000 to 300000/,
+    ],
+  ])('does not hold for %s', (_, measurements, start, reason) => {
+    const { holds, reasons } = judge(measurements, start, random());
+    expect(holds).toBe(false);
+    expect(reasons.join('\n')).toMatch(reason);
+  });
+
+  it('keeps horizons before burn-in out of the rate', () => {
+    const early = powerLaw(0, 0, [10, 100]).map((m) => ({
+      ...m,
+      errors: m.errors.map(() => 0.9),
+      gaps: m.gaps.map(() => 1),
+    }));
+    const { rate, horizons, holds } = judge([...early, ...powerLaw(-0.5)], 1, random());
+    expect(horizons.map((horizon) => horizon.past_burn_in)).toEqual([false, false, true, true, true, true]);
+    expect(Math.abs(rate!.slope + 0.5)).toBeLessThan(0.02);
+    expect(holds).toBe(true);
+  });
+});
+
+// Two groups of 2 and 8 pairs that pull the first coordinate apart; both want the second one large, so the ball binds.
+const problem = problemOf([
+  [
+    [1, 0.4],
+    [0.8, 0.2],
+  ],
+  [
+    [-0.9, 1],
+    [-0.7, 0.8],
+    [-0.8, 1.1],
+    [-1, 0.9],
+    [-0.6, 0.7],
+    [-0.8, 0.6],
+    [-0.9, 1.2],
+    [-0.5, 0.9],
+  ],
+]);
+const cases = [
+  { loss: { loss: 'dpo', beta: 1 }, radius: 3 },
+  { loss: { loss: 'ipo', beta: 0.5 }, radius: 0.8 },
+] as const;
+const horizons = [1e3, 3e3, 1e4, 3e4, 1e5];
+
+describe.each(cases)('the check on $loss.loss', ({ loss: lossSettings, radius }) => {
+  const loss = marginLoss(lossSettings);
+  const constants = convergenceConstants(problem, loss, radius, 1);
+  const saddle = minimax(problem, loss, radius);
+  const startError = Math.max(...plainLosses(problem, loss, [0, 0]).map(({ value }) => value)) - saddle.value;
+
+  /** The verdict on the algorithm with some of its settings replaced. */
+  function verdictOn(change: (T: number) => Partial<SaddleSettings>) {
+    const measurements = horizons.map((T): HorizonMeasurement => {
+      const settings: SaddleSettings = {
+        loss: lossSettings,
+        algorithm: 1,
+        radius,
+        steps: stepSizes(constants, T),
+        ...change(T),
+      };
+      const runs = Array.from({ length: 6 }, (_, run) =>
+        assessRun(
+          problem,
+          { loss: lossSettings, radius },
+          saddle,
+          runSaddle(problem, settings, T, Random.stream(run, 'teeth', T)),
+        ),
+      );
+      return {
+        T,
+        errors: runs.map(({ error }) => error),
+        gaps: runs.map(({ gap }) => gap),
+        lastErrors: runs.map(({ lastError }) => lastError),
+        bound: errorBound(constants, T),
+      };
+    });
+    return judge(measurements, startError, random());
+  }
+
+  it.each(['alternating', 'simultaneous'] as const)('holds for the algorithm as it is, %s', (order) => {
+    expect(verdictOn(() => ({ order }))).toMatchObject({ holds: true, reasons: [] });
+  });
+
+  it('holds for Algorithm 3 with its own constants', () => {
+    const own = convergenceConstants(problem, loss, radius, 3);
+    expect(verdictOn((T) => ({ algorithm: 3, steps: stepSizes(own, T) })).reasons).toEqual([]);
+  });
+
+  it.each<[string, (T: number) => Partial<SaddleSettings>]>([
+    ['the factor N/N_g is dropped', () => ({ factors: Float64Array.of(1, 1) })],
+    [
+      "alpha's sign is flipped",
+      (T) => {
+        const { theta, alpha } = stepSizes(constants, T);
+        return { steps: { theta, alpha: -alpha } };
+      },
+    ],
+    ['the step does not shrink with T', () => ({ steps: stepSizes(constants, 1) })],
+    ['the projection is missing', () => ({ radius: undefined })],
+  ])('fails when %s', (_, change) => {
+    const { holds, reasons } = verdictOn(change);
+    expect(holds).toBe(false);
+    expect(reasons.length).toBeGreaterThan(0);
+  });
+});
+
+describe('measureConvergence', () => {
+  it('does not depend on the number of workers, nor on the order of the horizons', async () => {
+    const settings = { loss: { loss: 'dpo', beta: 1 }, algorithm: 1, radius: 3, runs: 2, seed: 3 } as const;
+    const one = await measureConvergence(problem, { ...settings, horizons: [1000, 300] }, { workers: 1 });
+    const two = await measureConvergence(problem, { ...settings, horizons: [300, 1000, 300] }, { workers: 2 });
+    expect(two).toEqual(one);
+    expect(one.horizons.map(({ T }) => T)).toEqual([300, 1000]);
+    for (const { error, duality_gap, bound, error_interval } of one.horizons) {
+      expect(error).toBeGreaterThan(0);
+      expect(error).toBeLessThanOrEqual(duality_gap);
+      expect(error).toBeLessThan(bound);
+      expect(error_interval[0]).toBeLessThanOrEqual(error);
+      expect(error_interval[1]).toBeGreaterThanOrEqual(error);
+    }
+  });
+});

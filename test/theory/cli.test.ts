@@ -1,0 +1,161 @@
+import { execFile } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Command } from 'commander';
+import { afterAll, describe, expect, it, vi } from 'vitest';
+import { registerConverge } from '../../src/cli/converge.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'converge-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+/** Runs the command in this process. */
+async function converge(...flags: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+  let stdout = '';
+  let stderr = '';
+  const spies = [
+    vi.spyOn(process.stdout, 'write').mockImplementation((text) => {
+      stdout += text;
+      return true;
+    }),
+    vi.spyOn(process.stderr, 'write').mockImplementation((text) => {
+      stderr += text;
+      return true;
+    }),
+  ];
+  const program = new Command('group-robust');
+  registerConverge(program);
+  try {
+    await program.parseAsync(['converge', ...flags], { from: 'user' });
+    return { code: Number(process.exitCode ?? 0), stdout, stderr };
+  } finally {
+    process.exitCode = undefined;
+    for (const spy of spies) spy.mockRestore();
+  }
+}
+
+function file(name: string, contents: unknown): string {
+  const path = join(folder, name);
+  writeFileSync(path, typeof contents === 'string' ? contents : JSON.stringify(contents));
+  return path;
+}
+
+const scalar = { loss: 'ipo', beta: 0.5, radius: null, groups: [{ differences: [[1]] }, { differences: [[2]] }] };
+
+describe('converge', () => {
+  it('reports constants, certificate, horizons, rate and verdict, and writes them', async () => {
+    const out = join(folder, 'run');
+    const flags = [
+      '--loss',
+      'dpo',
+      '--responses',
+      'even',
+      '--data',
+      'balanced',
+      '--horizons',
+      '3e4,1e5',
+      '--runs',
+      '4',
+    ];
+    const { code, stdout, stderr } = await converge(
+      ...flags,
+      '--radius',
+      '3',
+      '--algorithm',
+      '3',
+      '--out',
+      out,
+      '--json',
+    );
+    const report = JSON.parse(stdout);
+    expect(report.constants).toMatchObject({ B_theta: 3, rho: 2, groups: 2, pairs: 300 });
+    expect(report.minimax.theta).toHaveLength(4);
+    expect(report.minimax.upper - report.minimax.lower).toBeLessThanOrEqual(1e-10);
+    expect(report.horizons.map((horizon: { T: number }) => horizon.T)).toEqual([3e4, 1e5]);
+    for (const horizon of report.horizons) {
+      expect(horizon.error).toBeLessThan(horizon.bound);
+      expect(horizon.error_interval).toHaveLength(2);
+      expect(horizon.duality_gap).toBeGreaterThanOrEqual(horizon.error);
+    }
+    expect(report.rate.interval[1]).toBeLessThanOrEqual(-0.4);
+    expect(report).toMatchObject({ holds: true, reasons: [] });
+    expect(code).toBe(0);
+    expect(stderr).toContain('HOLDS');
+    expect(JSON.parse(readFileSync(join(out, 'convergence.json'), 'utf8'))).toEqual(report);
+    expect(readFileSync(join(out, 'convergence.csv'), 'utf8').trim().split('\n')).toHaveLength(3);
+  });
+
+  it('exits 1 and says why when the horizons are all before burn-in', async () => {
+    const { code, stdout } = await converge('--loss', 'ipo', '--horizons', '100,300', '--runs', '2');
+    expect(code).toBe(1);
+    expect(stdout).toMatch(/DOES NOT HOLD[\s\S]*only 0 of the 2 horizons are past burn-in/);
+  });
+
+  it('refuses wrong flags with exit code 2 and leaves nothing behind', async () => {
+    const out = join(folder, 'none');
+    const wrong: [string[], RegExp][] = [
+      [[], /"--loss": is missing/],
+      [['--loss', 'dpo', '--horizons', '1e3,x'], /"--horizons": "x"/],
+      [['--loss', 'dpo', '--horizons', '0'], /"--horizons"/],
+      [['--loss', 'dpo', '--runs', '1'], /"--runs"/],
+      [['--loss', 'dpo', '--radius', '-1'], /"--radius"/],
+      [['--problem', file('p.json', scalar), '--loss', 'dpo'], /"--loss": has no meaning with --problem/],
+    ];
+    for (const [flags, message] of wrong) {
+      const { code, stderr } = await converge(...flags, '--out', out);
+      expect(stderr).toMatch(message);
+      expect(code).toBe(2);
+    }
+    expect(existsSync(out)).toBe(false);
+    expect(readdirSync(folder).filter((name) => name.includes('partial'))).toEqual([]);
+  });
+});
+
+describe('converge --problem', () => {
+  it('prints the exact value, as a program of its own', async () => {
+    const flags = ['src/cli/main.ts', 'converge', '--problem', file('scalar.json', scalar), '--json'];
+    const stdout = await new Promise<string>((resolve, reject) =>
+      execFile(process.execPath, ['--import', 'tsx', ...flags], (error, out) => (error ? reject(error) : resolve(out))),
+    );
+    const { value, theta, alpha, lower, upper, ...rest } = JSON.parse(stdout);
+    expect(rest).toEqual({});
+    expect(value).toBeCloseTo(1 / 9, 10);
+    expect(theta[0]).toBeCloseTo(2 / 3, 9);
+    expect(alpha[0]).toBeCloseTo(2 / 3, 9);
+    expect(upper - lower).toBeLessThanOrEqual(1e-10);
+  });
+
+  it('takes the radius and the offsets into account', async () => {
+    // One pair, d = 1, o = −1: h = θ + 1, so IPO with c = 2 has its minimum at θ = 1, and at the ball's edge below that.
+    const groups = [{ differences: [[1]], offsets: [-1] }];
+    const path = file('ball.json', { loss: 'ipo', beta: 0.25, radius: 0.5, groups });
+    const { stdout } = await converge('--problem', path, '--json');
+    expect(JSON.parse(stdout).value).toBeCloseTo(0.25, 10);
+  });
+
+  it('names file and field of what is wrong, exit code 2', async () => {
+    const separable = { ...scalar, loss: 'dpo' };
+    const wrong: [string, unknown, RegExp][] = [
+      ['absent-key.json', { ...scalar, beta: undefined }, /absent-key\.json, field "beta"/],
+      ['extra.json', { ...scalar, gamma: 1 }, /gamma/],
+      ['sign.json', { ...scalar, radius: -1 }, /field "radius"/],
+      ['ragged.json', { ...scalar, groups: [{ differences: [[1], [1, 2]] }] }, /groups\[0\]\.differences\[1\]/],
+      ['offsets.json', { ...scalar, groups: [{ differences: [[1]], offsets: [1, 2] }] }, /groups\[0\]\.offsets/],
+      ['text.json', { ...scalar, groups: [{ differences: [['a']] }] }, /groups\[0\]\.differences\[0\]\[0\]/],
+      ['broken.json', '{"loss": "ipo",', /broken\.json: .*JSON/],
+      [
+        'huge.json',
+        '{"loss":"ipo","beta":1,"radius":null,"groups":[{"differences":[[1e999]]}]}',
+        /differences\[0\]\[0\]/,
+      ],
+      ['separable.json', separable, /separable\.json[\s\S]*not attained[\s\S]*radius/],
+    ];
+    for (const [name, contents, message] of wrong) {
+      const { code, stderr, stdout } = await converge('--problem', file(name, contents));
+      expect(stderr).toMatch(message);
+      expect(code).toBe(2);
+      expect(stdout).toBe('');
+    }
+    expect((await converge('--problem', join(folder, 'nowhere.json'))).stderr).toMatch(/nowhere\.json/);
+  });
+});
