@@ -1,0 +1,169 @@
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { InputError } from '../../src/errors.js';
+import { checkpointFiles, parseGemmaConfig, parseRandomModel, resolveGemma } from '../../src/policy/gemma-config.js';
+import { fixture, fixtureJson } from './gemma-helpers.js';
+
+const tiny = fixtureJson<Record<string, unknown>>('gemma-tiny/config.json');
+
+/** gemma-2b's config.json as transformers 4 wrote it. */
+const gemma2b = {
+  architectures: ['GemmaForCausalLM'],
+  attention_bias: false,
+  head_dim: 256,
+  hidden_act: 'gelu',
+  hidden_activation: null,
+  hidden_size: 2048,
+  intermediate_size: 16384,
+  max_position_embeddings: 8192,
+  model_type: 'gemma',
+  num_attention_heads: 8,
+  num_hidden_layers: 18,
+  num_key_value_heads: 1,
+  rms_norm_eps: 1e-6,
+  rope_scaling: null,
+  rope_theta: 10000.0,
+  vocab_size: 256000,
+};
+
+describe('config.json', () => {
+  it('is read with old and new names', () => {
+    expect(parseGemmaConfig(gemma2b, 'config.json')).toEqual(parseRandomModel('random:gemma-2b').config);
+    expect(parseGemmaConfig(tiny, 'config.json')).toEqual({
+      layers: 2,
+      hidden: 48,
+      heads: 4,
+      keyValueHeads: 1,
+      headSize: 16,
+      mlp: 96,
+      vocabulary: 192,
+      rmsEpsilon: 1e-6,
+      ropeTheta: 10000,
+    });
+    expect(parseGemmaConfig({ ...gemma2b, rope_theta: 500 }, '').ropeTheta).toBe(500);
+    expect(parseGemmaConfig({ ...tiny, rope_parameters: { rope_type: 'default', rope_theta: 7 } }, '').ropeTheta).toBe(
+      7,
+    );
+  });
+
+  it.each([
+    ['model_type', 'gemma2', /Gemma 1/],
+    ['model_type', 'gemma3_text', /Gemma 1/],
+    ['model_type', 'llama', /must be "gemma"/],
+    ['model_type', undefined, /must be "gemma"/],
+    ['attn_logit_softcapping', 50, /soft-capping/],
+    ['final_logit_softcapping', 30, /soft-capping/],
+    ['attention_bias', true, /bias/],
+    ['tie_word_embeddings', false, /ties/],
+    ['rope_scaling', { type: 'linear', factor: 2 }, /rotary/],
+    ['quantization_config', { bits: 4 }, /quantised/],
+    ['hidden_act', 'silu', /gelu_pytorch_tanh/],
+    ['hidden_activation', 'relu', /gelu_pytorch_tanh/],
+    ['hidden_size', '2048', /expected number/],
+    ['vocab_size', undefined, /expected number/],
+    ['num_hidden_layers', 0, />=1/],
+    ['head_dim', 15.5, /int/],
+    ['head_dim', 15, /even/],
+    ['num_key_value_heads', 3, /does not divide/],
+    ['rms_norm_eps', -1, />0/],
+    ['rope_theta', 'big', /expected number/],
+  ])('with %s = %j is refused by name', (field, value, text) => {
+    const parse = () => parseGemmaConfig({ ...gemma2b, [field]: value }, 'folder/config.json');
+    expect(parse).toThrow(InputError);
+    expect(parse).toThrow(text);
+    expect(parse).toThrow(`folder/config.json, field "${field}"`);
+  });
+
+  it('with another rotary type or no object at all is refused', () => {
+    expect(() => parseGemmaConfig({ ...tiny, rope_parameters: { rope_type: 'yarn' } }, 'f')).toThrow(/yarn/);
+    expect(() => parseGemmaConfig([1], 'f')).toThrow(InputError);
+    expect(() => parseGemmaConfig(null, 'f')).toThrow(InputError);
+  });
+});
+
+describe('random models', () => {
+  it('are shapes with sizes replaced', () => {
+    expect(parseRandomModel('random:tiny')).toMatchObject({
+      config: { layers: 2, hidden: 64, heads: 4, keyValueHeads: 1, headSize: 16, mlp: 256, vocabulary: 1024 },
+      seed: 0,
+      standardDeviation: 0.1,
+    });
+    expect(parseRandomModel('random:gemma-2b?layers=6&vocab=64000&seed=3')).toMatchObject({
+      config: { layers: 6, hidden: 2048, vocabulary: 64000, mlp: 16384 },
+      seed: 3,
+      standardDeviation: 0.02,
+    });
+  });
+
+  it.each([
+    ['random:large', /random:tiny or random:gemma-2b/],
+    ['random:toString', /no random model/],
+    ['random:tiny?depth=3', /--model depth.*\n.*layers, vocab/],
+    ['random:tiny?layers=x', /--model layers/],
+    ['random:tiny?layers=', /--model layers/],
+    ['random:tiny?layers=0', /--model layers/],
+    ['random:tiny?layers=2&layers=3', /twice/],
+    ['random:tiny?seed=-1', /--model seed/],
+    ['random:tiny?heads=4&kv=3', /--model kv/],
+    ['random:tiny?head=7', /--model head/],
+  ])('%s is refused', (model, text) => {
+    expect(() => parseRandomModel(model)).toThrow(InputError);
+    expect(() => parseRandomModel(model)).toThrow(text);
+  });
+});
+
+describe('a checkpoint folder', () => {
+  let folder: string;
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'gemma-config-'));
+  });
+  afterEach(() => rmSync(folder, { recursive: true }));
+
+  const copyOdd = () => {
+    const target = join(folder, 'odd');
+    cpSync(fixture('gemma-odd'), target, { recursive: true });
+    return target;
+  };
+
+  it('gives its files, whole or in shards', () => {
+    expect(resolveGemma(fixture('gemma-tiny'))).toMatchObject({
+      kind: 'checkpoint',
+      files: [fixture('gemma-tiny/model.safetensors')],
+    });
+    expect(checkpointFiles(fixture('gemma-odd'))).toHaveLength(3);
+  });
+
+  it('that is not there, or has no weights or broken JSON, is refused with what to do', () => {
+    expect(() => resolveGemma(join(folder, 'nowhere'))).toThrow(
+      /nowhere.config\.json: no such file\n.*model\.safetensors.*gated/,
+    );
+    mkdirSync(join(folder, 'empty'));
+    writeFileSync(join(folder, 'empty', 'config.json'), JSON.stringify(gemma2b));
+    expect(() => resolveGemma(join(folder, 'empty'))).toThrow(/neither model\.safetensors nor/);
+    writeFileSync(join(folder, 'empty', 'config.json'), '{"model_type": ');
+    expect(() => resolveGemma(join(folder, 'empty'))).toThrow(/config\.json: is not readable JSON/);
+  });
+
+  it('whose shard is missing is refused with its name', () => {
+    const odd = copyOdd();
+    rmSync(join(odd, 'model-00002-of-00003.safetensors'));
+    expect(() => checkpointFiles(odd)).toThrow(/index\.json.*missing: model-00002-of-00003\.safetensors/);
+  });
+
+  it('whose index has a tensor in the wrong shard, or a file elsewhere, is refused', () => {
+    const odd = copyOdd();
+    const file = join(odd, 'model.safetensors.index.json');
+    const index = JSON.parse(readFileSync(file, 'utf8'));
+    const moved = { ...index.weight_map, 'model.norm.weight': 'model-00001-of-00003.safetensors' };
+    writeFileSync(file, JSON.stringify({ ...index, weight_map: moved }));
+    expect(() => checkpointFiles(odd)).toThrow(/model-00001.*tensor "model\.norm\.weight".*not in this file/);
+    writeFileSync(file, JSON.stringify({ weight_map: { 'model.norm.weight': '../model.safetensors' } }));
+    expect(() => checkpointFiles(odd)).toThrow(/not the name of a safetensors file/);
+    writeFileSync(file, JSON.stringify({ weight_map: {} }));
+    expect(() => checkpointFiles(odd)).toThrow(/weight_map/);
+    writeFileSync(file, JSON.stringify({ weights: {} }));
+    expect(() => checkpointFiles(odd)).toThrow(/field "weight_map"/);
+  });
+});

@@ -1,0 +1,436 @@
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { InputError } from '../../src/errors.js';
+import { GemmaPolicy } from '../../src/policy/gemma.js';
+import { readAdapterConfig } from '../../src/policy/peft.js';
+import { allValues, fixture, packedBatch, randomTrees, readSafetensors, shakeAdapter } from './gemma-helpers.js';
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'gemma-files-'));
+});
+afterEach(() => rmSync(folder, { recursive: true }));
+
+type Header = Record<string, { dtype?: unknown; shape?: unknown; data_offsets?: unknown }>;
+
+function split(path: string): { header: Header; data: Buffer } {
+  const bytes = readFileSync(path);
+  const length = Number(bytes.readBigUInt64LE());
+  return { header: JSON.parse(bytes.toString('utf8', 8, 8 + length)), data: bytes.subarray(8 + length) };
+}
+
+function join64(header: string, data: Uint8Array): Buffer {
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(Buffer.byteLength(header)));
+  return Buffer.concat([length, Buffer.from(header), data]);
+}
+
+/** A copy of the tiny checkpoint with its weights file changed. */
+function tinyWith(change: (header: Header, data: Buffer) => void): string {
+  const target = join(folder, 'tiny');
+  cpSync(fixture('gemma-tiny'), target, { recursive: true });
+  const path = join(target, 'model.safetensors');
+  const { header, data } = split(path);
+  const copy = Buffer.from(data);
+  change(header, copy);
+  writeFileSync(path, join64(JSON.stringify(header), copy));
+  return target;
+}
+
+async function openingFails(model: string, text: RegExp): Promise<void> {
+  const error = await GemmaPolicy.open(model, { threads: 1 }).then(
+    (policy) => policy.dispose(),
+    (reason: unknown) => reason,
+  );
+  expect(error).toBeInstanceOf(InputError);
+  expect((error as Error).message).toMatch(text);
+}
+
+const NORM = 'model.norm.weight';
+const QUERY = 'model.layers.1.self_attn.q_proj.weight';
+
+describe('a bad weights file is refused by file and tensor', () => {
+  it.each<[string, (header: Header, data: Buffer) => void, RegExp]>([
+    [
+      'missing tensor',
+      (h) => {
+        h['model.norm.gone'] = h[NORM];
+        delete h[NORM];
+      },
+      /"model\.norm\.gone": not part of this Gemma/,
+    ],
+    [
+      'wrong shape',
+      (h) => {
+        h[QUERY].shape = [48, 64];
+      },
+      /"model\.layers\.1\.self_attn\.q_proj\.weight": has shape \[48, 64\], but .* \[64, 48\]/,
+    ],
+    [
+      'size unlike shape',
+      (h) => {
+        h[QUERY].shape = [64, 47];
+      },
+      /q_proj.*\[64, 47\] of F32 does not take 12288 bytes/,
+    ],
+    [
+      'unknown dtype',
+      (h) => {
+        h[NORM].dtype = 'I64';
+      },
+      /model\.norm\.weight.*"I64" is not supported/,
+    ],
+    [
+      'offset past the end',
+      (h) => {
+        h[NORM].data_offsets = [209664, 309856];
+      },
+      /model\.norm\.weight.*do not lie in/,
+    ],
+    [
+      'reversed offsets',
+      (h) => {
+        h[NORM].data_offsets = [209856, 209664];
+      },
+      /model\.norm\.weight.*do not lie in/,
+    ],
+    [
+      'overlap',
+      (h) => {
+        h['model.layers.0.input_layernorm.weight'].data_offsets = [0, 192];
+      },
+      /overlaps another/,
+    ],
+    [
+      'hole',
+      (h) => {
+        h[NORM] = { dtype: 'F32', shape: [0], data_offsets: [209856, 209856] };
+      },
+      /there is a hole|bytes after its last tensor/,
+    ],
+    [
+      'negative offset',
+      (h) => {
+        h[NORM].data_offsets = [-4, 188];
+      },
+      /whole number/,
+    ],
+    [
+      'huge shape',
+      (h) => {
+        h[NORM].shape = [2 ** 40, 2 ** 40];
+      },
+      /model\.norm\.weight.*more bytes than the file/,
+    ],
+    [
+      'overflowing shape',
+      (h) => {
+        h[NORM].shape = Array(8).fill(2 ** 32);
+      },
+      /model\.norm\.weight.*more bytes than the file/,
+    ],
+    [
+      'field of the wrong type',
+      (h) => {
+        h[NORM].shape = '48';
+      },
+      /bad safetensors header at byte \d+/,
+    ],
+    [
+      'missing field',
+      (h) => {
+        delete h[NORM].dtype;
+      },
+      /model\.norm\.weight.*lacks dtype/,
+    ],
+    [
+      'NaN',
+      (h, data) => data.writeFloatLE(Number.NaN, (h[QUERY].data_offsets as number[])[0] + 40),
+      /q_proj\.weight": holds NaN/,
+    ],
+    [
+      'infinity',
+      (h, data) => data.writeFloatLE(Number.POSITIVE_INFINITY, (h[NORM].data_offsets as number[])[0]),
+      /norm\.weight": holds NaN or infinity/,
+    ],
+  ])('%s', async (_, change, text) => {
+    await openingFails(tinyWith(change), text);
+  });
+
+  it('missing and truncated', async () => {
+    const target = tinyWith(() => {});
+    const path = join(target, 'model.safetensors');
+    const size = readFileSync(path).length;
+    for (const keep of [size - 1, size - 4096, 1000, 8, 3, 0]) {
+      truncateSync(path, keep);
+      await openingFails(target, /model\.safetensors: /);
+    }
+    rmSync(path);
+    await openingFails(target, /neither model\.safetensors/);
+  });
+
+  it('a header that lies about its length costs no memory', async () => {
+    const target = tinyWith(() => {});
+    const path = join(target, 'model.safetensors');
+    const bytes = readFileSync(path);
+    for (const length of [2n ** 40n, 2n ** 64n - 1n, BigInt(bytes.length)]) {
+      bytes.writeBigUInt64LE(length);
+      writeFileSync(path, bytes);
+      await openingFails(target, /says its header has \d+ bytes/);
+    }
+  });
+
+  it('a header that is not JSON of the right form', async () => {
+    const target = tinyWith(() => {});
+    for (const header of [
+      '',
+      '[]',
+      '{',
+      '{}x',
+      '{"a"',
+      '{"a":1}',
+      '{"a\\q":{}}',
+      '{"__metadata__":{"x":1}}',
+      '{"\\ud800":{}}',
+      `${'{"a":'.repeat(1000)}`,
+    ]) {
+      writeFileSync(join(target, 'model.safetensors'), join64(header, Buffer.alloc(0)));
+      await openingFails(target, /bad safetensors header at byte/);
+    }
+  });
+
+  it('tensors twice, or in two shards', async () => {
+    const target = join(folder, 'odd');
+    cpSync(fixture('gemma-odd'), target, { recursive: true });
+    const first = join(target, 'model-00001-of-00003.safetensors');
+    const { header, data } = split(first);
+    const twice = JSON.stringify(header).replace(
+      /^\{/,
+      '{"model.embed_tokens.weight":{"dtype":"BF16","shape":[131,37],"data_offsets":[0,9694]},',
+    );
+    writeFileSync(first, join64(twice, data));
+    await openingFails(target, /model-00001.*is there twice/);
+    const third = join(target, 'model-00003-of-00003.safetensors');
+    const last = split(third);
+    const size = last.data.length;
+    last.header['model.embed_tokens.weight'] = { dtype: 'BF16', shape: [131, 37], data_offsets: [size, size + 9694] };
+    writeFileSync(third, join64(JSON.stringify(last.header), Buffer.concat([last.data, Buffer.alloc(9694)])));
+    writeFileSync(first, join64(JSON.stringify(header), data));
+    await openingFails(target, /model-0000[13].*embed_tokens\.weight": is in .*model-0000[13]/);
+  });
+
+  it('a missing tensor in a file without it', async () => {
+    const target = tinyWith(() => {});
+    const path = join(target, 'model.safetensors');
+    const { header, data } = split(path);
+    // The final norm is last in the file, so it can be cut off whole.
+    const [begin] = header[NORM].data_offsets as number[];
+    delete header[NORM];
+    writeFileSync(path, join64(JSON.stringify(header), data.subarray(0, begin)));
+    await openingFails(target, /tensor "model\.norm\.weight": missing/);
+  });
+});
+
+describe('lm_head.weight', () => {
+  const withHead = (change: (head: Buffer) => void) => {
+    const target = join(folder, 'tiny');
+    cpSync(fixture('gemma-tiny'), target, { recursive: true });
+    const path = join(target, 'model.safetensors');
+    const { header, data } = split(path);
+    const [begin, end] = header['model.embed_tokens.weight'].data_offsets as number[];
+    const head = Buffer.from(data.subarray(begin, end));
+    change(head);
+    header['lm_head.weight'] = {
+      dtype: 'F32',
+      shape: [192, 48],
+      data_offsets: [data.length, data.length + head.length],
+    };
+    writeFileSync(path, join64(JSON.stringify(header), Buffer.concat([data, head])));
+    return target;
+  };
+
+  it('is accepted where it equals the embedding, refused where not', async () => {
+    (
+      await GemmaPolicy.open(
+        withHead(() => {}),
+        { threads: 1 },
+      )
+    ).dispose();
+    await openingFails(
+      withHead((head) => head.writeFloatLE(3, 0)),
+      /"lm_head\.weight": differs from model\.embed_tokens/,
+    );
+  });
+});
+
+describe('an adapter', () => {
+  it('comes back from disk as it was, in PEFT’s names, and is written whole', async () => {
+    const trees = packedBatch(randomTrees(3, 192));
+    const saved = join(folder, 'out', 'adapter');
+    using policy = await GemmaPolicy.open(fixture('gemma-tiny'), { threads: 1 });
+    await policy.addAdapter({ rank: 3, alpha: 7, targets: ['v_proj', 'q_proj'], rankStabilised: true });
+    await shakeAdapter(policy);
+    await policy.saveAdapter(saved, { baseModel: 'google/gemma-2b' });
+    expect(readdirSync(join(folder, 'out'))).toEqual(['adapter']);
+
+    using again = await GemmaPolicy.open(fixture('gemma-tiny'), { threads: 1 });
+    await again.loadAdapter(saved);
+    expect(await allValues(again)).toEqual(await allValues(policy));
+    expect(await again.logProbabilities(trees, 'policy')).toEqual(await policy.logProbabilities(trees, 'policy'));
+
+    const tensors = readSafetensors(join(saved, 'adapter_model.safetensors'));
+    expect([...tensors.keys()].sort()).toEqual(
+      [0, 1].flatMap((n) =>
+        ['q_proj', 'v_proj'].flatMap((p) =>
+          ['A', 'B'].map((x) => `base_model.model.model.layers.${n}.self_attn.${p}.lora_${x}.weight`),
+        ),
+      ),
+    );
+    expect(JSON.parse(readFileSync(join(saved, 'adapter_config.json'), 'utf8'))).toMatchObject({
+      peft_type: 'LORA',
+      task_type: 'CAUSAL_LM',
+      base_model_name_or_path: 'google/gemma-2b',
+      r: 3,
+      lora_alpha: 7,
+      use_rslora: true,
+      target_modules: ['v_proj', 'q_proj'],
+    });
+    await expect(policy.saveAdapter(saved)).rejects.toThrow(/already exists/);
+  });
+
+  it('leaves nothing behind when it cannot be saved', async () => {
+    using policy = await GemmaPolicy.open('random:tiny?layers=1', { threads: 1 });
+    await expect(policy.saveAdapter(join(folder, 'none'))).rejects.toThrow(InputError);
+    expect(existsSync(join(folder, 'none'))).toBe(false);
+  });
+
+  const withConfig = (change: Record<string, unknown>) => {
+    const target = join(folder, 'adapter');
+    cpSync(fixture('gemma-tiny/adapter'), target, { recursive: true });
+    const path = join(target, 'adapter_config.json');
+    writeFileSync(path, JSON.stringify({ ...JSON.parse(readFileSync(path, 'utf8')), ...change }));
+    return target;
+  };
+
+  it('has its targets as a list, a pattern over paths, or all-linear', () => {
+    const all = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'];
+    expect(readAdapterConfig(fixture('gemma-tiny/adapter'), 2)).toEqual({
+      rank: 4,
+      alpha: 8,
+      targets: all,
+      rankStabilised: false,
+    });
+    const targets = (wanted: unknown) => readAdapterConfig(withConfig({ target_modules: wanted }), 2).targets;
+    expect(targets('all-linear')).toEqual(all);
+    expect(targets(['v_proj', 'self_attn.q_proj'])).toEqual(['q_proj', 'v_proj']);
+    expect(targets('.*\\.(q|v)_proj')).toEqual(['q_proj', 'v_proj']);
+    expect(targets('model\\.layers\\.\\d+\\.mlp\\..*')).toEqual(['gate_proj', 'up_proj', 'down_proj']);
+  });
+
+  it.each<[string, unknown, RegExp]>([
+    ['peft_type', 'IA3', /only LORA/],
+    ['task_type', 'SEQ_CLS', /CAUSAL_LM/],
+    ['r', 0, />=1/],
+    ['r', '4', /expected number/],
+    ['lora_alpha', null, /expected number/],
+    ['target_modules', ['q_porj'], /unknown target "q_porj"; valid are q_proj, k_proj/],
+    ['target_modules', [], /empty/],
+    ['target_modules', ['lm_head'], /ties/],
+    ['target_modules', ['embed_tokens'], /ties/],
+    ['target_modules', '.*', /ties/],
+    ['target_modules', '.*\\.1\\..*q_proj', /1 of 2 layers/],
+    ['target_modules', 'x(', /regular expression/],
+    ['target_modules', 'nothing', /matches none/],
+    ['bias', 'all', /"none"/],
+    ['use_dora', true, /DoRA/],
+    ['lora_bias', true, /biases/],
+    ['modules_to_save', ['lm_head'], /whole modules/],
+    ['rank_pattern', { q_proj: 8 }, /one rank/],
+    ['alpha_pattern', { q_proj: 8 }, /one alpha/],
+    ['layers_to_transform', [0], /every layer/],
+    ['fan_in_fan_out', true, /transposed/],
+    ['exclude_modules', ['q_proj'], /target_modules/],
+    ['init_lora_weights', 'pissa', /base weights/],
+    ['a_future_option', 3, /not known/],
+  ])('whose config has %s = %j is refused by name', (field, value, text) => {
+    const read = () => readAdapterConfig(withConfig({ [field]: value }), 2);
+    expect(read).toThrow(InputError);
+    expect(read).toThrow(text);
+    expect(read).toThrow(`field "${field}"`);
+  });
+
+  it('whose weights do not fit is refused by file and tensor, with both shapes', async () => {
+    using policy = await GemmaPolicy.open(fixture('gemma-tiny'), { threads: 1 });
+    await expect(policy.loadAdapter(withConfig({ r: 8 }))).rejects.toThrow(
+      /adapter_model\.safetensors: tensor "base_model\.model\.model\.layers\.0\.self_attn\.q_proj\.lora_A\.weight": has shape \[4, 48\], but .* \[8, 48\]/,
+    );
+    await expect(policy.loadAdapter(withConfig({ target_modules: ['q_proj'] }))).rejects.toThrow(
+      /not part of this adapter/,
+    );
+
+    const swapped = withConfig({});
+    const path = join(swapped, 'adapter_model.safetensors');
+    const { header, data } = split(path);
+    const name = 'base_model.model.model.layers.1.mlp.up_proj.lora_B.weight';
+    header[name].shape = [4, 96];
+    writeFileSync(path, join64(JSON.stringify(header), data));
+    await expect(policy.loadAdapter(swapped)).rejects.toThrow(
+      /up_proj\.lora_B\.weight": has shape \[4, 96\], but .* \[96, 4\]/,
+    );
+    rmSync(path);
+    await expect(policy.loadAdapter(swapped)).rejects.toThrow(/adapter_model\.safetensors: no such file/);
+  });
+});
+
+describe('a bad argument is an InputError that names it', () => {
+  it('batches', async () => {
+    using policy = await GemmaPolicy.open('random:tiny?layers=1&vocab=50', { threads: 1 });
+    const score = (batch: Parameters<typeof policy.forward>[0]) => policy.logProbabilities(batch, 'policy');
+    const good = packedBatch([{ prompt: [1, 2], responses: [[3], [4]] }]);
+    await expect(score({ ...good, tokens: Int32Array.of(1, 2, 3, 50) })).rejects.toThrow(
+      /tokens\[3\] is 50, outside the vocabulary of 50/,
+    );
+    await expect(score({ ...good, tokens: Int32Array.of(1, -2, 3, 4) })).rejects.toThrow(/tokens\[1\] is -2/);
+    await expect(score({ ...good, tokens: Int32Array.of(1, 2, 3) })).rejects.toThrow(
+      /tokens has 3 entries, but the lengths add up to 4/,
+    );
+    await expect(score({ ...good, responseLengths: Int32Array.of(2, 0) })).rejects.toThrow(/responseLengths\[1\]/);
+    await expect(score({ ...good, promptLengths: Int32Array.of(0) })).rejects.toThrow(/promptLengths\[0\]/);
+    await expect(score({ ...good, responseCounts: Int32Array.of(0) })).rejects.toThrow(/responseCounts\[0\]/);
+    await expect(score(packedBatch([]))).rejects.toThrow(/no trees/);
+    await expect(score(good)).resolves.toHaveLength(2);
+  });
+
+  it('calls out of order, and arrays of the wrong length', async () => {
+    using policy = await GemmaPolicy.open('random:tiny?layers=1&vocab=50', { threads: 1 });
+    const batch = packedBatch([{ prompt: [1, 2], responses: [[3], [4]] }]);
+    await expect(policy.forward(batch)).rejects.toThrow(/addAdapter first/);
+    await expect(policy.freezeReference()).rejects.toThrow(/addAdapter first/);
+    await expect(policy.addAdapter({ rank: 2, alpha: 2, targets: ['q'] })).rejects.toThrow(
+      /unknown projection "q"; known: q_proj/,
+    );
+    await policy.addAdapter({ rank: 2, alpha: 2 });
+    await expect(policy.backward(new Float64Array(2), new Int32Array(1))).rejects.toThrow(/forward pass/);
+    await policy.forward(batch);
+    await expect(policy.backward(new Float64Array(3), new Int32Array(1))).rejects.toThrow(/3 entries for 2 responses/);
+    await expect(policy.backward(new Float64Array(2), new Int32Array(2))).rejects.toThrow(/2 entries for 1 trees/);
+    await expect(policy.backward(new Float64Array(2), Int32Array.of(1))).rejects.toThrow(
+      /accumulator 1 does not exist/,
+    );
+    await policy.backward(new Float64Array(2), new Int32Array(1));
+    await expect(policy.step(new Float64Array(2), { learningRate: 1 })).rejects.toThrow(/2 entries for 1 accumulators/);
+    await expect(policy.step(new Float64Array(1), { learningRate: Number.NaN })).rejects.toThrow(/learningRate/);
+    await expect(policy.native.load('x' as unknown as string[])).rejects.toThrow(/files: expected an array/);
+  });
+});
