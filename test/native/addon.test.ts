@@ -189,15 +189,15 @@ describe('process', () => {
         for (let i = 0; i < 50; i++) model.randomize(i, 0.1).then(() => parentPort.postMessage('job'));
         parentPort.postMessage('started');
       \`;
-      const once = () => new Promise((done, fail) => {
+      const once = (delay) => new Promise((done, fail) => {
         const worker = new Worker(text, { eval: true, workerData: { ADDON, SLOW: { ...SLOW, vocabulary: 8000 } } });
         worker.on('error', fail);
         worker.on('message', (message) => {
-          if (message === 'started') setTimeout(() => worker.terminate().then(done, fail), 5 + 30 * Math.random());
+          if (message === 'started') setTimeout(() => worker.terminate().then(done, fail), delay);
         });
       });
       (async () => {
-        for (let i = 0; i < 20; i++) await Promise.all([once(), once()]);
+        for (let i = 0; i < 20; i++) await Promise.all([once(5 + i), once(35 - i)]);
         // The main thread can still use it.
         await new (require(ADDON).Gemma)(CONFIG, 'float32').randomize(1, 0.1);
         console.log('survived', require(ADDON).liveTensors() > 0);
