@@ -126,49 +126,50 @@ export function readAdapterConfig(folder: string, layers: number): LoraSettings 
   };
 }
 
-/** PEFT's rule: a list matches whole path ends; a string is a regular expression over whole paths, or `all-linear`. */
+/**
+ * PEFT's rule: a list matches ends of module paths; a string is a regular expression over whole paths, or `all-linear`
+ * (which PEFT saves as the list of all paths). A projection must be adapted in every layer or in none.
+ */
 function matchTargets(
   wanted: string | readonly string[],
   layers: number,
   refuse: (problem: string) => never,
 ): LoraTarget[] {
   if (wanted === 'all-linear') return loraTargets;
-  if (typeof wanted === 'string') return matchPattern(wanted, layers, refuse);
-  const found = new Set<LoraTarget>();
-  for (const name of wanted) {
-    const target = loraTargets.find((known) => name === known || name === projections[known]);
-    if (target === undefined)
-      refuse(
-        /lm_head|embed_tokens/.test(name)
-          ? `"${name}" cannot be adapted: Gemma ties embedding and head`
-          : `unknown target "${name}"; valid are ${loraTargets.join(', ')}`,
-      );
-    else found.add(target);
+  const patterns =
+    typeof wanted === 'string'
+      ? [pathPattern(wanted, refuse)]
+      : wanted.map((name) => ({ name, matches: pathEnd(name) }));
+  const pathOf = (target: LoraTarget, layer: number) => `model.layers.${layer}.${projections[target]}`;
+  const paths = loraTargets.flatMap((target) => Array.from({ length: layers }, (_, n) => pathOf(target, n)));
+  for (const { name, matches } of patterns) {
+    for (const tied of ['lm_head', 'model.embed_tokens'])
+      if (matches(tied)) refuse(`"${name}" means ${tied}, which cannot be adapted: Gemma ties embedding and head`);
+    if (!paths.some(matches)) refuse(`unknown target "${name}"; valid are ${loraTargets.join(', ')}`);
   }
-  if (found.size === 0) refuse('is empty: nothing would be adapted');
-  return loraTargets.filter((target) => found.has(target));
+  const found = loraTargets.filter((target) => {
+    const adapted = Array.from({ length: layers }, (_, n) =>
+      patterns.some(({ matches }) => matches(pathOf(target, n))),
+    );
+    const count = adapted.filter(Boolean).length;
+    if (count > 0 && count < layers) refuse(`has ${target} in ${count} of ${layers} layers; it must be in all or none`);
+    return count > 0;
+  });
+  if (found.length === 0) refuse('is empty: nothing would be adapted');
+  return found;
 }
 
-function matchPattern(pattern: string, layers: number, refuse: (problem: string) => never): LoraTarget[] {
-  let expression: RegExp;
+function pathEnd(name: string): (path: string) => boolean {
+  return (path) => path === name || path.endsWith(`.${name}`);
+}
+
+function pathPattern(pattern: string, refuse: (problem: string) => never) {
   try {
-    expression = new RegExp(`^(?:${pattern})$`, 's');
+    const expression = new RegExp(`^(?:${pattern})$`, 's');
+    return { name: pattern, matches: (path: string) => expression.test(path) };
   } catch (error) {
     return refuse(`is not a regular expression: ${(error as Error).message}`);
   }
-  for (const name of ['lm_head', 'model.embed_tokens'])
-    if (expression.test(name)) refuse(`matches "${name}", which cannot be adapted: Gemma ties embedding and head`);
-  const found = loraTargets.filter((target) => {
-    const matches = Array.from({ length: layers }, (_, n) =>
-      expression.test(`model.layers.${n}.${projections[target]}`),
-    );
-    const count = matches.filter(Boolean).length;
-    if (count > 0 && count < layers)
-      refuse(`matches ${target} in ${count} of ${layers} layers; it must match all or none`);
-    return count > 0;
-  });
-  if (found.length === 0) refuse(`matches none of ${loraTargets.join(', ')}`);
-  return found;
 }
 
 /** Writes adapter_config.json as PEFT reads it. */

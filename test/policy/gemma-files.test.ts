@@ -334,6 +334,8 @@ describe('an adapter', () => {
     const targets = (wanted: unknown) => readAdapterConfig(withConfig({ target_modules: wanted }), 2).targets;
     expect(targets('all-linear')).toEqual(all);
     expect(targets(['v_proj', 'self_attn.q_proj'])).toEqual(['q_proj', 'v_proj']);
+    // How PEFT saves all-linear.
+    expect(targets([0, 1].map((n) => `model.layers.${n}.self_attn.q_proj`))).toEqual(['q_proj']);
     expect(targets('.*\\.(q|v)_proj')).toEqual(['q_proj', 'v_proj']);
     expect(targets('model\\.layers\\.\\d+\\.mlp\\..*')).toEqual(['gate_proj', 'up_proj', 'down_proj']);
   });
@@ -346,12 +348,13 @@ describe('an adapter', () => {
     ['lora_alpha', null, /expected number/],
     ['target_modules', ['q_porj'], /unknown target "q_porj"; valid are q_proj, k_proj/],
     ['target_modules', [], /empty/],
+    ['target_modules', ['model.layers.0.self_attn.q_proj'], /1 of 2 layers/],
     ['target_modules', ['lm_head'], /ties/],
     ['target_modules', ['embed_tokens'], /ties/],
     ['target_modules', '.*', /ties/],
     ['target_modules', '.*\\.1\\..*q_proj', /1 of 2 layers/],
     ['target_modules', 'x(', /regular expression/],
-    ['target_modules', 'nothing', /matches none/],
+    ['target_modules', 'nothing', /unknown target "nothing"/],
     ['bias', 'all', /"none"/],
     ['use_dora', true, /DoRA/],
     ['lora_bias', true, /biases/],
