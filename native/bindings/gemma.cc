@@ -16,7 +16,9 @@ namespace {
 
 GemmaConfig readConfig(const Napi::Value& value) {
   const auto object = readObject(value, "config");
-  const auto size = [&](const char* field) { return readInteger(object.Get(field), std::string("config.") + field, 1); };
+  const auto size = [&](const char* field) {
+    return readInteger(object.Get(field), std::string("config.") + field, 1);
+  };
   return {size("layers"),
           size("hidden"),
           size("heads"),
@@ -65,7 +67,8 @@ PackedTokens readBatch(const Napi::Value& value) {
   return {field("tokens"), field("promptLengths"), field("responseCounts"), field("responseLengths")};
 }
 
-/** Arguments are copied out on the JavaScript thread; the work runs on the queue's, the only thread to touch the model. */
+/** Arguments are copied out on the JavaScript thread; the work runs on the queue's, the only thread to touch the model.
+ */
 class Gemma : public Napi::ObjectWrap<Gemma> {
  public:
   explicit Gemma(const Napi::CallbackInfo& info)
@@ -75,21 +78,18 @@ class Gemma : public Napi::ObjectWrap<Gemma> {
         queue_(info.Env()) {}
 
   static void install(Napi::Env env, Napi::Object exports) {
-    exports.Set("Gemma", DefineClass(env, "Gemma",
-                                     {InstanceMethod<&Gemma::load>("load"),
-                                      InstanceMethod<&Gemma::randomize>("randomize"),
-                                      InstanceMethod<&Gemma::addAdapter>("addAdapter"),
-                                      InstanceMethod<&Gemma::loadAdapter>("loadAdapter"),
-                                      InstanceMethod<&Gemma::saveAdapter>("saveAdapter"),
-                                      InstanceMethod<&Gemma::freezeReference>("freezeReference"),
-                                      InstanceMethod<&Gemma::forward>("forward"),
-                                      InstanceMethod<&Gemma::backward>("backward"),
-                                      InstanceMethod<&Gemma::step>("step"),
-                                      InstanceMethod<&Gemma::trainable>("trainable"),
-                                      InstanceMethod<&Gemma::readTrainable>("readTrainable"),
-                                      InstanceMethod<&Gemma::writeTrainable>("writeTrainable"),
-                                      InstanceMethod<&Gemma::readGradient>("readGradient"),
-                                      InstanceMethod<&Gemma::dispose>("dispose")}));
+    exports.Set(
+        "Gemma",
+        DefineClass(
+            env, "Gemma",
+            {InstanceMethod<&Gemma::load>("load"), InstanceMethod<&Gemma::randomize>("randomize"),
+             InstanceMethod<&Gemma::addAdapter>("addAdapter"), InstanceMethod<&Gemma::loadAdapter>("loadAdapter"),
+             InstanceMethod<&Gemma::saveAdapter>("saveAdapter"),
+             InstanceMethod<&Gemma::freezeReference>("freezeReference"), InstanceMethod<&Gemma::forward>("forward"),
+             InstanceMethod<&Gemma::backward>("backward"), InstanceMethod<&Gemma::step>("step"),
+             InstanceMethod<&Gemma::trainable>("trainable"), InstanceMethod<&Gemma::readTrainable>("readTrainable"),
+             InstanceMethod<&Gemma::writeTrainable>("writeTrainable"),
+             InstanceMethod<&Gemma::readGradient>("readGradient"), InstanceMethod<&Gemma::dispose>("dispose")}));
   }
 
  private:
@@ -194,11 +194,11 @@ class Gemma : public Napi::ObjectWrap<Gemma> {
     return queued(
         info,
         [&] {
-          return [this, coefficients = readFloat64Array(info[0], "coefficients"),
-                  learningRate = readNumber(info[1], "learningRate"),
-                  maxGradNorm = readNumber(info[2], "maxGradNorm")] {
-            return model_->step(coefficients, learningRate, maxGradNorm);
-          };
+          return
+              [this, coefficients = readFloat64Array(info[0], "coefficients"),
+               learningRate = readNumber(info[1], "learningRate"), maxGradNorm = readNumber(info[2], "maxGradNorm")] {
+                return model_->step(coefficients, learningRate, maxGradNorm);
+              };
         },
         [](Napi::Env env, double norm) -> Napi::Value { return Napi::Number::New(env, norm); });
   }
@@ -247,7 +247,8 @@ class Gemma : public Napi::ObjectWrap<Gemma> {
 
   void dispose(const Napi::CallbackInfo& info) {
     guarded(info.Env(), [&] {
-      queue_.close(info.This().As<Napi::Object>(), [this] { model_.reset(); }, [this](Napi::Env) { memory_.set(0); });
+      queue_.close(
+          info.This().As<Napi::Object>(), [this] { model_.reset(); }, [this](Napi::Env) { memory_.set(0); });
     });
   }
 

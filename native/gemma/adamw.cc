@@ -29,7 +29,8 @@ void AdamW::step(const at::Tensor& parameters, const at::Tensor& gradient, doubl
   const double correction1 = 1 - std::pow(config_.beta1, steps_);
   const double correction2 = 1 - std::pow(config_.beta2, steps_);
   at::Tensor denominator = secondMoment_.sqrt().div_(std::sqrt(correction2)).add_(config_.epsilon);
-  parameters.mul_(1 - learningRate * config_.weightDecay).addcdiv_(firstMoment_, denominator, -learningRate / correction1);
+  parameters.mul_(1 - learningRate * config_.weightDecay)
+      .addcdiv_(firstMoment_, denominator, -learningRate / correction1);
 }
 
 }  // namespace group_robust

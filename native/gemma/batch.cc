@@ -10,9 +10,7 @@
 namespace group_robust {
 namespace {
 
-at::Tensor toTensor(const std::vector<int64_t>& values) {
-  return at::tensor(values, at::TensorOptions(at::kLong));
-}
+at::Tensor toTensor(const std::vector<int64_t>& values) { return at::tensor(values, at::TensorOptions(at::kLong)); }
 
 void check(const PackedTokens& packed, int64_t vocabulary) {
   if (packed.promptLengths.empty()) throw InputError("the batch has no trees");
@@ -27,10 +25,11 @@ void check(const PackedTokens& packed, int64_t vocabulary) {
     responses += packed.responseCounts[t];
   }
   if (static_cast<int64_t>(packed.responseLengths.size()) != responses)
-    throw InputError("responseLengths has " + std::to_string(packed.responseLengths.size()) + " entries, but the trees have " +
-                     std::to_string(responses) + " responses");
+    throw InputError("responseLengths has " + std::to_string(packed.responseLengths.size()) +
+                     " entries, but the trees have " + std::to_string(responses) + " responses");
   for (size_t r = 0; r < packed.responseLengths.size(); ++r) {
-    if (packed.responseLengths[r] < 1) throw InputError("responseLengths[" + std::to_string(r) + "] must be at least 1");
+    if (packed.responseLengths[r] < 1)
+      throw InputError("responseLengths[" + std::to_string(r) + "] must be at least 1");
     tokens += packed.responseLengths[r];
   }
   if (static_cast<int64_t>(packed.tokens.size()) != tokens)

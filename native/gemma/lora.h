@@ -35,8 +35,8 @@ struct LoraTensor {
 };
 
 /**
- * A trainable adapter: values, one gradient accumulator per number, and the optimiser. All of them are flat vectors over
- * the same parameters, so a step is a handful of vector operations; A and B matrices are views.
+ * A trainable adapter: values, one gradient accumulator per number, and the optimiser. All of them are flat vectors
+ * over the same parameters, so a step is a handful of vector operations; A and B matrices are views.
  */
 class Adapter {
  public:

@@ -100,8 +100,7 @@ std::vector<double> Model::forward(const PackedTokens& packed, Source source, bo
 at::Tensor Model::responseLogProbabilities(const Batch& batch, const ActiveLora& lora) const {
   const RotaryTable rotary = rotaryTable(batch.positions, config_.headSize, config_.ropeTheta, dtype_);
   // Rounded to the compute type before the product: 45.25, not 45.2548, for hidden 2048 in bfloat16.
-  const at::Tensor scale =
-      at::scalar_tensor(std::sqrt(static_cast<double>(config_.hidden)), at::TensorOptions(dtype_));
+  const at::Tensor scale = at::scalar_tensor(std::sqrt(static_cast<double>(config_.hidden)), at::TensorOptions(dtype_));
   at::Tensor hidden = weights_->embedding.index_select(0, batch.tokens) * scale;
   for (size_t n = 0; n < weights_->layers.size(); ++n) hidden = layer(n, hidden, batch, rotary, lora);
   const at::Tensor predicting = rmsNorm(hidden.index_select(0, batch.predictors), weights_->norm, config_.rmsEpsilon);
@@ -123,8 +122,8 @@ at::Tensor Model::layer(size_t n, const at::Tensor& hidden, const Batch& batch, 
   };
 
   const at::Tensor attended = rmsNorm(hidden, weights.inputNorm, config_.rmsEpsilon);
-  const at::Tensor attention = treeAttention(rotate(heads(kQuery, attended), rotary), rotate(heads(kKey, attended), rotary),
-                                             heads(kValue, attended), batch);
+  const at::Tensor attention = treeAttention(rotate(heads(kQuery, attended), rotary),
+                                             rotate(heads(kKey, attended), rotary), heads(kValue, attended), batch);
   const at::Tensor middle = hidden + project(kOutput, attention);
 
   const at::Tensor fed = rmsNorm(middle, weights.attentionNorm, config_.rmsEpsilon);

@@ -43,8 +43,8 @@ struct Weights {
 Weights loadWeights(const GemmaConfig& config, at::ScalarType dtype, const std::vector<std::string>& files);
 
 /**
- * N(0, standardDeviation²) for matrices, 0 for norms (which multiply by 1 + w). The numbers are drawn in float32 whatever
- * the dtype, so one seed means one model.
+ * N(0, standardDeviation²) for matrices, 0 for norms (which multiply by 1 + w). The numbers are drawn in float32
+ * whatever the dtype, so one seed means one model.
  */
 Weights randomWeights(const GemmaConfig& config, at::ScalarType dtype, uint64_t seed, double standardDeviation);
 

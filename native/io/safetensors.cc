@@ -18,9 +18,9 @@
 namespace group_robust {
 namespace {
 
-constexpr size_t kLengthBytes = 8;                   // little-endian length of the header
-constexpr size_t kLargestHeader = 100'000'000;       // as the reference implementation
-constexpr int64_t kFinitePiece = 1 << 22;            // elements
+constexpr size_t kLengthBytes = 8;              // little-endian length of the header
+constexpr size_t kLargestHeader = 100'000'000;  // as the reference implementation
+constexpr int64_t kFinitePiece = 1 << 22;       // elements
 constexpr std::pair<const char*, at::ScalarType> kDtypes[] = {
     {"F32", at::kFloat}, {"BF16", at::kBFloat16}, {"F16", at::kHalf}, {"F64", at::kDouble}};
 
@@ -103,8 +103,9 @@ SafetensorsFile::SafetensorsFile(std::string path) : path_(std::move(path)) {
     const auto dtype = dtypeOf(entry.dtype);
     if (!dtype) failTensor("dtype " + jsonQuote(entry.dtype) + " is not supported; supported: F32, BF16, F16, F64");
     if (entry.begin > entry.end || entry.end > dataBytes)
-      failTensor("its bytes " + std::to_string(entry.begin) + " to " + std::to_string(entry.end) + " do not lie in the " +
-                 std::to_string(dataBytes) + " bytes of data; the file is truncated or damaged");
+      failTensor("its bytes " + std::to_string(entry.begin) + " to " + std::to_string(entry.end) +
+                 " do not lie in the " + std::to_string(dataBytes) +
+                 " bytes of data; the file is truncated or damaged");
     // With a zero among them the other dimensions may be anything; otherwise the product may not pass the file's size.
     uint64_t elements = 1;
     if (std::find(entry.shape.begin(), entry.shape.end(), 0u) != entry.shape.end()) {

@@ -19,9 +19,9 @@ struct TensorEntry {
 };
 
 /**
- * A safetensors file, mapped read-only. Opening checks everything the header claims (lengths, JSON, dtypes, shapes, that
- * the tensors fill the data section without hole or overlap) before any tensor is read, and allocates no more than a
- * small multiple of the header. Float tensors only: F32, BF16, F16, F64.
+ * A safetensors file, mapped read-only. Opening checks everything the header claims (lengths, JSON, dtypes, shapes,
+ * that the tensors fill the data section without hole or overlap) before any tensor is read, and allocates no more than
+ * a small multiple of the header. Float tensors only: F32, BF16, F16, F64.
  */
 class SafetensorsFile {
  public:

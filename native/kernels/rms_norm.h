@@ -4,7 +4,8 @@
 
 namespace group_robust {
 
-/** x / sqrt(mean(x²) + epsilon) · (1 + weight) over the last dimension; float32 throughout, cast to x's type at the end. */
+/** x / sqrt(mean(x²) + epsilon) · (1 + weight) over the last dimension; float32 throughout, cast to x's type at the
+ * end. */
 at::Tensor rmsNorm(const at::Tensor& x, const at::Tensor& weight, double epsilon);
 
 }  // namespace group_robust

@@ -11,8 +11,8 @@ struct RotaryTable {
 };
 
 /**
- * Angles are position · theta^(-2i/headSize) in float32 (float64 for a float64 model): bfloat16 could not tell positions
- * above 256 apart. Only their cosines and sines are cast to `dtype`.
+ * Angles are position · theta^(-2i/headSize) in float32 (float64 for a float64 model): bfloat16 could not tell
+ * positions above 256 apart. Only their cosines and sines are cast to `dtype`.
  */
 RotaryTable rotaryTable(const at::Tensor& positions, int64_t headSize, double theta, at::ScalarType dtype);
 

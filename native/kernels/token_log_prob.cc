@@ -31,7 +31,8 @@ class TokenLogProbabilities : public torch::autograd::Function<TokenLogProbabili
     for (int64_t begin = 0; begin < rows; begin += step) {
       const int64_t count = std::min(step, rows - begin);
       at::Tensor logits = chunkLogits(hidden.narrow(0, begin, count), head);
-      const at::Tensor chosen = logits.gather(1, targets.narrow(0, begin, count).unsqueeze(1)).squeeze(1).to(at::kDouble);
+      const at::Tensor chosen =
+          logits.gather(1, targets.narrow(0, begin, count).unsqueeze(1)).squeeze(1).to(at::kDouble);
       const at::Tensor largest = std::get<0>(logits.max(1, true));
       const at::Tensor total = logits.sub_(largest).exp_().sum(1);
       const at::Tensor logTotal = largest.squeeze(1).to(at::kDouble) + total.to(at::kDouble).log();

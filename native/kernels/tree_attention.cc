@@ -16,8 +16,10 @@ at::Tensor treeAttention(const at::Tensor& query, const at::Tensor& key, const a
   for (size_t t = 0; t < batch.trees.size(); ++t) {
     const auto [begin, n] = batch.trees[t];
     // Query head h uses key head h / shared: all of a group's query rows meet its keys in one product.
-    const at::Tensor q =
-        query.narrow(0, begin, n).view({n, groups, shared, headSize}).permute({1, 2, 0, 3}).reshape({groups, shared * n, headSize});
+    const at::Tensor q = query.narrow(0, begin, n)
+                             .view({n, groups, shared, headSize})
+                             .permute({1, 2, 0, 3})
+                             .reshape({groups, shared * n, headSize});
     const at::Tensor k = key.narrow(0, begin, n).transpose(0, 1);
     const at::Tensor v = value.narrow(0, begin, n).transpose(0, 1);
     const at::Tensor scores = (at::bmm(q, k.transpose(1, 2)) * scale).view({groups, shared, n, n}) + batch.masks[t];
