@@ -101,6 +101,30 @@ describe('a batch of trees', () => {
   });
 });
 
+describe('a vocabulary that the head takes in several chunks of rows', () => {
+  it('gives the log-probs and the gradient of single responses', async () => {
+    using policy = await GemmaPolicy.open('random:tiny?layers=1&vocab=300000&hidden=8&mlp=8', { threads: 1 });
+    await policy.addAdapter(lora, { accumulators: 2 });
+    await shakeAdapter(policy);
+    const ids = (n: number, seed: number) =>
+      Int32Array.from({ length: n }, (_, i) => (seed * 7919 + i * 104729) % 300000);
+    const trees = Array.from({ length: 4 }, (_, t) => ({ prompt: ids(3, t), responses: [ids(15, t + 9)] }));
+    const together = await policy.forward(packedBatch(trees));
+    await policy.backward(Float64Array.of(1, -2, 3, 0.5), new Int32Array(4));
+    for (const [t, tree] of trees.entries()) {
+      const [alone] = await policy.forward(packedBatch([tree]));
+      expect(Math.abs(alone - together[t])).toBeLessThan(1e-4);
+      await policy.backward(Float64Array.of([1, -2, 3, 0.5][t]), Int32Array.of(1));
+    }
+    expect(
+      relativeError(
+        await allGradients(policy, Float64Array.of(1, 0)),
+        await allGradients(policy, Float64Array.of(0, 1)),
+      ),
+    ).toBeLessThan(1e-5);
+  });
+});
+
 describe('gradient accumulators', () => {
   it('keep groups apart exactly, in whatever order the trees come', async () => {
     using policy = await openSmall(3, 'float64');
