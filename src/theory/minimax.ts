@@ -90,9 +90,10 @@ function solveSeparated(
   const solution = interiorPoint(limit, loss, undefined);
   const limitLosses = groupLosses(limit, loss, solution.theta);
   const infimum = worst(limitLosses);
-  if (worst(limitLosses.filter((_, g) => touched[g])) < infimum - bracketTolerance) {
+  const worstTouched = (losses: Float64Array) => worst(losses.filter((_, g) => touched[g]));
+  if (worstTouched(limitLosses) < infimum - bracketTolerance) {
     let theta: Float64Array = solution.theta;
-    for (let reach = 1; worst(groupLosses(problem, loss, theta)) > infimum && reach < 1e9; reach *= 2)
+    for (let reach = 1; worstTouched(groupLosses(problem, loss, theta)) > infimum && reach < 1e9; reach *= 2)
       theta = solution.theta.map((value, j) => value + reach * direction[j]);
     // Weight on an inactive group is rounding of the solver's; q(α) would have no minimum with it.
     const alpha = solution.alpha.map((weight, g) => (touched[g] ? 0 : weight));

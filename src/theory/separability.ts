@@ -55,12 +55,13 @@ function leastCombination(rows: Float64Array[], d: number): Float64Array | undef
   const scale = Math.max(1, norm(base));
   const y = new Float64Array(rows.length);
   let active: number[] = [];
-  let residual = base;
+  let residual: Float64Array = base;
   for (let round = 0; round < 10 * rows.length + 10; round++) {
     if (norm(residual) <= tolerance * scale) return undefined;
-    const slopes = rows.map((row) => dot(row, residual) / norm(residual));
+    // Rows in use are orthogonal to the residual but for rounding, and must not enter again.
+    const slopes = rows.map((row, i) => (active.includes(i) ? 0 : dot(row, residual) / norm(residual)));
     const entering = slopes.reduce((least, slope, i) => (slope < slopes[least] ? i : least), 0);
-    if (slopes[entering] >= -tolerance) break;
+    if (slopes[entering] >= -tolerance) return residual.map((value) => value / norm(residual));
     active.push(entering);
     for (;;) {
       const solution = leastSquares(
@@ -81,17 +82,31 @@ function leastCombination(rows: Float64Array[], d: number): Float64Array | undef
       active = kept;
       if (active.length === 0) break;
     }
-    residual = base.map((value, j) => active.reduce((sum, i) => sum + y[i] * rows[i][j], value));
+    residual = combine(base, rows, y);
   }
-  if (rows.length === 0) return undefined;
-  return residual.map((value) => value / norm(residual));
+  // No rows, or rounding kept the method from ending: nothing is claimed to separate.
+  return undefined;
 }
 
 /** z that minimises ‖base + Σ z_n rows_n‖, rows independent. */
 function leastSquares(rows: Float64Array[], base: Float64Array): number[] {
   const gram = rows.map((a) => rows.map((b) => dot(a, b)));
-  const right = rows.map((row) => -dot(row, base));
-  return (lusolve(gram, right) as number[][]).map(([value]) => value);
+  let solution = rows.map(() => 0);
+  // The normal equations square the condition number; two corrections from the true residual win the digits back.
+  for (let pass = 0; pass < 3; pass++) {
+    const residual = combine(base, rows, solution);
+    const change = lusolve(
+      gram,
+      rows.map((row) => -dot(row, residual)),
+    ) as number[][];
+    solution = solution.map((value, n) => value + change[n][0]);
+  }
+  return solution;
+}
+
+/** base + Σ weights_n rows_n. */
+function combine(base: Float64Array, rows: Float64Array[], weights: ArrayLike<number>): Float64Array {
+  return base.map((value, j) => rows.reduce((sum, row, n) => sum + weights[n] * row[j], value));
 }
 
 /** max |⟨d_i, u'⟩| / min ⟨d_i, u⟩ over the pairs that u has separated. */

@@ -135,4 +135,29 @@ describe('separation', () => {
     );
     expect(Array.from(found!.separated[0])).toEqual([1, 1, 0, 0]);
   });
+
+  it('ends where rows are all but opposite', () => {
+    // Only u = (0, 0, 0, −1) separates: the nearly parallel rows hold the first three coordinates at zero.
+    const rows = [
+      [-0.0001, -2.1099, 0, 0],
+      [0, 0, 0.0016, 0],
+      [0, 0.802, 0, 0],
+      [0.0454, -0.9997, -0.0159, 0],
+    ];
+    const found = findSeparation(problemOf([rows, [[0, 0.3883, 0, -0.0006]]]));
+    expect(found?.direction[3]).toBeCloseTo(-1, 6);
+    expect(Array.from(found!.separated[1])).toEqual([1]);
+    // Without the last pair nothing is left to separate along the fourth coordinate.
+    expect(
+      findSeparation(
+        problemOf([
+          [
+            [1, 1e-4],
+            [-1, 0],
+            [0, -1],
+          ],
+        ]),
+      ),
+    ).toBeUndefined();
+  });
 });
