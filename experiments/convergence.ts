@@ -12,14 +12,20 @@
  *
  * Exits 1 where the check fails.
  */
+import { trainingProblem } from '../src/bandit/preferences.js';
 import { progress } from '../src/progress.js';
-import { convergenceDefaults } from '../src/theory/convergence.js';
-import { convergenceExperiment } from '../src/theory/experiment.js';
+import { convergenceDefaults, measureConvergence } from '../src/theory/convergence.js';
 import { convergenceReport, convergenceText } from '../src/theory/report.js';
 
+const { beta, ...settings } = convergenceDefaults;
+const problem = trainingProblem({ features: 'swapped', responses: 'uneven', data: 'imbalanced' }, settings.seed);
 for (const loss of ['dpo', 'ipo'] as const) {
-  const bar = progress(`convergence, ${loss}`, convergenceDefaults.horizons.length * convergenceDefaults.runs);
-  const result = await convergenceExperiment(loss, { onDone: (done) => bar.update(done) });
+  const bar = progress(`convergence, ${loss}`, settings.horizons.length * settings.runs);
+  const result = await measureConvergence(
+    problem,
+    { ...settings, loss: { loss, beta: beta[loss] } },
+    { onDone: (done) => bar.update(done) },
+  );
   bar.stop();
   console.log(`\n${loss}\n\n${convergenceText(convergenceReport(result))}\n`);
   if (!result.holds) process.exitCode = 1;

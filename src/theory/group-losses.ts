@@ -19,7 +19,7 @@ export function groupLosses(problem: LogLinearProblem, loss: MarginLoss, theta: 
   });
 }
 
-/** L_g(θ), ∇L_g(θ) and ∇²L_g(θ) of every group (paper-spec: gradients of the log-linear class). */
+/** L_g(θ), ∇L_g(θ) and ∇²L_g(θ) of every group (paper Eq. 6–8; ∇l = l'(h) d for a log-linear policy). */
 export function groupDerivatives(
   problem: LogLinearProblem,
   loss: MarginLoss,
