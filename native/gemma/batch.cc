@@ -69,7 +69,6 @@ Batch makeBatch(const PackedTokens& packed, int64_t vocabulary, at::ScalarType m
     }
 
     const int64_t length = static_cast<int64_t>(positions.size()) - begin;
-    batch.trees.push_back({begin, length});
     at::Tensor sees = at::zeros({length, length}, at::TensorOptions(at::kBool));
     sees.narrow(1, 0, prompt).fill_(true);
     int64_t offset = prompt;
@@ -79,8 +78,9 @@ Batch makeBatch(const PackedTokens& packed, int64_t vocabulary, at::ScalarType m
     }
     // Rows lie in path order within a block, so "no later row" is causality.
     sees.tril_();
-    batch.masks.push_back(at::zeros({length, length}, at::TensorOptions(maskDtype))
-                              .masked_fill_(sees.logical_not(), -std::numeric_limits<double>::infinity()));
+    const at::Tensor mask = at::zeros({length, length}, at::TensorOptions(maskDtype));
+    mask.masked_fill_(sees.logical_not(), -std::numeric_limits<double>::infinity());
+    batch.trees.push_back({begin, length, mask});
   }
   batch.tokens = toTensor(std::vector<int64_t>(packed.tokens.begin(), packed.tokens.end()));
   batch.positions = toTensor(positions);

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/tree_attention.h"
+
 namespace group_robust {
 
 /** Token counts of a batch of trees as they cross the boundary; see NativeBatch in src/native/types.ts. */
@@ -15,19 +17,11 @@ struct PackedTokens {
   std::vector<int32_t> responseLengths;  // [responses]
 };
 
-/** Rows of one tree in the batch's token rows. */
-struct TreeRows {
-  int64_t begin;
-  int64_t length;
-};
-
 /** A batch of trees, ready for the model: T token rows, of which P predict a response token. */
 struct Batch {
   at::Tensor tokens;     // [T] int64
   at::Tensor positions;  // [T] int64; each response continues from its prompt
-  std::vector<TreeRows> trees;
-  /** Per tree [length, length], added to attention scores: 0 where a row sees a column, -inf elsewhere. */
-  std::vector<at::Tensor> masks;
+  std::vector<AttentionTree> trees;
   at::Tensor predictors;  // [P] int64, row whose output predicts the target: the token before it on its path
   at::Tensor targets;     // [P] int64, token ids
   at::Tensor responseOf;  // [P] int64

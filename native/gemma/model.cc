@@ -11,7 +11,6 @@
 #include "kernels/rms_norm.h"
 #include "kernels/rotary.h"
 #include "kernels/token_log_prob.h"
-#include "kernels/tree_attention.h"
 
 namespace group_robust {
 namespace {
@@ -24,7 +23,7 @@ std::vector<double> toVector(const at::Tensor& tensor) {
 at::Tensor toTensor(const std::vector<double>& values) { return at::tensor(values, at::TensorOptions(at::kDouble)); }
 
 /** Rows of neighbouring trees with one accumulator become one run, so its gradient is one matrix product. */
-std::vector<AccumulatorRun> runsOf(const std::vector<TreeRows>& trees, const std::vector<int32_t>& accumulators) {
+std::vector<AccumulatorRun> runsOf(const std::vector<AttentionTree>& trees, const std::vector<int32_t>& accumulators) {
   std::vector<AccumulatorRun> runs;
   for (size_t t = 0; t < trees.size(); ++t) {
     const int64_t end = trees[t].begin + trees[t].length;
@@ -122,8 +121,9 @@ at::Tensor Model::layer(size_t n, const at::Tensor& hidden, const Batch& batch, 
   };
 
   const at::Tensor attended = rmsNorm(hidden, weights.inputNorm, config_.rmsEpsilon);
-  const at::Tensor attention = treeAttention(rotate(heads(kQuery, attended), rotary),
-                                             rotate(heads(kKey, attended), rotary), heads(kValue, attended), batch);
+  const at::Tensor attention =
+      treeAttention(rotate(heads(kQuery, attended), rotary), rotate(heads(kKey, attended), rotary),
+                    heads(kValue, attended), batch.trees);
   const at::Tensor middle = hidden + project(kOutput, attention);
 
   const at::Tensor fed = rmsNorm(middle, weights.attentionNorm, config_.rmsEpsilon);

@@ -51,7 +51,7 @@ class Model {
   /** A forward pass that waits for its backward pass. */
   struct Recorded {
     at::Tensor logProbabilities;  // [responses] float64, with its graph
-    std::vector<TreeRows> trees;
+    std::vector<AttentionTree> trees;
   };
 
   ActiveLora active(Source source) const;

@@ -8,13 +8,13 @@
 
 namespace group_robust {
 
-at::Tensor treeAttention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const Batch& batch) {
+at::Tensor treeAttention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                         const std::vector<AttentionTree>& trees) {
   const int64_t heads = query.size(1), headSize = query.size(2), groups = key.size(1);
   const int64_t shared = heads / groups;  // query heads that share one key and value
   const double scale = 1 / std::sqrt(static_cast<double>(headSize));
   std::vector<at::Tensor> outputs;
-  for (size_t t = 0; t < batch.trees.size(); ++t) {
-    const auto [begin, n] = batch.trees[t];
+  for (const auto& [begin, n, mask] : trees) {
     // Query head h uses key head h / shared: all of a group's query rows meet its keys in one product.
     const at::Tensor q = query.narrow(0, begin, n)
                              .view({n, groups, shared, headSize})
@@ -22,7 +22,7 @@ at::Tensor treeAttention(const at::Tensor& query, const at::Tensor& key, const a
                              .reshape({groups, shared * n, headSize});
     const at::Tensor k = key.narrow(0, begin, n).transpose(0, 1);
     const at::Tensor v = value.narrow(0, begin, n).transpose(0, 1);
-    const at::Tensor scores = (at::bmm(q, k.transpose(1, 2)) * scale).view({groups, shared, n, n}) + batch.masks[t];
+    const at::Tensor scores = (at::bmm(q, k.transpose(1, 2)) * scale).view({groups, shared, n, n}) + mask;
     const at::Tensor weights = at::softmax(scores, -1, accurate(scores.scalar_type())).to(query.scalar_type());
     outputs.push_back(at::bmm(weights.view({groups, shared * n, n}), v)
                           .view({groups, shared, n, headSize})

@@ -1,8 +1,9 @@
-import { closeSync, existsSync, openSync, readFileSync, readSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { InputError } from '../errors.js';
 import type { NativeGemmaConfig } from '../native/types.js';
+import { checked, readJson } from './json-file.js';
 
 /** What a model is made of: a checkpoint on disk, or random weights of a named shape. */
 export type GemmaSource =
@@ -24,23 +25,6 @@ export function resolveGemma(model: string): GemmaSource {
         'google/gemma-2b is gated: accept its licence on its page and download it first. Or use random:tiny',
     });
   return { kind: 'checkpoint', config: parseGemmaConfig(readJson(file), file), files: checkpointFiles(model) };
-}
-
-/** @throws InputError where the file is not JSON */
-export function readJson(file: string): unknown {
-  try {
-    return JSON.parse(readFileSync(file, 'utf8'));
-  } catch (error) {
-    throw new InputError(`is not readable JSON: ${(error as Error).message}`, { at: { file }, cause: error });
-  }
-}
-
-/** Throws the first issue of a failed parse as an InputError that names the field. */
-export function checked<T>(schema: z.ZodType<T>, value: unknown, file: string): T {
-  const parsed = schema.safeParse(value);
-  if (parsed.success) return parsed.data;
-  const [issue] = parsed.error.issues;
-  throw new InputError(issue.message, { at: { file, field: issue.path.join('.') || undefined } });
 }
 
 const size = z

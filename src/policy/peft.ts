@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import * as z from 'zod';
 import { InputError } from '../errors.js';
 import { writeFileWhole } from '../files.js';
-import { checked, readJson } from './gemma-config.js';
+import { checked, readJson } from './json-file.js';
 
 /** The files of a PEFT adapter folder. */
 export const adapterFiles = { config: 'adapter_config.json', weights: 'adapter_model.safetensors' } as const;
