@@ -63,6 +63,9 @@ export function loadAddon(candidates: string[]): NativeAddon {
         '  fix: run npm run build in the checkout of group-robust-po',
       ].join('\n'),
     );
+  // OpenMP reads this when it is loaded. By default its threads spin at the end of every operation: where other work wants
+  // the cores, a training step of a small model then takes ten times as long. Sleeping costs little on an idle machine.
+  process.env.OMP_WAIT_POLICY ??= 'passive';
   try {
     return createRequire(import.meta.url)(path) as NativeAddon;
   } catch (error) {
