@@ -16,11 +16,11 @@ export interface Country {
 }
 
 export const SURVEY_COUNTRIES: readonly Country[] = [
-  { name: 'Avaland', share: 0.36 },
-  { name: 'Bremia', share: 0.27 },
-  { name: 'Cordova', share: 0.18 },
-  { name: 'Drumlin', share: 0.12 },
-  { name: 'Elmark', share: 0.07 },
+  { name: 'Avaland', share: 0.28 },
+  { name: 'Bremia', share: 0.24 },
+  { name: 'Cordova', share: 0.2 },
+  { name: 'Drumlin', share: 0.16 },
+  { name: 'Elmark', share: 0.12 },
 ];
 
 const TOPICS = [
@@ -128,7 +128,37 @@ const STEMS: Stem[] = [
     text: (topic) => `How much do you trust plans for ${topic}?`,
     scale: ['A great deal', 'Some', 'Not much', 'Not at all'],
   },
+  { text: (topic) => `Is ${topic} right or wrong?`, scale: ['Right', 'Neither', 'Wrong'], unsure: 'Not sure' },
+  {
+    text: (topic) => `How serious a problem is ${topic}?`,
+    scale: ['Very serious', 'Fairly serious', 'Not serious'],
+    reversed: true,
+  },
+  { text: (topic) => `Do you trust ${topic}?`, scale: ['A great deal', 'Some', 'Not at all'] },
+  { text: (topic) => `Should the country pay for ${topic}?`, scale: ['No', 'Yes'], reversed: true, unsure: 'Not sure' },
+  {
+    text: (topic) => `Do you agree with ${topic}?`,
+    scale: ['Agree', 'Neither', 'Disagree'],
+  },
+  {
+    text: (topic) => `Is more ${topic} good or bad?`,
+    scale: ['Very bad', 'Bad', 'Good', 'Very good'],
+    reversed: true,
+  },
+  { text: (topic) => `Would you have ${topic} here?`, scale: ['Yes', 'No'] },
+  {
+    text: (topic) => `How favorable are you to ${topic}?`,
+    scale: ['Not at all', 'Not much', 'Some', 'A great deal'],
+    reversed: true,
+  },
 ];
+
+/** Every stem is asked in each of these ways, so that there is enough data for a country's view of a topic to be learnt. */
+const FRAMINGS = ['', 'All in all, ', 'In your view, '];
+
+function framed(framing: string, question: string): string {
+  return framing === '' ? question : framing + question[0].toLowerCase() + question.slice(1);
+}
 
 /** Options of a question as they are printed, and the favourability in [-1, 1] of those on the scale. */
 function optionsOf(stem: Stem): { options: string[]; positions: number[] } {
@@ -165,8 +195,8 @@ const SHARPNESS = 3;
 const RESPONDENTS = 1000;
 
 /** Topics grow with the survey, so that its density (rows for each topic) stays the same. */
-const ROWS_PER_TOPIC = 20;
-export const SURVEY_ROWS = { min: 100, default: 600, max: ROWS_PER_TOPIC * TOPICS.length };
+const ROWS_PER_TOPIC = 120;
+export const SURVEY_ROWS = { min: 100, default: 1440, max: ROWS_PER_TOPIC * TOPICS.length };
 
 /** @param options.rows (question, country) pairs in all, within {@link SURVEY_ROWS} */
 export function generateSurvey(options: { seed: number; rows?: number }): GeneratedSurvey {
@@ -191,7 +221,7 @@ export function generateSurvey(options: { seed: number; rows?: number }): Genera
   });
 
   const questions = topics.flatMap((topic, t) =>
-    STEMS.map((stem) => {
+    FRAMINGS.flatMap((framing) => STEMS.map((stem) => ({ framing, stem }))).map(({ framing, stem }) => {
       const { options: printed, positions } = optionsOf(stem);
       const probabilities = stances[t].map((stance) => {
         const masses = positions.map((position) => Math.exp(-SHARPNESS * (stance - position) ** 2));
@@ -200,7 +230,7 @@ export function generateSurvey(options: { seed: number; rows?: number }): Genera
         const shares = masses.map((mass) => ((1 - unsure) * mass) / sum);
         return stem.unsure ? [...shares, unsure] : shares;
       });
-      return { question: stem.text(topic), options: printed, topic, probabilities };
+      return { question: framed(framing, stem.text(topic)), options: printed, topic, probabilities };
     }),
   );
 

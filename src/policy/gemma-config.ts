@@ -126,7 +126,8 @@ const namedShapes: Record<string, { config: NativeGemmaConfig; standardDeviation
   // Large enough weights that an untrained model's features tell prompts apart.
   tiny: {
     config: { layers: 2, hidden: 64, heads: 4, keyValueHeads: 1, headSize: 16, mlp: 256, vocabulary: 1024, ...shared },
-    standardDeviation: 0.1,
+    // Large enough for the tied head, whose logits this scales, to be confident of one token in 1024.
+    standardDeviation: 0.2,
   },
   'gemma-2b': {
     config: {
