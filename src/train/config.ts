@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { InputError } from '../errors.js';
 import type { WeightSettings } from '../objective/group-weights.js';
 import { type LossSettings, lossNames } from '../objective/losses.js';
+import { scheduleNames } from './schedule.js';
 
 /** The configuration of a training run: a YAML file, validated here; docs for each key stand beside it. */
 
@@ -106,8 +107,10 @@ export const configSchema = z.strictObject({
       weightDecay: z.number().min(0).default(0.01),
       /** Gradient norms above this are cut to it. */
       maxGradNorm: positive.default(10),
-      /** Optimiser steps over which the rate rises linearly: step t has rate · min(1, t / warmupSteps). */
+      /** Optimiser steps over which the rate rises linearly. */
       warmupSteps: z.number().int().min(0).default(0),
+      /** After that: `constant`, or `cosine` down to 0 at the end of the run. */
+      schedule: z.enum(scheduleNames).default('constant'),
     })
     .prefault({}),
   batch: z

@@ -10,6 +10,7 @@ import { type TrainConfig, weightSettings } from './config.js';
 import { evaluatePairs } from './evaluate.js';
 import { alphaMetrics, flatMetrics, GroupMetrics } from './metrics.js';
 import { pairObjective } from './objective.js';
+import { learningRateAt } from './schedule.js';
 import { byPair, packBatch, pairColumns, withReference } from './scoring.js';
 
 /** The parts of the configuration that the loop itself reads. */
@@ -117,7 +118,7 @@ export async function trainPolicy(
     }
 
     const robust = robustStep(totals, weighting, sampler.groupProbabilities, settings.objective.scaling);
-    const learningRate = optimizer.learningRate * Math.min(1, step / Math.max(1, optimizer.warmupSteps));
+    const learningRate = learningRateAt(optimizer, step, steps);
     const { gradNorm } = await policy.step(robust.coefficients, { learningRate, maxGradNorm: optimizer.maxGradNorm });
     if (!Number.isFinite(gradNorm))
       throw new NonFiniteError(

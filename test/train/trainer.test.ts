@@ -121,6 +121,7 @@ function settings(changes: Partial<TrainerSettings> = {}): TrainerSettings {
       weightDecay: 0,
       maxGradNorm: 1e9,
       warmupSteps: 0,
+      schedule: 'constant',
     },
     batch: { size: 5, sampler: 'proportional' },
     steps: 3,
