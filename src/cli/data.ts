@@ -39,7 +39,7 @@ export function registerData(program: Command): void {
       .command('survey')
       .description('an invented survey of five countries with known truth: survey.csv, truth.json, and pairs as above')
       .option('--seed <n>', 'decides everything', '0')
-      .option('--rows <n>', '(question, country) pairs in all, 100 to 7200', '1440')
+      .option('--rows <n>', '(question, country) pairs in all, 100 to 19200', '3200')
       .requiredOption('--out <dir>', 'folder to make'),
     async (options, output) => {
       const { SURVEY_ROWS, writeSurvey } = await import('../data/survey.js');

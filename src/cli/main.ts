@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from 'commander';
 import { registerBandit } from './bandit.js';
+import { registerBench } from './bench.js';
 import { reportError } from './command.js';
 import { registerConverge } from './converge.js';
 import { registerData } from './data.js';
@@ -26,6 +27,7 @@ registerTrain(program);
 registerEval(program);
 registerLogprobs(program);
 registerReport(program);
+registerBench(program);
 
 try {
   await program.parseAsync();

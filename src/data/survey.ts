@@ -154,7 +154,7 @@ const STEMS: Stem[] = [
 ];
 
 /** Every stem is asked in each of these ways, so that there is enough data for a country's view of a topic to be learnt. */
-const FRAMINGS = ['', 'All in all, ', 'In your view, '];
+const FRAMINGS = ['', 'All in all, ', 'In your view, ', 'These days, ', 'As a rule, ', 'Speaking for yourself, '];
 
 function framed(framing: string, question: string): string {
   return framing === '' ? question : framing + question[0].toLowerCase() + question.slice(1);
@@ -195,8 +195,8 @@ const SHARPNESS = 3;
 const RESPONDENTS = 1000;
 
 /** Topics grow with the survey, so that its density (rows for each topic) stays the same. */
-const ROWS_PER_TOPIC = 120;
-export const SURVEY_ROWS = { min: 100, default: 1440, max: ROWS_PER_TOPIC * TOPICS.length };
+const ROWS_PER_TOPIC = 320;
+export const SURVEY_ROWS = { min: 100, default: 3200, max: ROWS_PER_TOPIC * TOPICS.length };
 
 /** @param options.rows (question, country) pairs in all, within {@link SURVEY_ROWS} */
 export function generateSurvey(options: { seed: number; rows?: number }): GeneratedSurvey {
