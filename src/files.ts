@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { InputError } from './errors.js';
 
@@ -39,8 +39,8 @@ export async function writeFolderWhole<T>(path: string, write: (folder: string) 
   }
 }
 
-/** @throws InputError when something is at `path`: results are never overwritten. */
+/** @throws InputError when `path` is a file or a folder that holds something: results are never overwritten. */
 export function refuseExisting(path: string): void {
-  if (existsSync(path))
+  if (existsSync(path) && !(statSync(path).isDirectory() && readdirSync(path).length === 0))
     throw new InputError('already exists', { at: { file: path }, fix: 'name another folder with --out, or remove it' });
 }

@@ -84,7 +84,7 @@ export const configSchema = z.strictObject({
     validation: z.string().min(1).optional(),
     /** Scored once, at the end. */
     test: z.string().min(1).optional(),
-    /** Groups to use, in this order; default: all of the training file, sorted. */
+    /** The groups and their order; a pair of another is an error. Default: as they first appear in the training file. */
     groups: z.array(z.string().min(1)).nonempty().optional(),
     /** A pair whose prompt and longer response have more tokens is an error. */
     maxLength: count.default(512),
@@ -185,7 +185,18 @@ export function loadConfig(file: string, overrides: string[] = []): TrainConfig 
     const [error] = document.errors;
     throw new InputError(error.message.split('\n')[0], { at: { file, line: error.linePos?.[0].line }, cause: error });
   }
-  const raw: unknown = document.toJS() ?? {};
+  let raw: unknown;
+  try {
+    raw = document.toJS() ?? {};
+  } catch (cause) {
+    // An alias without its anchor, or so many that they make the document huge.
+    throw new InputError((cause as Error).message, { at: { file }, cause });
+  }
+  if (typeof raw !== 'object' || Array.isArray(raw))
+    throw new InputError('is no YAML mapping', {
+      at: { file, line: 1 },
+      fix: 'write keys and values, e.g. model: random:tiny',
+    });
   for (const override of overrides) applyOverride(raw, override);
   return resolveConfig(raw, file, (path) => {
     for (let length = path.length; length > 0; length--) {

@@ -29,13 +29,13 @@ export type PairMetricValues = Partial<Record<PairMetric, Float64Array>>;
 export type MetricMeans = Partial<Record<PairMetric, number>>;
 
 export interface GroupSummary {
-  /** Pairs seen; groups with none are left out. */
+  /** Pairs seen; groups with none, or none of positive weight, are left out. */
   groups: Record<string, MetricMeans & { count: number }>;
   /** Mean over pairs: every example counts the same (or by its weight). */
   mean: MetricMeans;
   /** Mean over groups of the group means: every group counts the same. */
   group_mean: MetricMeans;
-  /** The worst group's value of each metric; `group` is the one with the worst loss, `accuracy` is `rewards/accuracies`. */
+  /** The worst group's value of each metric; `group` is the one with the worst loss (empty where no pair counts), `accuracy` is `rewards/accuracies`. */
   worst: MetricMeans & { group: string; accuracy?: number };
 }
 
@@ -67,16 +67,16 @@ export class GroupMetrics {
 
   summary(): GroupSummary {
     const present = this.names.map((_, g) => g).filter((g) => this.weights[g] > 0);
-    const groups: GroupSummary['groups'] = {};
-    for (const g of present) groups[this.names[g]] = { count: this.counts[g] };
+    const summaries = present.map((g): MetricMeans & { count: number } => ({ count: this.counts[g] }));
     const mean: MetricMeans = {};
     const groupMean: MetricMeans = {};
     const worst: GroupSummary['worst'] = { group: '' };
     const total = present.reduce((sum, g) => sum + this.weights[g], 0);
-    for (const [metric, sums] of this.sums) {
+    // A window whose pairs all have weight 0 has no means.
+    for (const [metric, sums] of present.length > 0 ? this.sums : []) {
       const means = present.map((g) => sums[g] / this.weights[g]);
-      present.forEach((g, i) => {
-        groups[this.names[g]][metric] = means[i];
+      summaries.forEach((summary, i) => {
+        summary[metric] = means[i];
       });
       mean[metric] = present.reduce((sum, g) => sum + sums[g], 0) / total;
       groupMean[metric] = means.reduce((sum, value) => sum + value, 0) / means.length;
@@ -85,6 +85,8 @@ export class GroupMetrics {
       if (metric === 'loss') worst.group = this.names[present[means.indexOf(worstValue)]];
       if (metric === 'rewards/accuracies') worst.accuracy = worstValue;
     }
+    // Object.fromEntries takes any name, "__proto__" included.
+    const groups = Object.fromEntries(summaries.map((summary, i) => [this.names[present[i]], summary]));
     return { groups, mean, group_mean: groupMean, worst };
   }
 }
@@ -101,7 +103,7 @@ export function flatMetrics(summary: GroupSummary, prefix = ''): Record<string, 
   }
   for (const key of ['loss', 'accuracy', 'group'] as const) {
     const value = summary.worst[key];
-    if (value !== undefined) line[`${prefix}worst/${key}`] = value;
+    if (value !== undefined && value !== '') line[`${prefix}worst/${key}`] = value;
   }
   return line;
 }

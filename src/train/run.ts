@@ -47,11 +47,8 @@ export async function runTraining(
   for (const warning of data.warnings) ui.log(`warning: ${warning}`);
 
   const started = Date.now();
-  mkdirSync(config.output, { recursive: true });
   const at = (name: string) => join(config.output, name);
-  writeFileWhole(at('config.yaml'), printConfig(config));
-  writeFileWhole(at('run.json'), json(provenance(config, data)));
-  const metricsFile = openSync(at('metrics.jsonl'), 'ax');
+  let metricsFile: number | undefined;
   let last: MetricsLine = {};
   let bar = progress('training', 1, true);
   let steps = 0;
@@ -59,6 +56,11 @@ export async function runTraining(
   try {
     alphaHistory = await trainPolicy(policy, data.train, data.validation, config, {
       onPlan(plan) {
+        // By now group weights and sampler have accepted these groups too.
+        mkdirSync(config.output, { recursive: true });
+        writeFileWhole(at('config.yaml'), printConfig(config));
+        writeFileWhole(at('run.json'), json(provenance(config, data)));
+        metricsFile = openSync(at('metrics.jsonl'), 'ax');
         steps = plan.steps;
         ui.log(
           `${methodName(config.objective)}: ${steps} steps of ${config.batch.size} pairs, ${describeGroups(data)}`,
@@ -67,14 +69,14 @@ export async function runTraining(
       },
       onStep(line) {
         last = line;
-        writeSync(metricsFile, `${JSON.stringify(line)}\n`);
+        writeSync(metricsFile as number, `${JSON.stringify(line)}\n`);
         bar.update(line.step as number, typeof line.loss === 'number' ? `loss ${line.loss.toPrecision(4)}` : '');
       },
       onWarning: (text) => ui.log(`warning: ${text}`),
     });
   } finally {
     bar.stop();
-    closeSync(metricsFile);
+    if (metricsFile !== undefined) closeSync(metricsFile);
   }
   await policy.saveAdapter(at('adapter'), { baseModel: config.model });
   writeFileWhole(at('alpha.csv'), alphaCsv(data.train.groups, alphaHistory));

@@ -143,7 +143,7 @@ export async function trainPolicy(
       ...flatMetrics(summary),
       // `loss` is what was minimised; the plain mean over the batch stands beside it.
       loss: robust.loss,
-      mean_loss: summary.mean.loss as number,
+      ...(summary.mean.loss === undefined ? {} : { mean_loss: summary.mean.loss }),
       grad_norm: gradNorm,
       grad_clipped: gradNorm > optimizer.maxGradNorm,
       learning_rate: learningRate,

@@ -200,6 +200,9 @@ describe('bad input', () => {
       () => trainOn(pairs, 'adapter=null', 'reference=null', 'lora={targets: [q_prj]}'),
       /q_prj/,
     ],
+    ['a floor above 1/K', () => trainOn(pairs, 'objective.floor=0.5'), /floor/],
+    ['numbers for other groups', () => trainOn(pairs, 'objective.adjustment=[1, 2]'), /adjustment has 2/],
+    ['batches too small for all groups', () => trainOn(pairs, 'batch={size: 2, sampler: stratified}'), /batch of 2/],
   ])('%s: exit 2, a message, and nothing left behind', (_, args, message) => {
     const before = readdirSync(folder).sort();
     const { status, stderr, stdout } = groupRobust(args());

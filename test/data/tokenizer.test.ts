@@ -64,14 +64,14 @@ describe('the tiny tokenizer', () => {
     expect(tiny.decode(tiny.encode('a\0\u2028 \r\n▁ 😀'))).toBe('a\0\u2028 \r\n▁ 😀');
   });
 
-  it('needs 26 to 44 tokens for the prompts of the invented survey, whatever its seed', () => {
+  it('needs 26 to 48 tokens for the prompts of the invented survey, whatever its seed', () => {
     const { truth } = generateSurvey({ seed: 99, rows: 1200 });
     for (const { question, options } of truth.questions)
       for (const { name } of truth.countries) {
         const prompt = opinionPrompt(name, question, options);
         const tokens = tokenisePair(tiny, { prompt, chosen: 'A', rejected: 'B' });
         expect(tokens.prompt.length).toBeGreaterThanOrEqual(26);
-        expect(tokens.prompt.length).toBeLessThanOrEqual(44);
+        expect(tokens.prompt.length).toBeLessThanOrEqual(48);
         expect([tokens.chosen.length, tokens.rejected.length, tokens.boundaryDiffers]).toEqual([2, 2, false]);
       }
   });

@@ -90,6 +90,8 @@ describe('training configuration', () => {
 
   it('refuses malformed YAML, overrides without a value, and missing files', () => {
     expect(failure('model: [').location.line).toBeGreaterThan(0);
+    expect(failure('model: *absent').message).toContain('alias');
+    for (const text of ['model', '- model']) expect(failure(text, ['steps=1']).message).toContain('mapping');
     expect(failure(base, ['steps']).message).toContain('key=value');
     expect(failure(base, ['steps.x=1']).message).toContain('no key');
     expect(() => loadConfig('/nonexistent.yaml')).toThrow(InputError);

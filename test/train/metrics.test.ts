@@ -33,6 +33,18 @@ describe('group metrics', () => {
     expect(Object.values(line).every((value) => typeof value === 'string' || Number.isFinite(value))).toBe(true);
   });
 
+  it('leaves out what a window of pairs of weight 0 cannot tell', () => {
+    const metrics = new GroupMetrics(['a']);
+    metrics.add([0], [0], { loss: Float64Array.of(3), 'rewards/accuracies': Float64Array.of(1) });
+    expect(flatMetrics(metrics.summary())).toEqual({});
+  });
+
+  it('takes any name of a group', () => {
+    const metrics = new GroupMetrics(['__proto__']);
+    metrics.add([0], [1], { loss: Float64Array.of(3) });
+    expect(JSON.stringify(metrics.summary().groups)).toBe('{"__proto__":{"count":1,"loss":3}}');
+  });
+
   it('composes pair weights: (2, 0) equals dropping the second pair', () => {
     const weighted = new GroupMetrics(['a']);
     weighted.add([0, 0], [2, 0], { loss: Float64Array.of(3, 50) });
