@@ -123,10 +123,10 @@ function withConsistentHeads(
 const shared = { rmsEpsilon: 1e-6, ropeTheta: 10000 };
 
 const namedShapes: Record<string, { config: NativeGemmaConfig; standardDeviation: number }> = {
-  // Large enough weights that an untrained model's features tell prompts apart.
   tiny: {
     config: { layers: 2, hidden: 64, heads: 4, keyValueHeads: 1, headSize: 16, mlp: 256, vocabulary: 1024, ...shared },
-    // Large enough for the tied head, whose logits this scales, to be confident of one token in 1024.
+    // Large enough that untrained features tell prompts apart, and that the tied head, whose logits this scales, can be
+    // confident of one token in 1024.
     standardDeviation: 0.2,
   },
   'gemma-2b': {

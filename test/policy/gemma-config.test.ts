@@ -88,7 +88,7 @@ describe('random models', () => {
     expect(parseRandomModel('random:tiny')).toMatchObject({
       config: { layers: 2, hidden: 64, heads: 4, keyValueHeads: 1, headSize: 16, mlp: 256, vocabulary: 1024 },
       seed: 0,
-      standardDeviation: 0.1,
+      standardDeviation: 0.2,
     });
     expect(parseRandomModel('random:gemma-2b?layers=6&vocab=64000&seed=3')).toMatchObject({
       config: { layers: 6, hidden: 2048, vocabulary: 64000, mlp: 16384 },
