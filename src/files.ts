@@ -9,13 +9,43 @@ function staged(path: string): string {
   return join(dirname(path), `.${basename(path)}.${randomBytes(4).toString('hex')}.partial`);
 }
 
-/** Writes `contents` to `path` by way of a temporary file in the same folder, which is made if need be. */
+/** Faults of a path, as opposed to those of the machine, such as a full disk. */
+const pathFaults = ['EACCES', 'EEXIST', 'EISDIR', 'ENAMETOOLONG', 'ENOENT', 'ENOTDIR', 'EPERM', 'EROFS'];
+
+function writeError(path: string, error: unknown): unknown {
+  if (!pathFaults.includes((error as NodeJS.ErrnoException).code ?? '')) return error;
+  return new InputError(`cannot be written: ${(error as Error).message}`, {
+    at: { file: path },
+    fix: 'name a place that can be written to',
+    cause: error,
+  });
+}
+
+/**
+ * Makes a folder and those above it, where they are missing.
+ * @param wanted what the user asked for, where that is another path
+ * @throws InputError where that is impossible
+ */
+export function makeFolder(path: string, wanted = path): void {
+  try {
+    mkdirSync(path, { recursive: true });
+  } catch (error) {
+    throw writeError(wanted, error);
+  }
+}
+
+/**
+ * Writes `contents` to `path` by way of a temporary file in the same folder, which is made if need be.
+ * @throws InputError where `path` cannot be written
+ */
 export function writeFileWhole(path: string, contents: string | Uint8Array): void {
-  mkdirSync(dirname(path), { recursive: true });
+  makeFolder(dirname(path), path);
   const partial = staged(path);
   try {
     writeFileSync(partial, contents);
     renameSync(partial, path);
+  } catch (error) {
+    throw writeError(path, error);
   } finally {
     rmSync(partial, { force: true });
   }
@@ -29,7 +59,7 @@ export async function writeFolderWhole<T>(path: string, write: (folder: string) 
   const target = resolve(path);
   refuseExisting(target);
   const partial = staged(target);
-  mkdirSync(partial, { recursive: true });
+  makeFolder(partial, path);
   try {
     const result = await write(partial);
     renameSync(partial, target);

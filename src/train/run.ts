@@ -1,8 +1,8 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { closeSync, mkdirSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { refuseExisting, writeFileWhole } from '../files.js';
+import { makeFolder, refuseExisting, writeFileWhole } from '../files.js';
 import { loadNative } from '../native/load.js';
 import { GemmaPolicy } from '../policy/gemma.js';
 import { progress } from '../progress.js';
@@ -57,7 +57,7 @@ export async function runTraining(
     alphaHistory = await trainPolicy(policy, data.train, data.validation, config, {
       onPlan(plan) {
         // By now group weights and sampler have accepted these groups too.
-        mkdirSync(config.output, { recursive: true });
+        makeFolder(config.output);
         writeFileWhole(at('config.yaml'), printConfig(config));
         writeFileWhole(at('run.json'), json(provenance(config, data)));
         metricsFile = openSync(at('metrics.jsonl'), 'ax');
