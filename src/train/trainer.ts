@@ -16,7 +16,7 @@ import { byPair, packBatch, pairColumns, withReference } from './scoring.js';
 /** The parts of the configuration that the loop itself reads. */
 export type TrainerSettings = Pick<
   TrainConfig,
-  'objective' | 'optimizer' | 'batch' | 'epochs' | 'steps' | 'evaluateEvery' | 'seed'
+  'objective' | 'optimizer' | 'batch' | 'epochs' | 'steps' | 'evaluateEvery' | 'seed' | 'reference'
 >;
 
 /** One line of metrics.jsonl. */
@@ -103,7 +103,8 @@ export async function trainPolicy(
           `step ${step}: the loss of ${bad.map((pair) => pair.id).join(', ')} is not finite; ` +
             'weights and alpha are unchanged. Lower optimizer.learningRate, or check the model and these pairs',
         );
-      if (step === 1 && start === 0) reportStartingGap(outcome.metrics['rewards/margins'], hooks);
+      if (step === 1 && start === 0 && settings.reference !== 'base')
+        reportStartingGap(outcome.metrics['rewards/margins'], hooks);
       for (let i = 0; i < pairs.length; i++) totals.add(groups[i], outcome.losses[i], weights[i]);
       metrics.add(groups, weights, outcome.metrics);
       const weighted = (cotangents: Float64Array) => cotangents.map((cotangent, i) => weights[i] * cotangent);
@@ -155,7 +156,8 @@ export async function trainPolicy(
 }
 
 /**
- * Before the first step policy and reference are the same model, so every margin must be zero (DPO starts at ln 2, IPO at
+ * Before the first step policy and reference are the same model (unless an adapter is trained against its base on purpose),
+ * so every margin must be zero (DPO starts at ln 2, IPO at
  * 1/(4β²)). A gap means that the two are scored differently, and every reward of the run would carry it.
  */
 function reportStartingGap(margins: Float64Array | undefined, hooks: TrainerHooks): void {

@@ -96,6 +96,8 @@ describe('train', () => {
   it('follows the golden trace: losses, α, gradient norms, and the log-probs after it', () => {
     const { json, status, stderr } = groupRobust(['train', at('config.yaml'), '--json']);
     expect(stderr).not.toContain('error');
+    // With reference: base the trained adapter is meant to differ from the reference.
+    expect(stderr).not.toContain('differ before training');
     expect(status).toBe(0);
     expect(json).toMatchObject({ method: 'gr-ipo', steps: 5 });
     const lines = linesOf(readFileSync(at('run/metrics.jsonl'), 'utf8'));
