@@ -76,7 +76,7 @@ export async function openScorer(options: Omit<Options, 'objective'>) {
     }
     if (options.adapter !== undefined) await policy.loadAdapter(options.adapter);
     const maxLength = parseNumber('--max-length', options.maxLength, { min: 2, integer: true });
-    const reader = pairReader(options.model, policy.config.vocabulary, options.tokenizer);
+    const reader = pairReader(options.model, policy, options.tokenizer);
     const data = await reader.read(options.pairs, { maxLength });
     for (const warning of data.report.warnings) process.stderr.write(`warning: ${warning}\n`);
     return { policy, data, [Symbol.dispose]: () => policy.dispose() };

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from 'commander';
+import { packageVersion } from '../version.js';
 import { registerBandit } from './bandit.js';
 import { registerBench } from './bench.js';
 import { reportError } from './command.js';
@@ -15,6 +16,7 @@ import { registerTrain } from './train.js';
 /** `group-robust`: see README.md. Each command is one file of this folder; heavy imports happen inside its action. */
 const program = new Command('group-robust')
   .description('Group Robust Preference Optimization: GR-DPO and GR-IPO (not Group Relative Policy Optimization)')
+  .version(packageVersion())
   .exitOverride()
   .configureHelp({ showGlobalOptions: true });
 
@@ -28,6 +30,12 @@ registerEval(program);
 registerLogprobs(program);
 registerReport(program);
 registerBench(program);
+
+// A reader that has seen enough (`| head`) is no error.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit();
+});
 
 try {
   await program.parseAsync();

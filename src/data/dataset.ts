@@ -44,7 +44,7 @@ export interface LoadPairsOptions extends ReadPairsOptions {
   groups?: readonly string[];
   /** Most tokens of prompt and response together, BOS and EOS counted. Nothing is ever cut. */
   maxLength?: number;
-  /** Id that the prompt of a record of token ids must start with; absent: not checked. */
+  /** Id that prompts of token ids should start with; a warning tells how many do not. Absent: not checked. */
   bos?: number;
   /** What to do with a pair that is too long or whose responses are equal. Default: error. */
   unusable?: 'error' | 'drop';
@@ -57,7 +57,7 @@ const CHAT_MARKER = /<(start|end)_of_turn>/;
  * Reads and tokenises a pairs file. Weights are scaled to mean 1 within each group, so that they say which pairs of a
  * group matter more and leave the importance of the group to the method; weight 0 takes a pair out of its group's mean
  * loss without changing the divisor of any other.
- * @throws InputError naming file, line and field; code `BOS_MISSING` for ids that do not start with `bos`
+ * @throws InputError naming file, line and field
  */
 export async function loadPairs(file: string, options: LoadPairsOptions = {}): Promise<PairDataset> {
   const groups = [...(options.groups ?? [])];
@@ -72,6 +72,7 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
   };
   let tokenizer: TextTokenizer | undefined;
   let markers = 0;
+  let withoutBos = 0;
 
   for await (const record of readPairs(file, options)) {
     const at = { file, line: record.line };
@@ -92,12 +93,7 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
       if (CHAT_MARKER.test(record.prompt)) markers++;
     }
     const tokens = record.kind === 'text' ? tokenise(record, tokenizer!, at, report) : record;
-    if (record.kind === 'ids' && options.bos !== undefined && record.prompt[0] !== options.bos)
-      throw new InputError(`starts with ${record.prompt[0]}, not with BOS (${options.bos}), which the model needs`, {
-        at: { ...at, field: 'prompt_ids' },
-        code: 'BOS_MISSING',
-        fix: `put ${options.bos} in front: ids are used exactly as given`,
-      });
+    if (record.kind === 'ids' && options.bos !== undefined && record.prompt[0] !== options.bos) withoutBos++;
     if (tokenizer && options.vocabulary !== undefined) checkVocabulary(tokens, tokenizer, options.vocabulary, at);
 
     const unusable = findFault(tokens, options.maxLength, record.kind);
@@ -125,7 +121,7 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
       throw new InputError(`all weights of group "${groups[pair.group]}" are 0`, { at: { file, field: 'weight' } });
     pair.weight *= counts[pair.group] / weightSums[pair.group];
   }
-  warn(file, groups, counts, report, markers);
+  warn(file, groups, counts, report, { markers, withoutBos });
   return { file, groups, pairs, counts, report };
 }
 
@@ -188,7 +184,13 @@ function findFault(tokens: Tokens, maxLength: number | undefined, kind: Preferen
   return undefined;
 }
 
-function warn(file: string, groups: string[], counts: number[], report: LoadReport, markers: number): void {
+function warn(
+  file: string,
+  groups: string[],
+  counts: number[],
+  report: LoadReport,
+  { markers, withoutBos }: { markers: number; withoutBos: number },
+): void {
   const { warnings, dropped, boundaryDiffers } = report;
   if (dropped.degenerate + dropped.tooLong > 0)
     warnings.push(
@@ -203,6 +205,11 @@ function warn(file: string, groups: string[], counts: number[], report: LoadRepo
   if (markers > 0)
     warnings.push(
       `${file}: ${markers} prompts hold chat markers such as <start_of_turn>; prompts are used as given, no template is added`,
+    );
+  if (withoutBos > 0)
+    warnings.push(
+      `${file}: BOS_MISSING in ${withoutBos} prompts of token ids; Gemma was trained with it in front of every text and ` +
+        'fails without, but ids are used exactly as given',
     );
   groups.forEach((name, group) => {
     if (counts[group] === 0) warnings.push(`${file}: no pair of group "${name}"`);

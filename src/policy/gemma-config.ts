@@ -6,16 +6,21 @@ import type { NativeGemmaConfig } from '../native/types.js';
 import { checked, readJson } from './json-file.js';
 
 /** What a model is made of: a checkpoint on disk, or random weights of a named shape. */
-export type GemmaSource =
-  | { kind: 'checkpoint'; config: NativeGemmaConfig; files: string[] }
-  | { kind: 'random'; config: NativeGemmaConfig; seed: number; standardDeviation: number };
+export type GemmaSource = {
+  config: NativeGemmaConfig;
+  /** Id of the BOS token, with which every prompt starts. */
+  bos: number;
+} & ({ kind: 'checkpoint'; files: string[] } | { kind: 'random'; seed: number; standardDeviation: number });
+
+/** Gemma's BOS id where config.json does not name one. */
+const defaultBos = 2;
 
 /**
  * Resolves `--model`: a folder with config.json and safetensors, or `random:NAME?key=value&…`.
  * @throws InputError naming the file and field, or the parameter, at fault
  */
 export function resolveGemma(model: string): GemmaSource {
-  if (model.startsWith('random:')) return { kind: 'random', ...parseRandomModel(model) };
+  if (model.startsWith('random:')) return { kind: 'random', bos: defaultBos, ...parseRandomModel(model) };
   const file = join(model, 'config.json');
   if (!existsSync(file))
     throw new InputError('no such file', {
@@ -24,7 +29,15 @@ export function resolveGemma(model: string): GemmaSource {
         'give --model a folder with config.json and model.safetensors (or model.safetensors.index.json and its shards); ' +
         'google/gemma-2b is gated: accept its licence on its page and download it first. Or use random:tiny',
     });
-  return { kind: 'checkpoint', config: parseGemmaConfig(readJson(file), file), files: checkpointFiles(model) };
+  const json = readJson(file);
+  const config = parseGemmaConfig(json, file);
+  const bos = (json as { bos_token_id?: unknown }).bos_token_id;
+  return {
+    kind: 'checkpoint',
+    config,
+    bos: Number.isInteger(bos) ? (bos as number) : defaultBos,
+    files: checkpointFiles(model),
+  };
 }
 
 const size = z

@@ -51,6 +51,8 @@ export class GemmaPolicy implements Policy<NativeBatch> {
 
   private constructor(
     readonly config: NativeGemmaConfig,
+    /** Id of the BOS token, with which every prompt should start. */
+    readonly bos: number,
     /** The C++ model, for tests and tools that look at single tensors. */
     readonly native: NativeGemma,
   ) {}
@@ -73,7 +75,7 @@ export class GemmaPolicy implements Policy<NativeBatch> {
       native.dispose();
       throw error;
     }
-    return new GemmaPolicy(source.config, native);
+    return new GemmaPolicy(source.config, source.bos, native);
   }
 
   /** Makes a new trainable adapter (A random, B zero: at first it changes nothing) in place of any there is. */

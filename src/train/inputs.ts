@@ -1,6 +1,7 @@
 import { type LoadPairsOptions, loadPairs, type PairDataset } from '../data/dataset.js';
 import { openTokenizer, type TextTokenizer } from '../data/tokenizer.js';
 import { InputError } from '../errors.js';
+import type { GemmaPolicy } from '../policy/gemma.js';
 
 /** What reading pairs for a model needs to know of it. */
 export interface PairReader {
@@ -10,15 +11,18 @@ export interface PairReader {
 /**
  * Reads pairs for one model. The tokenizer is opened at the first record that is text, so checkpoints without one serve
  * files of token ids.
- * @param vocabulary ids must be below it
  */
-export function pairReader(model: string, vocabulary: number, tokenizerPath?: string): PairReader {
+export function pairReader(
+  model: string,
+  { config: { vocabulary }, bos }: Pick<GemmaPolicy, 'config' | 'bos'>,
+  tokenizerPath?: string,
+): PairReader {
   let opened: TextTokenizer | undefined;
   const tokenizer = () => {
     opened ??= openTokenizer(model, tokenizerPath);
     return opened;
   };
-  return { read: (file, options = {}) => loadPairs(file, { ...options, tokenizer, vocabulary }) };
+  return { read: (file, options = {}) => loadPairs(file, { ...options, tokenizer, vocabulary, bos }) };
 }
 
 /** The splits of a run, read for the model; validation and test share the training groups and their order. */

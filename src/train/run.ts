@@ -41,7 +41,7 @@ export async function runTraining(
 ): Promise<RunResult> {
   refuseExisting(config.output);
   using policy = await openForTraining(config);
-  const reader = pairReader(config.model, policy.config.vocabulary, config.tokenizer);
+  const reader = pairReader(config.model, policy, config.tokenizer);
   const data = await readRunData(reader, config.data);
   await prepareAdapter(policy, config, data.train.groups.length);
   for (const warning of data.warnings) ui.log(`warning: ${warning}`);

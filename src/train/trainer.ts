@@ -71,7 +71,7 @@ export async function trainPolicy(
     seed: settings.seed,
   });
   const { batchesPerEpoch } = sampler;
-  const steps = settings.steps ?? Math.ceil((settings.epochs as number) * batchesPerEpoch);
+  const steps = settings.steps ?? Math.ceil((settings.epochs as number) * batchesPerEpoch - 1e-9);
   const evaluateEvery = settings.evaluateEvery ?? batchesPerEpoch;
   const microSize = batch.micro ?? batch.size;
   const { reference } = withReference(policy, train);
@@ -119,6 +119,8 @@ export async function trainPolicy(
     }
 
     const robust = robustStep(totals, weighting, sampler.groupProbabilities, settings.objective.scaling);
+    if (!Number.isFinite(robust.loss))
+      throw new NonFiniteError(`step ${step}: α has overflowed; the policy is unchanged. Lower objective.step`);
     const learningRate = learningRateAt(optimizer, step, steps);
     const { gradNorm } = await policy.step(robust.coefficients, { learningRate, maxGradNorm: optimizer.maxGradNorm });
     if (!Number.isFinite(gradNorm))

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -70,6 +71,20 @@ describe('logprobs', () => {
   it('writes the lines to stdout for --out -', () => {
     const { stdout } = groupRobust(['logprobs', ...scoring, '--out', '-']);
     expectScores(linesOf(stdout), '', golden.policy, 1e-5);
+  });
+});
+
+describe('the program', () => {
+  it('tells its version, and ends quietly when its reader has seen enough', () => {
+    expect(groupRobust(['--version']).stdout.trim()).toMatch(/^\d+\.\d+\.\d+$/);
+    const { status, stderr } = spawnSync(
+      'bash',
+      ['-c', `set -o pipefail; '${process.execPath}' dist/cli/main.js converge --help | head -c 1`],
+      {
+        encoding: 'utf8',
+      },
+    );
+    expect([status, stderr]).toEqual([0, '']);
   });
 });
 

@@ -53,11 +53,10 @@ describe('loadPairs', () => {
     ]);
   });
 
-  it('refuses ids without BOS where the model needs it', async () => {
+  it('warns of ids without BOS where the model needs it, and leaves them as they are', async () => {
     const file = writeLines(folder, 'bos.jsonl', [ids('a', [2, 9], [5], [6]), ids('a', [9], [5], [6])]);
-    const error = await inputError(() => loadPairs(file, { bos: 2 }));
-    expect([error.code, error.location]).toEqual(['BOS_MISSING', { file, line: 2, field: 'prompt_ids' }]);
-    expect((await loadPairs(file)).pairs.length).toBe(2);
+    expect((await loadPairs(file, { bos: 2 })).report.warnings.join()).toContain('BOS_MISSING in 1 prompts');
+    expect((await loadPairs(file)).report.warnings).toEqual([]);
   });
 
   it('refuses text without a tokenizer, and tokens the model does not know', async () => {

@@ -245,6 +245,13 @@ describe('training loop', () => {
     expect(policy.steps).toBe(0);
   });
 
+  it('stops before the step when α overflows, and counts the steps of part epochs exactly', async () => {
+    await expect(run({ objective: { ...grIpo, beta: 0.05, step: 1e308 } })).rejects.toThrow(/objective\.step/);
+    const ten = dataset(Array.from({ length: 10 }, (): [number, number[], number[]] => [0, [1], [2]]));
+    const { lines } = await run({ steps: undefined, epochs: 1.1, batch: { size: 1, sampler: 'proportional' } }, ten);
+    expect(lines).toHaveLength(1 + 11);
+  });
+
   it('warns when α has all but left the other groups', async () => {
     const { warnings } = await run({ objective: { ...grIpo, step: 1e4 }, steps: 20 });
     expect(warnings.some((text) => text.startsWith('ALPHA_SATURATED'))).toBe(true);
