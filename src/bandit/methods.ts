@@ -17,6 +17,15 @@ export type MethodSettings = Solver & {
   loss: LossSettings;
   weights: WeightSettings;
   iterations: number;
+  /** λ ≥ 0: adds λ‖θ‖² to every group's loss in the θ step, which leaves α as it is. Default 0. */
+  ridge?: number;
+  /** Constants c of {@link AdaptiveSteps}; absent: constant steps. */
+  adaptive?: {
+    /** η_θ,t = c/√(Σ‖∇̄‖²) instead of `learningRate`; gradient steps only. */
+    theta?: number;
+    /** η_α,t = η_α · c/√(Σ‖∇̄‖²); weights that move only. */
+    alpha?: number;
+  };
 };
 
 export interface MethodOptions {
@@ -26,6 +35,10 @@ export interface MethodOptions {
   chi?: number;
   /** How the IPO family moves θ; default regression. */
   ipoSolver?: 'regression' | 'gradient';
+  /** λ of every method, see MethodSettings. */
+  ridge?: number;
+  /** Goes to the methods that have such steps, see MethodSettings. */
+  adaptive?: { theta?: number; alpha?: number };
 }
 
 /** Whether α moves, so that χ has a meaning. */
@@ -38,8 +51,22 @@ export function iterates(name: MethodName): boolean {
   return isRobust(name) || name.endsWith('dpo');
 }
 
-/** The paper's hyper-parameters (Table 1). */
+/** The paper's hyper-parameters (Table 1), with what the options change. */
 export function methodSettings(name: MethodName, options: MethodOptions = {}): MethodSettings {
+  const settings = paperSettings(name, options);
+  const { ridge, adaptive = {} } = options;
+  const steps = {
+    ...(adaptive.theta !== undefined && settings.solver === 'gradient' && { theta: adaptive.theta }),
+    ...(adaptive.alpha !== undefined && isRobust(name) && { alpha: adaptive.alpha }),
+  };
+  return {
+    ...settings,
+    ...(ridge !== undefined && { ridge }),
+    ...(Object.keys(steps).length > 0 && { adaptive: steps }),
+  };
+}
+
+function paperSettings(name: MethodName, options: MethodOptions): MethodSettings {
   const { chi = 1, ipoSolver = 'regression' } = options;
   const dpo = name.endsWith('dpo');
   const weights: WeightSettings = isRobust(name)

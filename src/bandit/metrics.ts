@@ -2,7 +2,7 @@ import type { LossSettings } from '../objective/losses.js';
 import { marginLoss } from '../objective/losses.js';
 import { logSoftmax, margins } from '../policy/log-linear.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
-import { dimension, trueThetas } from './environment.js';
+import { paperGroupCount, trueTheta } from './environment.js';
 import { actionCount, dot, type FeatureMapName, features } from './features.js';
 
 /** How well θ serves one group, over the test states (paper-spec: greedy actions). */
@@ -19,8 +19,8 @@ export interface RewardMetrics {
 export class TestSet {
   private readonly groups: TestPoint[][];
 
-  constructor(map: FeatureMapName, states: readonly ArrayLike<number>[]) {
-    this.groups = trueThetas.map((trueTheta, group) => states.map((state) => testPoint(map, state, group, trueTheta)));
+  constructor(map: FeatureMapName, states: readonly ArrayLike<number>[], groupCount = paperGroupCount) {
+    this.groups = Array.from({ length: groupCount }, (_, group) => states.map((state) => testPoint(map, state, group)));
   }
 
   /** One entry per group, each over all states. */
@@ -29,11 +29,11 @@ export class TestSet {
       let best = 0;
       let got = 0;
       let divergence = 0;
-      for (const { features, rewards, trueLogps } of points) {
+      for (const { features, rewards, bestReward, trueLogps, trueProbabilities } of points) {
         const logps = logSoftmax(features, theta);
-        best += Math.max(...rewards);
+        best += bestReward;
         got += rewards[indexOfMax(logps)];
-        for (let y = 0; y < actionCount; y++) divergence += Math.exp(trueLogps[y]) * (trueLogps[y] - logps[y]);
+        for (let y = 0; y < actionCount; y++) divergence += trueProbabilities[y] * (trueLogps[y] - logps[y]);
       }
       const n = points.length;
       return { absoluteError: (best - got) / n, relativeError: (best - got) / best, divergence: divergence / n };
@@ -54,18 +54,23 @@ interface TestPoint {
   /** [actions × d]. */
   features: Float64Array;
   rewards: Float64Array;
+  bestReward: number;
   trueLogps: Float64Array;
+  trueProbabilities: Float64Array;
 }
 
-function testPoint(map: FeatureMapName, state: ArrayLike<number>, group: number, trueTheta: Float64Array): TestPoint {
-  const rows = new Float64Array(actionCount * dimension);
+function testPoint(map: FeatureMapName, state: ArrayLike<number>, group: number): TestPoint {
+  const theta = trueTheta(group, 2 * state.length);
+  const rows = new Float64Array(actionCount * theta.length);
   const rewards = new Float64Array(actionCount);
   for (let y = 0; y < actionCount; y++) {
     const phi = features(map, state, y, group);
-    rows.set(phi, y * dimension);
-    rewards[y] = dot(phi, trueTheta);
+    rows.set(phi, y * theta.length);
+    rewards[y] = dot(phi, theta);
   }
-  return { features: rows, rewards, trueLogps: logSoftmax(rows, trueTheta) };
+  const trueLogps = logSoftmax(rows, theta);
+  const trueProbabilities = trueLogps.map(Math.exp);
+  return { features: rows, rewards, bestReward: Math.max(...rewards), trueLogps, trueProbabilities };
 }
 
 /** The first index of the largest value. */

@@ -10,8 +10,8 @@ export interface SeedJob {
   seed: number;
   /** Each is trained from the same θ⁰ on the same pairs. */
   methods: MethodSettings[];
-  /** Also measure at iteration 0 and after every so many; absent: only at the end. */
-  historyEvery?: number;
+  /** Also measure at iteration 0 and about so many times on the way to the end; absent: only at the end. */
+  historyPoints?: number;
 }
 
 /** What is measured at one θ (paper-spec §e.4); a maximum is over groups. */
@@ -44,11 +44,11 @@ export interface SeedResult {
 }
 
 /** Generates the data of one seed and trains every method of the job on it. */
-export function runSeed({ setting, seed, methods, historyEvery }: SeedJob): SeedResult {
+export function runSeed({ setting, seed, methods, historyPoints }: SeedJob): SeedResult {
   const training = trainingProblem(setting, seed);
   const validation = validationProblem(setting, seed);
-  const test = new TestSet(setting.features, testStates(seed));
-  const start = initialTheta(seed);
+  const test = new TestSet(setting.features, testStates(seed, setting.dimension), setting.groups);
+  const start = initialTheta(seed, setting.dimension);
   const runs = methods.map((settings): MethodRun => {
     const measure = ({ theta, alpha }: TrainingState): Measurement => {
       const validationLosses = groupLosses(validation, settings.loss, theta);
@@ -63,12 +63,13 @@ export function runSeed({ setting, seed, methods, historyEvery }: SeedJob): Seed
       };
     };
     const history: HistoryEntry[] = [];
+    const interval = historyPoints && Math.ceil(settings.iterations / historyPoints);
     const observe = (state: TrainingState) => {
-      if (historyEvery && state.iteration % historyEvery === 0)
+      if (interval && (state.iteration % interval === 0 || state.iteration === settings.iterations))
         history.push({ iteration: state.iteration, ...measure(state) });
     };
     const end = train(training, settings, start, observe);
-    return { ...measure(end), theta: [...end.theta], ...(historyEvery && { history }) };
+    return { ...measure(end), theta: [...end.theta], ...(historyPoints && { history }) };
   });
   return { setting, seed, runs };
 }

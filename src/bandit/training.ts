@@ -1,8 +1,10 @@
+import { InputError } from '../errors.js';
 import { GroupTotals, robustStep } from '../objective/aggregate.js';
-import { groupWeights } from '../objective/group-weights.js';
+import { type GroupWeights, groupWeights, MirrorAscent } from '../objective/group-weights.js';
 import { type MarginLoss, marginLoss } from '../objective/losses.js';
 import { addDifferences, margins } from '../policy/log-linear.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
+import { AdaptiveSteps, checkAdaptive } from './adaptive-steps.js';
 import type { MethodSettings } from './methods.js';
 import { WeightedRegression } from './weighted-regression.js';
 
@@ -20,6 +22,7 @@ export interface TrainingState {
  * Each iteration computes the group means L_g at the current θ, moves α, and then moves θ with the new weights: α and
  * losses come from the objective that also trains language models.
  *
+ * @throws InputError on a value out of its range, or an option that would do nothing
  * @param observe called with the state at iteration 0 and after every update
  */
 export function train(
@@ -34,12 +37,17 @@ export function train(
   const probabilities = sizes.map((size) => size / pairCount);
   const weighting = groupWeights(settings.weights, sizes);
   const batch = new FullBatch(problem, loss);
-  const move = thetaUpdate(problem, settings, batch);
+  const steps = new AdaptiveSteps(pairCount, settings.ridge ?? 0);
+  const move = thetaUpdate(problem, settings, batch, steps);
+  const adaptAlpha = alphaSchedule(settings, weighting, steps);
   const theta = Float64Array.from(initialTheta);
   const state = { iteration: 0, theta, alpha: weighting.alpha };
   observe(state);
   while (state.iteration < settings.iterations) {
-    const { coefficients } = robustStep(batch.evaluate(theta), weighting, probabilities);
+    const totals = batch.evaluate(theta);
+    if (settings.adaptive) steps.observe(batch.gradients, theta);
+    adaptAlpha();
+    const { coefficients } = robustStep(totals, weighting, probabilities);
     move(theta, coefficients);
     state.iteration++;
     observe(state);
@@ -76,17 +84,48 @@ export class FullBatch {
 
 type ThetaUpdate = (theta: Float64Array, coefficients: Float64Array) => void;
 
-function thetaUpdate(problem: LogLinearProblem, settings: MethodSettings, batch: FullBatch): ThetaUpdate {
+function thetaUpdate(
+  problem: LogLinearProblem,
+  settings: MethodSettings,
+  batch: FullBatch,
+  steps: AdaptiveSteps,
+): ThetaUpdate {
+  const { ridge = 0, adaptive } = settings;
+  if (!(ridge >= 0 && ridge < Number.POSITIVE_INFINITY))
+    throw new InputError(`ridge must be a number from 0, not ${ridge}`, { at: { field: 'ridge' } });
   if (settings.solver === 'regression') {
-    const regression = new WeightedRegression(problem, settings.loss);
+    if (adaptive?.theta !== undefined) refuseIdle('adaptive.theta', 'the regression, which takes no steps');
+    const regression = new WeightedRegression(problem, settings.loss, ridge);
     return (theta, coefficients) => theta.set(regression.solve(coefficients));
   }
   const { learningRate } = settings;
+  if (adaptive?.theta !== undefined) checkAdaptive('theta', adaptive.theta);
   return (theta, coefficients) => {
+    const rate = adaptive?.theta === undefined ? learningRate : steps.scale(adaptive.theta);
+    // Of the gradient 2λθ at the old θ, hence before the rest.
+    const kept = 1 - 2 * rate * ridge;
+    for (let j = 0; j < theta.length; j++) theta[j] *= kept;
     for (let g = 0; g < coefficients.length; g++) {
-      const scale = learningRate * coefficients[g];
+      const scale = rate * coefficients[g];
       const gradient = batch.gradients[g];
       for (let j = 0; j < theta.length; j++) theta[j] -= scale * gradient[j];
     }
   };
+}
+
+/** What to do before each step on α: nothing, unless its steps are adaptive. */
+function alphaSchedule({ adaptive }: MethodSettings, weighting: GroupWeights, steps: AdaptiveSteps): () => void {
+  const c = adaptive?.alpha;
+  if (c === undefined) return () => {};
+  checkAdaptive('alpha', c);
+  if (!(weighting instanceof MirrorAscent))
+    return refuseIdle('adaptive.alpha', `${weighting.name} weights, which are fixed`);
+  const { step } = weighting;
+  return () => {
+    weighting.step = steps.scale(c * step);
+  };
+}
+
+function refuseIdle(field: string, on: string): never {
+  throw new InputError(`has no effect on ${on}`, { at: { field }, fix: 'leave it out' });
 }

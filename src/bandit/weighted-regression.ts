@@ -8,9 +8,9 @@ import { dot } from './features.js';
 /**
  * IPO on a log-linear policy as weighted least squares (paper §4.1, Algorithm 2):
  *
- *   argmin_θ Σ_i w_i (⟨d_i, θ⟩ − o_i − 1/(2β))²,   w_i = c_{g(i)}.
+ *   argmin_θ Σ_i w_i (⟨d_i, θ⟩ − o_i − 1/(2β))² + λ‖θ‖²,   w_i = c_{g(i)}.
  *
- * With c_g = q_g/N_g this minimises Σ_g q_g L_g. The normal equations are summed by group once, so that a solve costs
+ * With c_g = q_g/N_g this minimises Σ_g q_g L_g + λ‖θ‖². The normal equations are summed by group once, so that a solve costs
  * O(K d² + d³) whatever the number of pairs.
  */
 export class WeightedRegression {
@@ -18,8 +18,15 @@ export class WeightedRegression {
   private readonly rights: Float64Array[];
   private readonly dimension: number;
 
-  /** @throws InputError when the loss is not IPO, the only one that is quadratic. */
-  constructor(problem: LogLinearProblem, { loss, beta }: LossSettings) {
+  /**
+   * @param ridge λ ≥ 0
+   * @throws InputError when the loss is not IPO, the only one that is quadratic.
+   */
+  constructor(
+    problem: LogLinearProblem,
+    { loss, beta }: LossSettings,
+    private readonly ridge = 0,
+  ) {
     if (loss !== 'ipo')
       throw new InputError(`weighted regression solves ipo only, not ${loss}`, {
         at: { field: 'solver' },
@@ -46,7 +53,10 @@ export class WeightedRegression {
   solve(coefficients: ArrayLike<number>): Float64Array {
     const d = this.dimension;
     const matrix = Array.from({ length: d }, (_, j) =>
-      Array.from({ length: d }, (_, k) => weightedSum(coefficients, this.grams, j * d + k)),
+      Array.from(
+        { length: d },
+        (_, k) => weightedSum(coefficients, this.grams, j * d + k) + (j === k ? this.ridge : 0),
+      ),
     );
     const right = Array.from({ length: d }, (_, j) => weightedSum(coefficients, this.rights, j));
     return Float64Array.from(solveSymmetric(matrix, right));

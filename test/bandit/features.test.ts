@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { reward, trueThetas } from '../../src/bandit/environment.js';
+import { reward, trueTheta } from '../../src/bandit/environment.js';
 import { actionCount, featureMapNames, features } from '../../src/bandit/features.js';
 
 const state = [0.25, 0.6];
@@ -41,7 +41,7 @@ test('rewards of every action (oracle O4)', () => {
     5.372579679257, 4.869619803448, 4.477204147471, 4.165184287735, 3.913461275181, 3.708120452766, 3.539222779746,
     3.399479626242,
   ];
-  for (const group of trueThetas.keys())
+  for (const group of [0, 1])
     close(
       table.map((_, action) => reward('swapped', state, action, group)),
       table,
@@ -56,4 +56,13 @@ test('with swapped features the groups agree on every reward', () => {
       expect(Math.abs(first - second)).toBeLessThan(1e-12);
     }),
   );
+});
+
+test('true parameters of other dimensions and groups', () => {
+  expect([trueTheta(0), trueTheta(1)]).toEqual([Float64Array.of(1, 3, 1, 3), Float64Array.of(3, 1, 3, 1)]);
+  expect([trueTheta(0, 2), trueTheta(1, 2)]).toEqual([Float64Array.of(1, 2), Float64Array.of(2, 1)]);
+  expect(trueTheta(0, 8)).toEqual(Float64Array.of(1, 3, 1, 3, 1, 3, 1, 3));
+  expect(trueTheta(1, 16)).toEqual(Float64Array.from({ length: 16 }, (_, j) => (j % 2 === 0 ? 3 : 1)));
+  expect(trueTheta(4, 8)).toEqual(trueTheta(0, 8));
+  expect(trueTheta(5, 2)).toEqual(trueTheta(1, 2));
 });

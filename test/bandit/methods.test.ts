@@ -1,10 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { trueThetas } from '../../src/bandit/environment.js';
+import { trueTheta } from '../../src/bandit/environment.js';
 import { type MethodSettings, methodNames, methodSettings } from '../../src/bandit/methods.js';
 import { groupLosses } from '../../src/bandit/metrics.js';
 import { initialTheta, trainingProblem } from '../../src/bandit/preferences.js';
 import { train } from '../../src/bandit/training.js';
+import { InputError } from '../../src/errors.js';
 import type { LogLinearProblem } from '../../src/policy/log-linear-problem.js';
 
 const setting = { features: 'swapped', responses: 'uneven', data: 'imbalanced' } as const;
@@ -143,6 +144,99 @@ describe('against a plain loop over pairs', () => {
   });
 });
 
+describe('options', () => {
+  const problem = trainingProblem(setting, 2021);
+  const start = initialTheta(2021);
+
+  test('a reference in the policy class shifts θ: training from θ⁰ is the uniform reference from θ⁰ − θ_ref', () => {
+    const referenceTheta = [0.5, -1, 2, 0.25];
+    const shifted = trainingProblem({ ...setting, referenceTheta }, 2021);
+    for (const name of methodNames) {
+      const settings = methodSettings(name, { iterations: 200 });
+      const { theta, alpha } = train(shifted, settings, start);
+      const plain = train(
+        problem,
+        settings,
+        start.map((value, j) => value - referenceTheta[j]),
+      );
+      expectClose(
+        theta,
+        plain.theta.map((value, j) => value + referenceTheta[j]),
+        1e-9,
+      );
+      expectClose(alpha, plain.alpha, 1e-9);
+    }
+  });
+
+  test('ridge: gradient steps reach the point that the regression gives', () => {
+    for (const name of ['ipo', 'is-ipo', 'gr-ipo'] as const) {
+      const exact = train(problem, methodSettings(name, { ridge: 0.05, iterations: 3000 }), start);
+      const descent = train(problem, methodSettings(name, { ridge: 0.05, ipoSolver: 'gradient' }), start);
+      expectClose(descent.theta, exact.theta, 1e-6);
+      const without = train(problem, methodSettings(name, { iterations: 3000 }), start);
+      expect(Math.hypot(...without.theta)).toBeGreaterThan(1.5 * Math.hypot(...exact.theta));
+    }
+  });
+
+  test('ridge with DPO: at the end Σ_g q_g ∇L_g + 2λθ = 0, by differences', () => {
+    const ridge = 0.01;
+    const { theta, alpha } = train(problem, methodSettings('is-dpo', { ridge }), start);
+    const objective = (at: Float64Array) =>
+      groupLosses(problem, { loss: 'dpo', beta: 1 }, at).reduce((sum, loss, g) => sum + alpha[g] * loss, 0) +
+      ridge * at.reduce((sum, value) => sum + value * value, 0);
+    theta.forEach((_, j) => {
+      const moved = (by: number) => theta.map((value, k) => value + (j === k ? by : 0));
+      expect(Math.abs((objective(moved(1e-4)) - objective(moved(-1e-4))) / 2e-4)).toBeLessThan(1e-7);
+    });
+  });
+
+  test('adaptive steps by hand', () => {
+    // One pair d = 1 in group 0, four of d = −2 in group 1; β = 1; η_θ,t = 0.3/√Σ, η_α,t = 0.5·0.7/√Σ; λ = 0.05.
+    const settings: MethodSettings = {
+      solver: 'gradient',
+      learningRate: 0,
+      loss: { loss: 'dpo', beta: 1 },
+      weights: { weights: 'mirror-ascent', step: 0.5 },
+      iterations: 3,
+      ridge: 0.05,
+      adaptive: { theta: 0.3, alpha: 0.7 },
+    };
+    const actual = train(scalarProblem([1], [-2, -2, -2, -2]), settings, [0.4]);
+    let theta = 0.4;
+    let alpha = 0.5;
+    let sum = 0;
+    for (let t = 0; t < 3; t++) {
+      const losses = [Math.log(1 + Math.exp(-theta)), Math.log(1 + Math.exp(2 * theta))];
+      const slopes = [-1 / (1 + Math.exp(theta)), 2 / (1 + Math.exp(-2 * theta))];
+      sum += ((slopes[0] + 4 * slopes[1]) / 5 + 2 * 0.05 * theta) ** 2;
+      const rise = losses.map((loss) => Math.exp(((0.5 * 0.7) / Math.sqrt(sum)) * loss));
+      alpha = (alpha * rise[0]) / (alpha * rise[0] + (1 - alpha) * rise[1]);
+      theta -= (0.3 / Math.sqrt(sum)) * (alpha * slopes[0] + (1 - alpha) * slopes[1] + 2 * 0.05 * theta);
+    }
+    expectClose(actual.theta, [theta], 1e-14);
+    expectClose(actual.alpha, [alpha, 1 - alpha], 1e-14);
+  });
+
+  test('every option reaches the methods that have it, and no other', () => {
+    const options = { ridge: 0.1, adaptive: { theta: 0.3, alpha: 0.7 } };
+    const adaptive = methodNames.map((name) => methodSettings(name, options).adaptive);
+    expect(adaptive).toEqual([{ theta: 0.3 }, { theta: 0.3 }, options.adaptive, undefined, undefined, { alpha: 0.7 }]);
+    for (const name of methodNames) expect(methodSettings(name, options).ridge).toBe(0.1);
+    expect(methodSettings('ipo')).not.toHaveProperty('ridge');
+  });
+
+  test.each([
+    ['gr-dpo', { ridge: -1 }, /ridge/],
+    ['gr-dpo', { adaptive: { theta: 0 } }, /adaptive\.theta/],
+    ['gr-dpo', { adaptive: { alpha: Number.NaN } }, /adaptive\.alpha/],
+    ['gr-ipo', { adaptive: { theta: 1 } }, /adaptive\.theta.*no effect on the regression/],
+    ['dpo', { adaptive: { alpha: 1 } }, /adaptive\.alpha.*no effect on erm weights/],
+  ] as const)('%s with %o is refused', (name, options, says) => {
+    expect(() => train(problem, { ...methodSettings(name), ...options }, start)).toThrow(InputError);
+    expect(() => train(problem, { ...methodSettings(name), ...options }, start)).toThrow(says);
+  });
+});
+
 describe('properties', () => {
   const seeds = fc.integer({ min: 0, max: 1000 });
   const names = fc.constantFrom(...methodNames);
@@ -211,7 +305,7 @@ test('the IPO family by gradient reaches the regression', () => {
   const problem = trainingProblem({ ...setting, responses: 'even' }, 2021);
   for (const name of ['ipo', 'is-ipo'] as const) {
     const exact = train(problem, methodSettings(name), initialTheta(2021));
-    const descent = train(problem, methodSettings(name, { ipoSolver: 'gradient', iterations: 5000 }), trueThetas[0]);
+    const descent = train(problem, methodSettings(name, { ipoSolver: 'gradient', iterations: 5000 }), trueTheta(0));
     expectClose(descent.theta, exact.theta, 1e-8);
   }
 });

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { reward, trueThetas } from '../../src/bandit/environment.js';
-import { featureMapNames } from '../../src/bandit/features.js';
+import { reward, trueTheta } from '../../src/bandit/environment.js';
+import { actionCount, featureMapNames, features } from '../../src/bandit/features.js';
 import {
   type BanditSetting,
   dataBalances,
@@ -10,8 +10,11 @@ import {
   responseRules,
   testStates,
   trainingProblem,
+  trainingSizes,
   validationProblem,
 } from '../../src/bandit/preferences.js';
+import { InputError } from '../../src/errors.js';
+import { logSoftmax, margins } from '../../src/policy/log-linear.js';
 import { Random } from '../../src/random.js';
 
 const settings: BanditSetting[] = featureMapNames.flatMap((features) =>
@@ -75,7 +78,7 @@ test.each(settings)('$features/$responses/$data: sizes, labels and lengths of di
       for (let i = 0; i < count; i++) {
         const d = differences.subarray(4 * i, 4 * i + 4);
         expect(Math.hypot(...d)).toBeLessThanOrEqual(longest + 1e-12);
-        expect(d.reduce((sum, value, j) => sum + value * trueThetas[g][j], 0)).toBeGreaterThanOrEqual(0);
+        expect(d.reduce((sum, value, j) => sum + value * trueTheta(g)[j], 0)).toBeGreaterThanOrEqual(0);
       }
     });
 });
@@ -116,4 +119,96 @@ test('test states fill the unit square, initial parameters [0, 5]^4', () => {
   expect(Math.min(...thetas)).toBeGreaterThanOrEqual(0);
   expect(Math.max(...thetas)).toBeLessThan(5);
   expect(Math.max(...thetas)).toBeGreaterThan(4.8);
+});
+
+describe('noisy labels', () => {
+  const flips = (ratio: number | number[], group = 0) => {
+    const [clean, noisy] = [main, { ...main, deterministicRatio: ratio }].map((setting) =>
+      drawPairs({ ...setting, responses: 'even' }, group, 20_000, Random.stream(4, 'test'), Random.stream(4, 'labels')),
+    );
+    expect(noisy.map(({ state }) => state)).toEqual(clean.map(({ state }) => state));
+    return noisy.filter(({ chosen }, i) => chosen !== clean[i].chosen).length;
+  };
+
+  test('never deterministic: as many labels flip as the Bradley-Terry model says, in proportion as q falls', () => {
+    // E min(s(r), s(−r)) over the same pairs; the standard deviation of the count is below √(20000/4) = 71.
+    const pairs = drawPairs({ ...main, responses: 'even' }, 0, 20_000, Random.stream(4, 'test'));
+    const expected = pairs.reduce((sum, { state, chosen, rejected }) => {
+      const gain = reward('swapped', state, chosen, 0) - reward('swapped', state, rejected, 0);
+      return sum + 1 / (1 + Math.exp(gain));
+    }, 0);
+    expect(Math.abs(flips(0) - expected)).toBeLessThan(4 * 71);
+    expect(Math.abs(flips(0.6) - 0.4 * expected)).toBeLessThan(4 * 71);
+    expect(expected).toBeGreaterThan(4000);
+    expect(flips(1)).toBe(0);
+  });
+
+  test('one ratio per group', () => {
+    expect(flips([1, 0], 0)).toBe(0);
+    expect(flips([1, 0], 1)).toBeGreaterThan(4000);
+    const clean = trainingProblem(main, 5).groups;
+    const noisy = trainingProblem({ ...main, deterministicRatio: [1, 0.2] }, 5).groups;
+    expect(noisy[0]).toEqual(clean[0]);
+    expect(noisy[1]).not.toEqual(clean[1]);
+    // A flipped label turns the difference round, and does nothing else.
+    for (const [i, value] of noisy[1].differences.entries())
+      expect(Math.abs(value)).toBe(Math.abs(clean[1].differences[i]));
+  });
+});
+
+test('a reference of the policy class: the margin of the reference itself is zero', () => {
+  const referenceTheta = [0.5, -1, 2, 0.25];
+  const plain = trainingProblem(main, 5);
+  const problem = trainingProblem({ ...main, referenceTheta }, 5);
+  problem.groups.forEach((group, g) => {
+    expect(group.differences).toEqual(plain.groups[g].differences);
+    const gaps = margins(group, Float64Array.from(referenceTheta), new Float64Array(group.count));
+    expect(Math.max(...gaps.map(Math.abs))).toBe(0);
+    // Oracle O5 of the log-ratio: log π(y_w|x) − log π(y_l|x) from the whole softmax over actions.
+    const [{ state, chosen, rejected }] = drawPairs(main, g, 1, Random.stream(5, 'bandit', 'train', g));
+    const rows = Float64Array.from(
+      Array.from({ length: actionCount }, (_, y) => [...features('swapped', state, y, g)]).flat(),
+    );
+    const logps = logSoftmax(rows, Float64Array.from(referenceTheta));
+    expect(group.offsets?.[0]).toBeCloseTo(logps[chosen] - logps[rejected], 12);
+  });
+});
+
+describe('other numbers of groups and features', () => {
+  test('sizes: parity decides, the total stays', () => {
+    const sizes = (data: 'balanced' | 'imbalanced', groups: number) => trainingSizes({ ...main, data, groups });
+    expect(sizes('balanced', 3)).toEqual([100, 100, 100]);
+    expect(sizes('imbalanced', 3)).toEqual([50, 200, 50]);
+    expect(sizes('imbalanced', 4)).toEqual([30, 120, 30, 120]);
+    expect(sizes('imbalanced', 1)).toEqual([300]);
+  });
+
+  test.each([2, 6, 16])('d = %d', (dimension) => {
+    const problem = trainingProblem({ ...main, groups: 3, dimension }, 5);
+    expect(problem.dimension).toBe(dimension);
+    problem.groups.forEach(({ differences, count }, g) => {
+      expect(differences.length).toBe(count * dimension);
+      for (let i = 0; i < count; i++) {
+        const d = differences.subarray(dimension * i, dimension * (i + 1));
+        expect(d.reduce((sum, value, j) => sum + value * trueTheta(g, dimension)[j], 0)).toBeGreaterThanOrEqual(0);
+      }
+    });
+    expect(testStates(5, dimension)[0]).toHaveLength(dimension / 2);
+    expect(initialTheta(5, dimension)).toHaveLength(dimension);
+  });
+});
+
+test.each([
+  [{ groups: 0 }, /groups/],
+  [{ groups: 1.5 }, /groups/],
+  [{ groups: 2000 }, /groups/],
+  [{ dimension: 5 }, /dimension/],
+  [{ dimension: 0 }, /dimension/],
+  [{ deterministicRatio: 1.1 }, /deterministicRatio/],
+  [{ deterministicRatio: [1, 1, 1] }, /deterministicRatio/],
+  [{ referenceTheta: [1, 2] }, /referenceTheta/],
+  [{ referenceTheta: [1, 2, 3, Number.NaN] }, /referenceTheta/],
+])('%o is refused', (options, says) => {
+  expect(() => trainingProblem({ ...main, ...options }, 1)).toThrow(InputError);
+  expect(() => trainingProblem({ ...main, ...options }, 1)).toThrow(says);
 });

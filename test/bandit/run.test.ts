@@ -9,7 +9,7 @@ const jobs: SeedJob[] = [4, 2, 7].map((seed) => ({
   setting,
   seed,
   methods: methods.map(({ settings }) => settings),
-  historyEvery: 10,
+  historyPoints: 2,
 }));
 
 test('results do not depend on the number of workers, nor on being in a worker', async () => {

@@ -32,6 +32,11 @@ describe('weighted regression (oracle O15)', () => {
     expectClose(regression.solve([0.3 / 2, 0.7 / 2]), [1.437185929648, 0.94472361809], 1e-11);
   });
 
+  test('ridge', () => {
+    const regression = new WeightedRegression(problemOf([rows.slice(0, 2), rows.slice(2)]), ipo, 0.1);
+    expectClose(regression.solve([0.3 / 2, 0.7 / 2]), [1.341772151899, 0.810126582278], 1e-11);
+  });
+
   test('unequal groups, and the unweighted solution', () => {
     const regression = new WeightedRegression(problemOf([rows.slice(0, 1), rows.slice(1)]), ipo);
     expectClose(regression.solve([1 / 2, 1 / 2 / 3]), [1.652173913043, 1.217391304348], 1e-11);
