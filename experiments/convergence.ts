@@ -20,11 +20,14 @@ import { convergenceReport, convergenceText } from '../src/theory/report.js';
 const { beta, ...settings } = convergenceDefaults;
 const problem = trainingProblem({ features: 'swapped', responses: 'uneven', data: 'imbalanced' }, settings.seed);
 for (const loss of ['dpo', 'ipo'] as const) {
-  const bar = progress(`convergence, ${loss}`, settings.horizons.length * settings.runs);
+  const bar = progress(
+    `convergence, ${loss}, steps`,
+    settings.runs * settings.horizons.reduce<number>((sum, T) => sum + T, 0),
+  );
   const result = await measureConvergence(
     problem,
     { ...settings, loss: { loss, beta: beta[loss] } },
-    { onDone: (done) => bar.update(done) },
+    { onSteps: (done) => bar.update(done) },
   );
   bar.stop();
   console.log(`\n${loss}\n\n${convergenceText(convergenceReport(result))}\n`);

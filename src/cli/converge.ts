@@ -10,6 +10,7 @@ import { defineAction, type Output, parseList, parseNumber } from './command.js'
 interface ConvergeFlags {
   loss?: 'dpo' | 'ipo';
   algorithm?: '1' | '3';
+  order?: 'alternating' | 'simultaneous';
   features?: FeatureMapName;
   responses?: ResponseRule;
   data?: DataBalance;
@@ -29,6 +30,12 @@ export function registerConverge(program: Command): void {
     .description('check the O(1/√T) convergence of the per-sample algorithm against the exact minimax value')
     .addOption(choice('--loss <name>', 'the loss (needed without --problem)', ['dpo', 'ipo']))
     .addOption(choice('--algorithm <n>', '1: draw from all pairs; 3: draw a group first (default: 1)', ['1', '3']))
+    .addOption(
+      choice('--order <name>', 'θ moves with the new α, or with the old one as in the proof (default: alternating)', [
+        'alternating',
+        'simultaneous',
+      ]),
+    )
     .addOption(choice('--features <map>', 'features of group 1 (default: swapped)', featureMapNames))
     .addOption(choice('--responses <rule>', 'how responses are drawn (default: uneven)', responseRules))
     .addOption(choice('--data <balance>', 'pairs 150/150 or 60/240 (default: imbalanced)', dataBalances))
@@ -36,7 +43,7 @@ export function registerConverge(program: Command): void {
     .option('--runs <n>', 'independent runs at each horizon (default: 10)')
     .option('--radius <B>', 'θ is kept in ‖θ‖ ≤ B (default: 10)')
     .option('--out <dir>', 'write convergence.json and convergence.csv to this new folder')
-    .option('--problem <file>', 'only print the exact minimax value of the problem in this JSON file');
+    .option('--problem <file>', 'only print the exact minimax value of the problem in this JSON file, as JSON');
   defineAction<ConvergeFlags>(command, (flags, output) =>
     flags.problem === undefined ? checkConvergence(flags, output) : solveProblem(flags.problem, flags, output),
   );
@@ -47,7 +54,7 @@ async function checkConvergence(flags: ConvergeFlags, output: Output): Promise<o
   const { convergenceDefaults: defaults, measureConvergence } = await import('../theory/convergence.js');
   const { convergenceCsv, convergenceReport, convergenceText } = await import('../theory/report.js');
 
-  const { loss, features = 'swapped', responses = 'uneven', data = 'imbalanced', out } = flags;
+  const { loss, order = 'alternating', features = 'swapped', responses = 'uneven', data = 'imbalanced', out } = flags;
   if (loss === undefined)
     throw new InputError('is missing', { at: { field: '--loss' }, fix: 'use --loss dpo or --loss ipo' });
   const horizons = flags.horizons
@@ -58,15 +65,17 @@ async function checkConvergence(flags: ConvergeFlags, output: Output): Promise<o
   const algorithm = flags.algorithm === '3' ? 3 : defaults.algorithm;
   if (out !== undefined) refuseExisting(out);
 
-  const bar = progress('converge', new Set(horizons).size * runs);
+  const bar = progress('converge, steps', runs * [...new Set(horizons)].reduce((sum, T) => sum + T, 0));
   const result = await measureConvergence(
     trainingProblem({ features, responses, data }, defaults.seed),
-    { loss: { loss, beta: defaults.beta[loss] }, algorithm, radius, horizons, runs, seed: defaults.seed },
-    { onDone: (done) => bar.update(done) },
+    { loss: { loss, beta: defaults.beta[loss] }, algorithm, order, radius, horizons, runs, seed: defaults.seed },
+    { onSteps: (done) => bar.update(done) },
   ).finally(() => bar.stop());
 
   const report = convergenceReport(result);
-  output.log(`\nAlgorithm ${algorithm}, ${loss}, ${features} features, ${responses} responses, ${data} data\n`);
+  output.log(
+    `\nAlgorithm ${algorithm}, ${order}, ${loss}, ${features} features, ${responses} responses, ${data} data\n`,
+  );
   output.log(convergenceText(report));
   if (out !== undefined) {
     await writeFolderWhole(out, (folder) => {
@@ -89,9 +98,10 @@ async function solveProblem(file: string, flags: ConvergeFlags, output: Output):
   const { marginLoss } = await import('../objective/losses.js');
   const { minimax } = await import('../theory/minimax.js');
   const { readProblemFile } = await import('../theory/problem-file.js');
-  const { minimaxReport, minimaxText } = await import('../theory/report.js');
+  const { minimaxReport } = await import('../theory/report.js');
   const { problem, loss, radius } = readProblemFile(file);
   const report = minimaxReport(minimax(problem, marginLoss(loss), radius, { file }));
-  output.log(minimaxText(report));
+  // The object is the whole answer, for people too: nothing else may stand beside it for the program that reads it.
+  if (!output.json) output.log(JSON.stringify(report));
   return report;
 }

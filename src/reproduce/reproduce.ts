@@ -72,11 +72,11 @@ export async function reproduce(scale: Scale, folder: string, log: (text: string
   stage(2, 'Convergence: Proposition 4.1 against the exact minimax value');
   const { horizons, runs } = scale.convergence;
   const { algorithm, radius, seed, beta } = convergenceDefaults;
-  const convergenceBar = progress('convergence', horizons.length * runs);
+  const convergenceBar = progress('convergence, steps', runs * horizons.reduce((sum, T) => sum + T, 0));
   const convergence = await measureConvergence(
     trainingProblem({ features: 'swapped', responses: 'uneven', data: 'imbalanced' }, seed),
     { loss: { loss: 'dpo', beta: beta.dpo }, algorithm, radius, horizons, runs, seed },
-    { onDone: (done) => convergenceBar.update(done) },
+    { onSteps: (done) => convergenceBar.update(done) },
   ).finally(() => convergenceBar.stop());
   log(convergenceText(convergenceReport(convergence)));
 

@@ -1,6 +1,7 @@
 import { InputError } from '../errors.js';
+import { exp, log1p } from '../objective/fast-math.js';
 import { type LossSettings, marginLoss } from '../objective/losses.js';
-import { type ParallelOptions, parallelMap } from '../parallel.js';
+import { parallelMap } from '../parallel.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { Random } from '../random.js';
 import { type Algorithm, groupProbabilities, type StepSizes } from './constants.js';
@@ -39,6 +40,7 @@ export interface SaddleRun {
  * One step is `MirrorAscent` and `marginLoss` of src/objective on one pair; α is kept without its normalising constant, which
  * saves a logarithm a step. Memory does not depend on `count`.
  *
+ * @param onSteps called about twenty times a second with the number of steps done since the last call
  * @throws InputError when `count` is not a positive whole number.
  */
 export function runSaddle(
@@ -46,6 +48,7 @@ export function runSaddle(
   { loss: lossSettings, algorithm, steps, radius, order = 'alternating', factors: givenFactors }: SaddleSettings,
   count: number,
   random: Random,
+  onSteps: (steps: number) => void = () => {},
 ): SaddleRun {
   if (!(Number.isSafeInteger(count) && count >= 1))
     throw new InputError(`the number of steps must be a positive whole number, not ${count}`, {
@@ -69,6 +72,7 @@ export function runSaddle(
   const alphaSum = new Float64Array(K);
 
   for (let step = 0; step < count; step++) {
+    if (step % reportEvery === reportEvery - 1) onSteps(reportEvery);
     let i: number;
     let g: number;
     if (algorithm === 1) {
@@ -87,8 +91,8 @@ export function runSaddle(
     let derivative: number;
     if (dpo) {
       const z = -beta * h;
-      const e = Math.exp(-Math.abs(z));
-      value = Math.max(z, 0) + Math.log1p(e);
+      const e = exp(-Math.abs(z));
+      value = Math.max(z, 0) + log1p(e);
       derivative = (-beta * (z >= 0 ? 1 : e)) / (1 + e);
     } else {
       const excess = h - target;
@@ -113,6 +117,7 @@ export function runSaddle(
     for (let j = 0; j < d; j++) thetaSum[j] += theta[j];
     for (let k = 0; k < K; k++) alphaSum[k] += alpha[k];
   }
+  onSteps(count % reportEvery);
   return {
     averageTheta: thetaSum.map((sum) => sum / count),
     averageAlpha: alphaSum.map((sum) => sum / count),
@@ -121,6 +126,9 @@ export function runSaddle(
   };
 }
 
+/** Steps between two reports of progress; a power of two, so that finding out costs nothing. */
+const reportEvery = 2 ** 19;
+
 /** α = softmax(logits); shifts the logits in place so that their largest is 0. */
 function softmax(logits: Float64Array, alpha: Float64Array): void {
   let largest = logits[0];
@@ -128,7 +136,7 @@ function softmax(logits: Float64Array, alpha: Float64Array): void {
   let total = 0;
   for (let k = 0; k < logits.length; k++) {
     logits[k] -= largest;
-    const weight = logits[k] === 0 ? 1 : Math.exp(logits[k]);
+    const weight = logits[k] === 0 ? 1 : exp(logits[k]);
     alpha[k] = weight;
     total += weight;
   }
@@ -151,11 +159,6 @@ function flatten(problem: LogLinearProblem) {
   return { differences, offsets, owners, starts };
 }
 
-/** Runs `jobs` across cores; results come in the order of `jobs` and do not depend on the number of workers. */
-export function runSaddles(jobs: readonly SaddleJob[], options: ParallelOptions = {}): Promise<SaddleRun[]> {
-  return parallelMap(import.meta.url, 'runSaddleJob', jobs, options);
-}
-
 /** One run of {@link runSaddle} as a worker thread takes it: the random stream is named by seed, `count` and `run`. */
 export interface SaddleJob {
   problem: LogLinearProblem;
@@ -163,8 +166,41 @@ export interface SaddleJob {
   count: number;
   seed: number;
   run: number;
+  /** One 64-bit integer, shared by all workers, to which the steps done are added. */
+  progress?: SharedArrayBuffer;
 }
 
-export function runSaddleJob({ problem, settings, count, seed, run }: SaddleJob): SaddleRun {
-  return runSaddle(problem, settings, count, Random.stream(seed, 'theory', 'saddle', count, run));
+export function runSaddleJob({ problem, settings, count, seed, run, progress }: SaddleJob): SaddleRun {
+  const done = progress && new BigInt64Array(progress);
+  return runSaddle(problem, settings, count, Random.stream(seed, 'theory', 'saddle', count, run), (steps) => {
+    if (done) Atomics.add(done, 0, BigInt(steps));
+  });
+}
+
+export interface SaddleOptions {
+  /** Number of worker threads; default one per core. The results do not depend on it. */
+  workers?: number;
+  /** Called a few times a second, within runs too, with the number of steps done and to do in all. */
+  onSteps?: (done: number, total: number) => void;
+}
+
+/** Runs `jobs` across cores; results come in the order of `jobs` and do not depend on the number of workers. */
+export async function runSaddles(
+  jobs: readonly SaddleJob[],
+  { workers, onSteps = () => {} }: SaddleOptions = {},
+): Promise<SaddleRun[]> {
+  const progress = new SharedArrayBuffer(BigInt64Array.BYTES_PER_ELEMENT);
+  const done = new BigInt64Array(progress);
+  const total = jobs.reduce((sum, { count }) => sum + count, 0);
+  const report = () => onSteps(Number(Atomics.load(done, 0)), total);
+  const timer = setInterval(report, 250);
+  try {
+    const shared = jobs.map((job) => ({ ...job, progress }));
+    return await parallelMap<SaddleJob, SaddleRun>(import.meta.url, 'runSaddleJob', shared, {
+      workers,
+      onDone: report,
+    });
+  } finally {
+    clearInterval(timer);
+  }
 }

@@ -1,18 +1,20 @@
 import { InputError } from '../errors.js';
 import { type LossSettings, marginLoss } from '../objective/losses.js';
-import type { ParallelOptions } from '../parallel.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { Random } from '../random.js';
-import { runSaddles, type SaddleJob, type SaddleRun } from './algorithm.js';
+import { runSaddles, type SaddleJob, type SaddleOptions, type SaddleRun, type SaddleSettings } from './algorithm.js';
 import { type HorizonMeasurement, judge, type Verdict } from './check.js';
 import { type Algorithm, type Constants, convergenceConstants, errorBound, stepSizes } from './constants.js';
 import { groupLosses, worst } from './group-losses.js';
 import { innerMinimum } from './inner-minimum.js';
 import { type Minimax, minimax } from './minimax.js';
+import { checkPremises, type Premises } from './premises.js';
 
 export interface ConvergenceSettings {
   loss: LossSettings;
   algorithm: Algorithm;
+  /** See {@link SaddleSettings}; default alternating. */
+  order?: SaddleSettings['order'];
   /** B_Θ, the radius of the ball. */
   radius: number;
   /** Numbers of steps T. */
@@ -28,6 +30,7 @@ export interface Convergence extends Verdict {
   minimax: Minimax;
   /** max_g L_g(θ⁰) − v at θ⁰ = 0. */
   start_error: number;
+  premises: Premises;
 }
 
 /** Settings under which the claim can be judged in seconds: the horizons go past burn-in. */
@@ -43,16 +46,16 @@ export const convergenceDefaults = {
 
 /**
  * Measures Proposition 4.1 on `problem`: `runs` runs at each horizon with that horizon's own step sizes, across cores, against
- * the exact minimax value; then judges. The result depends on the seed only.
+ * the exact minimax value; then judges, its premises first. The result depends on the seed only.
  *
  * @throws InputError on a bad radius, loss, horizon or number of runs.
  */
 export async function measureConvergence(
   problem: LogLinearProblem,
   settings: ConvergenceSettings,
-  options: ParallelOptions = {},
+  options: SaddleOptions = {},
 ): Promise<Convergence> {
-  const { radius, algorithm, runs, seed } = settings;
+  const { radius, algorithm, order, runs, seed } = settings;
   const horizons = [...new Set(settings.horizons)].sort((a, b) => a - b);
   if (!(Number.isSafeInteger(runs) && runs >= 2))
     throw new InputError(`${runs} runs give no interval`, {
@@ -64,13 +67,22 @@ export async function measureConvergence(
   const saddle = minimax(problem, loss, radius);
   const startError = worst(groupLosses(problem, loss, new Float64Array(problem.dimension))) - saddle.value;
 
+  const settingsAt = (T: number): SaddleSettings => ({
+    loss: settings.loss,
+    algorithm,
+    order,
+    radius,
+    steps: stepSizes(constants, T),
+  });
+  const { premises, reasons } = checkPremises(problem, settingsAt, horizons, seed);
+
   // The longest first, so that the cores finish together.
   const jobs = horizons.toReversed().flatMap((T) =>
     Array.from(
       { length: runs },
       (_, run): SaddleJob => ({
         problem,
-        settings: { loss: settings.loss, algorithm, radius, steps: stepSizes(constants, T) },
+        settings: settingsAt(T),
         count: T,
         seed,
         run,
@@ -91,7 +103,16 @@ export async function measureConvergence(
     };
   });
   const verdict = judge(measurements, startError, Random.stream(seed, 'theory', 'bootstrap'));
-  return { constants, minimax: saddle, start_error: startError, ...verdict };
+  reasons.push(...verdict.reasons);
+  return {
+    constants,
+    minimax: saddle,
+    start_error: startError,
+    premises,
+    ...verdict,
+    holds: reasons.length === 0,
+    reasons,
+  };
 }
 
 /** Error, duality gap and last iterate's error of one run, against the exact minimax value. */

@@ -1,4 +1,4 @@
-import { eigs } from 'mathjs';
+import { eigs } from '../math.js';
 import type { MarginLoss } from '../objective/losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { dot, groupDerivatives, groupLosses, norm } from './group-losses.js';

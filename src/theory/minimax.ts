@@ -1,5 +1,5 @@
-import { lusolve } from 'mathjs';
 import { GroupRobustError, InputError, type InputLocation } from '../errors.js';
+import { lusolve } from '../math.js';
 import type { MarginLoss } from '../objective/losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { largestDifference } from './constants.js';

@@ -49,7 +49,7 @@ function resampledMean(values: readonly number[], random: Random): number {
 }
 
 /** Slope of the least-squares line through (x, y). */
-function slope(x: readonly number[], y: readonly number[]): number {
+export function slope(x: readonly number[], y: readonly number[]): number {
   const centreX = average(x);
   const centreY = average(y);
   let covariance = 0;

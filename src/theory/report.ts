@@ -19,8 +19,8 @@ export function minimaxReport({ value, theta, alpha, lower, upper }: Minimax): M
   return { value, theta: [...theta], alpha: [...alpha], lower, upper };
 }
 
-/** The minimax value and its certificate, for the terminal. */
-export function minimaxText({ value, theta, alpha, lower, upper }: MinimaxReport): string {
+/** The minimax value and its certificate. */
+function minimaxText({ value, theta, alpha, lower, upper }: MinimaxReport): string {
   return [
     `minimax value  ${value}`,
     `  proven by    ${lower} ≤ value ≤ ${upper}  (bracket ${(upper - lower).toExponential(1)})`,
@@ -49,7 +49,8 @@ export function convergenceText(report: ConvergenceReport): string {
     formatNumber(horizon.bound),
     horizon.past_burn_in ? 'yes' : 'no',
   ]);
-  const { rate, holds, reasons } = report;
+  const { rate, holds, reasons, premises } = report;
+  const { step_rates, replay_distance } = premises;
   return [
     constantsText(report.constants),
     minimaxText(report.minimax),
@@ -60,6 +61,10 @@ export function convergenceText(report: ConvergenceReport): string {
     rate === null
       ? 'rate: none'
       : `rate: error ∝ T^${formatNumber(rate.slope, 3)}, 95 % interval ${formatInterval(rate.interval, 3)}`,
+    step_rates === null
+      ? 'steps: one horizon, so no rate'
+      : `steps: η_θ ∝ T^${formatNumber(step_rates.theta, 3)}, η_α ∝ T^${formatNumber(step_rates.alpha, 3)}, as seen in the loop`,
+    `loop: within ${replay_distance.toExponential(1)} of its replay by the objective code`,
     holds ? 'Proposition 4.1 HOLDS on these data' : `Proposition 4.1 DOES NOT HOLD:\n  - ${reasons.join('\n  - ')}`,
   ].join('\n');
 }

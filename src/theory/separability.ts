@@ -1,4 +1,4 @@
-import { lusolve } from 'mathjs';
+import { lusolve } from '../math.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { dot, norm } from './group-losses.js';
 

@@ -123,6 +123,7 @@ describe('convergenceSection', () => {
       upper: 0.47409801,
     },
     start_error: 0.21,
+    premises: { step_rates: { theta: -0.5, alpha: -0.5 }, replay_distance: 1e-16 },
     horizons: [
       {
         T: 1000,

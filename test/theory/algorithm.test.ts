@@ -1,10 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { InputError } from '../../src/errors.js';
-import { GroupTotals, robustStep } from '../../src/objective/aggregate.js';
-import { MirrorAscent } from '../../src/objective/group-weights.js';
 import { type LossSettings, marginLoss } from '../../src/objective/losses.js';
-import type { LogLinearProblem } from '../../src/policy/log-linear-problem.js';
 import { Random } from '../../src/random.js';
 import {
   runSaddle,
@@ -14,6 +11,7 @@ import {
   type SaddleSettings,
 } from '../../src/theory/algorithm.js';
 import { groupProbabilities } from '../../src/theory/constants.js';
+import { replaySaddle } from '../../src/theory/premises.js';
 import { arbitraryProblem, plainLosses, problemOf, rowsOf } from './problems.js';
 
 const dpo: LossSettings = { loss: 'dpo', beta: 1 };
@@ -111,7 +109,7 @@ describe('the loop', () => {
         fc.integer(),
         (problem, settings, seed) => {
           const fast = runSaddle(problem, settings, 200, Random.stream(seed, 'loop'));
-          const slow = plainRun(problem, settings, 200, Random.stream(seed, 'loop'));
+          const slow = replaySaddle(problem, settings, 200, Random.stream(seed, 'loop'));
           for (const key of ['lastTheta', 'lastAlpha', 'averageTheta', 'averageAlpha'] as const)
             for (let n = 0; n < slow[key].length; n++)
               expect(Math.abs(fast[key][n] - slow[key][n])).toBeLessThan(1e-10 * (1 + Math.abs(slow[key][n])));
@@ -174,42 +172,3 @@ describe('the loop', () => {
     expect(here[0].lastTheta).not.toEqual(here[1].lastTheta);
   });
 });
-
-/** The same run through the objective that trains language models, one pair a window. */
-function plainRun(problem: LogLinearProblem, settings: SaddleSettings, count: number, random: Random) {
-  const { dimension: d, groups } = problem;
-  const loss = marginLoss(settings.loss);
-  const rows = rowsOf(problem);
-  const all = rows.flatMap((group, g) => group.map((pair) => ({ ...pair, g })));
-  const sizes = groups.map((group) => group.count);
-  const weighting = new MirrorAscent({ step: settings.steps.alpha, order: settings.order }, sizes);
-  const probabilities = groupProbabilities(problem, settings.algorithm);
-  const theta = new Float64Array(d);
-  const thetaSum = new Float64Array(d);
-  const alphaSum = new Float64Array(groups.length);
-  for (let step = 0; step < count; step++) {
-    let drawn: (typeof all)[number];
-    if (settings.algorithm === 1) drawn = all[random.integer(all.length)];
-    else {
-      const g = random.integer(groups.length);
-      drawn = { ...rows[g][random.integer(rows[g].length)], g };
-    }
-    const h = drawn.d.reduce((sum, entry, j) => sum + entry * theta[j], -drawn.o);
-    const totals = new GroupTotals(groups.length);
-    totals.add(drawn.g, loss.value(h));
-    const { coefficients } = robustStep(totals, weighting, probabilities);
-    for (let j = 0; j < d; j++)
-      theta[j] -= settings.steps.theta * coefficients[drawn.g] * loss.derivative(h) * drawn.d[j];
-    const length = Math.hypot(...theta);
-    if (settings.radius !== undefined && length > settings.radius)
-      for (let j = 0; j < d; j++) theta[j] *= settings.radius / length;
-    for (let j = 0; j < d; j++) thetaSum[j] += theta[j];
-    for (let g = 0; g < groups.length; g++) alphaSum[g] += weighting.alpha[g];
-  }
-  return {
-    averageTheta: thetaSum.map((sum) => sum / count),
-    averageAlpha: alphaSum.map((sum) => sum / count),
-    lastTheta: theta,
-    lastAlpha: weighting.alpha,
-  };
-}

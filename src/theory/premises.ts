@@ -1,0 +1,140 @@
+import { GroupTotals, robustStep } from '../objective/aggregate.js';
+import { MirrorAscent } from '../objective/group-weights.js';
+import { marginLoss } from '../objective/losses.js';
+import { margins, projectOnBall } from '../policy/log-linear.js';
+import type { LogLinearProblem } from '../policy/log-linear-problem.js';
+import { Random } from '../random.js';
+import { runSaddle, type SaddleRun, type SaddleSettings } from './algorithm.js';
+import { groupProbabilities } from './constants.js';
+import { norm } from './group-losses.js';
+import { slope } from './rate-fit.js';
+
+/** What is known of the loop that was measured, apart from its errors. */
+export interface Premises {
+  /** Rates at which the steps of the loop were seen to shrink with T; Proposition 4.1 is about −½. Null: too few horizons. */
+  step_rates: { theta: number; alpha: number } | null;
+  /** Largest distance between the loop and its replay by the objective code, relative to the size of the numbers. */
+  replay_distance: number;
+}
+
+/**
+ * Errors alone cannot tell whether the algorithm of Proposition 4.1 was run: with a step that does not shrink with T the
+ * averages go on improving for a long time, faster than 1/√T, before they stop. So two premises are looked at directly, on
+ * the loop itself and not on its settings: that its steps shrink as 1/√T, and that it is Algorithm 1 (or 3) at all.
+ *
+ * @param settingsAt what is measured at horizon T
+ * @returns what was found, and one sentence for each premise that fails
+ */
+export function checkPremises(
+  problem: LogLinearProblem,
+  settingsAt: (T: number) => SaddleSettings,
+  horizons: readonly number[],
+  seed: number,
+): { premises: Premises; reasons: string[] } {
+  const reasons: string[] = [];
+  const step_rates = horizons.length < 2 ? null : stepRates(problem, settingsAt, horizons, seed);
+  for (const [name, rate] of Object.entries(step_rates ?? {}))
+    if (!(Math.abs(rate + 0.5) <= 0.1))
+      reasons.push(
+        `the ${name} step falls as T^${rate.toPrecision(3)}, and not as T^-0.5: this is not the run of the proposition`,
+      );
+  const replay_distance = replayDistance(problem, settingsAt(replayed), seed);
+  if (!(replay_distance <= 1e-6))
+    reasons.push(
+      `the loop is off by ${replay_distance.toPrecision(3)} from Algorithm 1 (or 3) as the objective code runs it, pair by pair`,
+    );
+  return { premises: { step_rates, replay_distance }, reasons };
+}
+
+const probes = 20;
+
+/**
+ * Slopes of log(first step) on log T. The first step from θ = 0 and uniform α is proportional to the step size, and equal
+ * streams draw equal pairs at every T.
+ */
+function stepRates(
+  problem: LogLinearProblem,
+  settingsAt: (T: number) => SaddleSettings,
+  horizons: readonly number[],
+  seed: number,
+): { theta: number; alpha: number } {
+  const x = horizons.map(Math.log);
+  const moves = horizons.map((T) => {
+    // The ball could cut a long first step short.
+    const settings = { ...settingsAt(T), radius: undefined };
+    const sum = { theta: 0, alpha: 0 };
+    for (let probe = 0; probe < probes; probe++) {
+      const { lastTheta, lastAlpha } = runSaddle(problem, settings, 1, Random.stream(seed, 'theory', 'step', probe));
+      sum.theta += norm(lastTheta);
+      sum.alpha += Math.log(Math.max(...lastAlpha) / Math.min(...lastAlpha));
+    }
+    return sum;
+  });
+  const rate = (values: number[]) => (values.every((value) => value === 0) ? -0.5 : slope(x, values.map(Math.log)));
+  return { theta: rate(moves.map(({ theta }) => theta)), alpha: rate(moves.map(({ alpha }) => alpha)) };
+}
+
+/** Steps that are replayed. */
+const replayed = 100;
+
+/** Compares a short run with its replay, in the ball of the settings and in one so small that it is left all the time. */
+function replayDistance(problem: LogLinearProblem, settings: SaddleSettings, seed: number): number {
+  const { radius = 1 } = settings;
+  let largest = 0;
+  for (const ball of [radius, radius / 1000]) {
+    const within = { ...settings, radius: ball };
+    const run = runSaddle(problem, within, replayed, Random.stream(seed, 'theory', 'replay'));
+    const again = replaySaddle(problem, within, replayed, Random.stream(seed, 'theory', 'replay'));
+    for (const key of ['averageTheta', 'averageAlpha', 'lastTheta', 'lastAlpha'] as const) {
+      const difference = norm(run[key].map((value, n) => value - again[key][n]));
+      if (difference > 0) largest = Math.max(largest, difference / norm(again[key]));
+    }
+  }
+  return largest;
+}
+
+/**
+ * {@link runSaddle} pair by pair through the objective that trains language models, and the projection of its log-linear
+ * policy: slow, and the same numbers but for rounding.
+ */
+export function replaySaddle(
+  problem: LogLinearProblem,
+  { loss: lossSettings, algorithm, steps, radius, order }: SaddleSettings,
+  count: number,
+  random: Random,
+): SaddleRun {
+  const { dimension: d, groups } = problem;
+  const loss = marginLoss(lossSettings);
+  const sizes = groups.map((group) => group.count);
+  const owners = sizes.flatMap((size, g) => Array.from({ length: size }, (_, i) => [g, i]));
+  const weighting = new MirrorAscent({ step: steps.alpha, order }, sizes);
+  const probabilities = groupProbabilities(problem, algorithm);
+  const theta = new Float64Array(d);
+  const thetaSum = new Float64Array(d);
+  const alphaSum = new Float64Array(groups.length);
+  for (let step = 0; step < count; step++) {
+    let [g, i] = [0, 0];
+    if (algorithm === 1) [g, i] = owners[random.integer(owners.length)];
+    else {
+      g = random.integer(groups.length);
+      i = random.integer(sizes[g]);
+    }
+    const row = groups[g].differences.subarray(i * d, (i + 1) * d);
+    const pair = { count: 1, differences: row, offsets: groups[g].offsets?.subarray(i, i + 1) };
+    const [h] = margins(pair, theta, new Float64Array(1));
+    const totals = new GroupTotals(groups.length);
+    totals.add(g, loss.value(h));
+    const { coefficients } = robustStep(totals, weighting, probabilities);
+    const pull = steps.theta * coefficients[g] * loss.derivative(h);
+    for (let j = 0; j < d; j++) theta[j] -= pull * row[j];
+    projectOnBall(theta, radius ?? Number.POSITIVE_INFINITY);
+    for (let j = 0; j < d; j++) thetaSum[j] += theta[j];
+    for (let k = 0; k < groups.length; k++) alphaSum[k] += weighting.alpha[k];
+  }
+  return {
+    averageTheta: thetaSum.map((sum) => sum / count),
+    averageAlpha: alphaSum.map((sum) => sum / count),
+    lastTheta: theta,
+    lastAlpha: Float64Array.from(weighting.alpha),
+  };
+}

@@ -1,0 +1,55 @@
+import { describe, expect, it } from 'vitest';
+import { marginLoss } from '../../src/objective/losses.js';
+import type { SaddleSettings } from '../../src/theory/algorithm.js';
+import { convergenceConstants, stepSizes } from '../../src/theory/constants.js';
+import { checkPremises } from '../../src/theory/premises.js';
+import { problemOf } from './problems.js';
+
+const problem = problemOf(
+  [
+    [[1, 0.4]],
+    [
+      [-0.9, 1],
+      [-0.7, 0.8],
+      [0, 0],
+    ],
+    [
+      [0.3, -2],
+      [0.5, 0.1],
+    ],
+  ],
+  [[0.3], [0, -0.2, 0.1], [0, 0]],
+);
+const horizons = [1e3, 1e4, 1e6];
+
+describe.each([
+  { loss: { loss: 'dpo', beta: 1 }, radius: 3 },
+  { loss: { loss: 'ipo', beta: 0.1 }, radius: 5 },
+] as const)('premises of the check, $loss.loss', ({ loss, radius }) => {
+  const constants = convergenceConstants(problem, marginLoss(loss), radius, 1);
+  const asItIs = (T: number): SaddleSettings => ({ loss, algorithm: 1, radius, steps: stepSizes(constants, T) });
+  const reasonsFor = (change: (T: number) => Partial<SaddleSettings>) =>
+    checkPremises(problem, (T) => ({ ...asItIs(T), ...change(T) }), horizons, 1).reasons;
+
+  it('hold for the algorithm as it is, in both orders and for Algorithm 3', () => {
+    for (const order of ['alternating', 'simultaneous'] as const)
+      for (const algorithm of [1, 3] as const) {
+        const { premises, reasons } = checkPremises(problem, (T) => ({ ...asItIs(T), order, algorithm }), horizons, 1);
+        expect(reasons).toEqual([]);
+        expect(premises.step_rates?.theta).toBeCloseTo(-0.5, 2);
+        expect(premises.step_rates?.alpha).toBeCloseTo(-0.5, 2);
+        expect(premises.replay_distance).toBeLessThan(1e-12);
+      }
+  });
+
+  it.each([1, 1e3, 1e6])('fail when the steps are frozen at those of T = %d', (T0) => {
+    const frozen = stepSizes(constants, T0);
+    expect(reasonsFor(() => ({ steps: frozen })).join()).toMatch(/the theta step falls as T\^.*the alpha step/);
+    expect(reasonsFor((T) => ({ steps: { ...stepSizes(constants, T), theta: frozen.theta } })).join()).toMatch(/theta/);
+    expect(reasonsFor((T) => ({ steps: { ...stepSizes(constants, T), alpha: frozen.alpha } })).join()).toMatch(/alpha/);
+  });
+
+  it('fail when the loop leaves out the factor N/N_g, which the replay has', () => {
+    expect(reasonsFor(() => ({ factors: Float64Array.of(1, 1, 1) })).join()).toMatch(/the loop is off by/);
+  });
+});
