@@ -1,0 +1,51 @@
+import type { WeightSettings } from '../objective/group-weights.js';
+import { logSoftmax } from '../policy/log-linear.js';
+import type { LogLinearProblem } from '../policy/log-linear-problem.js';
+import { type TrainingState, train } from './training.js';
+
+/**
+ * Group-robust reward learning, the two-stage way to a robust policy: first a reward r(x,y) = ⟨φ(x,y,g), w⟩ from
+ * preferences, then the policy that is best for it under a KL penalty. GR-DPO does both at once: for a log-linear reference
+ * θ_ref its policy is θ = θ_ref + w/β (paper Prop. 3.2), and its whole path too, when η_w = β² η_θ.
+ */
+export interface RewardSettings {
+  /** `mirror-ascent` is robust; the fixed ones give the rewards that DPO and IS-DPO imply. */
+  weights: WeightSettings;
+  /** η_w, the step size of the full-batch gradient descent on w. */
+  learningRate: number;
+  iterations: number;
+}
+
+/**
+ * Minimises max_g −E log s(r(x_g,y_w) − r(x_g,y_l)), or its weighted mean, over w.
+ *
+ * The Bradley–Terry loss is `dpo` with β = 1 in the difference of rewards, so this is {@link train} with the same loss and α.
+ * The reference has no part in it: offsets of `problem` are left out.
+ *
+ * @param initialW [d]
+ * @returns `theta` is w [d]
+ * @throws InputError on settings out of their range
+ */
+export function trainReward(
+  problem: LogLinearProblem,
+  settings: RewardSettings,
+  initialW: ArrayLike<number>,
+): TrainingState {
+  const withoutReference = {
+    ...problem,
+    groups: problem.groups.map(({ count, differences }) => ({ count, differences })),
+  };
+  return train(withoutReference, { ...settings, solver: 'gradient', loss: { loss: 'dpo', beta: 1 } }, initialW);
+}
+
+/**
+ * The policy that maximises E[r] − β KL(π‖π_ref) in one context: π ∝ π_ref exp(r/β) (paper Lemma B.1).
+ *
+ * @param rewards [A] r(x,y) of every action
+ * @param referenceLogps [A] log π_ref(y|x), any reference
+ * @returns [A] log π(y|x)
+ */
+export function regularisedPolicy(rewards: Float64Array, referenceLogps: Float64Array, beta: number): Float64Array {
+  const logits = rewards.map((reward, y) => referenceLogps[y] + reward / beta);
+  return logSoftmax(logits, Float64Array.of(1));
+}
