@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto';
-import { uniformInt } from 'pure-rand/distribution/uniformInt';
 import { xoroshiro128plusFromState } from 'pure-rand/generator/xoroshiro128plus';
 import type { JumpableRandomGenerator } from 'pure-rand/types/JumpableRandomGenerator';
 
@@ -38,9 +37,14 @@ export class Random {
     return (high * 0x4000000 + low) / 0x20000000000000;
   }
 
-  /** A whole number in 0..bound-1, without modulo bias. */
+  /** A whole number in 0..bound-1, bound at most 2³², without modulo bias. */
   integer(bound: number): number {
-    return uniformInt(this.generator, 0, bound - 1);
+    // Numbers of the incomplete last block of `bound` numbers are drawn again.
+    for (;;) {
+      const drawn = (this.generator.next() ^ 0x80000000) >>> 0;
+      const value = drawn % (bound >>> 0);
+      if (drawn - value <= 0x100000000 - bound) return value;
+    }
   }
 
   /** A standard normal number (Box–Muller, one of the pair). */

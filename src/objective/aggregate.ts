@@ -36,7 +36,9 @@ export class GroupTotals {
 
   /** Number of pairs in the window, |S|. */
   get size(): number {
-    return this.counts.reduce((sum, count) => sum + count, 0);
+    let size = 0;
+    for (let g = 0; g < this.groupCount; g++) size += this.counts[g];
+    return size;
   }
 
   /** Σ w_i l_i / Σ w_i of each group; undefined where the group has no (weighted) pair. */
@@ -59,7 +61,9 @@ export type Scaling = 'normalised' | 'paper';
  */
 export function signalScales(totals: GroupTotals, probabilities: ArrayLike<number>, scaling: Scaling): Float64Array {
   const size = scaling === 'normalised' ? totals.size : 1;
-  return totals.lossSums.map((_, g) => (totals.counts[g] === 0 ? 0 : 1 / (probabilities[g] * size)));
+  const scales = new Float64Array(totals.groupCount);
+  for (let g = 0; g < scales.length; g++) scales[g] = totals.counts[g] === 0 ? 0 : 1 / (probabilities[g] * size);
+  return scales;
 }
 
 /** One step's outcome: what the optimiser needs, and what the log shows. */
@@ -90,10 +94,15 @@ export function robustStep(
   probabilities: ArrayLike<number>,
   scaling: Scaling = 'normalised',
 ): RobustStep {
-  const scales = signalScales(totals, probabilities, scaling);
-  const signal = totals.lossSums.map((sum, g) => scales[g] * sum);
+  // Loops, not map(): the simulator closes a window every few microseconds.
+  const coefficients = signalScales(totals, probabilities, scaling);
+  const signal = new Float64Array(totals.groupCount);
+  for (let g = 0; g < signal.length; g++) signal[g] = coefficients[g] * totals.lossSums[g];
   const weights = weighting.next(signal);
   let loss = 0;
-  for (let g = 0; g < signal.length; g++) loss += weights[g] * signal[g];
-  return { loss, signal, weights, coefficients: weights.map((weight, g) => weight * scales[g]) };
+  for (let g = 0; g < signal.length; g++) {
+    loss += weights[g] * signal[g];
+    coefficients[g] *= weights[g];
+  }
+  return { loss, signal, weights, coefficients };
 }

@@ -157,7 +157,9 @@ export class MirrorAscent implements GroupWeights {
 
   private thetaWeights(): Float64Array {
     const uniform = (1 - this.chi) / this.alpha.length;
-    return this.alpha.map((alpha) => uniform + this.chi * alpha);
+    const weights = new Float64Array(this.alpha.length);
+    for (let g = 0; g < weights.length; g++) weights[g] = uniform + this.chi * this.alpha[g];
+    return weights;
   }
 }
 
