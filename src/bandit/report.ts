@@ -1,15 +1,17 @@
 import { formatEstimate, formatNumber } from '../report/format.js';
 import { textTable } from '../report/text-table.js';
 import { type Estimate, estimate } from '../statistics.js';
-import type { MethodName, MethodSettings } from './methods.js';
+import type { ComparisonRow } from './comparison.js';
+import type { MethodSettings } from './methods.js';
 import type { BanditSetting } from './preferences.js';
-import type { MethodRun, SeedResult } from './run.js';
+import type { Measurement, MethodRun, SeedResult } from './run.js';
 
 /** The outcome of one setting over its seeds: what `bandit --json` prints and `results.json` holds. */
 export interface BanditReport {
   setting: BanditSetting;
   seeds: number[];
-  methods: Partial<Record<MethodName, MethodReport>>;
+  /** By name of the method, or of the arm of a figure. */
+  methods: Record<string, MethodReport>;
 }
 
 /** Maxima are over the groups of one seed, estimates over the seeds. */
@@ -30,10 +32,10 @@ export interface MethodReport {
 /** Gathers the results of one setting, one per seed, each with one run per method in the order of `methods`. */
 export function banditReport(
   setting: BanditSetting,
-  methods: readonly { name: MethodName; settings: MethodSettings }[],
+  methods: readonly { name: string; settings: MethodSettings }[],
   results: readonly SeedResult[],
 ): BanditReport {
-  const entries = methods.map(({ name, settings }, m): [MethodName, MethodReport] => {
+  const entries = methods.map(({ name, settings }, m): [string, MethodReport] => {
     const runs = results.map((result) => result.runs[m]);
     const over = (value: (run: MethodRun) => number) => estimate(runs.map(value));
     return [
@@ -66,26 +68,78 @@ export function banditTable(report: BanditReport): string {
 }
 
 /** One line per seed and method, at full precision. */
-export function banditCsv(methods: readonly MethodName[], results: readonly SeedResult[]): string {
-  const lines = results.flatMap(({ setting, seed, runs }) =>
-    runs.map((run, m) =>
-      Object.entries({
-        ...setting,
-        method: methods[m],
+export function banditCsv(names: readonly string[], results: readonly SeedResult[]): string {
+  return csv(
+    results.flatMap(({ setting, seed, runs }) =>
+      runs.map((run, m) => ({
+        ...settingColumns(setting),
+        method: names[m],
         seed,
-        max_validation_loss: run.maxValidationLoss,
-        relative_max_reward_error: run.maxRelativeRewardError,
-        absolute_max_reward_error: run.maxAbsoluteRewardError,
-        max_kl: run.maxDivergence,
-        ...numbered('alpha', run.alpha),
+        ...measurementColumns(run),
         ...numbered('theta', run.theta),
-      }),
+      })),
     ),
   );
-  const header = lines[0].map(([column]) => column);
-  return `${[header, ...lines.map((line) => line.map(([, value]) => value))].map((cells) => cells.join(',')).join('\n')}\n`;
 }
 
-function numbered(name: string, values: readonly number[]): Record<string, number> {
+/** One line per seed, method and recorded iteration, at full precision. */
+export function historyCsv(names: readonly string[], results: readonly SeedResult[]): string {
+  return csv(
+    results.flatMap(({ seed, runs }) =>
+      runs.flatMap(({ history = [] }, m) =>
+        history.map((entry) => ({
+          method: names[m],
+          seed,
+          iteration: entry.iteration,
+          ...measurementColumns(entry),
+        })),
+      ),
+    ),
+  );
+}
+
+/** One line per row; empty where nothing is on record. */
+export function comparisonCsv(rows: readonly ComparisonRow[]): string {
+  return csv(
+    rows.map((row) => ({
+      method: row.arm,
+      quantity: row.quantity,
+      expected: row.expected,
+      expected_standard_error: row.expectedError,
+      measured: row.measured,
+      measured_standard_error: row.measuredError,
+      tolerance: row.tolerance,
+      passes: row.passes,
+    })),
+  );
+}
+
+type Columns = Record<string, string | number | boolean | null>;
+
+function csv(lines: readonly Columns[]): string {
+  const header = Object.keys(lines[0]);
+  const rows = lines.map((line) => header.map((column) => line[column] ?? ''));
+  return `${[header, ...rows].map((cells) => cells.join(',')).join('\n')}\n`;
+}
+
+/** A list within one cell is parted by spaces. */
+function settingColumns(setting: BanditSetting): Columns {
+  return Object.fromEntries(
+    Object.entries(setting).map(([name, value]) => [name, Array.isArray(value) ? value.join(' ') : value]),
+  );
+}
+
+function measurementColumns(measured: Measurement): Columns {
+  return {
+    max_validation_loss: measured.maxValidationLoss,
+    relative_max_reward_error: measured.maxRelativeRewardError,
+    absolute_max_reward_error: measured.maxAbsoluteRewardError,
+    max_kl: measured.maxDivergence,
+    ...numbered('validation_loss', measured.validationLosses),
+    ...numbered('alpha', measured.alpha),
+  };
+}
+
+function numbered(name: string, values: readonly number[]): Columns {
   return Object.fromEntries(values.map((value, i) => [`${name}_${i}`, value]));
 }

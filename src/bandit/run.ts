@@ -1,4 +1,5 @@
 import { type ParallelOptions, parallelMap } from '../parallel.js';
+import { estimate } from '../statistics.js';
 import type { MethodSettings } from './methods.js';
 import { groupLosses, TestSet } from './metrics.js';
 import { type BanditSetting, initialTheta, testStates, trainingProblem, validationProblem } from './preferences.js';
@@ -24,6 +25,15 @@ export interface Measurement {
   maxDivergence: number;
   alpha: number[];
 }
+
+/** What the paper's figures and tables show of a measurement. */
+export const quantities = {
+  'max validation loss': ({ maxValidationLoss }) => maxValidationLoss,
+  'mean validation loss': ({ validationLosses }) => estimate(validationLosses).mean,
+  'relative max reward error': ({ maxRelativeRewardError }) => maxRelativeRewardError,
+  'alpha of group 0': ({ alpha }) => alpha[0],
+} as const satisfies Record<string, (measurement: Measurement) => number>;
+export type Quantity = keyof typeof quantities;
 
 export interface HistoryEntry extends Measurement {
   iteration: number;

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { methodNames, methodSettings } from '../../src/bandit/methods.js';
-import { banditCsv, banditReport } from '../../src/bandit/report.js';
+import { banditCsv, banditReport, historyCsv } from '../../src/bandit/report.js';
 import { runSeed, runSeeds, type SeedJob } from '../../src/bandit/run.js';
 
 const setting = { features: 'flipped', responses: 'even', data: 'imbalanced' } as const;
@@ -61,5 +61,16 @@ describe('report', () => {
     expect([column('features'), column('method'), column('seed')]).toEqual(['flipped', 'gr-dpo', '2']);
     expect(Number(column('max_validation_loss'))).toBe(results[1].runs[2].maxValidationLoss);
     expect(Number(column('theta_3'))).toBe(results[1].runs[2].theta[3]);
+  });
+
+  test('the history has a line per seed, method and recorded iteration', () => {
+    const lines = historyCsv(methodNames, results).trimEnd().split('\n');
+    // 0, 10 and 20 of the methods that iterate, 0 and 1 of the two that do not.
+    expect(lines).toHaveLength(1 + 3 * (4 * 3 + 2 * 2));
+    expect(lines[0]).toMatch(
+      /^method,seed,iteration,max_validation_loss,.*,validation_loss_0,validation_loss_1,alpha_0/,
+    );
+    const cells = lines[3].split(',');
+    expect(cells.slice(0, 4)).toEqual(['dpo', '4', '20', String(results[0].runs[0].maxValidationLoss)]);
   });
 });

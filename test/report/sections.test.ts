@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import type { ComparisonRow } from '../../src/bandit/comparison.js';
+import { figuresNumbered } from '../../src/bandit/figures.js';
 import type { HistoryEntry, MethodRun, SeedResult } from '../../src/bandit/run.js';
 import { renderPage, type Section } from '../../src/report/html.js';
-import { banditSection } from '../../src/report/sections/bandit.js';
+import { banditBars, banditCurves, banditSection } from '../../src/report/sections/bandit.js';
 import { convergenceSection } from '../../src/report/sections/convergence.js';
 import type { Convergence } from '../../src/theory/convergence.js';
 import { expectSoundPage, tableOf } from './page.js';
@@ -18,6 +19,7 @@ const row = (
   passes = true,
 ): ComparisonRow => ({
   scenario,
+  arm: method,
   method,
   quantity,
   measured,
@@ -38,7 +40,7 @@ describe('banditSection', () => {
   ];
 
   it('puts measured beside expected, with marks, one line per scenario and method', async () => {
-    const html = render(await banditSection(rows, { seeds: 20 }));
+    const html = render(banditSection(rows, { seeds: 20, figures: [] }));
     expectSoundPage(html);
     expect(tableOf(html, 'Measured values (✓ where they agree) and expected ones')).toEqual([
       [
@@ -58,7 +60,7 @@ describe('banditSection', () => {
   });
 
   it('draws losses of different units apart', async () => {
-    const { figures = [] } = await banditSection(rows, { seeds: 20 });
+    const figures = await banditBars(rows);
     expect(figures.map(({ caption }) => caption.split(',')[0])).toEqual([
       'Worse-group loss (IPO',
       'Worse-group loss (DPO',
@@ -67,11 +69,11 @@ describe('banditSection', () => {
     ]);
   });
 
-  it('says what holds and what does not', async () => {
-    const { findings } = await banditSection(rows, { seeds: 20, orderFaults: [] });
+  it('says what holds and what does not', () => {
+    const { findings } = banditSection(rows, { seeds: 20, orderFaults: [], figures: [] });
     expect(findings?.map(({ pass }) => pass)).toEqual([false, true]);
-    expect(findings?.[0].text).toMatch(/^4 of 5 /);
-    const broken = await banditSection(rows, { seeds: 20, orderFaults: ['ipo is not above is-ipo'] });
+    expect(findings?.[0].text).toMatch(/: 4 of 5 /);
+    const broken = banditSection(rows, { seeds: 20, orderFaults: ['ipo is not above is-ipo'], figures: [] });
     expect(broken.findings?.[1]).toMatchObject({
       pass: false,
       text: expect.stringContaining('ipo is not above is-ipo'),
@@ -88,27 +90,41 @@ describe('banditSection', () => {
       maxDivergence: 0.3,
       alpha: [0.5, 0.5],
     });
-    const run = (seed: number): MethodRun => ({
-      ...entry(100, seed),
+    const run = (seed: number, last: number): MethodRun => ({
+      ...entry(last, seed),
       theta: [0],
-      history: [0, 50, 100].map((iteration) => entry(iteration, seed)),
+      history: [0, last / 2, last].map((iteration) => entry(iteration, seed)),
     });
-    const results = [0, 1].map(
-      (seed): SeedResult => ({
-        setting: { features: 'swapped', responses: 'even', data: 'balanced' },
-        seed,
-        runs: [run(seed), run(seed), run(seed)],
-      }),
-    );
-    const section = await banditSection(rows, {
-      seeds: 2,
-      histories: [{ scenario: 'even', methods: ['ipo', 'gr-ipo', 'dpo'], results }],
+    const [figure] = figuresNumbered(2);
+    const results = [0, 1].map((seed): SeedResult => {
+      const { setting, arms } = figure;
+      return { setting, seed, runs: arms.map(({ settings }) => run(seed, settings.iterations)) };
     });
-    expectSoundPage(render(section));
-    const curves = section.figures?.slice(4) ?? [];
-    expect(curves).toHaveLength(4);
-    for (const { caption } of curves) expect(caption).toMatch(/over iterations: even/);
-    expect(curves.map(({ svg }) => svg.match(/mark-line role-mark/g)?.length)).toEqual([1, 1, 2, 2]);
+    const figures = await banditCurves({ figure, results, rows: [] });
+    expectSoundPage(render(banditSection(rows, { seeds: 2, figures })));
+    expect(figures.map(({ name }) => name)).toEqual([
+      'worse-group-loss-dpo',
+      'reward-error-dpo',
+      'alpha-dpo',
+      'worse-group-loss-ipo',
+      'reward-error-ipo',
+      'alpha-ipo',
+    ]);
+    for (const { caption } of figures) expect(caption).toMatch(/over iterations: \(iii\)/);
+    for (const { svg } of figures) expect(svg.match(/mark-line role-mark/g)).toHaveLength(3);
+    // IPO is exact at once, and its line goes on for as long as GR-IPO's.
+    const ends = [...figures[5].svg.matchAll(/<path[^>]* d="M[^"]*L([\d.]+),[\d.]+"[^>]*stroke-width="2"/g)];
+    expect(new Set(ends.map(([, x]) => x)).size).toBe(1);
+    expect(ends).toHaveLength(3);
+  });
+
+  it('shows no marks and no expected values where none are on record', async () => {
+    const bare = rows.map((row) => ({ ...row, expected: null, tolerance: null, passes: null }));
+    const section = banditSection(bare, { title: 'Figure 9', seeds: 20, figures: await banditBars(bare) });
+    expect(section.findings).toEqual([]);
+    const html = render(section);
+    expectSoundPage(html);
+    expect(tableOf(html, 'Measured values')[1]).toEqual(['even', 'IPO', '25.45 ± 0.25', '0.09560 ± 0.00096', '']);
   });
 });
 

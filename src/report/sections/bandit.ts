@@ -1,6 +1,7 @@
 import type { ComparisonRow } from '../../bandit/comparison.js';
-import type { MethodName } from '../../bandit/methods.js';
-import type { HistoryEntry, SeedResult } from '../../bandit/run.js';
+import type { Arm, FigureOutcome } from '../../bandit/figures.js';
+import { iterates } from '../../bandit/methods.js';
+import { type HistoryEntry, type Quantity, quantities } from '../../bandit/run.js';
 import { type Estimate, estimate } from '../../statistics.js';
 import { type Axis, barChart, errorEnds, lineChart, type Point } from '../charts.js';
 import { formatCount, formatEstimate } from '../format.js';
@@ -8,79 +9,87 @@ import { groupBy } from '../group-by.js';
 import type { Cell, Figure, Finding, Section, Table } from '../html.js';
 import { methodColours, methodTitle, orderMethods } from '../palette.js';
 
-/** Seeds of one scenario that have recorded their history, each with one run per method in the order of `methods`. */
-export interface BanditHistory {
-  scenario: string;
-  methods: readonly MethodName[];
-  results: readonly SeedResult[];
+/** A figure with a name that can be a file's: `reward-error-ipo`. */
+export interface NamedFigure extends Figure {
+  name: string;
 }
 
 export interface BanditSectionOptions {
+  title?: string;
+  /** Paragraphs in front of what the numbers are. */
+  text?: readonly string[];
   /** How many seeds are behind every row. */
   seeds: number;
   /** What breaks the order plain > IS > GR, in words; not given where the rows do not show it. */
   orderFaults?: readonly string[];
-  histories?: readonly BanditHistory[];
+  /** From {@link banditBars} and {@link banditCurves}. */
+  figures: readonly Figure[];
 }
 
-/** A synthetic experiment: measured against expected values as table and bars, and curves over iterations where given. */
-export async function banditSection(
+/** A synthetic experiment: measured against expected values, with its figures. */
+export function banditSection(
   rows: readonly ComparisonRow[],
-  { seeds, orderFaults, histories = [] }: BanditSectionOptions,
-): Promise<Section> {
-  const passed = rows.filter((row) => row.passes).length;
-  const findings: Finding[] = [
-    {
-      text: `${formatCount(passed)} of ${formatCount(rows.length)} bandit values agree with the expected ones, within three standard errors of the difference.`,
-      pass: passed === rows.length,
-    },
-  ];
+  { title = 'Synthetic bandits', text = [], seeds, orderFaults, figures }: BanditSectionOptions,
+): Section {
+  const judged = rows.filter((row) => row.passes !== null);
+  const passed = judged.filter((row) => row.passes).length;
+  const findings: Finding[] = [];
+  if (judged.length > 0)
+    findings.push({
+      text: `${title}: ${formatCount(passed)} of ${formatCount(judged.length)} values agree with the expected ones, within three standard errors of the difference.`,
+      pass: passed === judged.length,
+    });
   if (orderFaults)
     findings.push({
       text: `The worse group is worst served by the plain method, better by importance sampling, best by the group robust one${orderFaults.length > 0 ? `, except: ${orderFaults.join('; ')}` : ''}.`,
       pass: orderFaults.length === 0,
     });
   return {
-    title: 'Synthetic bandits',
+    title,
     text: [
+      ...text,
       `Two groups share one log-linear policy. Values are means ± standard errors over ${formatCount(seeds)} seeds. Loss and reward error are those of the worse group, so smaller is better; IPO and DPO losses have different units.`,
     ],
     findings,
     tables: [table(rows)],
-    figures: (await Promise.all([bars(rows), curves(histories)])).flat(),
+    figures,
   };
 }
 
-const expectedOf = (row: ComparisonRow): Estimate => ({ mean: row.expected, standard_error: row.expectedError });
+const expectedOf = ({ expected, expectedError }: ComparisonRow): Estimate | null =>
+  expected === null ? null : { mean: expected, standard_error: expectedError };
 const measuredOf = (row: ComparisonRow): Estimate => ({ mean: row.measured, standard_error: row.measuredError });
 
-/** One row per scenario and method, measured and expected value of every quantity side by side. */
+/** One row per scenario and arm, measured and expected value (where there are any) of every quantity side by side. */
 function table(rows: readonly ComparisonRow[]): Table {
-  const quantities = quantitiesOf(rows);
-  const lines = groupBy(rows, ({ scenario, method }) => JSON.stringify([scenario, method]));
+  const compared = rows.some((row) => row.expected !== null);
+  const shown = quantitiesOf(rows);
+  const lines = groupBy(rows, ({ scenario, arm }) => JSON.stringify([scenario, arm]));
   return {
-    caption: 'Measured values (✓ where they agree) and expected ones',
+    caption: compared ? 'Measured values (✓ where they agree) and expected ones' : 'Measured values',
     columns: [
       { title: 'Scenario' },
       { title: 'Method' },
-      ...quantities.flatMap((quantity) => [
+      ...shown.flatMap((quantity) => [
         { title: quantityTitles[quantity], numeric: true },
-        { title: 'expected', numeric: true },
+        ...(compared ? [{ title: 'expected', numeric: true }] : []),
       ]),
     ],
     rows: [...lines.values()].map((members) => [
       members[0].scenario.replaceAll(' ', '\u00a0'), // In one line: the table is long enough.
-      methodTitle(members[0].method),
-      ...quantities.flatMap((quantity): Cell[] => {
+      methodTitle(members[0].arm),
+      ...shown.flatMap((quantity): Cell[] => {
         const row = members.find((member) => member.quantity === quantity);
-        if (!row) return ['', ''];
-        return [{ text: formatEstimate(measuredOf(row)), pass: row.passes }, formatEstimate(expectedOf(row))];
+        const expected = row && expectedOf(row);
+        const measured = row ? formatEstimate(measuredOf(row)) : '';
+        const cell = row && row.passes !== null ? { text: measured, pass: row.passes } : measured;
+        return compared ? [cell, expected ? formatEstimate(expected) : ''] : [cell];
       }),
     ]),
   };
 }
 
-function quantitiesOf(rows: readonly ComparisonRow[]): ComparisonRow['quantity'][] {
+function quantitiesOf(rows: readonly ComparisonRow[]): Quantity[] {
   return [...new Set(rows.map((row) => row.quantity))];
 }
 
@@ -89,58 +98,72 @@ const quantityTitles = {
   'mean validation loss': 'Mean loss',
   'relative max reward error': 'Relative reward error',
   'alpha of group 0': 'α of group 0',
-} as const satisfies Record<ComparisonRow['quantity'], string>;
+} as const satisfies Record<Quantity, string>;
 
-/** One figure for each quantity, and for losses one for each unit. */
-function bars(rows: readonly ComparisonRow[]): Promise<Figure[]> {
+const quantityNames = {
+  'max validation loss': 'worse-group-loss',
+  'mean validation loss': 'mean-loss',
+  'relative max reward error': 'reward-error',
+  'alpha of group 0': 'alpha',
+} as const satisfies Record<Quantity, string>;
+
+/** Bars of the final values: one figure for each quantity, and for losses one for each unit. */
+export function banditBars(rows: readonly ComparisonRow[]): Promise<NamedFigure[]> {
   const byQuantity = quantitiesOf(rows).flatMap((quantity) => rows.filter((row) => row.quantity === quantity));
+  const compared = rows.some((row) => row.expected !== null);
   return Promise.all(
-    [...groupBy(byQuantity, ({ quantity, method }) => axisTitle(quantity, method))].map(async ([title, members]) => ({
-      svg: await barChart({
-        description: `Bar chart: ${title}, by scenario and method`,
-        value: { title },
-        colours: titledColours(members.map((row) => row.method)),
-        bars: members.map((row) => ({
-          category: row.scenario,
-          series: methodTitle(row.method),
-          value: row.measured,
-          ...errorEnds(measuredOf(row)),
-          expected: row.expected,
-        })),
-      }),
-      caption: `${title}, by scenario. Error bars: ± one standard error; diamonds: expected values.`,
-    })),
+    [...groupBy(byQuantity, ({ quantity, method }) => axisTitle(quantity, method))].map(async ([title, members]) => {
+      const [{ quantity, method }] = members;
+      return {
+        name: `final-${quantityNames[quantity]}${isLoss(quantity) ? `-${lossName(method).toLowerCase()}` : ''}`,
+        svg: await barChart({
+          description: `Bar chart: ${title}, by scenario and method`,
+          value: { title },
+          colours: titledColours(members.map((row) => row.arm)),
+          bars: members.map((row) => ({
+            category: row.scenario,
+            series: methodTitle(row.arm),
+            value: row.measured,
+            ...errorEnds(measuredOf(row)),
+            expected: row.expected ?? undefined,
+          })),
+        }),
+        caption: `${title}, by scenario. Error bars: ± one standard error${compared ? '; diamonds: expected values' : ''}.`,
+      };
+    }),
   );
 }
 
-/** Two figures for each scenario and loss: the loss and the reward error of the worse group over iterations. */
-async function curves(histories: readonly BanditHistory[]): Promise<Figure[]> {
-  const figures = histories.flatMap(({ scenario, methods, results }) =>
-    [...groupBy(orderMethods(methods), lossName)].flatMap(([loss, members]) =>
-      (
-        [
-          [axisTitle('max validation loss', members[0]), (entry) => entry.maxValidationLoss],
-          [`${quantityTitles['relative max reward error']} (${loss} methods)`, (entry) => entry.maxRelativeRewardError],
-        ] as const satisfies [string, (entry: HistoryEntry) => number][]
-      ).map(async ([title, value]): Promise<Figure> => {
-        const y: Axis = { title };
-        const series = members.map((method) => ({
-          name: methodTitle(method),
-          colour: methodColours(members).get(method)!,
-          points: meanHistory(
-            results.map(({ runs }) => runs[methods.indexOf(method as MethodName)].history ?? []),
-            value,
+/** Curves over iterations, one figure for each quantity and loss. */
+export async function banditCurves({ figure, results }: FigureOutcome): Promise<NamedFigure[]> {
+  const arms = figure.arms.map((arm, index) => ({ ...arm, index }));
+  const colours = methodColours(arms.map(({ label }) => label));
+  const charts = [...groupBy(arms, ({ method }) => lossName(method))].flatMap(([loss, members]) => {
+    const end = Math.max(...members.map(({ settings }) => settings.iterations));
+    return figure.quantities.map(async (quantity): Promise<NamedFigure> => {
+      const title = curveTitle(quantity, loss, members[0].method);
+      const y: Axis = quantity === 'alpha of group 0' ? { title, domain: [0, 1] } : { title };
+      const series = members.map((arm) => ({
+        name: methodTitle(arm.label),
+        colour: colours.get(arm.label)!,
+        points: stayTo(
+          end,
+          arm,
+          meanHistory(
+            results.map(({ runs }) => runs[arm.index].history ?? []),
+            quantities[quantity],
           ),
-        }));
-        const caption = `${title} over iterations: ${scenario}`;
-        return {
-          svg: await lineChart({ description: `Line chart. ${caption}`, x: { title: 'Iteration' }, y, series }),
-          caption: `${caption}. Bands: ± one standard error over seeds.`,
-        };
-      }),
-    ),
-  );
-  return Promise.all(figures);
+        ),
+      }));
+      const caption = `${title} over iterations: ${figure.scenario}`;
+      return {
+        name: `${quantityNames[quantity]}-${loss.toLowerCase()}`,
+        svg: await lineChart({ description: `Line chart. ${caption}`, x: { title: 'Iteration' }, y, series }),
+        caption: `${caption}. Bands: ± one standard error over seeds.`,
+      };
+    });
+  });
+  return Promise.all(charts);
 }
 
 /** Mean over seeds at every recorded iteration. */
@@ -151,15 +174,31 @@ function meanHistory(histories: readonly (readonly HistoryEntry[])[], value: (en
   });
 }
 
+/** A method that is exact after one iteration stays where it is: its curve goes on to the end of the axis. */
+function stayTo(end: number, { method }: Arm, points: Point[]): Point[] {
+  const last = points[points.length - 1];
+  return iterates(method) || last.x >= end ? points : [...points, { ...last, x: end }];
+}
+
+function isLoss(quantity: Quantity): boolean {
+  return quantity.endsWith('loss');
+}
+
 function lossName(method: string): string {
   return method.endsWith('ipo') ? 'IPO' : 'DPO';
 }
 
 /** With the unit, so that equal titles may share an axis. */
-function axisTitle(quantity: ComparisonRow['quantity'], method: string): string {
+function axisTitle(quantity: Quantity, method: string): string {
   const title = quantityTitles[quantity];
-  if (!quantity.endsWith('loss')) return title;
+  if (!isLoss(quantity)) return title;
   return `${title} (${lossName(method) === 'IPO' ? 'IPO, squared margin' : 'DPO, nats'})`;
+}
+
+function curveTitle(quantity: Quantity, loss: string, method: string): string {
+  if (isLoss(quantity)) return axisTitle(quantity, method);
+  const title = quantity === 'alpha of group 0' ? 'Weight α of group 0' : quantityTitles[quantity];
+  return `${title} (${loss} methods)`;
 }
 
 function titledColours(names: readonly string[]): Map<string, string> {

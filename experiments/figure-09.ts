@@ -1,0 +1,11 @@
+/**
+ * Figure 9: same features, uneven responses, imbalanced data (scenario iii), six methods, 20 seeds.
+ *
+ *   npx tsx experiments/figure-09.ts [FOLDER]
+ *
+ * No expected numbers are on record. The paper's words: GR-IPO over-fits, with a reward error above that of IPO; GR-DPO is best overall.
+ * That this setting is Figure 9 is our reading: the order of the features and scenarios.
+ */
+import { showFigure } from '../src/reproduce/figures.js';
+
+await showFigure(9, process.argv[2]);

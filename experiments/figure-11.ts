@@ -1,0 +1,11 @@
+/**
+ * Figure 11: flipped features, uneven responses, balanced data (scenario ii), six methods, 20 seeds.
+ *
+ *   npx tsx experiments/figure-11.ts [FOLDER]
+ *
+ * No expected numbers are on record. The paper's words: the group robust methods have the lowest worst loss, GR-DPO the lowest reward error.
+ * That this setting is Figure 11 is our reading: the order of the features and scenarios.
+ */
+import { showFigure } from '../src/reproduce/figures.js';
+
+await showFigure(11, process.argv[2]);

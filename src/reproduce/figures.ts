@@ -1,0 +1,68 @@
+import { join } from 'node:path';
+import { comparisonTable, orderFaults } from '../bandit/comparison.js';
+import { paperSeeds } from '../bandit/expected.js';
+import { type FigureOutcome, figuresNumbered, runFigures } from '../bandit/figures.js';
+import { banditCsv, comparisonCsv, historyCsv } from '../bandit/report.js';
+import { writeFileWhole, writeFolderWhole } from '../files.js';
+import { progress } from '../progress.js';
+import type { Section } from '../report/html.js';
+import { banditBars, banditCurves, banditSection, type NamedFigure } from '../report/sections/bandit.js';
+
+/** `figure-02`: the folder of a figure. */
+export function figureFolder(number: number): string {
+  return `figure-${String(number).padStart(2, '0')}`;
+}
+
+/** What a reader is told of an outcome first: what the paper says, and whether values are on record. */
+function figureNotes({ figure, rows }: FigureOutcome): string[] {
+  const recorded = rows.some(({ expected }) => expected !== null);
+  return [`The paper: ${figure.claim}`, ...(recorded ? [] : ['No expected values are on record for this figure.'])];
+}
+
+/** All figures of one outcome: curves first, as in the paper. */
+export async function drawFigure(outcome: FigureOutcome): Promise<NamedFigure[]> {
+  return (await Promise.all([banditCurves(outcome), banditBars(outcome.rows)])).flat();
+}
+
+export function figureSection(outcome: FigureOutcome, figures: readonly NamedFigure[]): Section {
+  const { figure, results, rows } = outcome;
+  return banditSection(rows, {
+    title: `Figure ${figure.number}: ${figure.title}`,
+    text: figureNotes(outcome),
+    seeds: results.length,
+    ...(figure.number === 2 && { orderFaults: orderFaults(rows) }),
+    figures,
+  });
+}
+
+/** Writes the SVG figures and all numbers as CSV into `folder`. */
+export function writeFigure({ figure, results, rows }: FigureOutcome, figures: readonly NamedFigure[], folder: string) {
+  const labels = figure.arms.map(({ label }) => label);
+  for (const { name, svg } of figures) writeFileWhole(join(folder, `${name}.svg`), svg);
+  writeFileWhole(join(folder, 'comparison.csv'), comparisonCsv(rows));
+  writeFileWhole(join(folder, 'final.csv'), banditCsv(labels, results));
+  writeFileWhole(join(folder, 'history.csv'), historyCsv(labels, results));
+}
+
+/** True when no value on record is missed, and Figure 2 shows the paper's order. */
+export function figureHolds({ figure, rows }: FigureOutcome): boolean {
+  return rows.every(({ passes }) => passes !== false) && (figure.number !== 2 || orderFaults(rows).length === 0);
+}
+
+/**
+ * What a file of `experiments/` runs: one figure over the paper's seeds, its comparison printed, its curves and numbers
+ * written to `folder`. Sets exit code 1 where an expected value is missed.
+ */
+export async function showFigure(number: number, folder = join('runs', figureFolder(number))): Promise<void> {
+  const figures = figuresNumbered(number);
+  await writeFolderWhole(folder, async (partial) => {
+    const bar = progress(`figure ${number}`, paperSeeds.length);
+    const [outcome] = await runFigures(figures, paperSeeds, { onDone: (done) => bar.update(done) }).finally(() =>
+      bar.stop(),
+    );
+    writeFigure(outcome, await drawFigure(outcome), partial);
+    console.log([outcome.figure.title, ...figureNotes(outcome), '', comparisonTable(outcome.rows)].join('\n'));
+    if (!figureHolds(outcome)) process.exitCode = 1;
+  });
+  console.log(`\nwritten to ${folder}`);
+}

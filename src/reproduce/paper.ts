@@ -1,0 +1,77 @@
+import { join } from 'node:path';
+import { comparisonTable, orderFaults } from '../bandit/comparison.js';
+import { banditFigures, runFigures } from '../bandit/figures.js';
+import { banditReport } from '../bandit/report.js';
+import { writeFileWhole, writeFolderWhole } from '../files.js';
+import type { ParallelOptions } from '../parallel.js';
+import { progress } from '../progress.js';
+import { renderPage, type Section } from '../report/html.js';
+import { drawFigure, figureFolder, figureSection, writeFigure } from './figures.js';
+import { type Check, machine, type Reproduction } from './reproduce.js';
+
+/**
+ * Every synthetic figure of the paper: a folder each with figures (SVG) and numbers (CSV), one page with all of them, and
+ * `results.json`. The folder appears when all of it is there.
+ */
+export async function reproducePaper(
+  seeds: readonly number[],
+  folder: string,
+  log: (text: string) => void,
+  options: ParallelOptions = {},
+): Promise<Reproduction> {
+  const started = Date.now();
+  log(`Every synthetic figure of the paper: ${banditFigures.length} experiments, ${seeds.length} seeds\n`);
+  const bar = progress('figures', banditFigures.length * seeds.length);
+  const outcomes = await runFigures(banditFigures, seeds, { ...options, onDone: (done) => bar.update(done) }).finally(
+    () => bar.stop(),
+  );
+  const rows = outcomes.flatMap((outcome) => outcome.rows);
+  const judged = rows.filter(({ passes }) => passes !== null);
+  const passed = judged.filter(({ passes }) => passes).length;
+  const faults = orderFaults(outcomes.find(({ figure }) => figure.number === 2)!.rows);
+  for (const { figure, rows } of outcomes)
+    log(`Figure ${figure.number}: ${figure.title}\n\n${comparisonTable(rows)}\n`);
+
+  const checks: Check[] = [
+    {
+      claim: 'the values agree with the reference values where those are on record',
+      holds: passed === judged.length,
+      detail: `${passed} of ${judged.length} within three standard errors`,
+    },
+    {
+      claim: 'worst-group order plain > importance sampling > group robust in Figure 2',
+      holds: faults.length === 0,
+      detail: faults.join('; '),
+    },
+  ];
+  return writeFolderWhole(folder, async (partial) => {
+    const sections: Section[] = [];
+    for (const outcome of outcomes) {
+      const figures = await drawFigure(outcome);
+      writeFigure(outcome, figures, join(partial, figureFolder(outcome.figure.number)));
+      sections.push(figureSection(outcome, figures));
+    }
+    writeFileWhole(
+      join(partial, 'report.html'),
+      renderPage({
+        title: 'The synthetic figures of the paper, reproduced',
+        summary: `Group Robust Preference Optimization (Ramesh et al., 2024), Figures 2 and 4 to 12: ${seeds.length} seeds, made by group-robust reproduce --paper.`,
+        sections,
+        environment: machine(),
+        config: [],
+      }),
+    );
+    const result = { report: join(folder, 'report.html'), seconds: (Date.now() - started) / 1000, checks };
+    const figures = outcomes.map(({ figure, results, rows }) => {
+      const arms = figure.arms.map(({ label, settings }) => ({ name: label, settings }));
+      return {
+        figure: figure.number,
+        title: figure.title,
+        comparison: rows,
+        ...banditReport(figure.setting, arms, results),
+      };
+    });
+    writeFileWhole(join(partial, 'results.json'), `${JSON.stringify({ ...result, figures }, null, 2)}\n`);
+    return result;
+  });
+}
