@@ -1,9 +1,9 @@
 import type { LossSettings } from '../objective/losses.js';
 import { marginLoss } from '../objective/losses.js';
 import { logSoftmax, margins } from '../policy/log-linear.js';
-import type { LogLinearProblem } from '../policy/log-linear-problem.js';
+import type { DifferenceGroup, LogLinearProblem } from '../policy/log-linear-problem.js';
 import { paperGroupCount, trueTheta } from './environment.js';
-import { actionCount, dot, type FeatureMapName, features } from './features.js';
+import { actionCount, type FeatureMapName, features } from './features.js';
 
 /** How well θ serves one group, over the test states (paper-spec: greedy actions). */
 export interface RewardMetrics {
@@ -17,28 +17,37 @@ export interface RewardMetrics {
 
 /** The test states with features, true rewards and the softmax of those worked out once. */
 export class TestSet {
-  private readonly groups: TestPoint[][];
+  private readonly groups: GroupTestSet[];
 
   constructor(map: FeatureMapName, states: readonly ArrayLike<number>[], groupCount = paperGroupCount) {
-    this.groups = Array.from({ length: groupCount }, (_, group) => states.map((state) => testPoint(map, state, group)));
+    this.groups = Array.from({ length: groupCount }, (_, group) => groupTestSet(map, states, group));
   }
 
   /** One entry per group, each over all states. */
   evaluate(theta: Float64Array): RewardMetrics[] {
-    return this.groups.map((points) => {
-      let best = 0;
-      let got = 0;
-      let divergence = 0;
-      for (const { features, rewards, bestReward, trueLogps, trueProbabilities } of points) {
-        const logps = logSoftmax(features, theta);
-        best += bestReward;
-        got += rewards[indexOfMax(logps)];
-        for (let y = 0; y < actionCount; y++) divergence += trueProbabilities[y] * (trueLogps[y] - logps[y]);
-      }
-      const n = points.length;
-      return { absoluteError: (best - got) / n, relativeError: (best - got) / best, divergence: divergence / n };
-    });
+    return this.groups.map((group) => rewardMetrics(group, theta));
   }
+}
+
+function rewardMetrics(group: GroupTestSet, theta: Float64Array): RewardMetrics {
+  const { rewards, trueLogps, trueProbabilities, bestReward } = group;
+  const logits = margins(group.features, theta, group.logits);
+  let got = 0;
+  let divergence = 0;
+  for (let at = 0; at < logits.length; at += actionCount) {
+    const end = at + actionCount;
+    let greedy = at;
+    for (let i = at + 1; i < end; i++) if (logits[i] > logits[greedy]) greedy = i;
+    const largest = logits[greedy];
+    let sum = 0;
+    for (let i = at; i < end; i++) sum += Math.exp(logits[i] - largest);
+    const normaliser = largest + Math.log(sum);
+    for (let i = at; i < end; i++) divergence += trueProbabilities[i] * (trueLogps[i] - (logits[i] - normaliser));
+    got += rewards[greedy];
+  }
+  const n = logits.length / actionCount;
+  const lost = bestReward - got;
+  return { absoluteError: lost / n, relativeError: lost / bestReward, divergence: divergence / n };
 }
 
 /** Mean loss L_g(θ) of every group of the problem. */
@@ -50,32 +59,44 @@ export function groupLosses(problem: LogLinearProblem, settings: LossSettings, t
   });
 }
 
-interface TestPoint {
-  /** [actions × d]. */
-  features: Float64Array;
+/** Everything by state and action, [states × actions]; action y of state i is at 8i + y. */
+interface GroupTestSet {
+  /** φ, as rows of differences from nothing. */
+  features: DifferenceGroup;
   rewards: Float64Array;
-  bestReward: number;
   trueLogps: Float64Array;
   trueProbabilities: Float64Array;
+  /** Σ over states of max_y r. */
+  bestReward: number;
+  /** Overwritten by every evaluation. */
+  logits: Float64Array;
 }
 
-function testPoint(map: FeatureMapName, state: ArrayLike<number>, group: number): TestPoint {
-  const theta = trueTheta(group, 2 * state.length);
-  const rows = new Float64Array(actionCount * theta.length);
-  const rewards = new Float64Array(actionCount);
-  for (let y = 0; y < actionCount; y++) {
-    const phi = features(map, state, y, group);
-    rows.set(phi, y * theta.length);
-    rewards[y] = dot(phi, theta);
-  }
-  const trueLogps = logSoftmax(rows, theta);
-  const trueProbabilities = trueLogps.map(Math.exp);
-  return { features: rows, rewards, bestReward: Math.max(...rewards), trueLogps, trueProbabilities };
-}
-
-/** The first index of the largest value. */
-function indexOfMax(values: Float64Array): number {
-  let index = 0;
-  for (let i = 1; i < values.length; i++) if (values[i] > values[index]) index = i;
-  return index;
+function groupTestSet(map: FeatureMapName, states: readonly ArrayLike<number>[], group: number): GroupTestSet {
+  const d = 2 * states[0].length;
+  const count = states.length * actionCount;
+  const rows = new Float64Array(count * d);
+  const rewards = new Float64Array(count);
+  const trueLogps = new Float64Array(count);
+  let bestReward = 0;
+  states.forEach((state, i) => {
+    const at = i * actionCount;
+    for (let y = 0; y < actionCount; y++) rows.set(features(map, state, y, group), (at + y) * d);
+    const theta = trueTheta(group, d);
+    trueLogps.set(logSoftmax(rows.subarray(at * d, (at + actionCount) * d), theta), at);
+    const own = margins(
+      { count: actionCount, differences: rows.subarray(at * d, (at + actionCount) * d) },
+      theta,
+      rewards.subarray(at, at + actionCount),
+    );
+    bestReward += Math.max(...own);
+  });
+  return {
+    features: { count, differences: rows },
+    rewards,
+    trueLogps,
+    trueProbabilities: trueLogps.map(Math.exp),
+    bestReward,
+    logits: new Float64Array(count),
+  };
 }
