@@ -9,7 +9,8 @@ import { Random } from '../random.js';
  * - `balanced`: each item's group is drawn uniformly, then the next pair of that group's shuffled cycle.
  * - `stratified`: every batch holds the same number of each group, at least one, otherwise in proportion to group sizes.
  */
-export type SamplerKind = 'proportional' | 'balanced' | 'stratified';
+export const samplerKinds = ['proportional', 'balanced', 'stratified'] as const;
+export type SamplerKind = (typeof samplerKinds)[number];
 
 export interface SamplerOptions {
   kind: SamplerKind;

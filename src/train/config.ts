@@ -1,8 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { LineCounter, parseDocument, parse as parseYaml, stringify } from 'yaml';
 import { z } from 'zod';
+import { editDistance } from '../data/near-matches.js';
+import { samplerKinds } from '../data/sampler.js';
 import { InputError } from '../errors.js';
-import type { WeightSettings } from '../objective/group-weights.js';
+import { type WeightSettings, weightingNames } from '../objective/group-weights.js';
 import { type LossSettings, lossNames } from '../objective/losses.js';
 import { scheduleNames } from './schedule.js';
 
@@ -24,7 +26,7 @@ export const objectiveSchema = z
     labelSmoothing: z.number().min(0).lt(0.5).optional(),
     /** Sum token log-probs of a response (the paper) or average them. */
     reduction: z.enum(['sum', 'mean']).default('sum'),
-    weights: z.enum(['erm', 'uniform', 'importance', 'mirror-ascent']).default('erm'),
+    weights: z.enum(weightingNames).default('erm'),
     /** η_α, mirror-ascent only. */
     step: z.number().min(0).optional(),
     /** χ in [0, 1], mirror-ascent only; 1 is fully robust. */
@@ -46,7 +48,10 @@ export const objectiveSchema = z
     const { loss, weights } = objective;
     if (loss === 'sft' && objective.beta !== undefined) refuse('beta', 'does nothing with loss: sft; remove it');
     if (loss !== 'sft' && objective.beta === undefined)
-      refuse('beta', `is needed with loss: ${loss}; the paper has 0.1`);
+      refuse(
+        'beta',
+        `is needed with loss: ${loss}; the paper has 0.01 for Gemma, 0.1 for IPO bandits, 1 for DPO bandits`,
+      );
     if (loss !== 'dpo' && objective.labelSmoothing !== undefined)
       refuse('labelSmoothing', `does nothing with loss: ${loss}; remove labelSmoothing or set loss: dpo`);
     for (const key of ['step', 'chi', 'adjustment', 'floor', 'order', 'scaling'] as const)
@@ -123,7 +128,7 @@ export const configSchema = z.strictObject({
        * proportional: every pair once per epoch, shuffled; balanced: group uniform, then a pair of it;
        * stratified: a fixed number of each group in every batch.
        */
-      sampler: z.enum(['proportional', 'balanced', 'stratified']).default('proportional'),
+      sampler: z.enum(samplerKinds).default('proportional'),
     })
     .prefault({}),
   /** Passes over the training pairs; give this or `steps`. */
@@ -161,13 +166,15 @@ export function resolveConfig(
     })
     .safeParse(raw);
   if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0];
+  // An unknown key first: where it is misspelt, the key that was meant is reported as missing too.
+  const { issues } = parsed.error;
+  const issue = issues.find(({ code }) => code === 'unrecognized_keys') ?? issues[0];
   // An unknown key is reported on its parent; point at the key itself.
   const path = issue.code === 'unrecognized_keys' ? [...issue.path, issue.keys[0]] : issue.path;
   const shape = issue.code === 'unrecognized_keys' ? keysAt(issue.path) : undefined;
   throw new InputError(shape ? 'unknown key' : issue.message, {
     at: { file, line: lineOf(path), field: path.join('.') || '(top level)' },
-    fix: shape && `keys here: ${shape.join(', ')}`,
+    fix: shape && `${suggestion(String(path.at(-1)), shape)}keys here: ${shape.join(', ')}`,
   });
 }
 
@@ -257,6 +264,13 @@ function applyOverride(raw: unknown, override: string): void {
   const last = path[path.length - 1];
   if (value === null) delete node[last];
   else node[last] = value;
+}
+
+/** "did you mean learningRate? " for learning_rate; empty where no key is near. */
+function suggestion(wanted: string, keys: readonly string[]): string {
+  const plain = (key: string) => key.replaceAll(/[_-]/g, '').toLowerCase();
+  const near = keys.find((key) => editDistance(plain(wanted), plain(key)) <= 2 && key.length > 2);
+  return near === undefined ? '' : `did you mean ${near}? `;
 }
 
 function keysAt(path: PropertyKey[]): string[] {

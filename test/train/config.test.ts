@@ -68,6 +68,16 @@ describe('training configuration', () => {
   });
 
   it.each([
+    ['objective:', 'objectve:', 'objectve', 'did you mean objective?'],
+    ['  beta: 0.1', '  btea: 0.1', 'objective.btea', 'did you mean beta?'],
+    ['steps: 3', 'optimizer: { learning_rate: 1 }', 'optimizer.learning_rate', 'did you mean learningRate?'],
+  ])('%s written as %s is reported as misspelt, not as missing', (right, wrong, field, fix) => {
+    const error = failure(base.replace(right, wrong));
+    expect(error.location.field).toBe(field);
+    expect(error.fix).toContain(fix);
+  });
+
+  it.each([
     ['objective.labelSmoothing=0.1', 'objective.labelSmoothing', 'loss: dpo'],
     ['objective.chi=0.5', 'objective.chi', 'mirror-ascent'],
     ['objective.scaling=paper', 'objective.scaling', 'mirror-ascent'],
