@@ -45,6 +45,12 @@ describe('the page of several runs', () => {
     expect((await read()).split('<details>')[0]).toBe(html.split('<details>')[0]);
   });
 
+  it('explains error bars and bands', async () => {
+    const html = await read();
+    expect(html).toContain('error bars: ± one standard error over seeds');
+    expect(html).toContain('bands: ± one standard error over seeds');
+  });
+
   it('has scores of every method with standard errors', async () => {
     const [, ...rows] = tableOf(await read(), 'Final test, mean ± standard error over seeds');
     (['ipo', 'gr-ipo'] as const).forEach((method, i) => {
@@ -127,6 +133,7 @@ describe('the page of several runs', () => {
     const html = await read();
     expect(html).toContain('which says nothing about chance');
     expect(tableOf(html, 'Final test, mean ± standard error over seeds')[1][2]).toBe('9');
+    expect(html).not.toMatch(/(error bars|bands): ±/);
   });
 
   it('takes runs that have no rewards, such as SFT', async () => {

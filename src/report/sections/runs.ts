@@ -222,7 +222,7 @@ async function groupBars(methods: readonly Method[], groups: readonly string[]):
         }),
       ),
     }),
-    caption: `${value.title} of each group on the test split; error bars: ± one standard error over seeds.`,
+    caption: `${value.title} of each group on the test split${shown.some(({ runs }) => runs.length > 1) ? '; error bars: ± one standard error over seeds' : ''}.`,
   });
   const rewarded = methods.filter(({ runs }) => runs.some((run) => has(run, 'rewards/accuracies')));
   return Promise.all([
@@ -286,6 +286,7 @@ async function curveFigure(
 ): Promise<Figure | null> {
   const shown = series.filter(({ points }) => points.length > 0);
   if (shown.length === 0) return null;
+  const banded = shown.some(({ points }) => points.some((point) => point.low !== undefined));
   return {
     svg: await lineChart({
       description: `Line chart. ${caption}`,
@@ -294,7 +295,7 @@ async function curveFigure(
       series: shown,
       references,
     }),
-    caption: `${caption}; bands: ± one standard error over seeds.`,
+    caption: `${caption}${banded ? '; bands: ± one standard error over seeds' : ''}.`,
   };
 }
 
