@@ -72,5 +72,5 @@ export async function writeFolderWhole<T>(path: string, write: (folder: string) 
 /** @throws InputError when `path` is a file or a folder that holds something: results are never overwritten. */
 export function refuseExisting(path: string): void {
   if (existsSync(path) && !(statSync(path).isDirectory() && readdirSync(path).length === 0))
-    throw new InputError('already exists', { at: { file: path }, fix: 'name another folder with --out, or remove it' });
+    throw new InputError('already exists', { at: { file: path }, fix: 'name another folder, or remove this one' });
 }

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { InputError } from '../errors.js';
+import { lossNames } from '../objective/losses.js';
 import { defineAction, parseList, parseNumber } from './command.js';
 
 interface Options {
@@ -21,7 +22,7 @@ export function registerEval(program: Command): void {
   const command = scoringOptions(program.command('eval').description('exact metrics of a pairs file, by group'))
     .option(
       '--objective <spec>',
-      'loss and its settings: NAME[,beta=B][,labelSmoothing=E][,reduction=sum|mean], NAME one of dpo, ipo, hinge, sft',
+      `loss and its settings: NAME[,beta=B][,labelSmoothing=E][,reduction=sum|mean], NAME one of ${[...lossNames, 'sft'].join(', ')}`,
       'dpo,beta=0.1',
     )
     .option('--reference-adapter <folder>', 'reference = the model with this adapter (default: no adapter)');

@@ -36,8 +36,10 @@ export function registerLogprobs(program: Command): void {
     }
     bar.stop();
     const text = `${lines.join('\n')}\n`;
-    if (options.out !== '-') writeFileWhole(options.out, text);
-    else if (!output.json) process.stdout.write(text);
+    if (options.out !== '-') {
+      writeFileWhole(options.out, text);
+      output.log(`${options.out}: ${lines.length} pairs`);
+    } else if (!output.json) process.stdout.write(text);
     return { pairs: lines.length, out: options.out, ...(options.out === '-' ? { logprobs: lines.map(parse) } : {}) };
   });
 }

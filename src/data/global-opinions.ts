@@ -48,7 +48,11 @@ export function readSurvey(file: string): Survey {
   try {
     bytes = readFileSync(file);
   } catch (error) {
-    throw new InputError(`cannot be read: ${(error as Error).message}`, { at: { file }, cause: error });
+    const missing = (error as NodeJS.ErrnoException).code === 'ENOENT';
+    throw new InputError(missing ? 'no such file' : `cannot be read: ${(error as Error).message}`, {
+      at: { file },
+      cause: error,
+    });
   }
   return parseSurvey(bytes, file);
 }

@@ -26,7 +26,7 @@ export function resolveGemma(model: string): GemmaSource {
     throw new InputError('no such file', {
       at: { file },
       fix:
-        'give --model a folder with config.json and model.safetensors (or model.safetensors.index.json and its shards); ' +
+        'name a model folder with config.json and model.safetensors (or model.safetensors.index.json and its shards); ' +
         'google/gemma-2b is gated: accept its licence on its page and download it first. Or use random:tiny',
     });
   const json = readJson(file);

@@ -61,7 +61,8 @@ const linesOf = (text: string) =>
 
 describe('logprobs', () => {
   it('agrees with transformers and PEFT, with the adapter and without', () => {
-    const { status } = groupRobust(['logprobs', ...scoring, '--out', at('logprobs.jsonl'), '--batch', '4']);
+    const { status, stdout } = groupRobust(['logprobs', ...scoring, '--out', at('logprobs.jsonl'), '--batch', '4']);
+    expect(stdout).toMatch(/logprobs\.jsonl: \d+ pairs\n$/);
     expect(status).toBe(0);
     const lines = linesOf(readFileSync(at('logprobs.jsonl'), 'utf8'));
     expectScores(lines, '', golden.policy, 1e-5);
