@@ -46,6 +46,29 @@ export function groupDerivatives(
   });
 }
 
+/**
+ * uᵀ(Σ_g α_g ∇²L_g(θ))u straight from the pairs, where the matrix itself may have lost it to rounding, and
+ * max_i |⟨d_i, u⟩|, which is 0 where u changes no margin.
+ */
+export function curvatureAlong(
+  problem: LogLinearProblem,
+  loss: MarginLoss,
+  alpha: ArrayLike<number>,
+  theta: ArrayLike<number>,
+  u: ArrayLike<number>,
+): { curvature: number; reach: number } {
+  let curvature = 0;
+  let reach = 0;
+  for (const [g, group] of problem.groups.entries())
+    for (let i = 0; i < group.count; i++) {
+      const along = dot(u, group.differences.subarray(i * u.length, (i + 1) * u.length));
+      reach = Math.max(reach, Math.abs(along));
+      const second = secondDerivative(loss, loss.derivative(margin(group, i, theta)));
+      curvature += (alpha[g] * second * along ** 2) / group.count;
+    }
+  return { curvature, reach };
+}
+
 /** ⟨d_i, θ⟩ − o_i. */
 function margin(group: LogLinearProblem['groups'][number], i: number, theta: ArrayLike<number>): number {
   const d = theta.length;

@@ -1,7 +1,8 @@
 import { eigs } from '../math.js';
 import type { MarginLoss } from '../objective/losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
-import { dot, groupDerivatives, groupLosses, norm } from './group-losses.js';
+import { largestDifference } from './constants.js';
+import { curvatureAlong, dot, groupDerivatives, groupLosses, norm } from './group-losses.js';
 
 /** Where Σ_g α_g L_g is least, and how surely. */
 export interface InnerMinimum {
@@ -56,6 +57,8 @@ export function innerMinimum(
 interface Spectrum {
   values: number[];
   vectors: number[][];
+  /** Indices of directions along which the loss is constant, whatever rounding says. */
+  unseen: Set<number>;
 }
 
 function localModel(problem: LogLinearProblem, loss: MarginLoss, alpha: ArrayLike<number>, theta: Float64Array) {
@@ -70,8 +73,26 @@ function localModel(problem: LogLinearProblem, loss: MarginLoss, alpha: ArrayLik
       for (let k = 0; k < theta.length; k++) hessian[j][k] += alpha[g] * group.hessian[j][k];
     }
   }
-  return { value, gradient, spectrum: eigenDecomposition(hessian) };
+  const spectrum = eigenDecomposition(hessian);
+  const flat = flatness(spectrum.values);
+  const visible = visibility * largestDifference(problem);
+  for (const [i, vector] of spectrum.vectors.entries()) {
+    if (spectrum.values[i] > flat) continue;
+    // The decomposition has lost this curvature to rounding; the pairs still know it. Where no pair sees the direction at
+    // all, the loss is constant along it, and so is what the gradient has of it: nothing but rounding.
+    const { curvature, reach } = curvatureAlong(problem, loss, alpha, theta, vector);
+    spectrum.values[i] = curvature;
+    if (reach > visible) continue;
+    spectrum.values[i] = 0;
+    spectrum.unseen.add(i);
+    const slope = dot(vector, gradient);
+    for (let j = 0; j < theta.length; j++) gradient[j] -= slope * vector[j];
+  }
+  return { value, gradient, spectrum };
 }
+
+/** A pair sees a direction when its difference has more than this of it, relative to the largest difference. */
+const visibility = 1e-13;
 
 /** The spectrum of a positive semidefinite matrix; what rounding made negative is 0. */
 export function eigenDecomposition(matrix: number[][]): Spectrum {
@@ -88,6 +109,7 @@ export function eigenDecomposition(matrix: number[][]): Spectrum {
       const length = norm(vector);
       return vector.map((entry) => entry / length);
     }),
+    unseen: new Set(),
   };
 }
 
@@ -124,18 +146,35 @@ function minimiseQuadratic(
 }
 
 /**
- * An upper bound on f(θ) − min f. On a ball, by convexity: max over the ball of gradientᵀ(θ − x) = gradientᵀθ + radius‖gradient‖.
- * On R^d twice the Newton decrement gradientᵀH⁺gradient: four times the gap of a quadratic, enough for DPO's third derivative.
+ * An upper bound on f(θ) − min f, the better of two.
+ *
+ * Linear, on a ball only, by convexity: max over the ball of gradientᵀ(θ − x) = gradientᵀθ + radius‖gradient‖. It is as good
+ * as the gradient's direction, so rounding spoils it in a large ball.
+ *
+ * Quadratic: for every ν ≥ 0, min f ≥ min f + ν(‖x‖² − radius²)/2, and with r = gradient + νθ the model of the right side
+ * falls short of f(θ) by rᵀ(H + νI)⁻¹r/2 + ν(radius² − ‖θ‖²)/2. Four times its first term is enough for DPO's third derivative.
+ * On R^d, ν = 0.
  */
 function optimalityGap(
-  { values, vectors }: Spectrum,
+  { values, vectors, unseen }: Spectrum,
   gradient: Float64Array,
   theta: Float64Array,
   radius: number | undefined,
 ): number {
-  if (radius !== undefined) return Math.max(0, dot(gradient, theta) + radius * norm(gradient));
-  const flat = flatness(values);
-  return 2 * values.reduce((sum, value, i) => sum + dot(vectors[i], gradient) ** 2 / Math.max(value, flat), 0);
+  const inward = -dot(gradient, theta);
+  const nu = radius === undefined ? 0 : Math.max(0, inward / radius ** 2);
+  const residual = gradient.map((slope, j) => slope + nu * theta[j]);
+  let quadratic = 0;
+  for (const [i, value] of values.entries()) {
+    if (unseen.has(i) && nu === 0) continue;
+    const slope = Math.abs(dot(vectors[i], residual));
+    // No point of the ball is further than its diameter, whatever the curvature.
+    const furthest = radius === undefined ? Number.POSITIVE_INFINITY : 2 * radius * slope;
+    quadratic += Math.min(furthest, (2 * slope ** 2) / Math.max(value + nu, Number.MIN_VALUE));
+  }
+  if (radius === undefined) return quadratic;
+  const slack = Math.max(0, (radius - norm(theta)) * (radius + norm(theta)));
+  return Math.min(Math.max(0, radius * norm(gradient) - inward), quadratic + (nu * slack) / 2);
 }
 
 /** Curvature that cannot be told from zero. */

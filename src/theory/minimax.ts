@@ -1,10 +1,10 @@
 import { GroupRobustError, InputError, type InputLocation } from '../errors.js';
-import { lusolve } from '../math.js';
 import type { MarginLoss } from '../objective/losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { largestDifference } from './constants.js';
 import { dot, groupDerivatives, groupLosses, worst } from './group-losses.js';
 import { innerMinimum } from './inner-minimum.js';
+import { solveLinear } from './linear-system.js';
 import { findSeparation, type Separation } from './separability.js';
 
 /** The saddle point of min_θ max_α Σ_g α_g L_g(θ), with two numbers that prove it. */
@@ -21,8 +21,11 @@ export interface Minimax {
   upper: number;
 }
 
-/** Widest bracket `upper − lower` that is accepted, for values up to 1 in size; relative to the value above that. */
+/** Widest bracket `upper − lower` that is accepted. */
 export const bracketTolerance = 1e-10;
+
+/** Above values of 10⁴ double precision sets the width: forty roundings of the value. */
+const roundingShare = 1e-14;
 
 /**
  * The exact minimax value of `loss` over ‖θ‖ ≤ radius (absent: R^d), for any number of groups (paper Prop. 3.1).
@@ -46,11 +49,43 @@ export function minimax(
     });
   if (radius !== undefined && !(radius > 0 && Number.isFinite(radius)))
     throw new InputError(`radius must be a positive number, not ${radius}`, { at: { ...source, field: 'radius' } });
-  if (radius === undefined && loss.name === 'dpo') {
-    const separation = findSeparation(problem);
-    if (separation !== undefined) return solveSeparated(problem, loss, separation, source);
-  }
-  return certify(problem, loss, radius, interiorPoint(problem, loss, radius));
+  if (radius !== undefined) return certify(problem, loss, radius, interiorPoint(problem, loss, radius));
+  // On R^d the unit of each coordinate of θ is free. Powers of two leave every digit as it is.
+  const units = columnUnits(problem);
+  const scaled = withColumns(problem, (value, j) => value / units[j]);
+  const solution = solveUnbounded(scaled, loss, units, source);
+  return { ...solution, theta: solution.theta.map((value, j) => value / units[j]) };
+}
+
+/** Per coordinate the power of two next to its largest difference; 1 where it has none. */
+function columnUnits({ dimension, groups }: LogLinearProblem): Float64Array {
+  const largest = new Float64Array(dimension);
+  for (const { differences } of groups)
+    for (const [n, value] of differences.entries())
+      largest[n % dimension] = Math.max(largest[n % dimension], Math.abs(value));
+  return largest.map((value) => (value === 0 ? 1 : 2 ** Math.round(Math.log2(value))));
+}
+
+function withColumns(problem: LogLinearProblem, change: (value: number, j: number) => number): LogLinearProblem {
+  return {
+    ...problem,
+    groups: problem.groups.map((group) => ({
+      ...group,
+      differences: group.differences.map((value, n) => change(value, n % problem.dimension)),
+    })),
+  };
+}
+
+function solveUnbounded(
+  problem: LogLinearProblem,
+  loss: MarginLoss,
+  units: Float64Array,
+  source: InputLocation,
+): Minimax {
+  const separation = loss.name === 'dpo' ? findSeparation(problem) : undefined;
+  return separation === undefined
+    ? certify(problem, loss, undefined, interiorPoint(problem, loss, undefined))
+    : solveSeparated(problem, loss, separation, units, source);
 }
 
 interface SaddlePoint {
@@ -62,14 +97,21 @@ function certify(
   problem: LogLinearProblem,
   loss: MarginLoss,
   radius: number | undefined,
-  { theta, alpha }: SaddlePoint,
+  { theta, alpha: found }: SaddlePoint,
 ): Minimax {
-  const upper = worst(groupLosses(problem, loss, theta));
-  const lower = Math.min(upper, innerMinimum(problem, loss, alpha, radius, theta).lower);
-  if (!(upper - lower <= bracketTolerance * Math.max(1, upper)))
+  const losses = groupLosses(problem, loss, theta);
+  const upper = worst(losses);
+  // Every α proves its own q(α). What the solver leaves on a group clearly below the worst may be rounding, so try without.
+  const active = found.map((weight, g) => (upper - losses[g] > 1e-6 * Math.max(1, upper) ? 0 : weight));
+  const proofs = [normalised(active), found].map((alpha) => ({
+    alpha,
+    lower: Math.min(upper, innerMinimum(problem, loss, alpha, radius, theta).lower),
+  }));
+  const { alpha, lower } = proofs[0].lower >= proofs[1].lower ? proofs[0] : proofs[1];
+  if (!(upper - lower <= Math.max(bracketTolerance, roundingShare * upper)))
     throw new GroupRobustError(
       'MINIMAX_BRACKET',
-      `the minimax value is only known to lie in [${lower}, ${upper}], wider than ${bracketTolerance}; ` +
+      `the minimax value is only known to lie in [${lower}, ${upper}], wider than ${bracketTolerance} and rounding allow; ` +
         'rescale the differences, or bound θ by a smaller radius',
     );
   return { value: (lower + upper) / 2, theta, alpha, lower, upper };
@@ -83,6 +125,7 @@ function solveSeparated(
   problem: LogLinearProblem,
   loss: MarginLoss,
   { direction, separated }: Separation,
+  units: Float64Array,
   source: InputLocation,
 ): Minimax {
   const touched = separated.map((pairs) => pairs.includes(1));
@@ -102,7 +145,7 @@ function solveSeparated(
   const pairs = separated.reduce((sum, group) => sum + group.filter((flag) => flag === 1).length, 0);
   throw new InputError(
     `the infimum ${infimum.toPrecision(6)} of the worst group's DPO loss is not attained: the data are separable, and along ` +
-      `(${Array.from(direction, (value) => value.toPrecision(4)).join(', ')}) the loss of ${pairs} pairs falls for ever ` +
+      `(${Array.from(direction, (value, j) => (value / units[j]).toPrecision(4)).join(', ')}) the loss of ${pairs} pairs falls for ever ` +
       'while no other grows',
     { at: { ...source, field: 'radius' }, fix: 'bound θ by a radius, or use the ipo loss', code: 'NOT_ATTAINED' },
   );
@@ -192,7 +235,7 @@ function interiorPoint(given: LogLinearProblem, loss: MarginLoss, givenRadius: n
       matrix[row][row] = slacks[c];
     }
     const central = slacks.map((slack, c) => multipliers[c] * slack - mu);
-    const step = solve(
+    const step = solveLinear(
       matrix,
       [...stationarity, ...central].map((value) => -value),
     );
@@ -243,13 +286,3 @@ function interiorPoint(given: LogLinearProblem, loss: MarginLoss, givenRadius: n
 
 /** The last perturbation: the bracket it leaves is about one such for each constraint. */
 const smallestMu = 1e-15;
-
-/** matrix⁻¹ right; undefined where the matrix is singular in double precision. */
-function solve(matrix: number[][], right: number[]): number[] | undefined {
-  try {
-    const solution = (lusolve(matrix, right) as number[][]).map(([value]) => value);
-    return solution.every(Number.isFinite) ? solution : undefined;
-  } catch {
-    return undefined;
-  }
-}

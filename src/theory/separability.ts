@@ -1,6 +1,6 @@
-import { lusolve } from '../math.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { dot, norm } from './group-losses.js';
+import { solveLinear } from './linear-system.js';
 
 /** A way to infinity along which no pair's DPO loss grows and some fall to zero. */
 export interface Separation {
@@ -68,6 +68,7 @@ function leastCombination(rows: Float64Array[], d: number): Float64Array | undef
         active.map((i) => rows[i]),
         base,
       );
+      if (solution === undefined) return undefined;
       if (solution.every((value) => value > 0)) {
         for (const [n, i] of active.entries()) y[i] = solution[n];
         break;
@@ -88,18 +89,19 @@ function leastCombination(rows: Float64Array[], d: number): Float64Array | undef
   return undefined;
 }
 
-/** z that minimises ‖base + Σ z_n rows_n‖, rows independent. */
-function leastSquares(rows: Float64Array[], base: Float64Array): number[] {
+/** z that minimises ‖base + Σ z_n rows_n‖; undefined where the rows depend on each other. */
+function leastSquares(rows: Float64Array[], base: Float64Array): number[] | undefined {
   const gram = rows.map((a) => rows.map((b) => dot(a, b)));
   let solution = rows.map(() => 0);
   // The normal equations square the condition number; two corrections from the true residual win the digits back.
   for (let pass = 0; pass < 3; pass++) {
     const residual = combine(base, rows, solution);
-    const change = lusolve(
+    const change = solveLinear(
       gram,
       rows.map((row) => -dot(row, residual)),
-    ) as number[][];
-    solution = solution.map((value, n) => value + change[n][0]);
+    );
+    if (change === undefined) return undefined;
+    solution = solution.map((value, n) => value + change[n]);
   }
   return solution;
 }

@@ -63,6 +63,8 @@ describe('converge', () => {
       '3',
       '--algorithm',
       '3',
+      '--order',
+      'simultaneous',
       '--out',
       out,
       '--json',
@@ -80,7 +82,9 @@ describe('converge', () => {
     expect(report.rate.interval[1]).toBeLessThanOrEqual(-0.4);
     expect(report).toMatchObject({ holds: true, reasons: [] });
     expect(code).toBe(0);
+    expect(report.premises.step_rates.theta).toBeCloseTo(-0.5, 2);
     expect(stderr).toContain('HOLDS');
+    expect(stderr).toContain('simultaneous');
     expect(JSON.parse(readFileSync(join(out, 'convergence.json'), 'utf8'))).toEqual(report);
     expect(readFileSync(join(out, 'convergence.csv'), 'utf8').trim().split('\n')).toHaveLength(3);
   });
@@ -117,6 +121,8 @@ describe('converge --problem', () => {
     const stdout = await new Promise<string>((resolve, reject) =>
       execFile(process.execPath, ['--import', 'tsx', ...flags], (error, out) => (error ? reject(error) : resolve(out))),
     );
+    // With or without --json, nothing but the object.
+    expect((await converge('--problem', file('scalar.json', scalar))).stdout).toBe(stdout);
     const { value, theta, alpha, lower, upper, ...rest } = JSON.parse(stdout);
     expect(rest).toEqual({});
     expect(value).toBeCloseTo(1 / 9, 10);

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { InputError } from '../../src/errors.js';
+import { GroupRobustError, InputError } from '../../src/errors.js';
 import { marginLoss } from '../../src/objective/losses.js';
 import { minimax } from '../../src/theory/minimax.js';
 import { arbitraryProblem, plainLosses, problemOf } from './problems.js';
@@ -186,6 +186,82 @@ describe('minimax', () => {
     expect(minimax(problemOf([[[0]], [[0]]]), dpo).value).toBeCloseTo(Math.LN2, 12);
   });
 
+  it('solves badly scaled coordinates on R^d, and never gives a number it cannot prove', () => {
+    const ipo = marginLoss({ loss: 'ipo', beta: 0.5 });
+    // Both pairs reach margin 1 at θ = (0, 1/ε), whatever ε.
+    for (const epsilon of [1e-9, 1e-12, 1e-300])
+      expect(minimax(problemOf([[...[1, 2].map((x) => [x, epsilon])]]), ipo).value).toBeLessThan(1e-10);
+    // Turned, no choice of units helps: v is still 0, but at θ of size 1/ε, which double precision cannot see for small ε.
+    for (const epsilon of [1e-3, 1e-5, 1e-7, 1e-8, 1e-9, 1e-10, 1e-11]) {
+      const turned = problemOf([
+        [
+          [1, 1],
+          [2, 2 + epsilon],
+        ],
+      ]);
+      const value = attempt(() => minimax(turned, ipo).value, 'MINIMAX_BRACKET');
+      if (epsilon >= 1e-5 || value !== undefined) expect(value).toBeLessThan(1e-10);
+    }
+  });
+
+  it('brackets to 1e-10 in tiny and huge balls, with duplicates, zero differences, single pairs, opposite pairs', () => {
+    const shapes = {
+      'one pair a group': [[[1, 2]], [[-2, 0.5]], [[0.3, -0.7]]],
+      opposite: [[[1, -2, 0.5]], [[-0.7, 1.4, -0.35]]],
+      identical: [[[1, 2]], [[1, 2]]],
+      'zero group': [
+        [
+          [1, 2],
+          [0.5, -1],
+        ],
+        [
+          [0, 0],
+          [0, 0],
+        ],
+      ],
+      'zero pair': [
+        [
+          [0, 0],
+          [0.5, -1],
+        ],
+        [[1, 0.1]],
+      ],
+      duplicates: [
+        [
+          [1, 2],
+          [1, 2],
+          [1, 2],
+        ],
+        [
+          [-1, 0.2],
+          [-1, 0.2],
+        ],
+      ],
+      collinear: [
+        [
+          [1, 3],
+          [-0.5, -1.5],
+        ],
+        [[2, 6]],
+        [[-0.1, -0.3]],
+      ],
+    };
+    for (const [name, groups] of Object.entries(shapes))
+      for (const radius of [1e-6, 1e-3, 1, 1e3, 1e6])
+        for (const loss of [dpo, marginLoss({ loss: 'ipo', beta: 0.1 })]) {
+          const problem = problemOf(groups);
+          const { lower, upper, theta, alpha } = minimax(problem, loss, radius);
+          const where = `${name}, radius ${radius}, ${loss.name}`;
+          expect(upper - lower, where).toBeLessThanOrEqual(1e-10);
+          expect(norm(theta), where).toBeLessThanOrEqual(radius * (1 + 1e-12));
+          expect(alpha.reduce((sum, weight) => sum + weight, 0)).toBeCloseTo(1, 12);
+          expect(Math.max(...plainLosses(problem, loss, theta).map(({ value }) => value))).toBeCloseTo(upper, 10);
+        }
+    // Tiny ball: the loss is linear in it, and two opposite groups leave θ at the centre.
+    expect(minimax(problemOf([[[1, 0]], [[-1, 0]]]), dpo, 1e-6).value).toBeCloseTo(Math.LN2, 12);
+    expect(minimax(problemOf([[[3, 4]]]), dpo, 1e-6).value).toBeCloseTo(Math.log1p(Math.exp(-5e-6)), 12);
+  });
+
   it('refuses separable DPO data on all of R^d, and names the infimum', () => {
     const separable = problemOf([
       [
@@ -232,12 +308,12 @@ describe('minimax', () => {
   });
 });
 
-/** Undefined where the infimum is not attained. */
-function attempt<T>(solve: () => T): T | undefined {
+/** Undefined where that error says so. */
+function attempt<T>(solve: () => T, code = 'NOT_ATTAINED'): T | undefined {
   try {
     return solve();
   } catch (error) {
-    if (error instanceof InputError && error.code === 'NOT_ATTAINED') return undefined;
+    if (error instanceof GroupRobustError && error.code === code) return undefined;
     throw error;
   }
 }
