@@ -1,7 +1,5 @@
-import type { LossSettings } from '../objective/losses.js';
-import { marginLoss } from '../objective/losses.js';
 import { logSoftmax, margins } from '../policy/log-linear.js';
-import type { DifferenceGroup, LogLinearProblem } from '../policy/log-linear-problem.js';
+import type { DifferenceGroup } from '../policy/log-linear-problem.js';
 import { paperGroupCount, trueTheta } from './environment.js';
 import { actionCount, type FeatureMapName, features } from './features.js';
 
@@ -48,15 +46,6 @@ function rewardMetrics(group: GroupTestSet, theta: Float64Array): RewardMetrics 
   const n = logits.length / actionCount;
   const lost = bestReward - got;
   return { absoluteError: lost / n, relativeError: lost / bestReward, divergence: divergence / n };
-}
-
-/** Mean loss L_g(θ) of every group of the problem. */
-export function groupLosses(problem: LogLinearProblem, settings: LossSettings, theta: Float64Array): number[] {
-  const loss = marginLoss(settings);
-  return problem.groups.map((group) => {
-    const h = margins(group, theta, new Float64Array(group.count));
-    return h.reduce((sum, margin) => sum + loss.value(margin), 0) / group.count;
-  });
 }
 
 /** Everything by state and action, [states × actions]; action y of state i is at 8i + y. */

@@ -1,7 +1,9 @@
+import { marginLoss } from '../objective/losses.js';
 import { type ParallelOptions, parallelMap } from '../parallel.js';
 import { estimate } from '../statistics.js';
+import { groupLosses } from '../theory/group-losses.js';
 import type { MethodSettings } from './methods.js';
-import { groupLosses, TestSet } from './metrics.js';
+import { TestSet } from './metrics.js';
 import { type BanditSetting, initialTheta, testStates, trainingProblem, validationProblem } from './preferences.js';
 import { type TrainingState, train } from './training.js';
 
@@ -61,7 +63,7 @@ export function runSeed({ setting, seed, methods, historyPoints }: SeedJob): See
   const start = initialTheta(seed, setting.dimension);
   const runs = methods.map((settings): MethodRun => {
     const measure = ({ theta, alpha }: TrainingState): Measurement => {
-      const validationLosses = groupLosses(validation, settings.loss, theta);
+      const validationLosses = [...groupLosses(validation, marginLoss(settings.loss), theta)];
       const rewards = test.evaluate(theta);
       return {
         validationLosses,

@@ -13,10 +13,16 @@ export function figureFolder(number: number): string {
   return `figure-${String(number).padStart(2, '0')}`;
 }
 
-/** What a reader is told of an outcome first: what the paper says, and whether values are on record. */
+/** What a reader is told of an outcome first: what the paper says, whether values are on record, which curves coincide. */
 function figureNotes({ figure, rows }: FigureOutcome): string[] {
   const recorded = rows.some(({ expected }) => expected !== null);
-  return [`The paper: ${figure.claim}`, ...(recorded ? [] : ['No expected values are on record for this figure.'])];
+  return [
+    `The paper: ${figure.claim}`,
+    ...(recorded ? [] : ['No expected values are on record for this figure.']),
+    ...(figure.setting.data === 'balanced'
+      ? ['With balanced data IS is the plain method, and their curves coincide.']
+      : []),
+  ];
 }
 
 /** All figures of one outcome: curves first, as in the paper. */

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { comparisonTable, orderFaults } from '../bandit/comparison.js';
-import { banditFigures, runFigures } from '../bandit/figures.js';
+import { type BanditFigure, banditFigures, runFigures } from '../bandit/figures.js';
 import { banditReport } from '../bandit/report.js';
 import { writeFileWhole, writeFolderWhole } from '../files.js';
 import type { ParallelOptions } from '../parallel.js';
@@ -11,19 +11,20 @@ import { type Check, machine, type Reproduction } from './reproduce.js';
 
 /**
  * Every synthetic figure of the paper: a folder each with figures (SVG) and numbers (CSV), one page with all of them, and
- * `results.json`. The folder appears when all of it is there.
+ * `results.json`. The folder appears when all of it is there. Nothing of it but `seconds` depends on the number of workers.
+ * @param figures with Figure 2 among them, whose order is checked
  */
 export async function reproducePaper(
   seeds: readonly number[],
   folder: string,
   log: (text: string) => void,
-  options: ParallelOptions = {},
+  { figures = banditFigures, ...options }: ParallelOptions & { figures?: readonly BanditFigure[] } = {},
 ): Promise<Reproduction> {
   const started = Date.now();
-  log(`Every synthetic figure of the paper: ${banditFigures.length} experiments, ${seeds.length} seeds\n`);
-  const bar = progress('figures', banditFigures.length * seeds.length);
-  const outcomes = await runFigures(banditFigures, seeds, { ...options, onDone: (done) => bar.update(done) }).finally(
-    () => bar.stop(),
+  log(`Every synthetic figure of the paper: ${figures.length} experiments, ${seeds.length} seeds\n`);
+  const bar = progress('figures', figures.length * seeds.length);
+  const outcomes = await runFigures(figures, seeds, { ...options, onDone: (done) => bar.update(done) }).finally(() =>
+    bar.stop(),
   );
   const rows = outcomes.flatMap((outcome) => outcome.rows);
   const judged = rows.filter(({ passes }) => passes !== null);
@@ -47,9 +48,9 @@ export async function reproducePaper(
   return writeFolderWhole(folder, async (partial) => {
     const sections: Section[] = [];
     for (const outcome of outcomes) {
-      const figures = await drawFigure(outcome);
-      writeFigure(outcome, figures, join(partial, figureFolder(outcome.figure.number)));
-      sections.push(figureSection(outcome, figures));
+      const drawn = await drawFigure(outcome);
+      writeFigure(outcome, drawn, join(partial, figureFolder(outcome.figure.number)));
+      sections.push(figureSection(outcome, drawn));
     }
     writeFileWhole(
       join(partial, 'report.html'),
@@ -62,7 +63,7 @@ export async function reproducePaper(
       }),
     );
     const result = { report: join(folder, 'report.html'), seconds: (Date.now() - started) / 1000, checks };
-    const figures = outcomes.map(({ figure, results, rows }) => {
+    const reports = outcomes.map(({ figure, results, rows }) => {
       const arms = figure.arms.map(({ label, settings }) => ({ name: label, settings }));
       return {
         figure: figure.number,
@@ -71,7 +72,7 @@ export async function reproducePaper(
         ...banditReport(figure.setting, arms, results),
       };
     });
-    writeFileWhole(join(partial, 'results.json'), `${JSON.stringify({ ...result, figures }, null, 2)}\n`);
+    writeFileWhole(join(partial, 'results.json'), `${JSON.stringify({ ...result, figures: reports }, null, 2)}\n`);
     return result;
   });
 }

@@ -35,7 +35,43 @@ test('--json prints one object, --out writes the same and a CSV', async () => {
   expect(stderr).toContain('gr-ipo');
 });
 
+test('every option is read, and shown in the result', async () => {
+  const flags = [
+    '--methods',
+    'gr-dpo,gr-ipo',
+    '--seeds',
+    '1',
+    '--iterations',
+    '20',
+    '--groups',
+    '3',
+    '--dimension',
+    '2',
+  ];
+  flags.push('--deterministic-ratio', '0.8,1,0', '--reference-theta=-1,0.5');
+  flags.push('--ridge', '0.1', '--adaptive-theta', '0.3', '--adaptive-alpha', '0.5');
+  const { code, stdout } = await bandit(...flags, '--json');
+  expect(code).toBe(0);
+  const { setting, methods } = JSON.parse(stdout);
+  expect(setting).toMatchObject({
+    groups: 3,
+    dimension: 2,
+    deterministicRatio: [0.8, 1, 0],
+    referenceTheta: [-1, 0.5],
+  });
+  expect(methods['gr-dpo'].settings).toMatchObject({ ridge: 0.1, adaptive: { theta: 0.3, alpha: 0.5 } });
+  expect(methods['gr-ipo'].settings.adaptive).toEqual({ alpha: 0.5 });
+  expect(methods['gr-dpo'].alpha).toHaveLength(3);
+  expect(methods['gr-dpo'].theta[0]).toHaveLength(2);
+});
+
 test.each([
+  { flags: ['--methods', 'ipo,gr-ipo', '--adaptive-theta', '1'], says: /--adaptive-theta.*no effect on ipo, gr-ipo/ },
+  { flags: ['--methods', 'dpo', '--adaptive-alpha', '1'], says: /--adaptive-alpha.*no effect on dpo/ },
+  { flags: ['--adaptive-alpha', '0'], says: /--adaptive-alpha.*above zero/ },
+  { flags: ['--dimension', '3'], says: /dimension must be 2, 4, 6/ },
+  { flags: ['--deterministic-ratio', '1.5'], says: /--deterministic-ratio.*\[0, 1\]/ },
+  { flags: ['--reference-theta', '1,2'], says: /referenceTheta must be 4 numbers/ },
   { flags: ['--features', 'foo'], says: /features/ },
   { flags: ['--methods', 'dpo,grpo'], says: /--methods.*"grpo"/ },
   { flags: ['--methods', 'dpo,ipo', '--chi', '0.5'], says: /--chi.*no effect on dpo, ipo/ },

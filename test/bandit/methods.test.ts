@@ -2,11 +2,12 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { trueTheta } from '../../src/bandit/environment.js';
 import { type MethodSettings, methodNames, methodSettings } from '../../src/bandit/methods.js';
-import { groupLosses } from '../../src/bandit/metrics.js';
 import { initialTheta, trainingProblem } from '../../src/bandit/preferences.js';
 import { train } from '../../src/bandit/training.js';
 import { InputError } from '../../src/errors.js';
+import { marginLoss } from '../../src/objective/losses.js';
 import type { LogLinearProblem } from '../../src/policy/log-linear-problem.js';
+import { groupLosses } from '../../src/theory/group-losses.js';
 
 const setting = { features: 'swapped', responses: 'uneven', data: 'imbalanced' } as const;
 
@@ -52,7 +53,7 @@ describe('scalar IPO (oracles O11, O12)', () => {
           const { theta, alpha } = train(problem, { ...solver, loss, weights, iterations: 20_000 }, [0]);
           expectClose(theta, [2 / (a + b)], 1e-3);
           expectClose(
-            groupLosses(problem, loss, theta),
+            groupLosses(problem, marginLoss(loss), theta),
             [1, 1].map(() => ((b - a) / (a + b)) ** 2),
             1e-3,
           );
@@ -69,7 +70,7 @@ describe('scalar IPO (oracles O11, O12)', () => {
     const plain = train(problem, regression({ weights: 'erm' }, 1), [0]);
     expectClose(plain.theta, [9 / 17], 1e-12);
     expectClose(
-      groupLosses(problem, { loss: 'ipo', beta: 0.5 }, plain.theta),
+      groupLosses(problem, marginLoss({ loss: 'ipo', beta: 0.5 }), plain.theta),
       [0.22145328719723184, 0.003460207612456749],
       1e-12,
     );
@@ -182,7 +183,10 @@ describe('options', () => {
     const ridge = 0.01;
     const { theta, alpha } = train(problem, methodSettings('is-dpo', { ridge }), start);
     const objective = (at: Float64Array) =>
-      groupLosses(problem, { loss: 'dpo', beta: 1 }, at).reduce((sum, loss, g) => sum + alpha[g] * loss, 0) +
+      groupLosses(problem, marginLoss({ loss: 'dpo', beta: 1 }), at).reduce(
+        (sum, loss, g) => sum + alpha[g] * loss,
+        0,
+      ) +
       ridge * at.reduce((sum, value) => sum + value * value, 0);
     theta.forEach((_, j) => {
       const moved = (by: number) => theta.map((value, k) => value + (j === k ? by : 0));
@@ -314,7 +318,7 @@ test('GR-IPO satisfies the conditions of the minimax point', () => {
   const problem = trainingProblem(setting, 2021);
   const settings = methodSettings('gr-ipo', { iterations: 1000 });
   const { theta, alpha } = train(problem, settings, initialTheta(2021));
-  const [first, second] = groupLosses(problem, settings.loss, theta);
+  const [first, second] = groupLosses(problem, marginLoss(settings.loss), theta);
   expect(Math.min(...alpha)).toBeGreaterThan(0.05);
   expect(Math.abs(first - second)).toBeLessThan(1e-4);
 });

@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { trueTheta } from '../../src/bandit/environment.js';
-import { groupLosses, TestSet } from '../../src/bandit/metrics.js';
+import { TestSet } from '../../src/bandit/metrics.js';
+import { marginLoss } from '../../src/objective/losses.js';
+import { groupLosses } from '../../src/theory/group-losses.js';
 
 describe('metrics at one state (oracle O7)', () => {
   const test7 = new TestSet('swapped', [[0.25, 0.6]]);
@@ -52,7 +54,7 @@ test('group losses are means within the group (oracle O11)', () => {
       { count: 4, differences: Float64Array.of(2, 2, 2, 2) },
     ],
   };
-  const [first, second] = groupLosses(problem, { loss: 'ipo', beta: 0.5 }, Float64Array.of(0.6));
+  const [first, second] = groupLosses(problem, marginLoss({ loss: 'ipo', beta: 0.5 }), Float64Array.of(0.6));
   expect(first).toBeCloseTo(0.16, 14);
   expect(second).toBeCloseTo(0.04, 14);
 });

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { methodNames, methodSettings } from '../../src/bandit/methods.js';
+import { type MethodName, type MethodOptions, methodNames, methodSettings } from '../../src/bandit/methods.js';
+import type { BanditSetting } from '../../src/bandit/preferences.js';
 import { banditCsv, banditReport, historyCsv } from '../../src/bandit/report.js';
 import { runSeed, runSeeds, type SeedJob } from '../../src/bandit/run.js';
 
@@ -34,6 +35,31 @@ test('history starts at iteration 0 and ends with the result', () => {
   expect(history?.map((entry) => entry.iteration)).toEqual([0, 10, 20]);
   expect(history?.[2]).toEqual({ iteration: 20, ...end });
   expect(history?.[0].alpha).toEqual([0.2, 0.8].map((weight) => expect.closeTo(weight, 12)));
+});
+
+const options: { setting?: Partial<BanditSetting>; methods?: MethodOptions; of?: MethodName }[] = [
+  { setting: { groups: 3 } },
+  { setting: { dimension: 8 } },
+  { setting: { deterministicRatio: 0.5 } },
+  { setting: { referenceTheta: [1, 0, 0, 1] } },
+  { methods: { ridge: 0.1 } },
+  { methods: { adaptive: { theta: 0.1 } }, of: 'gr-dpo' },
+  { methods: { adaptive: { alpha: 0.1 } } },
+];
+
+test.each(options)('the option $setting$methods changes the result', (option) => {
+  for (const name of option.of ? [option.of] : (['gr-dpo', 'gr-ipo'] as const)) {
+    const job = (changed: typeof option) =>
+      runSeed({
+        setting: { ...setting, ...changed.setting },
+        seed: 3,
+        methods: [methodSettings(name, { iterations: 20, ...changed.methods })],
+      }).runs[0];
+    const [plain, changed] = [job({}), job(option)];
+    expect(changed.maxValidationLoss).toBeGreaterThan(0);
+    expect(changed.maxRelativeRewardError).toBeLessThan(1);
+    expect(changed.theta).not.toEqual(plain.theta);
+  }
 });
 
 describe('report', () => {

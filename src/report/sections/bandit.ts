@@ -1,5 +1,5 @@
 import type { ComparisonRow } from '../../bandit/comparison.js';
-import type { Arm, FigureOutcome } from '../../bandit/figures.js';
+import type { FigureOutcome } from '../../bandit/figures.js';
 import { iterates } from '../../bandit/methods.js';
 import { type HistoryEntry, type Quantity, quantities } from '../../bandit/run.js';
 import { type Estimate, estimate } from '../../statistics.js';
@@ -139,22 +139,20 @@ export async function banditCurves({ figure, results }: FigureOutcome): Promise<
   const arms = figure.arms.map((arm, index) => ({ ...arm, index }));
   const colours = methodColours(arms.map(({ label }) => label));
   const charts = [...groupBy(arms, ({ method }) => lossName(method))].flatMap(([loss, members]) => {
-    const end = Math.max(...members.map(({ settings }) => settings.iterations));
+    const histories = members.map(({ index }) => results.map(({ runs }) => runs[index].history ?? []));
+    const recorded = new Set(histories.flatMap(([first]) => first.map(({ iteration }) => iteration)));
+    const iterations = [...recorded].sort((a, b) => a - b);
     return figure.quantities.map(async (quantity): Promise<NamedFigure> => {
       const title = curveTitle(quantity, loss, members[0].method);
       const y: Axis = quantity === 'alpha of group 0' ? { title, domain: [0, 1] } : { title };
-      const series = members.map((arm) => ({
-        name: methodTitle(arm.label),
-        colour: colours.get(arm.label)!,
-        points: stayTo(
-          end,
-          arm,
-          meanHistory(
-            results.map(({ runs }) => runs[arm.index].history ?? []),
-            quantities[quantity],
-          ),
-        ),
-      }));
+      const series = members.map(({ label, method }, m) => {
+        const points = meanHistory(histories[m], quantities[quantity]);
+        return {
+          name: methodTitle(label),
+          colour: colours.get(label)!,
+          points: iterates(method) ? points : stay(points, iterations),
+        };
+      });
       const caption = `${title} over iterations: ${figure.scenario}`;
       return {
         name: `${quantityNames[quantity]}-${loss.toLowerCase()}`,
@@ -174,10 +172,10 @@ function meanHistory(histories: readonly (readonly HistoryEntry[])[], value: (en
   });
 }
 
-/** A method that is exact after one iteration stays where it is: its curve goes on to the end of the axis. */
-function stayTo(end: number, { method }: Arm, points: Point[]): Point[] {
+/** A method that is exact after one iteration stays where it is for as long as others go on. */
+function stay(points: Point[], iterations: readonly number[]): Point[] {
   const last = points[points.length - 1];
-  return iterates(method) || last.x >= end ? points : [...points, { ...last, x: end }];
+  return [...points, ...iterations.filter((x) => x > last.x).map((x) => ({ ...last, x }))];
 }
 
 function isLoss(quantity: Quantity): boolean {
