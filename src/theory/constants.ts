@@ -48,7 +48,7 @@ export function largestDifference(problem: LogLinearProblem): number {
  * Lemma E.1, with the β that the paper's statement drops and its tight form: with H = B_φ B_Θ + max|o_i| the largest margin,
  * DPO has B_∇ = βB_φ and B_l = log(1 + e^{βH}); IPO has B_∇ = 2B_φ(H + c) and B_l = (H + c)², c = 1/(2β).
  *
- * @throws InputError for a radius that is not positive and finite, or for the hinge loss.
+ * @throws InputError for a radius that is not positive and finite, or for a loss other than dpo and ipo.
  */
 export function convergenceConstants(
   problem: LogLinearProblem,
@@ -58,7 +58,7 @@ export function convergenceConstants(
 ): Constants {
   if (!(radius > 0 && Number.isFinite(radius)))
     throw new InputError(`radius must be a positive number, not ${radius}`, { at: { field: 'radius' } });
-  if (loss.name === 'hinge')
+  if (loss.name !== 'dpo' && loss.name !== 'ipo')
     throw new InputError('the bound is stated for the dpo and ipo losses only', { at: { field: 'loss' } });
   const B_phi = largestDifference(problem);
   const offset = problem.groups.reduce(

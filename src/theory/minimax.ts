@@ -43,7 +43,7 @@ export function minimax(
   radius?: number,
   source: InputLocation = {},
 ): Minimax {
-  if (loss.name === 'hinge')
+  if (loss.name !== 'dpo' && loss.name !== 'ipo')
     throw new InputError('the minimax value is computed for the dpo and ipo losses only', {
       at: { ...source, field: 'loss' },
     });

@@ -9,6 +9,7 @@ import {
   groupProbabilities,
   stepSizes,
 } from '../../src/theory/constants.js';
+import { minimax } from '../../src/theory/minimax.js';
 import { arbitraryProblem, problemOf, rowsOf } from './problems.js';
 
 const dpo = marginLoss({ loss: 'dpo', beta: 1 });
@@ -31,6 +32,12 @@ describe('constants of Proposition 4.1', () => {
       expect(Math.abs(steps.alpha / alpha - 1)).toBeLessThan(5e-5);
       expect(Math.abs(errorBound(constants, T) / bound - 1)).toBeLessThan(2e-4);
     }
+  });
+
+  it('are refused, as the minimax value is, for losses that they are not stated for', () => {
+    const hinge = marginLoss({ loss: 'hinge', beta: 1 });
+    expect(() => convergenceConstants(problemOf([[[1]]]), hinge, 10, 1)).toThrow('the dpo and ipo losses only');
+    expect(() => minimax(problemOf([[[1]]]), hinge)).toThrow('the dpo and ipo losses only');
   });
 
   it('give Algorithm 3 the factors K that its statement lacks', () => {

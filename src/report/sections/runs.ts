@@ -326,7 +326,7 @@ function byLoss(methods: readonly Method[]): Method[][] {
 /** "IPO loss (β = 0.1)" */
 function lossTitle({ runs: [{ objective }] }: Method): string {
   const { loss, beta } = objective;
-  const unit = loss === 'ipo' || loss === 'hinge' ? '' : ' / nats';
+  const unit = loss === 'dpo' || loss === 'sft' ? ' / nats' : '';
   return `${loss === 'hinge' ? 'hinge' : loss.toUpperCase()} loss${unit}${beta === undefined ? '' : ` (β = ${formatNumber(beta)})`}`;
 }
 
