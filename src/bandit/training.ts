@@ -60,25 +60,27 @@ export class FullBatch {
   /** Σ_{i∈D_g} ∇l_i at the θ of the last {@link evaluate}, one row per group. */
   readonly gradients: Float64Array[];
   private readonly buffers: Float64Array[];
+  private readonly totals: GroupTotals;
 
   constructor(
     private readonly problem: LogLinearProblem,
     private readonly loss: MarginLoss,
   ) {
     this.gradients = problem.groups.map(() => new Float64Array(problem.dimension));
+    this.totals = new GroupTotals(problem.groups.length);
     this.buffers = problem.groups.map((group) => new Float64Array(group.count));
   }
 
-  /** Losses of all pairs at θ, summed by group. */
+  /** Losses of all pairs at θ, summed by group; valid until the next evaluation. */
   evaluate(theta: Float64Array): GroupTotals {
     const { groups } = this.problem;
-    const totals = new GroupTotals(groups.length);
+    this.totals.clear();
     for (let g = 0; g < groups.length; g++) {
       const buffer = margins(groups[g], theta, this.buffers[g]);
-      totals.addSum(g, this.loss.sumAndDifferentiate(buffer), buffer.length);
+      this.totals.addSum(g, this.loss.sumAndDifferentiate(buffer), buffer.length);
       addDifferences(groups[g], buffer, this.gradients[g].fill(0));
     }
-    return totals;
+    return this.totals;
   }
 }
 

@@ -20,6 +20,15 @@ export class GroupTotals {
     this.counts = new Int32Array(groupCount);
   }
 
+  /** Starts a new window. */
+  clear(): void {
+    for (let g = 0; g < this.groupCount; g++) {
+      this.lossSums[g] = 0;
+      this.weightSums[g] = 0;
+      this.counts[g] = 0;
+    }
+  }
+
   /** Adds one pair: its group in 0..K-1, its loss and its weight. */
   add(group: number, loss: number, weight = 1): void {
     this.lossSums[group] += weight * loss;

@@ -63,15 +63,17 @@ function byPairs(
  * most 2⁻⁵¹, in absolute terms.
  */
 function sumDpo(beta: number, smoothing: number, margins: Float64Array): number {
+  const steepest = -beta;
+  const shift = beta * smoothing;
   let sum = 0;
   let product = 1;
   for (let i = 0; i < margins.length; i++) {
-    const z = -beta * margins[i];
-    if (smoothing > 0) sum -= smoothing * z;
+    const z = steepest * margins[i];
+    if (shift > 0) sum -= smoothing * z;
     // Next to e^300, 1 is nothing.
     if (z > 300) {
       sum += z;
-      margins[i] = beta * (smoothing - 1);
+      margins[i] = shift + steepest;
       continue;
     }
     const e = exp(z);
@@ -81,7 +83,7 @@ function sumDpo(beta: number, smoothing: number, margins: Float64Array): number 
       sum += Math.log(product);
       product = 1;
     }
-    margins[i] = beta * (smoothing - e / factor);
+    margins[i] = shift + steepest * (e / factor);
   }
   return sum + Math.log(product);
 }

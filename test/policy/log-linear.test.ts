@@ -148,6 +148,38 @@ test('margins subtract the offset; differences add up', () => {
   expectClose(sum, [15, 23.5], 1e-15);
 });
 
+test('margins and sums of differences are those of the definition, for any number of rows and columns', () => {
+  const entry = fc.double({ min: -3, max: 3, noNaN: true });
+  const shape = fc.record({ rows: fc.integer({ min: 1, max: 7 }), d: fc.integer({ min: 1, max: 10 }) });
+  fc.assert(
+    fc.property(
+      shape.chain(({ rows, d }) =>
+        fc.record({
+          matrix: fc.array(fc.array(entry, { minLength: d, maxLength: d }), { minLength: rows, maxLength: rows }),
+          theta: fc.array(entry, { minLength: d, maxLength: d }),
+          slopes: fc.array(entry, { minLength: rows, maxLength: rows }),
+        }),
+      ),
+      ({ matrix, theta, slopes }) => {
+        const group = { count: matrix.length, differences: Float64Array.from(matrix.flat()) };
+        const found = margins(group, Float64Array.from(theta), new Float64Array(matrix.length).fill(7));
+        expectClose(
+          found,
+          matrix.map((row) => row.reduce((sum, value, j) => sum + value * theta[j], 0)),
+          1e-13,
+        );
+        const sum = Float64Array.from(theta);
+        addDifferences(group, Float64Array.from(slopes), sum);
+        expectClose(
+          sum,
+          theta.map((start, j) => matrix.reduce((total, row, i) => total + slopes[i] * row[j], start)),
+          1e-13,
+        );
+      },
+    ),
+  );
+});
+
 describe('the policy and its margin form train alike', () => {
   const setting = { features: 'swapped', responses: 'even', data: 'imbalanced' } as const;
   const sizes = [7, 12];
