@@ -14,6 +14,8 @@ interface ConvergeFlags {
   features?: FeatureMapName;
   responses?: ResponseRule;
   data?: DataBalance;
+  groups?: string;
+  dimension?: string;
   horizons?: string;
   runs?: string;
   radius?: string;
@@ -38,7 +40,15 @@ export function registerConverge(program: Command): void {
     )
     .addOption(choice('--features <map>', 'features of group 1 (default: swapped)', featureMapNames))
     .addOption(choice('--responses <rule>', 'how responses are drawn (default: uneven)', responseRules))
-    .addOption(choice('--data <balance>', 'pairs 150/150 or 60/240 (default: imbalanced)', dataBalances))
+    .addOption(
+      choice(
+        '--data <balance>',
+        '300 pairs in groups of equal size or in shares 1 : 4 (default: imbalanced)',
+        dataBalances,
+      ),
+    )
+    .option('--groups <k>', 'number of groups (default: 2); odd ones are like group 1, even ones like group 0')
+    .option('--dimension <d>', 'number of features, even (default: 4)')
     .option('--horizons <list>', 'numbers of steps T (default: 1e4,1e5,3e5,1e6,3e6)')
     .option('--runs <n>', 'independent runs at each horizon (default: 10)')
     .option('--radius <B>', 'θ is kept in ‖θ‖ ≤ B (default: 10)')
@@ -61,13 +71,17 @@ async function checkConvergence(flags: ConvergeFlags, output: Output): Promise<o
     ? parseList('--horizons', flags.horizons).map((T) => parseNumber('--horizons', T, { min: 1, integer: true }))
     : defaults.horizons;
   const runs = flags.runs ? parseNumber('--runs', flags.runs, { min: 2, integer: true }) : defaults.runs;
+  const groups = flags.groups ? parseNumber('--groups', flags.groups, { min: 2, integer: true }) : undefined;
+  const dimension = flags.dimension
+    ? parseNumber('--dimension', flags.dimension, { min: 2, integer: true })
+    : undefined;
   const radius = flags.radius ? parseNumber('--radius', flags.radius, { min: Number.MIN_VALUE }) : defaults.radius;
   const algorithm = flags.algorithm === '3' ? 3 : defaults.algorithm;
   if (out !== undefined) refuseExisting(out);
 
   const bar = progress('converge, steps', runs * [...new Set(horizons)].reduce((sum, T) => sum + T, 0));
   const result = await measureConvergence(
-    trainingProblem({ features, responses, data }, defaults.seed),
+    trainingProblem({ features, responses, data, groups, dimension }, defaults.seed),
     { loss: { loss, beta: defaults.beta[loss] }, algorithm, order, radius, horizons, runs, seed: defaults.seed },
     { onSteps: (done) => bar.update(done) },
   ).finally(() => bar.stop());

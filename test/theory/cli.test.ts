@@ -89,6 +89,15 @@ describe('converge', () => {
     expect(readFileSync(join(out, 'convergence.csv'), 'utf8').trim().split('\n')).toHaveLength(3);
   });
 
+  it('takes any number of groups and features', async () => {
+    const flags = ['--loss', 'ipo', '--groups', '3', '--dimension', '6', '--horizons', '1e3,1e4', '--runs', '2'];
+    const report = JSON.parse((await converge(...flags, '--json')).stdout);
+    expect(report.constants).toMatchObject({ rho: 6, groups: 3, pairs: 300 });
+    expect(report.minimax.theta).toHaveLength(6);
+    expect(report.minimax.alpha).toHaveLength(3);
+    expect(report.horizons[1].error).toBeLessThan(report.horizons[0].error);
+  });
+
   it('exits 1 and says why when the horizons are all before burn-in', async () => {
     const { code, stdout } = await converge('--loss', 'ipo', '--horizons', '100,300', '--runs', '2');
     expect(code).toBe(1);
@@ -102,6 +111,8 @@ describe('converge', () => {
       [['--loss', 'dpo', '--horizons', '1e3,x'], /"--horizons": "x"/],
       [['--loss', 'dpo', '--horizons', '0'], /"--horizons"/],
       [['--loss', 'dpo', '--runs', '1'], /"--runs"/],
+      [['--loss', 'dpo', '--groups', '1'], /"--groups"/],
+      [['--loss', 'dpo', '--dimension', '3'], /dimension/],
       [['--loss', 'dpo', '--radius', '-1'], /"--radius"/],
       [['--problem', file('p.json', scalar), '--loss', 'dpo'], /"--loss": has no meaning with --problem/],
     ];
