@@ -1,5 +1,6 @@
 import { InputError, type InputLocation } from '../errors.js';
 import { type Line, readLines } from './lines.js';
+import { editDistance } from './near-matches.js';
 
 /** A preference as it stands in the file: which response to a prompt a member of `group` preferred. */
 export type PreferenceRecord = RecordOrigin &
@@ -80,7 +81,15 @@ function readGroup(record: Record<string, unknown>, groupBy: readonly string[], 
 }
 
 function readWeight(record: Record<string, unknown>, at: InputLocation): number {
-  if (record.weight === undefined) return 1;
+  if (record.weight === undefined) {
+    // The one optional field: a slip of the pen here would change results in silence.
+    const misspelt = Object.keys(record).find((field) => editDistance(field.toLowerCase(), 'weight') <= 2);
+    if (misspelt === undefined) return 1;
+    throw new InputError('is not known, and looks like a misspelt "weight"', {
+      at: { ...at, field: misspelt },
+      fix: 'write "weight", or give the field a name that is further from it',
+    });
+  }
   if (typeof record.weight === 'number' && Number.isFinite(record.weight) && record.weight >= 0) return record.weight;
   throw new InputError(`expected a finite number ≥ 0, found ${describe(record.weight)}`, {
     at: { ...at, field: 'weight' },

@@ -75,6 +75,8 @@ describe('readPairs', () => {
     ['an answer that is a list', { ...good, chosen: ['x'] }, 'chosen'],
     ['a negative weight', { ...good, weight: -1 }, 'weight'],
     ['a weight that is text', { ...good, weight: '1' }, 'weight'],
+    ['a misspelt weight', { ...good, wieght: 2 }, 'wieght'],
+    ['weights in the plural', { ...good, Weights: 2 }, 'Weights'],
     ['text beside ids', { ...ids, chosen: 'x' }, 'chosen'],
     ['missing ids', { ...ids, rejected_ids: undefined }, 'rejected_ids'],
     ['empty ids', { ...ids, chosen_ids: [] }, 'chosen_ids'],
