@@ -7,7 +7,7 @@ import { groupWeights, MirrorAscent } from '../objective/group-weights.js';
 import { marginLoss } from '../objective/losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { Random } from '../random.js';
-import { runSaddle, type SaddleSettings } from '../theory/algorithm.js';
+import { runSaddle, runSaddles, type SaddleJob, type SaddleSettings } from '../theory/algorithm.js';
 import { convergenceConstants, stepSizes } from '../theory/constants.js';
 import { callsPerSecond, type MachineRecord, machineRecord, relativeDistance } from './measure.js';
 
@@ -17,9 +17,11 @@ export interface BanditBenchmark {
   full_batch_iterations_per_second: number;
   /** Algorithm 1 on the same pairs, one core. */
   per_sample_steps_per_second: number;
-  /** Rates over those of the plain loops below, in this run. */
+  /** Rates over those of the plain loops below, measured in turn with them. */
   full_batch_ratio: number;
   per_sample_ratio: number;
+  /** Time of the same per-sample runs on one worker thread over that on two, start-up included. */
+  two_workers_ratio: number;
   /** The plain loops gave the same θ and α to 1e-9 before anything was timed. */
   checked: true;
 }
@@ -29,7 +31,7 @@ export interface BanditBenchmark {
  * timed in one run.
  * @throws GroupRobustError with code CHECK_FAILED when they disagree
  */
-export function benchmarkBandit(seconds = 1): BanditBenchmark {
+export async function benchmarkBandit(seconds = 1): Promise<BanditBenchmark> {
   const problem = trainingProblem({ features: 'swapped', responses: 'uneven', data: 'imbalanced' }, 2021);
   const start = initialTheta(2021);
   const full = (iterations: number) => train(problem, { ...methodSettings('gr-dpo'), iterations }, start);
@@ -46,17 +48,31 @@ export function benchmarkBandit(seconds = 1): BanditBenchmark {
   const last = perSample();
   agree('per sample', { theta: last.lastTheta, alpha: last.lastAlpha }, plainPerSample());
 
-  const rate = (work: () => void, units: number) => units * callsPerSecond(work, seconds);
-  const fullBatch = rate(() => full(iterations), iterations);
-  const sampled = rate(perSample, count);
+  const [fullBatch, plainFullBatchRate] = callsPerSecond(
+    [() => full(iterations), () => plainFull(iterations)],
+    seconds,
+  );
+  const [sampled, plainSampled] = callsPerSecond([perSample, plainPerSample], seconds);
+  // Four runs of `seconds` each.
+  const runSteps = Math.ceil(sampled * count * seconds);
+  const jobs = [0, 1, 2, 3].map((run): SaddleJob => ({ problem, settings, count: runSteps, seed: 1, run }));
+  const one = await secondsOf(() => runSaddles(jobs, { workers: 1 }));
+  const two = await secondsOf(() => runSaddles(jobs, { workers: 2 }));
   return {
     machine: machineRecord(),
-    full_batch_iterations_per_second: fullBatch,
-    per_sample_steps_per_second: sampled,
-    full_batch_ratio: fullBatch / rate(() => plainFull(iterations), iterations),
-    per_sample_ratio: sampled / rate(plainPerSample, count),
+    full_batch_iterations_per_second: fullBatch * iterations,
+    per_sample_steps_per_second: sampled * count,
+    full_batch_ratio: fullBatch / plainFullBatchRate,
+    per_sample_ratio: sampled / plainSampled,
+    two_workers_ratio: one / two,
     checked: true,
   };
+}
+
+async function secondsOf(work: () => Promise<unknown>): Promise<number> {
+  const start = performance.now();
+  await work();
+  return (performance.now() - start) / 1000;
 }
 
 interface Outcome {

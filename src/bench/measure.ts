@@ -1,4 +1,4 @@
-import { arch, availableParallelism, cpus, platform, totalmem } from 'node:os';
+import { arch, availableParallelism, cpus, loadavg, platform, totalmem } from 'node:os';
 
 /** What a figure was measured on; goes with every result. */
 export interface MachineRecord {
@@ -7,6 +7,8 @@ export interface MachineRecord {
   memory_bytes: number;
   platform: string;
   node: string;
+  /** Mean number of running programs over the last minute: above `cores`, times are not to be trusted. */
+  load: number;
 }
 
 export function machineRecord(): MachineRecord {
@@ -16,21 +18,37 @@ export function machineRecord(): MachineRecord {
     memory_bytes: totalmem(),
     platform: `${platform()}-${arch()}`,
     node: process.version,
+    load: loadavg()[0],
   };
 }
 
-/** Calls `work` until `seconds` have gone by, after one call that is not counted, and returns calls per second. */
-export function callsPerSecond(work: () => void, seconds = 1): number {
-  work();
-  const start = performance.now();
-  let calls = 0;
-  let elapsed = 0;
-  do {
-    work();
-    calls++;
-    elapsed = (performance.now() - start) / 1000;
-  } while (elapsed < seconds);
-  return calls / elapsed;
+/**
+ * Calls per second of processor time, of each of `works`. They are called in turn, a slice of time each, until each has had
+ * `seconds`: so whatever else the machine does falls on all alike. One call of each is not counted.
+ */
+export function callsPerSecond(works: readonly (() => void)[], seconds: number): number[] {
+  const slice = Math.min(seconds, 0.05);
+  const rounds = Math.ceil(seconds / slice);
+  const calls = works.map(() => 0);
+  const used = works.map(() => 0);
+  for (const work of works) work();
+  for (let round = 0; round < rounds; round++)
+    for (const [n, work] of works.entries()) {
+      const start = processorSeconds();
+      let elapsed = 0;
+      do {
+        work();
+        calls[n]++;
+        elapsed = processorSeconds() - start;
+      } while (elapsed < slice);
+      used[n] += elapsed;
+    }
+  return works.map((_, n) => calls[n] / used[n]);
+}
+
+function processorSeconds(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1e6;
 }
 
 /** Relative distance of two vectors, ‖a − b‖ / ‖b‖. */

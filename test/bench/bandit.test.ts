@@ -2,22 +2,28 @@ import { expect, it } from 'vitest';
 import { benchmarkBandit } from '../../src/bench/bandit.js';
 import { callsPerSecond, relativeDistance } from '../../src/bench/measure.js';
 
-it('checks both loops against plain ones before it times them', () => {
-  const result = benchmarkBandit(0.01);
+it('checks both loops against plain ones before it times them', async () => {
+  const result = await benchmarkBandit(0.01);
   expect(result.checked).toBe(true);
   for (const rate of [result.full_batch_iterations_per_second, result.per_sample_steps_per_second])
-    expect(rate).toBeGreaterThan(0);
+    expect(rate).toBeGreaterThan(1000);
+  expect(result.full_batch_ratio).toBeGreaterThan(1);
+  expect(result.two_workers_ratio).toBeGreaterThan(0);
 });
 
-it('counts calls over time, the first one left out', () => {
-  let calls = 0;
-  const rate = callsPerSecond(() => {
-    calls++;
-    const start = performance.now();
-    while (performance.now() - start < 5);
-  }, 0.05);
-  expect(calls).toBeGreaterThan(1);
-  expect(rate).toBeLessThanOrEqual(200);
+it('counts calls over processor time, the first one left out, of each work for itself', () => {
+  const calls = [0, 0];
+  const busy = (n: number, milliseconds: number) => () => {
+    calls[n]++;
+    const start = process.cpuUsage();
+    while (process.cpuUsage(start).user + process.cpuUsage(start).system < milliseconds * 1000);
+  };
+  const [quick, slow] = callsPerSecond([busy(0, 2), busy(1, 10)], 0.1);
+  expect(Math.min(...calls)).toBeGreaterThan(5);
+  expect(quick).toBeLessThanOrEqual(500);
+  expect(quick).toBeGreaterThan(100);
+  expect(slow).toBeLessThanOrEqual(100);
+  expect(slow).toBeGreaterThan(20);
 });
 
 it('measures relative distance', () => {
