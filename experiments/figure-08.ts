@@ -3,7 +3,8 @@
  *
  *   npx tsx experiments/figure-08.ts [FOLDER]
  *
- * No expected numbers are on record. The paper's words: GR-IPO over-fits, with a reward error above that of IPO; GR-DPO is best overall.
+ * No expected numbers are on record. What the paper says of these features:
+ * GR-IPO over-fits, with a reward error above that of IPO; GR-DPO is best overall.
  * That this setting is Figure 8 is our reading: the order of the features and scenarios.
  */
 import { showFigure } from '../src/reproduce/figures.js';

@@ -3,7 +3,8 @@
  *
  *   npx tsx experiments/figure-12.ts [FOLDER]
  *
- * No expected numbers are on record. The paper's words: the group robust methods have the lowest worst loss, GR-DPO the lowest reward error.
+ * No expected numbers are on record. What the paper says of these features:
+ * the group robust methods have the lowest worst loss, GR-DPO the lowest reward error.
  * That this setting is Figure 12 is our reading: the order of the features and scenarios.
  */
 import { showFigure } from '../src/reproduce/figures.js';

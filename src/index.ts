@@ -2,6 +2,17 @@
  * The library behind `group-robust`. Importing it never needs the addon: only opening a {@link GemmaPolicy} does, and
  * that throws a typed error which says what to run where the addon is missing.
  */
+export { type BanditFigure, banditFigures, type FigureOutcome, runFigures } from './bandit/figures.js';
+export {
+  type MethodName,
+  type MethodOptions,
+  type MethodSettings,
+  methodNames,
+  methodSettings,
+} from './bandit/methods.js';
+export { type BanditSetting, initialTheta, trainingProblem, validationProblem } from './bandit/preferences.js';
+export { runSeed, runSeeds, type SeedJob, type SeedResult } from './bandit/run.js';
+export { type TrainingState, train as trainLogLinear } from './bandit/training.js';
 export * from './data/dataset.js';
 export * from './data/packing.js';
 export * from './data/sampler.js';

@@ -84,20 +84,21 @@ export function comparisonTable(rows: readonly ComparisonRow[]): string {
   return textTable(
     ['scenario', 'method', 'quantity', 'expected', 'measured', 'off by', 'allowed', ''],
     rows.map((row) => {
-      const { scenario, arm, quantity, expected, tolerance, measured } = row;
-      const reference =
-        expected === null || tolerance === null
-          ? ['not on record', '', '']
-          : [
-              formatEstimate({ mean: expected, standard_error: row.expectedError }),
-              Math.abs(measured - expected).toPrecision(2),
-              tolerance.toPrecision(2),
-            ];
-      const [expectedText, offBy, allowed] = reference;
-      const measuredText = formatEstimate({ mean: measured, standard_error: row.measuredError });
-      return [scenario, arm, quantity, expectedText, measuredText, offBy, allowed, verdict(row)];
+      const [expected, offBy, allowed] = referenceCells(row);
+      const measured = formatEstimate({ mean: row.measured, standard_error: row.measuredError });
+      return [row.scenario, row.arm, row.quantity, expected, measured, offBy, allowed, verdict(row)];
     }),
   );
+}
+
+function referenceCells({ expected, expectedError, measured, tolerance }: ComparisonRow): [string, string, string] {
+  if (expected === null || tolerance === null) return ['not on record', '', ''];
+  const distance = Math.abs(measured - expected);
+  return [
+    formatEstimate({ mean: expected, standard_error: expectedError }),
+    distance.toPrecision(2),
+    tolerance.toPrecision(2),
+  ];
 }
 
 function verdict({ passes }: ComparisonRow): string {

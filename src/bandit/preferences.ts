@@ -58,7 +58,8 @@ export function checkSetting(setting: BanditSetting): void {
   const refuse = (field: string, says: string) => {
     throw new InputError(`${field} must be ${says}`, { at: { field } });
   };
-  if (!Number.isInteger(groups) || groups < 1) refuse('groups', `a whole number from 1, not ${groups}`);
+  if (!Number.isInteger(groups) || groups < 1 || groups > trainingCount)
+    refuse('groups', `a whole number in [1, ${trainingCount}], not ${groups}`);
   if (trainingSizes(setting).includes(0)) refuse('groups', `small enough for ${trainingCount} pairs, not ${groups}`);
   if (!Number.isInteger(dimension / 2) || dimension < 2) refuse('dimension', `2, 4, 6, …, not ${dimension}`);
   const ratios = [deterministicRatio].flat();
