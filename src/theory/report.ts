@@ -65,7 +65,9 @@ export function convergenceText(report: ConvergenceReport): string {
       ? 'steps: one horizon, so no rate'
       : `steps: η_θ ∝ T^${formatNumber(step_rates.theta, 3)}, η_α ∝ T^${formatNumber(step_rates.alpha, 3)}, as seen in the loop`,
     `loop: within ${replay_distance.toExponential(1)} of its replay by the objective code`,
-    holds ? 'Proposition 4.1 HOLDS on these data' : `Proposition 4.1 DOES NOT HOLD:\n  - ${reasons.join('\n  - ')}`,
+    holds
+      ? 'Proposition 4.1 HOLDS on these data'
+      : `Proposition 4.1 is NOT CONFIRMED by these runs:\n  - ${reasons.join('\n  - ')}`,
   ].join('\n');
 }
 

@@ -101,7 +101,7 @@ describe('converge', () => {
   it('exits 1 and says why when the horizons are all before burn-in', async () => {
     const { code, stdout } = await converge('--loss', 'ipo', '--horizons', '100,300', '--runs', '2');
     expect(code).toBe(1);
-    expect(stdout).toMatch(/DOES NOT HOLD[\s\S]*only 0 of the 2 horizons are past burn-in/);
+    expect(stdout).toMatch(/NOT CONFIRMED[\s\S]*only 0 of the 2 horizons are past burn-in/);
   });
 
   it('refuses wrong flags with exit code 2 and leaves nothing behind', async () => {
