@@ -134,9 +134,14 @@ describe('against a plain loop over pairs', () => {
     return { theta, alpha };
   }
 
-  test.each([1, 0.4])('GR-DPO with χ = %d agrees to 1e-12', (chi) => {
-    const problem = trainingProblem(setting, 2021);
-    const start = initialTheta(2021);
+  test.each([
+    { chi: 1, groups: 2, dimension: 4 },
+    { chi: 0.4, groups: 2, dimension: 4 },
+    { chi: 1, groups: 3, dimension: 6 },
+    { chi: 0.7, groups: 5, dimension: 2 },
+  ])('GR-DPO with χ = $chi, $groups groups and d = $dimension agrees to 1e-12', ({ chi, groups, dimension }) => {
+    const problem = trainingProblem({ ...setting, groups, dimension }, 2021);
+    const start = initialTheta(2021, dimension);
     const settings = methodSettings('gr-dpo', { iterations: 60, chi });
     const expected = plainLoop(problem, start, 60, chi);
     const actual = train(problem, settings, start);
