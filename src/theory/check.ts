@@ -22,6 +22,8 @@ export interface HorizonSummary {
   error_interval: Interval;
   /** Mean duality gap of the averages. */
   duality_gap: number;
+  /** 95 % bootstrap interval of that mean. */
+  duality_gap_interval: Interval;
   /** Mean ε of the last iterate. */
   last_error: number;
   bound: number;
@@ -76,6 +78,7 @@ export function judge(measurements: readonly HorizonMeasurement[], startError: n
       error,
       error_interval: meanInterval(errors, random),
       duality_gap: average(gaps),
+      duality_gap_interval: meanInterval(gaps, random),
       last_error: average(lastErrors),
       bound,
       past_burn_in: false,

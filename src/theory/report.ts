@@ -45,6 +45,7 @@ export function convergenceText(report: ConvergenceReport): string {
     formatNumber(horizon.error),
     formatInterval(horizon.error_interval),
     formatNumber(horizon.duality_gap),
+    formatInterval(horizon.duality_gap_interval),
     formatNumber(horizon.last_error),
     formatNumber(horizon.bound),
     horizon.past_burn_in ? 'yes' : 'no',
@@ -55,7 +56,10 @@ export function convergenceText(report: ConvergenceReport): string {
     constantsText(report.constants),
     minimaxText(report.minimax),
     '',
-    textTable(['T', 'mean error', '95 % interval', 'duality gap', 'last iterate', 'bound', 'counts'], rows),
+    textTable(
+      ['T', 'mean error', '95 % interval', 'duality gap', '95 % interval', 'last iterate', 'bound', 'counts'],
+      rows,
+    ),
     `(a horizon counts for the rate once the mean error is at most ${burnInShare} of the start's ${formatNumber(report.start_error)})`,
     '',
     rate === null
@@ -73,13 +77,15 @@ export function convergenceText(report: ConvergenceReport): string {
 
 /** One line per horizon. */
 export function convergenceCsv(report: ConvergenceReport): string {
-  const header = 'T,error,error_low,error_high,duality_gap,last_error,bound,past_burn_in';
+  const header =
+    'T,error,error_low,error_high,duality_gap,duality_gap_low,duality_gap_high,last_error,bound,past_burn_in';
   const lines = report.horizons.map((horizon) =>
     [
       horizon.T,
       horizon.error,
       ...horizon.error_interval,
       horizon.duality_gap,
+      ...horizon.duality_gap_interval,
       horizon.last_error,
       horizon.bound,
       horizon.past_burn_in,

@@ -78,6 +78,8 @@ describe('converge', () => {
       expect(horizon.error).toBeLessThan(horizon.bound);
       expect(horizon.error_interval).toHaveLength(2);
       expect(horizon.duality_gap).toBeGreaterThanOrEqual(horizon.error);
+      expect(horizon.duality_gap_interval[0]).toBeLessThanOrEqual(horizon.duality_gap);
+      expect(horizon.duality_gap_interval[1]).toBeGreaterThanOrEqual(horizon.duality_gap);
     }
     expect(report.rate.interval[1]).toBeLessThanOrEqual(-0.4);
     expect(report).toMatchObject({ holds: true, reasons: [] });
