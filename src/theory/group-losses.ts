@@ -59,13 +59,15 @@ export function curvatureAlong(
 ): { curvature: number; reach: number } {
   let curvature = 0;
   let reach = 0;
-  for (const [g, group] of problem.groups.entries())
+  for (const [g, group] of problem.groups.entries()) {
+    if (alpha[g] === 0) continue;
     for (let i = 0; i < group.count; i++) {
       const along = dot(u, group.differences.subarray(i * u.length, (i + 1) * u.length));
       reach = Math.max(reach, Math.abs(along));
       const second = secondDerivative(loss, loss.derivative(margin(group, i, theta)));
       curvature += (alpha[g] * second * along ** 2) / group.count;
     }
+  }
   return { curvature, reach };
 }
 

@@ -29,13 +29,15 @@ export function innerMinimum(
   start: ArrayLike<number> = new Float64Array(problem.dimension),
 ): InnerMinimum {
   let theta: Float64Array = Float64Array.from(start);
+  const reach = largestDifference(problem);
   const valueAt = (at: Float64Array) => dot(alpha, groupLosses(problem, loss, at));
   let best: InnerMinimum = { theta, value: valueAt(theta), lower: Number.NEGATIVE_INFINITY };
   for (let iteration = 0; iteration < 200; iteration++) {
     const { value, gradient, spectrum } = localModel(problem, loss, alpha, theta);
-    const lower = value - optimalityGap(spectrum, gradient, theta, radius);
-    const improved = lower > best.lower;
-    if (improved) best = { theta, value, lower };
+    const lower = value - optimalityGap(spectrum, gradient, theta, radius, persistence(loss, reach, radius));
+    const improved = lower > best.lower || value < best.value;
+    const point = value <= best.value ? { theta, value } : best;
+    best = { theta: point.theta, value: point.value, lower: Math.max(lower, best.lower) };
     const target = minimiseQuadratic(spectrum, gradient, theta, radius);
     const descent = dot(gradient, target) - dot(gradient, theta);
     // A step too short to be seen in the value still mends the gradient, hence the lower bound, while it improves that.
@@ -59,6 +61,8 @@ interface Spectrum {
   vectors: number[][];
   /** Indices of directions along which the loss is constant, whatever rounding says. */
   unseen: Set<number>;
+  /** m_i = max |⟨d, v_i⟩| over all pairs that count; filled in by the local model. */
+  reaches: number[];
 }
 
 function localModel(problem: LogLinearProblem, loss: MarginLoss, alpha: ArrayLike<number>, theta: Float64Array) {
@@ -77,10 +81,11 @@ function localModel(problem: LogLinearProblem, loss: MarginLoss, alpha: ArrayLik
   const flat = flatness(spectrum.values);
   const visible = visibility * largestDifference(problem);
   for (const [i, vector] of spectrum.vectors.entries()) {
+    const { curvature, reach } = curvatureAlong(problem, loss, alpha, theta, vector);
+    spectrum.reaches.push(reach);
     if (spectrum.values[i] > flat) continue;
     // The decomposition has lost this curvature to rounding; the pairs still know it. Where no pair sees the direction at
     // all, the loss is constant along it, and so is what the gradient has of it: nothing but rounding.
-    const { curvature, reach } = curvatureAlong(problem, loss, alpha, theta, vector);
     spectrum.values[i] = curvature;
     if (reach > visible) continue;
     spectrum.values[i] = 0;
@@ -110,6 +115,7 @@ export function eigenDecomposition(matrix: number[][]): Spectrum {
       return vector.map((entry) => entry / length);
     }),
     unseen: new Set(),
+    reaches: [],
   };
 }
 
@@ -151,30 +157,61 @@ function minimiseQuadratic(
  * Linear, on a ball only, by convexity: max over the ball of gradientᵀ(θ − x) = gradientᵀθ + radius‖gradient‖. It is as good
  * as the gradient's direction, so rounding spoils it in a large ball.
  *
- * Quadratic: for every ν ≥ 0, min f ≥ min f + ν(‖x‖² − radius²)/2, and with r = gradient + νθ the model of the right side
- * falls short of f(θ) by rᵀ(H + νI)⁻¹r/2 + ν(radius² − ‖θ‖²)/2. Four times its first term is enough for DPO's third derivative.
- * On R^d, ν = 0.
+ * Quadratic: the loss lies above its model at θ with κH in place of H, see {@link persistence}, wherever it is trusted. For
+ * every ν ≥ 0, min f ≥ min f + ν(‖x‖² − radius²)/2, and with r = gradient + νθ the model of the right side falls short of f(θ)
+ * by rᵀ(κH + νI)⁻¹r/2 + ν(radius² − ‖θ‖²)/2. On R^d, ν = 0.
  */
 function optimalityGap(
-  { values, vectors, unseen }: Spectrum,
+  { values, vectors, unseen, reaches }: Spectrum,
   gradient: Float64Array,
   theta: Float64Array,
   radius: number | undefined,
+  { kappa, steepest }: Persistence,
 ): number {
   const inward = -dot(gradient, theta);
   const nu = radius === undefined ? 0 : Math.max(0, inward / radius ** 2);
   const residual = gradient.map((slope, j) => slope + nu * theta[j]);
   let quadratic = 0;
+  // Σ g_i²/λ_i and Σ m_i²/λ_i.
+  let decrement = 0;
+  let reach = 0;
   for (const [i, value] of values.entries()) {
     if (unseen.has(i) && nu === 0) continue;
     const slope = Math.abs(dot(vectors[i], residual));
+    decrement += slope ** 2 / Math.max(value, Number.MIN_VALUE);
+    reach += reaches[i] ** 2 / Math.max(value, Number.MIN_VALUE);
     // No point of the ball is further than its diameter, whatever the curvature.
     const furthest = radius === undefined ? Number.POSITIVE_INFINITY : 2 * radius * slope;
-    quadratic += Math.min(furthest, (2 * slope ** 2) / Math.max(value + nu, Number.MIN_VALUE));
+    quadratic += Math.min(furthest, slope ** 2 / (2 * Math.max(kappa * value + nu, Number.MIN_VALUE)));
   }
-  if (radius === undefined) return quadratic;
+  if (radius === undefined)
+    return Math.sqrt(decrement) * Math.sqrt(reach) <= steepest ? quadratic : Number.POSITIVE_INFINITY;
   const slack = Math.max(0, (radius - norm(theta)) * (radius + norm(theta)));
   return Math.min(Math.max(0, radius * norm(gradient) - inward), quadratic + (nu * slack) / 2);
+}
+
+interface Persistence {
+  /** f(θ + Δ) ≥ f(θ) + gradientᵀΔ + κ ΔᵀHΔ/2 for every Δ that could lead to the minimum. */
+  kappa: number;
+  /** On R^d that is known only while √(Σ g_i²/λ_i · Σ m_i²/λ_i) is at most this. */
+  steepest: number;
+}
+
+/**
+ * How much of the curvature at θ surely persists elsewhere. IPO's is constant. DPO's third derivative along Δ is at most
+ * S = β max_i |⟨d_i, Δ⟩| times its second (Bach 2010), so f(θ + Δ) ≥ f(θ) + gradientᵀΔ + c(S) ΔᵀHΔ, c(S) = (e^−S + S − 1)/S²,
+ * which falls with S. In a ball S is at most β B_φ times the diameter.
+ *
+ * On R^d: by Cauchy–Schwarz S = 1 needs ΔᵀHΔ ≥ 1/(β² Σ m_i²/λ_i), and gradientᵀΔ ≥ −Σ g_i²/(2cλ_i) − (c/2) ΔᵀHΔ. So with c = c(1)
+ * and Σ g_i²/λ_i · Σ m_i²/λ_i ≤ (c/β)² no Δ with S = 1 lies below f(θ); the minimum is then nearer, and c(1) serves for it.
+ *
+ * @param reach B_φ, the largest difference
+ */
+function persistence({ name, beta }: MarginLoss, reach: number, radius: number | undefined): Persistence {
+  if (name === 'ipo') return { kappa: 1, steepest: Number.POSITIVE_INFINITY };
+  const share = (S: number) => (S < 1e-3 ? 1 / 2 - S / 6 : (Math.exp(-S) + S - 1) / S ** 2);
+  if (radius !== undefined) return { kappa: 2 * share(2 * radius * beta * reach), steepest: Number.POSITIVE_INFINITY };
+  return { kappa: 2 * share(1), steepest: share(1) / beta };
 }
 
 /** Curvature that cannot be told from zero. */

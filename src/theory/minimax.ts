@@ -101,14 +101,24 @@ function certify(
 ): Minimax {
   const losses = groupLosses(problem, loss, theta);
   const upper = worst(losses);
-  // Every α proves its own q(α). What the solver leaves on a group clearly below the worst may be rounding, so try without.
-  const active = found.map((weight, g) => (upper - losses[g] > 1e-6 * Math.max(1, upper) ? 0 : weight));
-  const proofs = [normalised(active), found].map((alpha) => ({
-    alpha,
-    lower: Math.min(upper, innerMinimum(problem, loss, alpha, radius, theta).lower),
-  }));
-  const { alpha, lower } = proofs[0].lower >= proofs[1].lower ? proofs[0] : proofs[1];
-  if (!(upper - lower <= Math.max(bracketTolerance, roundingShare * upper)))
+  // Every α proves its own q(α). What the solver leaves on a group clearly below the worst, or as a small weight, may be
+  // rounding, and on R^d the loss may have no minimum with it, so try without: the first α that proves enough will do.
+  const clearlyBelow = found.map((weight, g) => (upper - losses[g] > 1e-6 * Math.max(1, upper) ? 0 : weight));
+  const candidates = [
+    clearlyBelow,
+    found,
+    ...[1e-9, 1e-7, 1e-5, 1e-3].map((least) => found.map((w) => (w < least ? 0 : w))),
+  ];
+  const tolerance = Math.max(bracketTolerance, roundingShare * upper);
+  let alpha = found;
+  let lower = Number.NEGATIVE_INFINITY;
+  for (const candidate of candidates) {
+    const weights = normalised(candidate);
+    const proven = Math.min(upper, innerMinimum(problem, loss, weights, radius, theta).lower);
+    if (proven > lower) [alpha, lower] = [weights, proven];
+    if (upper - lower <= tolerance) break;
+  }
+  if (!(upper - lower <= tolerance))
     throw new GroupRobustError(
       'MINIMAX_BRACKET',
       `the minimax value is only known to lie in [${lower}, ${upper}], wider than ${bracketTolerance} and rounding allow; ` +

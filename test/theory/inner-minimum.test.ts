@@ -67,6 +67,19 @@ describe('inner minimum', () => {
     );
   });
 
+  it('never claims more than is true where curvature fades on the way to the minimum', () => {
+    // One group is all but settled at θ = 4, the other still falls slowly up to the ball's edge.
+    const rows = (first: number, count: number) => Array.from({ length: count }, (_, i) => [i === 0 ? first : 0]);
+    const problem = problemOf([rows(2.32, 7), rows(0.01, 8)]);
+    const loss = marginLoss({ loss: 'dpo', beta: 0.7 });
+    for (const share of [0.01, 0.1, 0.5, 0.9]) {
+      const { value, lower } = innerMinimum(problem, loss, [share, 1 - share], 10);
+      const [first, second] = plainLosses(problem, loss, [10]);
+      expect(value).toBeCloseTo(share * first.value + (1 - share) * second.value, 11);
+      expect(value - lower).toBeLessThan(1e-10);
+    }
+  });
+
   it('solves unbounded IPO as weighted regression (O15)', () => {
     const problem = problemOf([
       [

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { GroupRobustError, InputError } from '../../src/errors.js';
 import { marginLoss } from '../../src/objective/losses.js';
 import { minimax } from '../../src/theory/minimax.js';
+import { findSeparation } from '../../src/theory/separability.js';
 import { arbitraryProblem, plainLosses, problemOf } from './problems.js';
 
 const dpo = marginLoss({ loss: 'dpo', beta: 1 });
@@ -90,11 +91,14 @@ describe('minimax', () => {
         fc.constantFrom(undefined, 0.5, 3, 20),
         (problem, name, beta, radius) => {
           const loss = marginLoss({ loss: name, beta });
-          const solution = attempt(() => minimax(problem, loss, radius));
-          if (solution === undefined) {
-            expect(name === 'dpo' && radius === undefined).toBe(true);
-            return;
-          }
+          // Separable DPO pairs on R^d are refused where the infimum is not attained; where it hardly is, at a θ so far out that
+          // double precision proves nothing there, an error is right too. A number never is, unless proven.
+          const separable = name === 'dpo' && radius === undefined && findSeparation(problem) !== undefined;
+          const solution = attempt(
+            () => minimax(problem, loss, radius),
+            separable ? ['NOT_ATTAINED', 'MINIMAX_BRACKET'] : [],
+          );
+          if (solution === undefined) return;
           solved++;
           const { theta, alpha, lower, upper, value } = solution;
           const groups = plainLosses(problem, loss, theta);
@@ -199,7 +203,7 @@ describe('minimax', () => {
           [2, 2 + epsilon],
         ],
       ]);
-      const value = attempt(() => minimax(turned, ipo).value, 'MINIMAX_BRACKET');
+      const value = attempt(() => minimax(turned, ipo).value, ['MINIMAX_BRACKET']);
       if (epsilon >= 1e-5 || value !== undefined) expect(value).toBeLessThan(1e-10);
     }
   });
@@ -309,11 +313,11 @@ describe('minimax', () => {
 });
 
 /** Undefined where that error says so. */
-function attempt<T>(solve: () => T, code = 'NOT_ATTAINED'): T | undefined {
+function attempt<T>(solve: () => T, codes: readonly string[]): T | undefined {
   try {
     return solve();
   } catch (error) {
-    if (error instanceof GroupRobustError && error.code === code) return undefined;
+    if (error instanceof GroupRobustError && codes.includes(error.code)) return undefined;
     throw error;
   }
 }
