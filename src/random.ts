@@ -37,7 +37,7 @@ export class Random {
     return (high * 0x4000000 + low) / 0x20000000000000;
   }
 
-  /** A whole number in 0..bound-1, bound at most 2³², without modulo bias. */
+  /** A whole number in 0..bound-1, bound below 2³², without modulo bias. */
   integer(bound: number): number {
     // Numbers of the incomplete last block of `bound` numbers are drawn again.
     for (;;) {
