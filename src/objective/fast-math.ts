@@ -3,16 +3,16 @@
  * its argument into a grid point, whose value is in a table, and a small rest, for which a few terms of the series do.
  */
 
-/** 2^(j/256), j = 0..255. */
-const fractions = Float64Array.from({ length: 256 }, (_, j) => 2 ** (j / 256));
+/** 2^(j/2048), j = 0..2047. */
+const fractions = Float64Array.from({ length: 2048 }, (_, j) => 2 ** (j / 2048));
 /** 2^(k − 1024), k = 0..2047. */
 const powers = Float64Array.from({ length: 2048 }, (_, k) => 2 ** (k - 1024));
 
-/** 256 / ln 2. */
-const gridPointsPerUnit = 369.3299304675746;
-/** ln 2 / 256 in two parts; the first has 26 significant bits, so that its product with n below, of 19 bits, is exact. */
-const gridHigh = 0.0027076061232946813;
-const gridLow = 5.076760505425738e-11;
+/** 2048 / ln 2. */
+const gridPointsPerUnit = 2954.639443740597;
+/** ln 2 / 2048 in two parts; the first has 26 significant bits, so that its product with n below, of 22 bits, is exact. */
+const gridHigh = 0.00033845076541183516;
+const gridLow = 6.345950631782172e-12;
 /** Adding 1.5 · 2⁵² and taking it away again rounds to the nearest whole number. */
 const rounder = 6755399441055744;
 
@@ -20,15 +20,15 @@ const rounder = 6755399441055744;
  * e^x with a relative error of at most 2.5 · 2⁻⁵³, 1.25 units in the last place. exp(0) is exactly 1; beyond |x| = 700 it is
  * Math.exp; NaN stays NaN.
  *
- * x = n ln 2/256 + r with |r| ≤ ln 2/512, so e^x = 2^(n/256) e^r; the first term of the series of e^r left out is
- * r⁵/120 < 2⁻⁵⁴.
+ * x = n ln 2/2048 + r with |r| ≤ ln 2/4096, so e^x = 2^(n/2048) e^r; the first term of the series of e^r left out is
+ * r⁴/24 < 2⁻⁵⁴.
  */
 export function exp(x: number): number {
   if (!(Math.abs(x) < 700)) return Math.exp(x);
   const n = x * gridPointsPerUnit + rounder - rounder;
   const r = x - n * gridHigh - n * gridLow;
-  const excess = r + r * r * (1 / 2 + r * (1 / 6 + r * (1 / 24)));
-  const scale = fractions[n & 255] * powers[(n >> 8) + 1024];
+  const excess = r + r * r * (1 / 2 + r * (1 / 6));
+  const scale = fractions[n & 2047] * powers[(n >> 11) + 1024];
   return scale + scale * excess;
 }
 
