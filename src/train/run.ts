@@ -13,6 +13,7 @@ import { pairReader, type RunData, readRunData } from './inputs.js';
 import type { GroupSummary } from './metrics.js';
 import { pairObjective } from './objective.js';
 import { withReference } from './scoring.js';
+import { EventFile } from './tensorboard.js';
 import { type MetricsLine, trainPolicy } from './trainer.js';
 
 /** What a finished run leaves behind; the JSON of `group-robust train --json`. */
@@ -30,8 +31,8 @@ export interface RunResult {
 
 /**
  * Trains one model as `config` says and fills its run folder:
- * config.yaml (resolved), run.json (provenance), metrics.jsonl (a line per step, from step 0), alpha.csv (α per step and
- * group), adapter/ (PEFT), evaluation.json (exact test metrics).
+ * config.yaml (resolved), run.json (provenance), metrics.jsonl (a line per step, from step 0), events.out.tfevents.* (the
+ * same for TensorBoard), alpha.csv (α per step and group), adapter/ (PEFT), evaluation.json (exact test metrics).
  *
  * Everything that can be wrong with the input is found before the folder is made.
  */
@@ -49,6 +50,7 @@ export async function runTraining(
   const started = Date.now();
   const at = (name: string) => join(config.output, name);
   let metricsFile: number | undefined;
+  let events: EventFile | undefined;
   let last: MetricsLine = {};
   let bar = progress('training', 1, true);
   let steps = 0;
@@ -61,6 +63,7 @@ export async function runTraining(
         writeFileWhole(at('config.yaml'), printConfig(config));
         writeFileWhole(at('run.json'), json(provenance(config, data)));
         metricsFile = openSync(at('metrics.jsonl'), 'ax');
+        events = new EventFile(config.output, 0);
         steps = plan.steps;
         ui.log(
           `${methodName(config.objective)}: ${steps} steps of ${config.batch.size} pairs, ${describeGroups(data)}`,
@@ -70,6 +73,7 @@ export async function runTraining(
       onStep(line) {
         last = line;
         writeSync(metricsFile as number, `${JSON.stringify(line)}\n`);
+        events?.write(line);
         bar.update(line.step as number, typeof line.loss === 'number' ? `loss ${line.loss.toPrecision(4)}` : '');
       },
       onWarning: (text) => ui.log(`warning: ${text}`),
@@ -77,6 +81,7 @@ export async function runTraining(
   } finally {
     bar.stop();
     if (metricsFile !== undefined) closeSync(metricsFile);
+    events?.close();
   }
   await policy.saveAdapter(at('adapter'), { baseModel: config.model });
   writeFileWhole(at('alpha.csv'), alphaCsv(data.train.groups, alphaHistory));
