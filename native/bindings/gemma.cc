@@ -84,9 +84,10 @@ class Gemma : public Napi::ObjectWrap<Gemma> {
             env, "Gemma",
             {InstanceMethod<&Gemma::load>("load"), InstanceMethod<&Gemma::randomize>("randomize"),
              InstanceMethod<&Gemma::addAdapter>("addAdapter"), InstanceMethod<&Gemma::loadAdapter>("loadAdapter"),
-             InstanceMethod<&Gemma::saveAdapter>("saveAdapter"),
-             InstanceMethod<&Gemma::freezeReference>("freezeReference"), InstanceMethod<&Gemma::forward>("forward"),
-             InstanceMethod<&Gemma::backward>("backward"), InstanceMethod<&Gemma::step>("step"),
+             InstanceMethod<&Gemma::saveAdapter>("saveAdapter"), InstanceMethod<&Gemma::saveState>("saveState"),
+             InstanceMethod<&Gemma::loadState>("loadState"), InstanceMethod<&Gemma::freezeReference>("freezeReference"),
+             InstanceMethod<&Gemma::forward>("forward"), InstanceMethod<&Gemma::backward>("backward"),
+             InstanceMethod<&Gemma::discardGradients>("discardGradients"), InstanceMethod<&Gemma::step>("step"),
              InstanceMethod<&Gemma::trainable>("trainable"), InstanceMethod<&Gemma::readTrainable>("readTrainable"),
              InstanceMethod<&Gemma::writeTrainable>("writeTrainable"),
              InstanceMethod<&Gemma::readGradient>("readGradient"), InstanceMethod<&Gemma::dispose>("dispose")}));
@@ -169,6 +170,14 @@ class Gemma : public Napi::ObjectWrap<Gemma> {
     return queued(info, [&] { return [this, file = readString(info[0], "file")] { model_->saveAdapter(file); }; });
   }
 
+  Napi::Value saveState(const Napi::CallbackInfo& info) {
+    return queued(info, [&] { return [this, file = readString(info[0], "file")] { model_->saveState(file); }; });
+  }
+
+  Napi::Value loadState(const Napi::CallbackInfo& info) {
+    return queued(info, [&] { return [this, file = readString(info[0], "file")] { model_->loadState(file); }; });
+  }
+
   Napi::Value freezeReference(const Napi::CallbackInfo& info) {
     return queuedResize(info, [&] { return [this] { model_->freezeReference(); }; });
   }
@@ -188,6 +197,10 @@ class Gemma : public Napi::ObjectWrap<Gemma> {
       return [this, cotangents = readFloat64Array(info[0], "cotangents"),
               accumulators = readInt32Array(info[1], "accumulators")] { model_->backward(cotangents, accumulators); };
     });
+  }
+
+  Napi::Value discardGradients(const Napi::CallbackInfo& info) {
+    return queued(info, [&] { return [this] { model_->discardGradients(); }; });
   }
 
   Napi::Value step(const Napi::CallbackInfo& info) {

@@ -20,17 +20,18 @@ void validate(const AdamWConfig& config) {
 }
 
 AdamW::AdamW(const AdamWConfig& config, const at::Tensor& parameters)
-    : config_(config), firstMoment_(at::zeros_like(parameters)), secondMoment_(at::zeros_like(parameters)) {}
+    : config_(config), state_{at::zeros_like(parameters), at::zeros_like(parameters)} {}
 
 void AdamW::step(const at::Tensor& parameters, const at::Tensor& gradient, double learningRate) {
-  ++steps_;
-  firstMoment_.mul_(config_.beta1).add_(gradient, 1 - config_.beta1);
-  secondMoment_.mul_(config_.beta2).addcmul_(gradient, gradient, 1 - config_.beta2);
-  const double correction1 = 1 - std::pow(config_.beta1, steps_);
-  const double correction2 = 1 - std::pow(config_.beta2, steps_);
-  at::Tensor denominator = secondMoment_.sqrt().div_(std::sqrt(correction2)).add_(config_.epsilon);
+  auto& [firstMoment, secondMoment, steps] = state_;
+  ++steps;
+  firstMoment.mul_(config_.beta1).add_(gradient, 1 - config_.beta1);
+  secondMoment.mul_(config_.beta2).addcmul_(gradient, gradient, 1 - config_.beta2);
+  const double correction1 = 1 - std::pow(config_.beta1, steps);
+  const double correction2 = 1 - std::pow(config_.beta2, steps);
+  at::Tensor denominator = secondMoment.sqrt().div_(std::sqrt(correction2)).add_(config_.epsilon);
   parameters.mul_(1 - learningRate * config_.weightDecay)
-      .addcdiv_(firstMoment_, denominator, -learningRate / correction1);
+      .addcdiv_(firstMoment, denominator, -learningRate / correction1);
 }
 
 }  // namespace group_robust

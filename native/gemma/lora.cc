@@ -16,6 +16,12 @@ namespace {
 
 constexpr const char* kPeftPrefix = "base_model.model.";
 
+// Tensors of a state file: the flat vectors, in the order of Adapter::tensors(), and the optimiser's count as [1] F64.
+constexpr const char* kStateValues = "values";
+constexpr const char* kStateFirstMoment = "first_moment";
+constexpr const char* kStateSecondMoment = "second_moment";
+constexpr const char* kStateSteps = "steps";
+
 /** "self_attn.q_proj" -> "q_proj" */
 std::string leafName(Projection projection) {
   const std::string& path = modulePath(projection);
@@ -166,6 +172,34 @@ void Adapter::save(const std::string& file) const {
   std::map<std::string, at::Tensor> tensors;
   for (const LoraTensor& tensor : tensors_) tensors[kPeftPrefix + tensor.name] = values(tensor.name).to(at::kFloat);
   writeSafetensors(file, tensors);
+}
+
+void Adapter::saveState(const std::string& file) const {
+  const auto& [firstMoment, secondMoment, steps] = optimizer_.state();
+  const at::Tensor count = at::full({1}, static_cast<double>(steps), at::TensorOptions(at::kDouble));
+  writeSafetensors(file, {{kStateValues, values_},
+                          {kStateFirstMoment, firstMoment},
+                          {kStateSecondMoment, secondMoment},
+                          {kStateSteps, count}});
+}
+
+void Adapter::loadState(const std::string& file) {
+  const SafetensorsFile source(file);
+  const auto read = [&](const char* name, at::IntArrayRef shape, at::ScalarType dtype) {
+    const auto entry = source.entries().find(name);
+    if (entry == source.entries().end()) throw InputError(file + ": tensor " + jsonQuote(name) + ": missing");
+    // Another type would be rounded, and the run would no longer continue bit for bit.
+    if (entry->second.shape != shape || entry->second.dtype != dtype)
+      throw InputError(file + ": tensor " + jsonQuote(name) + ": is not of this adapter's shape and type");
+    return source.read(name, dtype);
+  };
+  const at::Tensor values = read(kStateValues, values_.sizes(), values_.scalar_type());
+  AdamW::State state{read(kStateFirstMoment, values_.sizes(), values_.scalar_type()),
+                     read(kStateSecondMoment, values_.sizes(), values_.scalar_type()),
+                     static_cast<int64_t>(read(kStateSteps, {1}, at::kDouble).item<double>())};
+  values_.copy_(values);
+  optimizer_.restore(std::move(state));
+  discardGradients();
 }
 
 }  // namespace group_robust

@@ -54,6 +54,10 @@ class Adapter {
   void load(const std::string& file);
   /** Writes the values in PEFT's names, float32. */
   void save(const std::string& file) const;
+  /** Writes values and optimiser, as they are: what a later process needs to continue bit for bit. */
+  void saveState(const std::string& file) const;
+  /** Puts back what saveState wrote for an adapter of this shape and type. Throws InputError, with nothing changed. */
+  void loadState(const std::string& file);
   /** A copy of the values that no step changes; its pairs have no gradient. */
   LoraLayers frozenCopy() const;
 
@@ -63,6 +67,7 @@ class Adapter {
   at::Tensor gradient(const std::string& name, const std::vector<double>& coefficients) const;
 
   void setRuns(std::vector<AccumulatorRun> runs) { *runs_ = std::move(runs); }
+  void discardGradients() { accumulators_.zero_(); }
   /** See NativeGemma.step in src/native/types.ts. */
   double step(const std::vector<double>& coefficients, double learningRate, double maxGradNorm);
 

@@ -72,6 +72,17 @@ void Model::saveAdapter(const std::string& file) {
   adapter().save(file);
 }
 
+void Model::saveState(const std::string& file) {
+  const c10::NoGradGuard noGrad;
+  adapter().saveState(file);
+}
+
+void Model::loadState(const std::string& file) {
+  const c10::NoGradGuard noGrad;
+  adapter().loadState(file);
+  recorded_.reset();
+}
+
 void Model::freezeReference() {
   const c10::NoGradGuard noGrad;
   reference_ = adapter().frozenCopy();
@@ -147,6 +158,12 @@ void Model::backward(const std::vector<double>& cotangents, const std::vector<in
   const Recorded recorded = std::move(*recorded_);
   recorded_.reset();
   recorded.logProbabilities.backward(toTensor(cotangents));
+}
+
+void Model::discardGradients() {
+  const c10::NoGradGuard noGrad;
+  adapter().discardGradients();
+  recorded_.reset();
 }
 
 double Model::step(const std::vector<double>& coefficients, double learningRate, double maxGradNorm) {

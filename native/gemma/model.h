@@ -26,11 +26,14 @@ class Model {
   void addAdapter(const LoraConfig& lora, uint64_t seed, int64_t accumulators, const AdamWConfig& optimizer);
   void loadAdapter(const std::string& file);
   void saveAdapter(const std::string& file);
+  void saveState(const std::string& file);
+  void loadState(const std::string& file);
   void freezeReference();
 
   /** log π of every response, summed over its tokens. */
   std::vector<double> forward(const PackedTokens& packed, Source source, bool record);
   void backward(const std::vector<double>& cotangents, const std::vector<int32_t>& accumulators);
+  void discardGradients();
   double step(const std::vector<double>& coefficients, double learningRate, double maxGradNorm);
 
   /** Throws InputError without an adapter. */

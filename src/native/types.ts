@@ -71,6 +71,10 @@ export interface NativeGemma {
   loadAdapter(file: string): Promise<void>;
   /** Writes the trainable adapter as float32 safetensors in PEFT's names (to exactly this path). */
   saveAdapter(file: string): Promise<void>;
+  /** Writes the trainable adapter's values and its optimiser's state, as they are, to exactly this path. */
+  saveState(file: string): Promise<void>;
+  /** Puts back what saveState wrote for an adapter of the same shape and type; empties the accumulators. */
+  loadState(file: string): Promise<void>;
   /** From now on `reference` is a frozen copy of the trainable adapter as it is. */
   freezeReference(): Promise<void>;
   /**
@@ -85,6 +89,8 @@ export interface NativeGemma {
    * Returns the norm before clipping; when that is not finite, no parameter and no optimiser state has changed.
    */
   step(coefficients: Float64Array, learningRate: number, maxGradNorm: number): Promise<number>;
+  /** Zeroes the accumulators without a step. */
+  discardGradients(): Promise<void>;
   /** Names and shapes of the trainable tensors, in PEFT's names without the `base_model.model.` prefix. */
   trainable(): { name: string; shape: number[] }[];
   readTrainable(name: string): Promise<Float64Array>;

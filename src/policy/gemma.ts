@@ -107,6 +107,23 @@ export class GemmaPolicy implements Policy<NativeBatch> {
     });
   }
 
+  /**
+   * Writes the trainable adapter's values and the state of its optimiser, as they are: what {@link loadState} needs to
+   * continue bit for bit.
+   * @throws InputError where `file` cannot be written
+   */
+  async saveState(file: string): Promise<void> {
+    await mended(this.native.saveState(file));
+  }
+
+  /**
+   * Puts back what {@link saveState} wrote for an adapter of the same shape and type; gradients are discarded.
+   * @throws InputError naming file and tensor, with nothing changed
+   */
+  async loadState(file: string): Promise<void> {
+    await mended(this.native.loadState(file));
+  }
+
   /** From now on the reference is a frozen copy of the trainable adapter as it is; before, it is the base model. */
   async freezeReference(): Promise<void> {
     await mended(this.native.freezeReference());
@@ -123,6 +140,10 @@ export class GemmaPolicy implements Policy<NativeBatch> {
 
   backward(cotangents: Float64Array, accumulators: Int32Array): Promise<void> {
     return mended(this.native.backward(cotangents, accumulators));
+  }
+
+  discardGradients(): Promise<void> {
+    return mended(this.native.discardGradients());
   }
 
   /** AdamW on the adapter; the base never changes. */

@@ -68,6 +68,10 @@ export class LogLinearPolicy implements Policy<readonly LogLinearItem[]> {
     });
   }
 
+  discardGradients(): void {
+    this.accumulators.clear();
+  }
+
   /** Plain gradient step, then the projection on the ball. */
   step(coefficients: Float64Array, { learningRate, maxGradNorm }: StepSettings): StepReport {
     const gradient = new Float64Array(this.theta.length);

@@ -19,6 +19,9 @@ export interface Policy<Batch> {
    */
   backward(cotangents: Float64Array, accumulators: Int32Array): MaybePromise<void>;
 
+  /** Empties the accumulators without a step. */
+  discardGradients(): MaybePromise<void>;
+
   /** One optimiser step on Σ_k coefficients_k · accumulator_k; empties the accumulators. */
   step(coefficients: Float64Array, settings: StepSettings): MaybePromise<StepReport>;
 }

@@ -14,7 +14,17 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { InputError } from '../../src/errors.js';
 import { GemmaPolicy } from '../../src/policy/gemma.js';
 import { readAdapterConfig } from '../../src/policy/peft.js';
-import { allValues, fixture, packedBatch, randomTrees, readSafetensors, shakeAdapter } from './gemma-helpers.js';
+import {
+  allGradients,
+  allValues,
+  fixture,
+  normals,
+  packedBatch,
+  randomTrees,
+  readSafetensors,
+  responseCount,
+  shakeAdapter,
+} from './gemma-helpers.js';
 
 let folder: string;
 beforeEach(() => {
@@ -393,6 +403,63 @@ describe('an adapter', () => {
     );
     rmSync(path);
     await expect(policy.loadAdapter(swapped)).rejects.toThrow(/adapter_model\.safetensors: no such file/);
+  });
+});
+
+describe('a state file', () => {
+  const trees = randomTrees(3, 97);
+  const open = async (rank = 3, dtype: 'float32' | 'float64' = 'float32') => {
+    const policy = await GemmaPolicy.open('random:tiny?layers=1&vocab=97', { threads: 1, dtype });
+    await policy.addAdapter({ rank, alpha: 7 }, { optimizer: { betas: [0.9, 0.99], epsilon: 1e-8, weightDecay: 0.1 } });
+    return policy;
+  };
+  const steps = async (policy: GemmaPolicy, from: number, to: number) => {
+    for (let i = from; i < to; i++) {
+      await policy.forward(packedBatch(trees));
+      await policy.backward(normals(responseCount(trees), i), new Int32Array(3));
+      await policy.step(Float64Array.of(1), { learningRate: 1e-2 });
+    }
+  };
+
+  it.each(['float32', 'float64'] as const)('continues AdamW bit for bit, gradients discarded (%s)', async (dtype) => {
+    const file = join(folder, 'state.safetensors');
+    using straight = await open(3, dtype);
+    await steps(straight, 0, 3);
+    await straight.saveState(file);
+    await steps(straight, 3, 6);
+    using resumed = await open(3, dtype);
+    await resumed.forward(packedBatch(trees));
+    await resumed.backward(normals(responseCount(trees)), new Int32Array(3));
+    await resumed.loadState(file);
+    await steps(resumed, 3, 6);
+    expect(await allValues(resumed)).toEqual(await allValues(straight));
+  });
+
+  it('of another shape or type, or cut short, is refused and changes nothing', async () => {
+    const file = join(folder, 'state.safetensors');
+    using small = await open(2);
+    await small.saveState(file);
+    using policy = await open(3);
+    await steps(policy, 0, 1);
+    const before = await allValues(policy);
+    await expect(policy.loadState(file)).rejects.toThrow(/state\.safetensors: tensor "values": is not of this/);
+    using double = await open(3, 'float64');
+    await double.saveState(file);
+    await expect(policy.loadState(file)).rejects.toThrow(InputError);
+    truncateSync(file, 1000);
+    await expect(policy.loadState(file)).rejects.toThrow(/state\.safetensors/);
+    expect(await allValues(policy)).toEqual(before);
+    await expect(policy.saveState(join(folder, 'none', 'state'))).rejects.toThrow(InputError);
+  });
+
+  it('discardGradients empties the accumulators and moves nothing', async () => {
+    using policy = await open();
+    const before = await allValues(policy);
+    await policy.forward(packedBatch(trees));
+    await policy.backward(normals(responseCount(trees)), new Int32Array(3));
+    await policy.discardGradients();
+    expect((await allGradients(policy, Float64Array.of(1))).every((g) => g === 0)).toBe(true);
+    expect(await allValues(policy)).toEqual(before);
   });
 });
 

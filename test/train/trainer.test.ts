@@ -49,6 +49,10 @@ class UnigramPolicy implements Policy<NativeBatch> {
     });
   }
 
+  discardGradients() {
+    this.accumulators.clear();
+  }
+
   gradient(coefficients: Float64Array) {
     const sum = new Float64Array(vocabulary);
     for (const [k, values] of this.accumulators)
