@@ -2,8 +2,8 @@
 
 #include <ATen/ATen.h>
 
-#include <limits>
 #include <string>
+#include <utility>
 
 #include "error_types.h"
 
@@ -43,7 +43,7 @@ void check(const PackedTokens& packed, int64_t vocabulary) {
 
 }  // namespace
 
-Batch makeBatch(const PackedTokens& packed, int64_t vocabulary, at::ScalarType maskDtype) {
+Batch makeBatch(const PackedTokens& packed, int64_t vocabulary) {
   check(packed, vocabulary);
   Batch batch;
   std::vector<int64_t> positions, predictors, targets, responseOf;
@@ -68,19 +68,7 @@ Batch makeBatch(const PackedTokens& packed, int64_t vocabulary, at::ScalarType m
       }
     }
 
-    const int64_t length = static_cast<int64_t>(positions.size()) - begin;
-    at::Tensor sees = at::zeros({length, length}, at::TensorOptions(at::kBool));
-    sees.narrow(1, 0, prompt).fill_(true);
-    int64_t offset = prompt;
-    for (const int64_t own : lengths) {
-      sees.narrow(0, offset, own).narrow(1, offset, own).fill_(true);
-      offset += own;
-    }
-    // Rows lie in path order within a block, so "no later row" is causality.
-    sees.tril_();
-    const at::Tensor mask = at::zeros({length, length}, at::TensorOptions(maskDtype));
-    mask.masked_fill_(sees.logical_not(), -std::numeric_limits<double>::infinity());
-    batch.trees.push_back({begin, length, mask});
+    batch.trees.push_back({begin, static_cast<int64_t>(positions.size()) - begin, prompt, std::move(lengths)});
   }
   batch.tokens = toTensor(std::vector<int64_t>(packed.tokens.begin(), packed.tokens.end()));
   batch.positions = toTensor(positions);

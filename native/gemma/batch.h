@@ -29,6 +29,6 @@ struct Batch {
 };
 
 /** Throws InputError on lengths that do not add up, an empty prompt or response, or an id outside [0, vocabulary). */
-Batch makeBatch(const PackedTokens& packed, int64_t vocabulary, at::ScalarType maskDtype);
+Batch makeBatch(const PackedTokens& packed, int64_t vocabulary);
 
 }  // namespace group_robust

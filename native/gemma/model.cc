@@ -99,7 +99,7 @@ std::vector<double> Model::forward(const PackedTokens& packed, Source source, bo
   if (!weights_) throw InputError("the model has no weights yet: call load or randomize first");
   if (record && source != Source::kPolicy) throw InputError("only the policy can be recorded for backward");
   if (record) adapter();
-  const Batch batch = makeBatch(packed, config_.vocabulary, accurate(dtype_));
+  const Batch batch = makeBatch(packed, config_.vocabulary);
   const c10::AutoGradMode gradients(record);
   if (record) recorded_.reset();  // before the pass, so that two graphs are never alive at once
   const at::Tensor sums = responseLogProbabilities(batch, active(source));

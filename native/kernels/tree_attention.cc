@@ -1,35 +1,250 @@
 #include "kernels/tree_attention.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Dispatch.h>
+#include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
+#include <memory>
 
 #include "kernels/precision.h"
 
 namespace group_robust {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+/** Enough rows for good matrix products, few enough that scores stay in cache and little of the unseen is computed. */
+constexpr int64_t kTileRows = 64;
+
+/** Columns [0, prompt) and [own, end) of a tile's scores: those that one row sees. */
+struct VisibleColumns {
+  int64_t prompt;
+  int64_t own;
+  int64_t end;
+};
+
+/** Rows of keys that stand side by side as columns of a tile's scores. */
+struct KeyBlock {
+  int64_t first;
+  int64_t count;
+  int64_t column;
+};
+
+/** Consecutive rows of one tree, and the keys that any of them sees: up to two blocks, the first at column 0. */
+struct Tile {
+  int64_t first;
+  int64_t rows;
+  std::vector<KeyBlock> blocks;
+  std::vector<VisibleColumns> visible;  // [rows]
+
+  int64_t columns() const { return blocks.back().column + blocks.back().count; }
+};
+
+struct Tiles : torch::CustomClassHolder {
+  std::vector<Tile> list;  // in the order of their rows
+
+  explicit Tiles(const std::vector<AttentionTree>& trees) {
+    for (const AttentionTree& tree : trees) {
+      append(tree, tree.begin, tree.prompt);
+      int64_t start = tree.begin + tree.prompt;
+      for (const int64_t length : tree.responses) {
+        append(tree, start, length);
+        start += length;
+      }
+    }
+  }
+
+ private:
+  /** Rows [start, start + length) are the prompt or a response. What is short shares the tile before it. */
+  void append(const AttentionTree& tree, int64_t start, int64_t length) {
+    const bool isPrompt = start == tree.begin;
+    const bool joins = !isPrompt && list.back().rows + length <= kTileRows;
+    const int64_t seenPrompt = isPrompt ? 0 : tree.prompt;
+    for (int64_t row = start; row < start + length; ++row) {
+      if ((row == start && !joins) || list.back().rows == kTileRows) {
+        list.push_back({row, 0, {}, {}});
+        if (!isPrompt) list.back().blocks.push_back({tree.begin, tree.prompt, 0});
+        list.back().blocks.push_back({start, row - start, seenPrompt});
+      }
+      Tile& tile = list.back();
+      KeyBlock& own = tile.blocks.back();
+      own.count = row + 1 - own.first;
+      tile.visible.push_back({seenPrompt, own.column + start - own.first, own.column + own.count});
+      ++tile.rows;
+    }
+  }
+};
+
+/** row = softmax(scale · row) over the columns that are seen, 0 elsewhere. */
+template <class Number>
+void softmaxRow(Number* row, int64_t columns, const VisibleColumns& seen, Number scale) {
+  Number largest = -std::numeric_limits<Number>::infinity();
+  for (int64_t c = 0; c < seen.prompt; ++c) largest = std::max(largest, row[c]);
+  for (int64_t c = seen.own; c < seen.end; ++c) largest = std::max(largest, row[c]);
+  Number total = 0;
+  for (int64_t c = 0; c < seen.prompt; ++c) total += row[c] = std::exp(scale * (row[c] - largest));
+  for (int64_t c = seen.own; c < seen.end; ++c) total += row[c] = std::exp(scale * (row[c] - largest));
+  for (int64_t c = 0; c < seen.prompt; ++c) row[c] /= total;
+  for (int64_t c = seen.own; c < seen.end; ++c) row[c] /= total;
+  std::fill(row + seen.prompt, row + seen.own, 0);
+  std::fill(row + seen.end, row + columns, 0);
+}
+
+/** The weights' gradient g becomes the scores': scale · w (g − Σ w g). */
+template <class Number>
+void softmaxRowGradient(const Number* weights, Number* gradient, int64_t columns, const VisibleColumns& seen,
+                        Number scale) {
+  Number dot = 0;
+  for (int64_t c = 0; c < seen.prompt; ++c) dot += weights[c] * gradient[c];
+  for (int64_t c = seen.own; c < seen.end; ++c) dot += weights[c] * gradient[c];
+  for (int64_t c = 0; c < seen.prompt; ++c) gradient[c] = scale * weights[c] * (gradient[c] - dot);
+  for (int64_t c = seen.own; c < seen.end; ++c) gradient[c] = scale * weights[c] * (gradient[c] - dot);
+  std::fill(gradient + seen.prompt, gradient + seen.own, 0);
+  std::fill(gradient + seen.end, gradient + columns, 0);
+}
+
+/** Shapes shared by all tiles, and the matrices of one tile as views of the batch's contiguous tensors. */
+struct Layout {
+  int64_t heads, keyHeads, headSize;
+  /** Query heads taken at once. Those of a single key head lie side by side and make one tall matrix. */
+  int64_t bundle;
+  double scale;
+
+  Layout(const at::Tensor& query, const at::Tensor& key)
+      : heads(query.size(1)),
+        keyHeads(key.size(1)),
+        headSize(query.size(2)),
+        bundle(keyHeads == 1 ? heads : 1),
+        scale(1 / std::sqrt(static_cast<double>(headSize))) {}
+
+  /** Of `t` [T, heads, headSize]: [rows · bundle, headSize]. */
+  at::Tensor queries(const at::Tensor& t, const Tile& tile, int64_t head) const {
+    return t.as_strided({tile.rows * bundle, headSize}, {heads / bundle * headSize, 1},
+                        t.storage_offset() + (tile.first * heads + head) * headSize);
+  }
+  /** Of `t` [T, keyHeads, headSize]: [count, headSize]. */
+  at::Tensor keys(const at::Tensor& t, const KeyBlock& block, int64_t head) const {
+    return t.as_strided({block.count, headSize}, {keyHeads * headSize, 1},
+                        t.storage_offset() + (block.first * keyHeads + head / (heads / keyHeads)) * headSize);
+  }
+  /** Of `t` [rows · bundle, columns]. */
+  static at::Tensor columns(const at::Tensor& t, const KeyBlock& block) {
+    return t.narrow(1, block.column, block.count);
+  }
+
+  /** [rows · bundle, columns] in memory that one tile after the other uses. */
+  at::Tensor scratch(const std::vector<Tile>& tiles, const at::Tensor& like) const {
+    int64_t largest = 0;
+    for (const Tile& tile : tiles) largest = std::max(largest, tile.rows * bundle * tile.columns());
+    return at::empty({largest}, like.options());
+  }
+  at::Tensor scores(const at::Tensor& scratch, const Tile& tile) const {
+    return scratch.narrow(0, 0, tile.rows * bundle * tile.columns()).view({tile.rows * bundle, tile.columns()});
+  }
+
+  /** weights = softmax(scale · q kᵀ) */
+  void softmax(at::Tensor& weights, const at::Tensor& q, const at::Tensor& key, const Tile& tile, int64_t head) const {
+    for (const KeyBlock& block : tile.blocks) {
+      at::Tensor target = columns(weights, block);
+      at::mm_out(target, q, keys(key, block, head).t());
+    }
+    const int64_t width = tile.columns();
+    AT_DISPATCH_FLOATING_TYPES(weights.scalar_type(), "treeAttention", [&] {
+      auto* data = weights.data_ptr<scalar_t>();
+      for (int64_t r = 0; r < weights.size(0); ++r)
+        softmaxRow<scalar_t>(data + r * width, width, tile.visible[r / bundle], static_cast<scalar_t>(scale));
+    });
+  }
+
+  void softmaxGradient(const at::Tensor& weights, at::Tensor& gradient, const Tile& tile) const {
+    const int64_t width = tile.columns();
+    AT_DISPATCH_FLOATING_TYPES(weights.scalar_type(), "treeAttention", [&] {
+      const auto* data = weights.const_data_ptr<scalar_t>();
+      auto* target = gradient.data_ptr<scalar_t>();
+      for (int64_t r = 0; r < weights.size(0); ++r)
+        softmaxRowGradient<scalar_t>(data + r * width, target + r * width, width, tile.visible[r / bundle],
+                                     static_cast<scalar_t>(scale));
+    });
+  }
+};
+
+class TreeAttention : public torch::autograd::Function<TreeAttention> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& query, const at::Tensor& key,
+                            const at::Tensor& value, const std::vector<AttentionTree>& trees) {
+    const at::AutoDispatchBelowADInplaceOrView belowAutograd;
+    const at::ScalarType precise = accurate(query.scalar_type());
+    const at::Tensor q = query.to(precise).contiguous(), k = key.to(precise).contiguous(),
+                     v = value.to(precise).contiguous();
+    const auto tiles = c10::make_intrusive<Tiles>(trees);
+    const Layout layout(q, k);
+    const at::Tensor output = at::empty_like(q);
+    const at::Tensor scratch = layout.scratch(tiles->list, q);
+    for (const Tile& tile : tiles->list)
+      for (int64_t head = 0; head < layout.heads; head += layout.bundle) {
+        at::Tensor weights = layout.scores(scratch, tile);
+        layout.softmax(weights, layout.queries(q, tile, head), k, tile, head);
+        at::Tensor target = layout.queries(output, tile, head);
+        for (const KeyBlock& block : tile.blocks)
+          accumulate(target, Layout::columns(weights, block), layout.keys(v, block, head), block.column > 0);
+      }
+    ctx->save_for_backward({query, key, value});
+    ctx->saved_data["tiles"] = c10::IValue::make_capsule(tiles);
+    return output.view({q.size(0), -1}).to(query.scalar_type());
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list gradients) {
+    const at::AutoDispatchBelowADInplaceOrView belowAutograd;
+    const auto saved = ctx->get_saved_variables();
+    const at::ScalarType type = saved[0].scalar_type(), precise = accurate(type);
+    const at::Tensor q = saved[0].to(precise).contiguous(), k = saved[1].to(precise).contiguous(),
+                     v = saved[2].to(precise).contiguous();
+    const at::Tensor dOutput = gradients[0].to(precise).contiguous().view(q.sizes());
+    const auto holder = ctx->saved_data["tiles"].toCapsule();
+    const auto& tiles = static_cast<const Tiles&>(*holder).list;
+    const Layout layout(q, k);
+    const at::Tensor dq = at::empty_like(q), dk = at::zeros_like(k), dv = at::zeros_like(v);
+    const at::Tensor scratch = layout.scratch(tiles, q), secondScratch = at::empty_like(scratch);
+    for (const Tile& tile : tiles)
+      for (int64_t head = 0; head < layout.heads; head += layout.bundle) {
+        at::Tensor weights = layout.scores(scratch, tile), dScores = layout.scores(secondScratch, tile);
+        const at::Tensor rows = layout.queries(q, tile, head), dRows = layout.queries(dOutput, tile, head);
+        layout.softmax(weights, rows, k, tile, head);
+        for (const KeyBlock& block : tile.blocks) {
+          at::Tensor dWeights = Layout::columns(dScores, block);
+          at::mm_out(dWeights, dRows, layout.keys(v, block, head).t());
+          layout.keys(dv, block, head).addmm_(Layout::columns(weights, block).t(), dRows);
+        }
+        layout.softmaxGradient(weights, dScores, tile);
+        at::Tensor dQueries = layout.queries(dq, tile, head);
+        for (const KeyBlock& block : tile.blocks) {
+          const at::Tensor dBlock = Layout::columns(dScores, block);
+          accumulate(dQueries, dBlock, layout.keys(k, block, head), block.column > 0);
+          layout.keys(dk, block, head).addmm_(dBlock.t(), rows);
+        }
+      }
+    return {dq.to(type), dk.to(type), dv.to(type), at::Tensor()};
+  }
+
+ private:
+  /** target = a b, or target += a b. */
+  static void accumulate(at::Tensor& target, const at::Tensor& a, const at::Tensor& b, bool add) {
+    if (add)
+      target.addmm_(a, b);
+    else
+      at::mm_out(target, a, b);
+  }
+};
+
+}  // namespace
 
 at::Tensor treeAttention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                          const std::vector<AttentionTree>& trees) {
-  const int64_t heads = query.size(1), headSize = query.size(2), groups = key.size(1);
-  const int64_t shared = heads / groups;  // query heads that share one key and value
-  const double scale = 1 / std::sqrt(static_cast<double>(headSize));
-  std::vector<at::Tensor> outputs;
-  for (const auto& [begin, n, mask] : trees) {
-    // Query head h uses key head h / shared: all of a group's query rows meet its keys in one product.
-    const at::Tensor q = query.narrow(0, begin, n)
-                             .view({n, groups, shared, headSize})
-                             .permute({1, 2, 0, 3})
-                             .reshape({groups, shared * n, headSize});
-    const at::Tensor k = key.narrow(0, begin, n).transpose(0, 1);
-    const at::Tensor v = value.narrow(0, begin, n).transpose(0, 1);
-    const at::Tensor scores = (at::bmm(q, k.transpose(1, 2)) * scale).view({groups, shared, n, n}) + mask;
-    const at::Tensor weights = at::softmax(scores, -1, accurate(scores.scalar_type())).to(query.scalar_type());
-    outputs.push_back(at::bmm(weights.view({groups, shared * n, n}), v)
-                          .view({groups, shared, n, headSize})
-                          .permute({2, 0, 1, 3})
-                          .reshape({n, heads * headSize}));
-  }
-  return outputs.size() == 1 ? outputs[0] : at::cat(outputs);
+  return TreeAttention::apply(query, key, value, trees);
 }
 
 }  // namespace group_robust

@@ -7,17 +7,21 @@
 
 namespace group_robust {
 
-/** One tree of a batch: its rows, and what each of them sees. */
+/** One tree of a batch: the rows of a prompt, then of each response that continues it. */
 struct AttentionTree {
-  int64_t begin;
-  int64_t length;
-  at::Tensor mask;  // [length, length], added to the scores: 0 where a row sees a column, -inf elsewhere
+  int64_t begin;                   // first row in the batch
+  int64_t length;                  // rows
+  int64_t prompt;                  // rows of the prompt, at least 1
+  std::vector<int64_t> responses;  // rows of each response, at least 1
 };
 
 /**
  * Grouped-query attention within each tree of a batch: a row sees its prompt and its own response, up to itself.
  * query [T, heads, headSize], key and value [T, keyValueHeads, headSize]; returns [T, heads · headSize].
  * Scores are scaled by headSize^-0.5; softmax in float32 or better.
+ *
+ * Works through tiles of rows, so that no more scores exist at once than a tile's, and most of those that no row may
+ * see are never computed. Backward keeps query, key and value only and computes the softmax again.
  */
 at::Tensor treeAttention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                          const std::vector<AttentionTree>& trees);

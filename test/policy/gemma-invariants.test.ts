@@ -99,6 +99,43 @@ describe('a batch of trees', () => {
     );
     expect(Math.abs(logps[0] - logps[1] - logps[2])).toBeLessThan(1e-5);
   });
+
+  it('adds up so, with its gradients, when attention takes prompts and responses in several tiles of 64 rows', async () => {
+    using policy = await openSmall(2, 'float64');
+    const ids = (length: number, seed: number) => Int32Array.from({ length }, (_, i) => (i * i + 13 * i + seed) % 97);
+    const prompt = ids(150, 1);
+    const responses = [ids(140, 2), ids(2, 3), ids(64, 4), ids(70, 5), ids(1, 6)];
+    const cotangents = normals(responses.length);
+    const whole = await policy.forward(packedBatch([{ prompt, responses }]));
+    await policy.backward(cotangents, Int32Array.of(0));
+
+    // Every response cut in two: p(ab) = p(a) p(b after a); those of one token stay whole.
+    const parts: Tree[] = [];
+    const partCotangents: number[] = [];
+    const sums = new Float64Array(responses.length);
+    const owners: number[] = [];
+    for (const [r, response] of responses.entries()) {
+      const cut = Math.ceil(response.length * 0.4);
+      const pieces = [{ prompt, responses: [response.slice(0, cut)] }];
+      if (cut < response.length)
+        pieces.push({ prompt: Int32Array.of(...prompt, ...response.slice(0, cut)), responses: [response.slice(cut)] });
+      for (const piece of pieces) {
+        parts.push(piece);
+        partCotangents.push(cotangents[r]);
+        owners.push(r);
+      }
+    }
+    const pieces = await policy.forward(packedBatch(parts));
+    await policy.backward(Float64Array.from(partCotangents), new Int32Array(parts.length).fill(1));
+    for (const [i, owner] of owners.entries()) sums[owner] += pieces[i];
+    expect(largestDifference(sums, whole)).toBeLessThan(1e-10);
+    expect(
+      relativeError(
+        await allGradients(policy, Float64Array.of(0, 1)),
+        await allGradients(policy, Float64Array.of(1, 0)),
+      ),
+    ).toBeLessThan(1e-12);
+  });
 });
 
 describe('a vocabulary that the head takes in several chunks of rows', () => {
