@@ -26,9 +26,17 @@ describe('README', () => {
   });
 
   it('has written what it says', () => {
-    const files = ['config.yaml', 'run.json', 'metrics.jsonl', 'alpha.csv', 'adapter', 'evaluation.json'];
+    const files = [
+      'config.yaml',
+      'run.json',
+      'metrics.jsonl',
+      'alpha.csv',
+      'adapter',
+      'evaluation.json',
+      'report.html',
+    ];
     for (const file of files) expect(existsSync(join(folder, 'runs/survey/gr-ipo', file))).toBe(true);
-    expect(existsSync(join(folder, 'runs/survey/ipo/report.html'))).toBe(true);
+    expect(existsSync(join(folder, 'runs/survey/ipo/comparison.html'))).toBe(true);
     expect(existsSync(join(folder, 'runs/survey/logprobs.jsonl'))).toBe(true);
   });
 

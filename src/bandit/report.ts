@@ -1,3 +1,4 @@
+import { type CsvRow, csv } from '../report/csv.js';
 import { formatEstimate, formatNumber } from '../report/format.js';
 import { textTable } from '../report/text-table.js';
 import { type Estimate, estimate } from '../statistics.js';
@@ -114,22 +115,14 @@ export function comparisonCsv(rows: readonly ComparisonRow[]): string {
   );
 }
 
-type Columns = Record<string, string | number | boolean | null>;
-
-function csv(lines: readonly Columns[]): string {
-  const header = Object.keys(lines[0]);
-  const rows = lines.map((line) => header.map((column) => line[column] ?? ''));
-  return `${[header, ...rows].map((cells) => cells.join(',')).join('\n')}\n`;
-}
-
 /** A list within one cell is parted by spaces. */
-function settingColumns(setting: BanditSetting): Columns {
+function settingColumns(setting: BanditSetting): CsvRow {
   return Object.fromEntries(
     Object.entries(setting).map(([name, value]) => [name, Array.isArray(value) ? value.join(' ') : value]),
   );
 }
 
-function measurementColumns(measured: Measurement): Columns {
+function measurementColumns(measured: Measurement): CsvRow {
   return {
     max_validation_loss: measured.maxValidationLoss,
     relative_max_reward_error: measured.maxRelativeRewardError,
@@ -140,6 +133,6 @@ function measurementColumns(measured: Measurement): Columns {
   };
 }
 
-function numbered(name: string, values: readonly number[]): Columns {
+function numbered(name: string, values: readonly number[]): CsvRow {
   return Object.fromEntries(values.map((value, i) => [`${name}_${i}`, value]));
 }

@@ -1,10 +1,14 @@
 import { Error as ErrorLevel, logger, parse, View } from 'vega';
 import { type Config, compile, type TopLevelSpec } from 'vega-lite';
 import type { Estimate } from '../statistics.js';
+import { formatEstimate, formatNumber } from './format.js';
+import { groupBy } from './group-by.js';
 import { GREY } from './palette.js';
 
 /**
- * Figures as SVG text: plain data in, the same bytes out every time, no browser or canvas needed.
+ * Figures as SVG text: plain data in, the same bytes out every time, no browser or canvas needed. A chart is drawn either
+ * to stand alone, with its legend ({@link drawChart}), or for a page that has a legend and tooltips of its own
+ * ({@link drawForPage}).
  *
  * All figures are drawn {@link WIDTH} wide with type large enough to be read when a phone shrinks them to its own width.
  */
@@ -66,7 +70,98 @@ export interface BarChart {
   colours: ReadonlyMap<string, string>;
 }
 
+export type Chart = LineChart | BarChart;
+
+/** A chart without legend, each of whose marks says in `data-series` which series it belongs to, by index. */
+export interface PageDrawing {
+  svg: string;
+  /** `bar`: a filled square in the legend; else a line. */
+  series: readonly { name: string; colour: string; dashed: boolean; bar: boolean }[];
+  values: ChartValues;
+}
+
+/** What is under a cursor: positions in the units of the SVG's viewBox, values as text for the reader. */
+export interface ChartValues {
+  /** The direction in which the cursor moves: over x for curves, over the categories for bars. */
+  axis: 'x' | 'y';
+  /** The plot's own rectangle: left, top, right, bottom. */
+  plot: readonly [number, number, number, number];
+  /** In the order of `at`; rows are [series, value as text, position across the axis]. */
+  stops: readonly { at: number; title: string; rows: readonly (readonly [number, string, number])[] }[];
+}
+
+/** @returns an SVG document with its legend */
+export async function drawChart(chart: Chart): Promise<string> {
+  return (await render(chart.description, spec(chart, true))).svg;
+}
+
+export async function drawForPage(chart: Chart): Promise<PageDrawing> {
+  const { svg, scale } = await render(chart.description, spec(chart, false));
+  // The plot's place inside the margins that axis titles and labels need.
+  const [left, top] = /<g fill="none"[^>]* transform="translate\(([\d.]+),([\d.]+)\)"/.exec(svg)!.slice(1).map(Number);
+  const [right, bottom] = [left + Math.max(...scale('x').range()), top + Math.max(...scale('y').range())];
+  const stops = 'bars' in chart ? barStops(chart, scale, top) : lineStops(chart, scale, left, top);
+  const bar = 'bars' in chart;
+  return {
+    svg,
+    series: bar
+      ? barSeries(chart).map((name) => ({ name, colour: chart.colours.get(name)!, dashed: false, bar }))
+      : lineSeries(chart).map(({ name, colour, dashed = false }) => ({ name, colour, dashed, bar })),
+    values: {
+      axis: bar ? 'y' : 'x',
+      plot: [left, top, right, bottom].map(round) as [number, number, number, number],
+      stops,
+    },
+  };
+}
+
+function spec(chart: Chart, legend: boolean): TopLevelSpec {
+  return 'bars' in chart ? barSpec(chart, legend) : lineSpec(chart, legend);
+}
+
+/** A scale of a drawn view: data → pixels of the plot. */
+type Scale = ((value: number | string) => number) & { range(): number[]; bandwidth?(): number };
+
+function lineStops(chart: LineChart, scale: (name: string) => Scale, left: number, top: number) {
+  const [x, y] = [scale('x'), scale('y')];
+  const points = chart.series.flatMap((series, index) =>
+    series.points.filter((point) => drawable(chart, point)).map((point) => ({ ...point, index })),
+  );
+  return [...groupBy(points, (point) => String(point.x)).values()]
+    .sort(([a], [b]) => a.x - b.x)
+    .map((members) => ({
+      at: round(left + x(members[0].x)),
+      title: `${chart.x.title} ${formatNumber(members[0].x, 6)}`,
+      rows: members.map((point) => [point.index, valueText(point.y, point), round(top + y(point.y))] as const),
+    }));
+}
+
+function barStops(chart: BarChart, scale: (name: string) => Scale, top: number) {
+  const [x, y] = [scale('x'), scale('y')];
+  const series = barSeries(chart);
+  return [...groupBy(chart.bars, (bar) => bar.category)].map(([category, bars]) => ({
+    at: round(top + y(wrap(category, CATEGORY_LENGTH)) + (y.bandwidth?.() ?? 0) / 2),
+    title: category,
+    rows: bars.map((bar) => {
+      const expected = bar.expected === undefined ? '' : `, expected ${formatNumber(bar.expected)}`;
+      return [series.indexOf(bar.series), valueText(bar.value, bar) + expected, round(x(bar.value))] as const;
+    }),
+  }));
+}
+
+function valueText(value: number, { low, high }: { low?: number; high?: number }): string {
+  if (low === undefined || high === undefined) return formatNumber(value);
+  const even = Math.abs(high - value - (value - low)) <= 1e-6 * (high - low);
+  if (even) return formatEstimate({ mean: value, standard_error: high - value });
+  return `${formatNumber(value)} (${formatNumber(low)} to ${formatNumber(high)})`;
+}
+
+function round(pixels: number): number {
+  return Math.round(pixels * 10) / 10;
+}
+
 const WIDTH = 480;
+const CATEGORY_LENGTH = 18;
 const INK = '#1a1a1a';
 const FONT_SIZE = 13;
 
@@ -97,20 +192,32 @@ const CONFIG: Config = {
   },
 };
 
-/** Curves over a common x, each with its band, and the reference lines. @returns an SVG document */
-export function lineChart(chart: LineChart): Promise<string> {
+/** What a logarithmic axis cannot show is left out. */
+function drawable(chart: LineChart, { x, y }: Point): boolean {
+  return (!chart.x.log || x > 0) && (!chart.y.log || y > 0);
+}
+
+/** The series, then the reference lines from the first x to the last. */
+function lineSeries(chart: LineChart): Series[] {
   const xs = chart.series.flatMap((series) => series.points.map((point) => point.x));
   const span = [Math.min(...xs), Math.max(...xs)];
   const references = (chart.references ?? []).map(
     ({ name, y }): Series => ({ name, colour: GREY, dashed: true, points: span.map((x) => ({ x, y })) }),
   );
-  const all = [...chart.series, ...references];
-  const drawable = ({ x, y }: Point) => (!chart.x.log || x > 0) && (!chart.y.log || y > 0);
-  const smallest = Math.min(...all.flatMap((series) => series.points.filter(drawable).map((point) => point.y)));
+  return [...chart.series, ...references];
+}
+
+/** Curves over a common x, each with its band, and the reference lines. */
+function lineSpec(chart: LineChart, legend: boolean): TopLevelSpec {
+  const all = lineSeries(chart);
+  const xs = chart.series.flatMap((series) => series.points.map((point) => point.x));
+  const shown = all.map(({ points }) => points.filter((point) => drawable(chart, point)));
+  const smallest = Math.min(...shown.flat().map((point) => point.y));
   const lowest = chart.y.log ? smallest / 2 : Number.NEGATIVE_INFINITY;
-  const values = all.flatMap((series) =>
-    series.points.filter(drawable).map((point) => ({
+  const values = all.flatMap((series, index) =>
+    shown[index].map((point) => ({
       ...point,
+      index,
       low: point.low === undefined ? undefined : Math.max(point.low, lowest),
       series: series.name,
       colour: series.colour,
@@ -126,7 +233,7 @@ export function lineChart(chart: LineChart): Promise<string> {
   );
   const y = { field: 'y', type: 'quantitative', axis: yAxis, scale: scale(chart.y) } as const;
   const ownColour = { field: 'colour', type: 'nominal', scale: null } as const;
-  return render(chart.description, {
+  return {
     data: { values },
     width: WIDTH,
     height: 260,
@@ -134,45 +241,65 @@ export function lineChart(chart: LineChart): Promise<string> {
     layer: [
       {
         transform: [{ filter: 'isValid(datum.low) && isValid(datum.high)' }],
-        mark: { type: 'area', opacity: 0.2 },
-        encoding: { x, y: { ...y, field: 'low' }, y2: { field: 'high' }, fill: ownColour, detail: { field: 'series' } },
+        mark: { type: 'area', opacity: 0.2, aria: true },
+        encoding: {
+          x,
+          y: { ...y, field: 'low' },
+          y2: { field: 'high' },
+          fill: ownColour,
+          detail: { field: 'series' },
+          description: seriesIndex,
+        },
       },
       {
-        mark: { type: 'line', strokeWidth: 2 },
+        mark: { type: 'line', strokeWidth: 2, aria: true },
         encoding: {
           x,
           y,
+          description: seriesIndex,
           color: {
             field: 'series',
             type: 'nominal',
             scale: { domain: names, range: all.map((series) => series.colour) },
-            legend: {
-              columns: legendColumns(names, WIDTH - 70, 40),
-              symbolType: 'stroke',
-              symbolSize: 500,
-              symbolStrokeWidth: 2.5,
-            },
+            legend: legend
+              ? {
+                  columns: legendColumns(names, WIDTH - 70, 40),
+                  symbolType: 'stroke',
+                  symbolSize: 500,
+                  symbolStrokeWidth: 2.5,
+                }
+              : null,
           },
           strokeDash: {
             field: 'series',
             type: 'nominal',
             scale: { domain: names, range: all.map((series) => (series.dashed ? [6, 4] : [1, 0])) },
+            ...(legend ? {} : { legend: null }),
           },
         },
       },
       {
         transform: [{ filter: 'datum.marked' }],
-        mark: { type: 'point', filled: true, size: 40, opacity: 1 },
-        encoding: { x, y, color: ownColour },
+        mark: { type: 'point', filled: true, size: 40, opacity: 1, aria: true },
+        encoding: { x, y, color: ownColour, description: seriesIndex },
       },
     ],
-  });
+  };
 }
 
-/** Horizontal bars from zero, side by side within each category, with error bars. @returns an SVG document */
-export function barChart(chart: BarChart): Promise<string> {
-  const series = [...chart.colours.keys()].filter((name) => chart.bars.some((bar) => bar.series === name));
-  const values = chart.bars.map((bar) => ({ ...bar, category: wrap(bar.category, 18) }));
+/** The series that have bars, in the order of the legend. */
+function barSeries(chart: BarChart): string[] {
+  return [...chart.colours.keys()].filter((name) => chart.bars.some((bar) => bar.series === name));
+}
+
+/** Horizontal bars from zero, side by side within each category, with error bars. */
+function barSpec(chart: BarChart, legend: boolean): TopLevelSpec {
+  const series = barSeries(chart);
+  const values = chart.bars.map((bar) => ({
+    ...bar,
+    category: wrap(bar.category, CATEGORY_LENGTH),
+    index: series.indexOf(bar.series),
+  }));
   const y = {
     field: 'category',
     type: 'nominal',
@@ -188,39 +315,51 @@ export function barChart(chart: BarChart): Promise<string> {
     axis: axis(chart.value, ends),
     scale: scale({ zero: true, ...chart.value }),
   } as const;
-  return render(chart.description, {
+  return {
     data: { values },
     width: WIDTH,
     height: { step: 18, for: 'offset' },
     autosize: { type: 'fit-x', contains: 'padding' },
     layer: [
       {
-        mark: { type: 'bar' },
+        mark: { type: 'bar', aria: true },
         encoding: {
           y,
           yOffset,
           x,
+          description: seriesIndex,
           color: {
             field: 'series',
             type: 'nominal',
             scale: { domain: series, range: series.map((name) => chart.colours.get(name)!) },
             legend:
-              series.length > 1 ? { columns: legendColumns(series, WIDTH - 160, 25), symbolType: 'square' } : null,
+              legend && series.length > 1
+                ? { columns: legendColumns(series, WIDTH - 160, 25), symbolType: 'square' }
+                : null,
           },
         },
       },
       {
         transform: [{ filter: 'isValid(datum.low) && isValid(datum.high)' }],
-        mark: { type: 'rule', color: INK, strokeWidth: 1.5 },
-        encoding: { y, yOffset, x: { ...x, field: 'low' }, x2: { field: 'high' } },
+        mark: { type: 'rule', color: INK, strokeWidth: 1.5, aria: true },
+        encoding: { y, yOffset, x: { ...x, field: 'low' }, x2: { field: 'high' }, description: seriesIndex },
       },
       {
         transform: [{ filter: 'isValid(datum.expected)' }],
-        mark: { type: 'point', shape: 'diamond', size: 70, filled: true, fill: 'white', stroke: INK, opacity: 1 },
-        encoding: { y, yOffset, x: { ...x, field: 'expected' } },
+        mark: {
+          type: 'point',
+          shape: 'diamond',
+          size: 70,
+          filled: true,
+          fill: 'white',
+          stroke: INK,
+          opacity: 1,
+          aria: true,
+        },
+        encoding: { y, yOffset, x: { ...x, field: 'expected' }, description: seriesIndex },
       },
     ],
-  });
+  };
 }
 
 /** Ends of a bar or band of one standard error; none where there is no error. */
@@ -259,13 +398,22 @@ function wrap(label: string, length: number): string {
   return label.replaceAll(new RegExp(`(.{1,${length}})(?:\\s+|$)`, 'g'), '$1\n').trim();
 }
 
-async function render(description: string, spec: TopLevelSpec): Promise<string> {
+/** Vega's description of a mark is the one place where a datum can be written into its element; {@link render} moves it. */
+const seriesIndex = { field: 'index', type: 'nominal' } as const;
+
+async function render(description: string, spec: TopLevelSpec): Promise<{ svg: string; scale(name: string): Scale }> {
   // Vega-Lite warns of every sizing decision it makes; only errors concern the user.
   const { spec: vega } = compile({ ...spec, config: CONFIG }, { logger: logger(ErrorLevel) });
   const view = new View(parse(vega), { renderer: 'none', logLevel: ErrorLevel });
   const svg = await view.toSVG();
   view.finalize();
-  return svg.replace('<svg ', () => `<svg role="img" aria-label="${escapeXml(description)}" `);
+  return {
+    svg: svg
+      .replaceAll(/ aria-label="(\d+)" role="graphics-symbol" aria-roledescription="[^"]*"/g, ' data-series="$1"')
+      .replaceAll(/ role="graphics-[a-z]+" aria-roledescription="[^"]*"/g, '')
+      .replace('<svg ', () => `<svg role="img" aria-label="${escapeXml(description)}" `),
+    scale: (name) => view.scale(name) as unknown as Scale,
+  };
 }
 
 /** For text and for double-quoted attributes of XML and HTML. */

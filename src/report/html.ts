@@ -1,10 +1,16 @@
-import { escapeXml } from './charts.js';
+import { createHash } from 'node:crypto';
+import { type Chart, drawForPage, escapeXml, type PageDrawing } from './charts.js';
+import { PAGE_SCRIPT } from './page-script.js';
 
-/** One HTML file that needs nothing else: styles and figures are inside, nothing is fetched, no script runs. */
+/**
+ * One HTML file that needs nothing else: styles, figures and one script are inside, nothing is fetched. Without the script
+ * the page lacks only tooltips and the legends' switches.
+ */
 
 export interface Figure {
-  /** From charts.ts, with its own description. */
-  svg: string;
+  /** Can be a file's name: `reward-error-ipo`; unique among the figures of a section. */
+  name: string;
+  chart: Chart;
   caption: string;
 }
 
@@ -46,15 +52,17 @@ export interface Page {
   config: readonly { name: string; text: string }[];
 }
 
-/** The whole page. Everything but `svg` is escaped, so names from anyone's data are safe in it. */
-export function renderPage(page: Page): string {
+/** The whole page. Everything is escaped, so names from anyone's data are safe in it, and no script but its own may run. */
+export async function renderPage(page: Page): Promise<string> {
+  const sections = await Promise.all(page.sections.map(renderSection));
+  const hash = createHash('sha256').update(PAGE_SCRIPT).digest('base64');
   const findings = page.sections.flatMap((section) => section.findings ?? []);
   return `<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-${hash}'">
 <title>${escapeXml(page.title)}</title>
 <style>${STYLE}</style>
 </head>
@@ -65,7 +73,7 @@ export function renderPage(page: Page): string {
 ${findings.length > 0 ? `<ul class="findings">\n${findings.map(renderFinding).join('\n')}\n</ul>` : ''}
 </header>
 <main>
-${page.sections.map(renderSection).join('\n')}
+${sections.join('\n')}
 <section>
 <h2>Environment and configuration</h2>
 ${renderTable({
@@ -78,17 +86,19 @@ ${page.config
   .join('\n')}
 </section>
 </main>
+<script>${PAGE_SCRIPT}</script>
 </body>
 </html>
 `;
 }
 
-function renderSection({ title, text = [], tables = [], figures = [] }: Section): string {
+async function renderSection({ title, text = [], tables = [], figures = [] }: Section): Promise<string> {
+  const drawn = await Promise.all(figures.map(renderFigure));
   return `<section>
 <h2>${escapeXml(title)}</h2>
 ${text.map((paragraph) => `<p>${escapeXml(paragraph)}</p>`).join('\n')}
 ${tables.map(renderTable).join('\n')}
-${figures.length > 0 ? `<div class="figures">\n${figures.map(renderFigure).join('\n')}\n</div>` : ''}
+${figures.length > 0 ? `<div class="figures">\n${drawn.join('\n')}\n</div>` : ''}
 </section>`;
 }
 
@@ -121,10 +131,23 @@ function renderCell(cell: Cell): string {
   return `${escapeXml(cell.text)} <span class="${word}" role="img" aria-label="${word}">${sign}</span>`;
 }
 
-function renderFigure({ svg, caption }: Figure): string {
+async function renderFigure({ chart, caption }: Figure): Promise<string> {
+  const { svg, series, values } = await drawForPage(chart);
   // Inside HTML the namespaces are implied; without them the page holds no address at all.
   const inline = svg.replace(/ xmlns(:xlink)?="[^"]*"/g, '');
-  return `<figure>${inline}<figcaption>${escapeXml(caption)}</figcaption></figure>`;
+  const data = { names: series.map(({ name }) => name), ...values };
+  return `<figure><div class="chart">${inline}</div>${renderLegend(series)}<figcaption>${escapeXml(caption)}</figcaption>
+<script type="application/json">${JSON.stringify(data).replaceAll('<', '\\u003c')}</script></figure>`;
+}
+
+function renderLegend(series: PageDrawing['series']): string {
+  if (series.length < 2) return '';
+  const swatch = ({ colour, dashed, bar }: PageDrawing['series'][number]) =>
+    bar
+      ? `<i class="swatch bar" style="background:${colour}"></i>`
+      : `<i class="swatch" style="border-top:3px ${dashed ? 'dashed' : 'solid'} ${colour}"></i>`;
+  const items = series.map((entry, i) => `<li data-series="${i}">${swatch(entry)}${escapeXml(entry.name)}</li>`);
+  return `<ul class="legend">${items.join('')}</ul>`;
 }
 
 const STYLE = `
@@ -153,8 +176,27 @@ td.number { white-space: nowrap; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); gap: 1.5rem; margin: 1rem 0; }
 figure { margin: 0; min-width: 0; max-width: 36rem; }
 figure svg { display: block; width: 100%; height: auto; }
+.chart { position: relative; touch-action: pan-y; }
+.chart:focus-visible { outline: 2px solid #0072b2; outline-offset: 2px; }
+.off { display: none; }
+.cursor { stroke: #666; stroke-width: 1; pointer-events: none; }
+.dot { fill: #fff; stroke: #1a1a1a; stroke-width: 1.5; pointer-events: none; }
+.tip { position: absolute; max-width: 100%; padding: .4rem .6rem; background: #fff; border: 1px solid #888; border-radius: 4px;
+  box-shadow: 0 1px 4px #0003; font-size: .85rem; line-height: 1.35; pointer-events: none; }
+.tip div { display: flex; align-items: center; gap: .4rem; }
+.tip .number { margin-left: auto; padding-left: .5rem; white-space: nowrap; }
+.legend { display: flex; flex-wrap: wrap; gap: .25rem .5rem; margin: .25rem 0 0; padding: 0; list-style: none; font-size: .9rem; }
+.legend li, .legend button { display: inline-flex; align-items: center; gap: .4rem; }
+.legend li { min-height: 1.75rem; padding-right: .5rem; }
+.legend button { min-height: 1.75rem; padding: 0 .5rem; border: 1px solid #d0d0d0; border-radius: 4px; background: #fff; color: inherit;
+  font: inherit; text-align: left; cursor: pointer; }
+.legend li:has(button) { padding: 0; }
+.legend [aria-pressed="false"] { color: #666; text-decoration: line-through; background: #f3f3f3; }
+.legend [aria-pressed="false"] .swatch { opacity: .3; }
+.swatch { flex: none; width: 1.4rem; }
+.swatch.bar { width: .9rem; height: .9rem; }
 figcaption { margin-top: .4rem; font-size: .9rem; color: #444; }
 summary { cursor: pointer; padding: .25rem 0; }
 pre { overflow-x: auto; padding: .75rem; background: #f6f6f6; font-size: .85rem; }
-@media print { .table { overflow: visible; } figure, tr { break-inside: avoid; } }
+@media print { .tip { display: none; } .table { overflow: visible; } figure, tr { break-inside: avoid; } }
 `;

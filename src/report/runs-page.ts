@@ -1,16 +1,49 @@
+import { join } from 'node:path';
+import { writeFileWhole } from '../files.js';
+import { pairMetrics } from '../train/metrics.js';
+import { csv } from './csv.js';
 import { type Page, renderPage } from './html.js';
-import type { Run } from './runs.js';
+import { methodTitle } from './palette.js';
+import { commonSplit, flatten, type Run, readRun, splits } from './runs.js';
 import { runsSection } from './sections/runs.js';
 
-/** The page of `group-robust report`: the runs side by side, where they were made, and their configurations. */
-export async function runsPage(runs: readonly Run[]): Promise<string> {
-  const section = await runsSection(runs);
-  return renderPage({
-    title: 'Group robust preference optimisation: training runs',
-    summary: 'Comparison of methods on the final test split and over training.',
-    sections: [section],
+/** What `group-robust report` shows: the runs side by side, where they were made, and their configurations. */
+export function runsPage(runs: readonly Run[]): Page {
+  const [{ method, seed }] = runs;
+  return {
+    title:
+      runs.length === 1
+        ? `${methodTitle(method)}, seed ${seed}`
+        : 'Group robust preference optimisation: training runs',
+    summary: `Scores of every group on the ${commonSplit(runs)} split, and over training.`,
+    sections: [runsSection(runs)],
     ...provenance(runs),
-  });
+  };
+}
+
+/** Writes report.html into the folder of one run. */
+export async function writeRunReport(folder: string): Promise<void> {
+  writeFileWhole(join(folder, 'report.html'), await renderPage(runsPage([await readRun(folder)])));
+}
+
+/** One line per run, split and group, at full precision. */
+export function runsCsv(runs: readonly Run[]): string {
+  return csv(
+    runs.flatMap(({ folder, method, seed, scores, metrics }) =>
+      splits.flatMap((split) =>
+        Object.entries(scores[split] ?? {}).map(([group, { count, ...means }]) => ({
+          run: folder,
+          method,
+          seed,
+          split,
+          group,
+          count,
+          ...Object.fromEntries(pairMetrics.map((metric) => [metric, means[metric]])),
+          alpha: metrics.at(-1)?.[`group/${group}/alpha`],
+        })),
+      ),
+    ),
+  );
 }
 
 /** Environment (what differs between runs is listed with all its values) and configurations of runs, for a page. */
@@ -29,14 +62,4 @@ function listed(values: readonly string[]): string {
   if (values.length <= 3) return values.join('; ');
   const sorted = [...values].sort();
   return `${sorted[0]} … ${sorted[sorted.length - 1]} (${values.length} different)`;
-}
-
-/** `{versions: {node: "v20"}}` → `["versions node", "v20"]`; lists are joined. */
-function flatten(record: Readonly<Record<string, unknown>>, prefix = ''): [string, string][] {
-  return Object.entries(record).flatMap(([key, value]): [string, string][] => {
-    if (value === null || value === undefined) return [];
-    if (Array.isArray(value)) return [[prefix + key, value.join(', ')]];
-    if (typeof value === 'object') return flatten(value as Record<string, unknown>, `${prefix}${key} `);
-    return [[prefix + key, String(value)]];
-  });
 }

@@ -1,10 +1,12 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse as parseYaml, YAMLParseError } from 'yaml';
 import { z } from 'zod';
 import { readLines } from '../data/lines.js';
 import { InputError } from '../errors.js';
-import { type MetricMeans, metricDirections, type PairMetric } from '../train/metrics.js';
+import { type MetricMeans, metricDirections, type PairMetric, pairMetrics } from '../train/metrics.js';
+import type { MetricsLine } from '../train/trainer.js';
+import { groupBy } from './group-by.js';
 
 /** Reads run folders, as `group-robust train` leaves them, for the report. */
 
@@ -37,11 +39,21 @@ const configSchema = z.looseObject({
   }),
 });
 
+/** What says where a run stands rather than how it is made: runs that differ in nothing else are seeds of one method. */
+const placeKeys = ['seed', 'output', 'adapter', 'threads', 'data train', 'data validation', 'data test'];
+
+/** The splits on which a run may have been scored, the best first. */
+export const splits = ['test', 'validation', 'training'] as const;
+export type Split = (typeof splits)[number];
+
+/** Metrics by group. */
+export type GroupScores = Readonly<Record<string, MetricMeans & { count: number; loss: number }>>;
+
 const metricsLineSchema = z
   .record(z.string(), z.union([z.number(), z.string(), z.boolean()]))
   .and(z.looseObject({ step: z.number().int().min(0) }));
 
-/** One finished training run. */
+/** One training run. */
 export interface Run {
   folder: string;
   /** E.g. "gr-ipo". */
@@ -54,30 +66,95 @@ export interface Run {
   objective: { loss: string; beta?: number; labelSmoothing?: number; reduction?: string };
   /** config.yaml as it stands. */
   config: string;
+  /** Every key of the configuration that makes the method ("objective beta" → "0.1"). */
+  settings: ReadonlyMap<string, string>;
   /** One entry per line of metrics.jsonl. */
-  metrics: readonly Readonly<Record<string, number | string | boolean>>[];
-  /** Final test metrics by group, in the order of evaluation.json. */
-  groups: Readonly<Record<string, MetricMeans & { count: number; loss: number }>>;
+  metrics: readonly Readonly<MetricsLine>[];
+  /**
+   * Final metrics by group: exact ones of the test split, and of the validation split at the last evaluation; of the
+   * training split what the last epoch's batches showed while the policy still moved.
+   */
+  scores: Readonly<Partial<Record<Split, GroupScores>>>;
 }
 
 /**
- * Reads config.yaml, run.json, metrics.jsonl and evaluation.json of a run folder.
- * @throws InputError naming the file, line and field that is missing or malformed
+ * Reads config.yaml, run.json, metrics.jsonl and, where there is one, evaluation.json of a run folder.
+ * @throws InputError naming the file, line and field that is missing or malformed, or the run that has no scores yet
  */
 export async function readRun(folder: string): Promise<Run> {
   const { method, seed, dataHash, ...record } = readJson(join(folder, 'run.json'), runSchema);
   const configFile = join(folder, 'config.yaml');
   const config = readText(configFile);
-  const { loss, beta, labelSmoothing, reduction } = validate(yamlOf(config, configFile), configSchema, {
-    file: configFile,
-  }).objective;
-  const { groups } = readJson(join(folder, 'evaluation.json'), evaluationSchema);
-  const metrics: Run['metrics'][number][] = [];
+  const parsed = validate(yamlOf(config, configFile), configSchema, { file: configFile });
+  const { loss, beta, labelSmoothing, reduction } = parsed.objective;
+  const settings = new Map(flatten(parsed).filter(([key]) => !placeKeys.includes(key)));
+  const metrics: MetricsLine[] = [];
   const file = join(folder, 'metrics.jsonl');
   for await (const { number: line, text } of readLines(file))
     metrics.push(validate(jsonOf(text, { file, line }), metricsLineSchema, { file, line }));
+  const evaluation = join(folder, 'evaluation.json');
+  const scores = {
+    ...(existsSync(evaluation) ? { test: readJson(evaluation, evaluationSchema).groups } : {}),
+    ...validationScores(metrics),
+    ...trainingScores(metrics),
+  };
+  if (Object.keys(scores).length === 0)
+    throw new InputError('has no scores of any group yet', { at: { file }, fix: 'wait for the first step of the run' });
   const objective = { loss, beta, labelSmoothing, reduction };
-  return { folder, method, seed, dataHash, record, objective, config, metrics, groups };
+  return { folder, method, seed, dataHash, record, objective, config, settings, metrics, scores };
+}
+
+/** The best split on which all runs have scores: only those can be compared. */
+export function commonSplit(runs: readonly Run[]): Split {
+  const common = splits.find((split) => runs.every((run) => run.scores[split] !== undefined));
+  if (common !== undefined) return common;
+  const without = (split: Split) => runs.find((run) => run.scores[split] === undefined)!.folder;
+  throw new InputError(
+    `there is no split on which all runs have scores: ${splits.map((split) => `${without(split)} has none on ${split}`).join(', ')}`,
+    { fix: 'report runs of the same data.test or data.validation together' },
+  );
+}
+
+function validationScores(metrics: readonly MetricsLine[]): Pick<Run['scores'], 'validation'> {
+  const last = metrics.findLast((line) => groupsOf(line, 'eval_').length > 0);
+  return last ? { validation: Object.fromEntries(groupsOf(last, 'eval_')) } : {};
+}
+
+/** Mean over the pairs of the last epoch: single batches are too few. */
+function trainingScores(metrics: readonly MetricsLine[]): Pick<Run['scores'], 'training'> {
+  const end = Number(metrics.at(-1)?.epoch ?? 0);
+  const entries = metrics.filter((line) => Number(line.epoch ?? 0) > end - 1).flatMap((line) => groupsOf(line, ''));
+  if (entries.length === 0) return {};
+  const groups = [...groupBy(entries, ([name]) => name)].map(([name, members]): [string, GroupScores[string]] => {
+    const scores = members.map(([, values]) => values);
+    const count = scores.reduce((sum, values) => sum + values.count, 0);
+    const means = pairMetrics
+      .filter((metric) => scores.every((values) => values[metric] !== undefined))
+      .map((metric) => [metric, scores.reduce((sum, values) => sum + (values.count / count) * values[metric]!, 0)]);
+    return [name, { ...Object.fromEntries(means), count }];
+  });
+  return { training: Object.fromEntries(groups) };
+}
+
+/** The groups that a line has losses of. No metric's name ends in another's, so names of groups may hold anything. */
+function groupsOf(line: MetricsLine, prefix: 'eval_' | ''): [string, GroupScores[string]][] {
+  return Object.keys(line).flatMap((key): [string, GroupScores[string]][] => {
+    const [, name] = new RegExp(`^${prefix}group/(.+)/loss$`, 's').exec(key) ?? [];
+    if (name === undefined) return [];
+    const values = pairMetrics.map((metric) => [metric, line[`${prefix}group/${name}/${metric}`]]);
+    const means = Object.fromEntries(values.filter(([, value]) => typeof value === 'number'));
+    return [[name, { ...means, count: Number(line[`${prefix}group/${name}/count`] ?? 1) }]];
+  });
+}
+
+/** `{versions: {node: "v20"}}` → `["versions node", "v20"]`; lists are joined. */
+export function flatten(record: Readonly<Record<string, unknown>>, prefix = ''): [string, string][] {
+  return Object.entries(record).flatMap(([key, value]): [string, string][] => {
+    if (value === null || value === undefined) return [];
+    if (Array.isArray(value)) return [[prefix + key, value.join(', ')]];
+    if (typeof value === 'object') return flatten(value as Record<string, unknown>, `${prefix}${key} `);
+    return [[prefix + key, String(value)]];
+  });
 }
 
 function readText(file: string): string {
@@ -86,7 +163,7 @@ function readText(file: string): string {
   } catch (cause) {
     throw new InputError('cannot be read', {
       at: { file },
-      fix: 'name folders of finished runs that had data.test, as `group-robust train` leaves them',
+      fix: 'name folders that `group-robust train` has made',
       cause,
     });
   }

@@ -5,8 +5,9 @@ import { type FigureOutcome, figuresNumbered, runFigures } from '../bandit/figur
 import { banditCsv, comparisonCsv, historyCsv } from '../bandit/report.js';
 import { writeFileWhole, writeFolderWhole } from '../files.js';
 import { progress } from '../progress.js';
-import type { Section } from '../report/html.js';
-import { banditBars, banditCurves, banditSection, type NamedFigure } from '../report/sections/bandit.js';
+import { drawChart } from '../report/charts.js';
+import type { Figure, Section } from '../report/html.js';
+import { banditBars, banditCurves, banditSection } from '../report/sections/bandit.js';
 
 /** `figure-02`: the folder of a figure. */
 export function figureFolder(number: number): string {
@@ -26,25 +27,26 @@ function figureNotes({ figure, rows }: FigureOutcome): string[] {
 }
 
 /** All figures of one outcome: curves first, as in the paper. */
-export async function drawFigure(outcome: FigureOutcome): Promise<NamedFigure[]> {
-  return (await Promise.all([banditCurves(outcome), banditBars(outcome.rows)])).flat();
+function charts(outcome: FigureOutcome): Figure[] {
+  return [...banditCurves(outcome), ...banditBars(outcome.rows)];
 }
 
-export function figureSection(outcome: FigureOutcome, figures: readonly NamedFigure[]): Section {
+export function figureSection(outcome: FigureOutcome): Section {
   const { figure, results, rows } = outcome;
   return banditSection(rows, {
     title: `Figure ${figure.number}: ${figure.title}`,
     text: figureNotes(outcome),
     seeds: results.length,
     ...(figure.number === 2 && { orderFaults: orderFaults(rows) }),
-    figures,
+    figures: charts(outcome),
   });
 }
 
 /** Writes the SVG figures and all numbers as CSV into `folder`. */
-export function writeFigure({ figure, results, rows }: FigureOutcome, figures: readonly NamedFigure[], folder: string) {
+export async function writeFigure(outcome: FigureOutcome, folder: string): Promise<void> {
+  const { figure, results, rows } = outcome;
   const labels = figure.arms.map(({ label }) => label);
-  for (const { name, svg } of figures) writeFileWhole(join(folder, `${name}.svg`), svg);
+  for (const { name, chart } of charts(outcome)) writeFileWhole(join(folder, `${name}.svg`), await drawChart(chart));
   writeFileWhole(join(folder, 'comparison.csv'), comparisonCsv(rows));
   writeFileWhole(join(folder, 'final.csv'), banditCsv(labels, results));
   writeFileWhole(join(folder, 'history.csv'), historyCsv(labels, results));
@@ -66,7 +68,7 @@ export async function showFigure(number: number, folder = join('runs', figureFol
     const [outcome] = await runFigures(figures, paperSeeds, { onDone: (done) => bar.update(done) }).finally(() =>
       bar.stop(),
     );
-    writeFigure(outcome, await drawFigure(outcome), partial);
+    await writeFigure(outcome, partial);
     console.log([outcome.figure.title, ...figureNotes(outcome), '', comparisonTable(outcome.rows)].join('\n'));
     if (!figureHolds(outcome)) process.exitCode = 1;
   });

@@ -6,7 +6,7 @@ import { writeFileWhole, writeFolderWhole } from '../files.js';
 import type { ParallelOptions } from '../parallel.js';
 import { progress } from '../progress.js';
 import { renderPage, type Section } from '../report/html.js';
-import { drawFigure, figureFolder, figureSection, writeFigure } from './figures.js';
+import { figureFolder, figureSection, writeFigure } from './figures.js';
 import { type Check, machine, type Reproduction } from './reproduce.js';
 
 /**
@@ -48,13 +48,12 @@ export async function reproducePaper(
   return writeFolderWhole(folder, async (partial) => {
     const sections: Section[] = [];
     for (const outcome of outcomes) {
-      const drawn = await drawFigure(outcome);
-      writeFigure(outcome, drawn, join(partial, figureFolder(outcome.figure.number)));
-      sections.push(figureSection(outcome, drawn));
+      await writeFigure(outcome, join(partial, figureFolder(outcome.figure.number)));
+      sections.push(figureSection(outcome));
     }
     writeFileWhole(
       join(partial, 'report.html'),
-      renderPage({
+      await renderPage({
         title: 'The synthetic figures of the paper, reproduced',
         summary: `Group Robust Preference Optimization (Ramesh et al., 2024), Figures 2 and 4 to 12: ${seeds.length} seeds, made by group-robust reproduce --paper.`,
         sections,

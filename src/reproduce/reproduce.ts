@@ -123,7 +123,7 @@ export async function reproduce(scale: Scale, folder: string, log: (text: string
   const { environment, config } = provenance(trained);
   writeFileWhole(
     report,
-    renderPage({
+    await renderPage({
       title: 'Group robust preference optimisation, reproduced',
       summary:
         'The paper’s main synthetic result, its convergence rate, and a small Gemma fine-tuned on grouped preferences. Made by npm start.',
@@ -131,10 +131,10 @@ export async function reproduce(scale: Scale, folder: string, log: (text: string
         banditSection(rows, {
           seeds: scale.banditSeeds.length,
           orderFaults: faults,
-          figures: [...(await banditBars(rows)), ...(await banditCurves(mainResult))],
+          figures: [...banditBars(rows), ...banditCurves(mainResult)],
         }),
-        await convergenceSection(convergence),
-        await runsSection(trained),
+        convergenceSection(convergence),
+        runsSection(trained),
       ],
       environment: { ...machine(), ...environment },
       config,

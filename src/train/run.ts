@@ -32,7 +32,7 @@ export interface RunResult {
 /**
  * Trains one model as `config` says and fills its run folder:
  * config.yaml (resolved), run.json (provenance), metrics.jsonl (a line per step, from step 0), events.out.tfevents.* (the
- * same for TensorBoard), alpha.csv (α per step and group), adapter/ (PEFT), evaluation.json (exact test metrics).
+ * same for TensorBoard), alpha.csv (α per step and group), adapter/ (PEFT), evaluation.json (exact test metrics), report.html.
  *
  * Everything that can be wrong with the input is found before the folder is made.
  */
@@ -94,6 +94,8 @@ export async function runTraining(
       config.batch.micro ?? config.batch.size,
     ));
   if (test) writeFileWhole(at('evaluation.json'), json(test));
+  const { writeRunReport } = await import('../report/runs-page.js');
+  await writeRunReport(config.output);
   const finalAlpha = alphaHistory[alphaHistory.length - 1];
   return {
     run: config.output,

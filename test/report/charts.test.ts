@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { barChart, errorEnds, lineChart } from '../../src/report/charts.js';
+import { drawChart, drawForPage, errorEnds } from '../../src/report/charts.js';
 import { groupColours, methodColours, methodTitle, orderMethods } from '../../src/report/palette.js';
 
 const count = (text: string, pattern: RegExp) => [...text.matchAll(pattern)].length;
@@ -7,7 +7,7 @@ const count = (text: string, pattern: RegExp) => [...text.matchAll(pattern)].len
 const marks = (svg: string, kind: string) =>
   [...svg.matchAll(new RegExp(`<g class="mark-${kind} role-mark[^"]*"[^>]*>(.*?)</g>`, 'gs'))].map((match) => match[1]);
 
-describe('lineChart', () => {
+describe('a line chart', () => {
   const line = {
     description: 'Losses of <two> "methods"',
     x: { title: 'Step' },
@@ -20,7 +20,7 @@ describe('lineChart', () => {
   };
 
   it('draws every series, the band of the one that has it, the points, the reference and the titles', async () => {
-    const svg = await lineChart(line);
+    const svg = await drawChart(line);
     expect(marks(svg, 'area').join('')).toContain('fill="#0072B2"');
     expect(count(marks(svg, 'area').join(''), /<path/g)).toBe(1);
     const strokes = marks(svg, 'line').join('');
@@ -32,14 +32,14 @@ describe('lineChart', () => {
   });
 
   it('is an image with a description, scales, and is the same every time', async () => {
-    const svg = await lineChart(line);
+    const svg = await drawChart(line);
     expect(svg).toMatch(/^<svg role="img" aria-label="Losses of &lt;two&gt; &quot;methods&quot;" /);
     expect(svg).toMatch(/viewBox="0 0 \d+ \d+"/);
-    expect(await lineChart(line)).toBe(svg);
+    expect(await drawChart(line)).toBe(svg);
   });
 
   it('leaves out what a logarithmic axis cannot show and draws an inverse-root law as a straight line', async () => {
-    const svg = await lineChart({
+    const svg = await drawChart({
       description: 'rate',
       x: { title: 'T', log: true },
       y: { title: 'error', log: true },
@@ -60,9 +60,9 @@ describe('lineChart', () => {
   });
 });
 
-describe('barChart', () => {
+describe('a bar chart', () => {
   it('has bars as long as their values, error bars only where given, and expected values as diamonds', async () => {
-    const svg = await barChart({
+    const svg = await drawChart({
       description: 'bars',
       value: { title: 'Loss' },
       colours: methodColours(['ipo', 'gr-ipo']),
@@ -84,6 +84,71 @@ describe('barChart', () => {
     // A long name is broken into lines, not cut.
     expect(svg).toContain('>India (Current</tspan>');
     expect(svg).toContain('>national sample)</tspan>');
+  });
+});
+
+describe('drawForPage', () => {
+  const series = [
+    { name: 'a', colour: '#0072B2', points: [0, 1, 2].map((x) => ({ x, y: 3 - x, low: 2.5 - x, high: 3.5 - x })) },
+    { name: 'b', colour: '#D55E00', points: [1, 2].map((x) => ({ x, y: 2 * x, low: 2 * x - 1, high: 2 * x + 0.5 })) },
+  ];
+  const line = {
+    description: 'd',
+    x: { title: 'Step' },
+    y: { title: 'Loss' },
+    series,
+    references: [{ name: 'bound', y: 3.5 }],
+  };
+
+  it('marks every curve, band and point with its series, and leaves the legend to the page', async () => {
+    const { svg, series } = await drawForPage(line);
+    expect(count(marks(svg, 'line').join(''), /data-series="[012]"/g)).toBe(3);
+    expect(count(marks(svg, 'area').join(''), /data-series="[01]"/g)).toBe(2);
+    expect(count(marks(svg, 'symbol').join(''), /data-series="0"/g)).toBe(3);
+    expect(svg).not.toContain('>bound</text>');
+    expect(series.map(({ name, dashed }) => [name, dashed])).toEqual([
+      ['a', false],
+      ['b', false],
+      ['bound', true],
+    ]);
+  });
+
+  it('says where the points are and what they are worth', async () => {
+    const { svg, values } = await drawForPage(line);
+    expect(values.stops.map(({ title, rows }) => [title, ...rows.map(([index, text]) => [index, text])])).toEqual([
+      ['Step 0', [0, '3.00 ± 0.50']],
+      ['Step 1', [0, '2.00 ± 0.50'], [1, '2 (1 to 2.5)']],
+      ['Step 2', [0, '1.00 ± 0.50'], [1, '4 (3 to 4.5)']],
+    ]);
+    // The marks of the drawing itself stand at those places.
+    const [, dx, dy] = /<g fill="none"[^>]* transform="translate\(([\d.]+),([\d.]+)\)"/.exec(svg)!.map(Number);
+    const drawn = [...svg.matchAll(/data-series="1" transform="translate\(([\d.]+),([\d.]+)\)"/g)];
+    expect(drawn).toHaveLength(2);
+    drawn.forEach(([, x, y], i) => {
+      const { at, rows } = values.stops[i + 1];
+      expect(at).toBeCloseTo(dx + Number(x), 0);
+      expect(rows[1][2]).toBeCloseTo(dy + Number(y), 0);
+    });
+  });
+
+  it('has one stop for each category of bars', async () => {
+    const { svg, values } = await drawForPage({
+      description: 'bars',
+      value: { title: 'Loss' },
+      colours: methodColours(['ipo', 'gr-ipo']),
+      bars: [
+        { category: 'India (Current national sample)', series: 'ipo', value: 4, low: 3, high: 5, expected: 4.5 },
+        { category: 'India (Current national sample)', series: 'gr-ipo', value: 2 },
+        { category: 'Nigeria', series: 'gr-ipo', value: 1 },
+      ],
+    });
+    expect(values.stops.map(({ title, rows }) => [title, ...rows.map(([index, text]) => [index, text])])).toEqual([
+      ['India (Current national sample)', [0, '4.0 ± 1.0, expected 4.5'], [1, '2']],
+      ['Nigeria', [1, '1']],
+    ]);
+    expect(values.stops[0].at).toBeLessThan(values.stops[1].at);
+    expect(count(svg, /data-series="0"/g)).toBe(3);
+    expect(count(svg, /data-series="1"/g)).toBe(2);
   });
 });
 

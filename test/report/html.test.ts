@@ -1,17 +1,19 @@
 import { describe, expect, it } from 'vitest';
-import { lineChart } from '../../src/report/charts.js';
 import { type Page, renderPage } from '../../src/report/html.js';
 import { expectSoundPage } from './page.js';
 
 const evil = '<script>alert("x")</script> & \'co\'';
 
-async function page(): Promise<Page> {
-  const svg = await lineChart({
+function page(): Page {
+  const chart = {
     description: evil,
     x: { title: evil },
     y: { title: 'y' },
-    series: [{ name: evil, colour: '#000000', points: [{ x: 0, y: 0 }] }],
-  });
+    series: [
+      { name: evil, colour: '#000000', points: [{ x: 0, y: 0 }] },
+      { name: 'b', colour: '#D55E00', points: [{ x: 0, y: 1 }] },
+    ],
+  };
   return {
     title: evil,
     summary: evil,
@@ -30,7 +32,7 @@ async function page(): Promise<Page> {
             ],
           },
         ],
-        figures: [{ svg, caption: evil }],
+        figures: [{ name: 'figure', chart, caption: evil }],
       },
     ],
     environment: { [evil]: evil },
@@ -40,13 +42,13 @@ async function page(): Promise<Page> {
 
 describe('renderPage', () => {
   it('escapes everything that may come from data', async () => {
-    const html = renderPage(await page());
-    expect(html).not.toContain('<script');
+    const html = await renderPage(page());
+    expect(html).not.toContain('<script>alert');
     expectSoundPage(html);
   });
 
   it('has headline findings before the sections, each with word and sign', async () => {
-    const html = renderPage(await page());
+    const html = await renderPage(page());
     const header = html.slice(html.indexOf('<header>'), html.indexOf('</header>'));
     expect(header).toContain('<li><span class="holds">✓ holds</span> &lt;script');
     expect(header).toContain('<li><span class="fails">✗ fails</span> broken</li>');
@@ -54,7 +56,7 @@ describe('renderPage', () => {
   });
 
   it('marks header cells, right-aligned numbers and outcomes of tables', async () => {
-    const html = renderPage(await page());
+    const html = await renderPage(page());
     expect(html).toContain('<th scope="col" class="number">Loss</th>');
     expect(html).toContain('<tr><th scope="row">b</th><td class="number">');
     expect(html).toContain('<td class="number">17.93 ± 0.27</td><td><span class="holds">✓ holds</span></td>');

@@ -1,10 +1,12 @@
-import { appendFileSync, cpSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { Command } from 'commander';
+import { parse } from 'csv-parse/sync';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { registerReport } from '../../src/cli/report.js';
 import { InputError } from '../../src/errors.js';
 import { formatEstimate } from '../../src/report/format.js';
+import { renderPage } from '../../src/report/html.js';
 import { readRun } from '../../src/report/runs.js';
 import { runsPage } from '../../src/report/runs-page.js';
 import { finalScores, groupNames, writeFakeRuns } from './fake-runs.js';
@@ -35,12 +37,12 @@ const changeFile = (folder: string, name: string, change: (value: Record<string,
 };
 
 describe('the page of several runs', () => {
-  const read = async () => runsPage(await Promise.all(folders.map(readRun)));
+  const read = async () => renderPage(runsPage(await Promise.all(folders.map(readRun))));
 
-  it('is sound: bars for loss and accuracy, three curves, α, in stable order', async () => {
+  it('is sound: bars for loss and accuracy, three curves, α, gradient norm, in stable order', async () => {
     const html = await read();
     expectSoundPage(html);
-    expect(html.match(/<figure>/g)).toHaveLength(6);
+    expect(html.match(/<figure>/g)).toHaveLength(7);
     folders.reverse();
     expect((await read()).split('<details>')[0]).toBe(html.split('<details>')[0]);
   });
@@ -153,11 +155,76 @@ describe('the page of several runs', () => {
     expect(tableOf(html, 'Reward accuracy of each group, mean ± standard error over seeds')[0]).not.toContain('SFT');
   });
 
-  it('refuses two runs of one method and seed', async () => {
+  it('takes runs of one method with different settings for two methods, named by what differs', async () => {
+    for (const [i, folder] of folders.slice(0, 3).entries()) {
+      changeFile(folder, 'run.json', (run) => {
+        run.method = 'gr-ipo';
+      });
+      const objective = '  loss: ipo\n  beta: 0.1\n  weights: mirror-ascent\n  step: 0.002';
+      writeFileSync(join(folder, 'config.yaml'), `model: random:tiny\nseed: ${i}\nobjective:\n${objective}\n`);
+    }
+    const html = await read();
+    const [, ...rows] = tableOf(html, 'Final test, mean ± standard error over seeds');
+    expect(rows.map(([title, seeds]) => [title, seeds])).toEqual([
+      ['GR-IPO (step 0.002)', '3'],
+      ['GR-IPO (step 0.01)', '3'],
+    ]);
+    expect(html).toContain('#D55E00');
+    expect(
+      new Set(html.match(/<i class="swatch" style="border-top:3px solid (#\w+)"><\/i>GR-IPO \([^)]*\)/g)).size,
+    ).toBe(2);
+    // Neither is the plain method, so none is claimed to be better.
+    expect(html).not.toContain('is below that of');
+  });
+
+  it('falls back to the validation split where a run has no test, and says so', async () => {
+    rmSync(join(folders[0], 'evaluation.json'));
+    const html = await read();
+    expect(html).toContain('There is no test split on which all runs were scored');
+    const [, ipo] = tableOf(html, 'Final validation, mean ± standard error over seeds');
+    // The last line of the fake metrics, which is an evaluation.
+    const left = (seed: number) => Math.exp(-3) * (1 + 0.05 * Math.sin(30 + seed));
+    const last = (loss: number, seed: number) => loss + (25 - loss) * left(seed);
+    expect(ipo[2]).toBe(overSeeds((seed) => last(finalScores('ipo', seed).losses[2], seed)));
+  });
+
+  it('falls back to the batches of the last epoch, each counted by its pairs', async () => {
+    folders = folders.slice(0, 1);
+    rmSync(join(folders[0], 'evaluation.json'));
+    const line = (step: number, epoch: number, count: number, loss: number) => ({
+      step,
+      epoch,
+      'group/a/count': count,
+      'group/a/loss': loss,
+      'group/a/rewards/accuracies': loss / 10,
+    });
+    const lines = [{ step: 0, epoch: 0 }, line(1, 0.5, 4, 9), line(2, 1, 4, 8), line(3, 1.5, 1, 6), line(4, 2, 3, 2)];
+    writeFileSync(join(folders[0], 'metrics.jsonl'), lines.map((entry) => `${JSON.stringify(entry)}\n`).join(''));
+    const html = await read();
+    expectSoundPage(html);
+    expect(html).toContain('no measure of how it generalises');
+    expect(tableOf(html, 'Loss of each group, mean ± standard error over seeds')[1]).toEqual(['a', '4', '3']);
+    expect(tableOf(html, 'Reward accuracy of each group, mean ± standard error over seeds')[1][2]).toBe('0.3');
+    expect(html).toContain('batch loss of each group over training');
+  });
+
+  it('refuses runs that have no split in common', async () => {
+    for (const [folder, scored] of [
+      [folders[0], 'eval_group/a/loss'],
+      [folders[3], 'group/a/loss'],
+    ]) {
+      rmSync(join(folder, 'evaluation.json'));
+      writeFileSync(join(folder, 'metrics.jsonl'), `${JSON.stringify({ step: 1, epoch: 1, [scored]: 1 })}\n`);
+    }
+    folders = [folders[0], folders[3]];
+    await expect(read()).rejects.toThrow(/no split on which all runs have scores: .*ipo-0 has none on test, /);
+  });
+
+  it('refuses two runs of one method, settings and seed', async () => {
     const copy = `${folders[0]}-again`;
     cpSync(folders[0], copy, { recursive: true });
     folders.push(copy);
-    await expect(read()).rejects.toThrow(/ipo-0-again, field "seed": has the method and seed of .*ipo-0\b/);
+    await expect(read()).rejects.toThrow(/ipo-0-again, field "seed": has the method, settings and seed of .*ipo-0\b/);
   });
 });
 
@@ -166,7 +233,14 @@ describe('readRun', () => {
 
   it.each<[string, (folder: string) => void, RegExp]>([
     ['no such folder', (folder) => rmSync(folder, { recursive: true }), /run\.json: cannot be read\n {2}fix: /],
-    ['no evaluation', (folder) => rmSync(join(folder, 'evaluation.json')), /evaluation\.json: cannot be read/],
+    [
+      'no score at all',
+      (folder) => {
+        rmSync(join(folder, 'evaluation.json'));
+        writeFileSync(metrics(folder), '{"step": 0, "epoch": 0}\n');
+      },
+      /metrics\.jsonl: has no scores of any group yet/,
+    ],
     ['no metrics', (folder) => rmSync(metrics(folder)), /metrics\.jsonl: no such file/],
     ['broken JSON', (folder) => writeFileSync(join(folder, 'run.json'), '{"seed": 1,'), /run\.json: is not JSON/],
     [
@@ -234,9 +308,9 @@ describe('group-robust report', () => {
     return program.parseAsync(['report', ...args], { from: 'user' });
   };
 
-  it('writes into the first run folder and prints one JSON object', async () => {
+  it('writes into the first run folder, not over its own report, and prints one JSON object', async () => {
     await report(...folders, '--json');
-    const path = join(folders[0], 'report.html');
+    const path = join(folders[0], 'comparison.html');
     expect(JSON.parse(stdout)).toEqual({ report: path, runs: 6 });
     expectSoundPage(readFileSync(path, 'utf8'));
     expect(process.exitCode).toBeUndefined();
@@ -246,15 +320,55 @@ describe('group-robust report', () => {
     const path = join(dirname(folders[0]), 'new', 'page.html');
     await report(folders[0], '--out', path);
     expect(existsSync(path)).toBe(true);
-    expect(existsSync(join(folders[0], 'report.html'))).toBe(false);
+    expect(existsSync(join(folders[0], 'comparison.html'))).toBe(false);
     expect(stdout).toBe(`${path}: 1 run\n`);
   });
 
   it('exits with 2 and writes nothing when a run is broken', async () => {
-    rmSync(join(folders[4], 'evaluation.json'));
+    rmSync(join(folders[4], 'metrics.jsonl'));
     await report(...folders);
     expect(process.exitCode).toBe(2);
-    expect(stderr).toContain(join(folders[4], 'evaluation.json'));
-    expect(existsSync(join(folders[0], 'report.html'))).toBe(false);
+    expect(stderr).toContain(join(folders[4], 'metrics.jsonl'));
+    expect(existsSync(join(folders[0], 'comparison.html'))).toBe(false);
+  });
+
+  it('writes CSV: every run, split and group at full precision, whatever their names hold', async () => {
+    await report(...folders, '--format', 'csv');
+    const rows = parse(readFileSync(join(folders[0], 'comparison.csv')), { columns: true }) as Record<string, string>[];
+    expect(rows).toHaveLength(6 * 3 * 3);
+    const row = rows.find(
+      ({ run, split, group }) => run === folders[4] && split === 'test' && group === groupNames[2],
+    )!;
+    const { losses, accuracies } = finalScores('gr-ipo', 1);
+    expect(row).toMatchObject({ method: 'gr-ipo', seed: '1', count: '20' });
+    expect([Number(row.loss), Number(row['rewards/accuracies'])]).toEqual([losses[2], accuracies[2]]);
+    expect(Number(row.alpha)).toBeCloseTo(1 / 3 + 0.005 * 30 * 1.2, 12);
+  });
+
+  it('writes Markdown with the tables of the page', async () => {
+    await report(...folders, '--format', 'md');
+    const text = readFileSync(join(folders[0], 'comparison.md'), 'utf8');
+    const loss = overSeeds((seed) => finalScores('ipo', seed).losses[0]);
+    expect(text).toContain(`| Nigeria | 40 | ${loss} | `);
+    expect(text).toContain('| --- | --: | --: | --: |');
+    expect(text).toContain('- ✓ holds The worst-group loss of GR-IPO is below that of IPO');
+    expect(text).toContain('\\<b\\>"A\\&B"\\</b\\>');
+  });
+
+  it('writes every figure as SVG with its legend', async () => {
+    const path = join(dirname(folders[0]), 'figures');
+    await report(...folders, '--format', 'svg', '--out', path);
+    const names = readdirSync(path).sort();
+    expect(names).toEqual([
+      'alpha-2.svg',
+      'gradient-norm.svg',
+      'group-accuracy.svg',
+      'group-loss.svg',
+      'loss-by-group-1.svg',
+      'loss-by-group-2.svg',
+      'worst-group-loss.svg',
+    ]);
+    for (const name of names) expect(readFileSync(join(path, name), 'utf8')).toMatch(/^<svg .*<\/svg>$/s);
+    expect(readFileSync(join(path, 'alpha-2.svg'), 'utf8')).toContain('>Nigeria</text>');
   });
 });

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { ComparisonRow } from '../../src/bandit/comparison.js';
 import { figuresNumbered } from '../../src/bandit/figures.js';
 import type { HistoryEntry, MethodRun, SeedResult } from '../../src/bandit/run.js';
+import { drawChart } from '../../src/report/charts.js';
 import { renderPage, type Section } from '../../src/report/html.js';
 import { banditBars, banditCurves, banditSection } from '../../src/report/sections/bandit.js';
 import { convergenceSection } from '../../src/report/sections/convergence.js';
@@ -40,7 +41,7 @@ describe('banditSection', () => {
   ];
 
   it('puts measured beside expected, with marks, one line per scenario and method', async () => {
-    const html = render(banditSection(rows, { seeds: 20, figures: [] }));
+    const html = await render(banditSection(rows, { seeds: 20, figures: [] }));
     expectSoundPage(html);
     expect(tableOf(html, 'Measured values (✓ where they agree) and expected ones')).toEqual([
       [
@@ -60,7 +61,7 @@ describe('banditSection', () => {
   });
 
   it('draws losses of different units apart', async () => {
-    const figures = await banditBars(rows);
+    const figures = banditBars(rows);
     expect(figures.map(({ caption }) => caption.split(',')[0])).toEqual([
       'Worse-group loss (IPO',
       'Worse-group loss (DPO',
@@ -100,8 +101,8 @@ describe('banditSection', () => {
       const { setting, arms } = figure;
       return { setting, seed, runs: arms.map(({ settings }) => run(seed, settings.iterations)) };
     });
-    const figures = await banditCurves({ figure, results, rows: [] });
-    expectSoundPage(render(banditSection(rows, { seeds: 2, figures })));
+    const figures = banditCurves({ figure, results, rows: [] });
+    expectSoundPage(await render(banditSection(rows, { seeds: 2, figures })));
     expect(figures.map(({ name }) => name)).toEqual([
       'worse-group-loss-dpo',
       'reward-error-dpo',
@@ -111,18 +112,19 @@ describe('banditSection', () => {
       'alpha-ipo',
     ]);
     for (const { caption } of figures) expect(caption).toMatch(/over iterations: \(iii\)/);
-    for (const { svg } of figures) expect(svg.match(/mark-line role-mark/g)).toHaveLength(3);
+    const drawn = await Promise.all(figures.map(({ chart }) => drawChart(chart)));
+    for (const svg of drawn) expect(svg.match(/mark-line role-mark/g)).toHaveLength(3);
     // IPO is exact at once, and its line goes on for as long as GR-IPO's.
-    const ends = [...figures[5].svg.matchAll(/<path[^>]* d="M[^"]*L([\d.]+),[\d.]+"[^>]*stroke-width="2"/g)];
+    const ends = [...drawn[5].matchAll(/<path[^>]* d="M[^"]*L([\d.]+),[\d.]+"[^>]*stroke-width="2"/g)];
     expect(new Set(ends.map(([, x]) => x)).size).toBe(1);
     expect(ends).toHaveLength(3);
   });
 
   it('shows no marks and no expected values where none are on record', async () => {
     const bare = rows.map((row) => ({ ...row, expected: null, tolerance: null, passes: null }));
-    const section = banditSection(bare, { title: 'Figure 9', seeds: 20, figures: await banditBars(bare) });
+    const section = banditSection(bare, { title: 'Figure 9', seeds: 20, figures: banditBars(bare) });
     expect(section.findings).toEqual([]);
-    const html = render(section);
+    const html = await render(section);
     expectSoundPage(html);
     expect(tableOf(html, 'Measured values')[1]).toEqual(['even', 'IPO', '25.45 ± 0.25', '0.09560 ± 0.00096', '']);
   });
@@ -168,7 +170,7 @@ describe('convergenceSection', () => {
   };
 
   it('shows every number of the check', async () => {
-    const html = render(await convergenceSection(result));
+    const html = await render(convergenceSection(result));
     expectSoundPage(html);
     expect(tableOf(html, 'Error by horizon').slice(1)).toEqual([
       ['1,000', '0.1548', '0.14 to 0.17', '0.2361', '4.864', '0.2'],
@@ -188,9 +190,10 @@ describe('convergenceSection', () => {
   });
 
   it('draws the guide with slope −1/2 through the last error', async () => {
-    const { figures = [] } = await convergenceSection(result);
-    const guide = /<path[^>]* d="M([\d.]+),([\d.]+)L([\d.]+),([\d.]+)"[^>]*stroke="#666666"/.exec(figures[0].svg);
-    const bound = /<path[^>]* d="M([\d.]+),([\d.]+)L([\d.]+),([\d.]+)"[^>]*stroke="#D55E00"/.exec(figures[0].svg);
+    const [{ chart }] = convergenceSection(result).figures!;
+    const svg = await drawChart(chart);
+    const guide = /<path[^>]* d="M([\d.]+),([\d.]+)L([\d.]+),([\d.]+)"[^>]*stroke="#666666"/.exec(svg);
+    const bound = /<path[^>]* d="M([\d.]+),([\d.]+)L([\d.]+),([\d.]+)"[^>]*stroke="#D55E00"/.exec(svg);
     // The bound has slope −1/2 by its nature: from 4.864 to 0.4864 over two decades.
     const drop = (match: RegExpExecArray | null) => Number(match?.[4]) - Number(match?.[2]);
     expect(drop(guide)).toBeGreaterThan(0);
@@ -199,7 +202,7 @@ describe('convergenceSection', () => {
 
   it('says so when the claim fails, with the reasons, and where no rate could be fitted', async () => {
     const reasons = ['error above the bound at T = 1000', 'no rate'];
-    const section = await convergenceSection({ ...result, rate: null, holds: false, reasons });
+    const section = convergenceSection({ ...result, rate: null, holds: false, reasons });
     expect(section.findings?.[0]).toMatchObject({ pass: false, text: expect.stringContaining('no slope') });
     expect(section.text).toContain('What fails: error above the bound at T = 1000; no rate.');
   });

@@ -3,16 +3,11 @@ import type { FigureOutcome } from '../../bandit/figures.js';
 import { iterates } from '../../bandit/methods.js';
 import { type HistoryEntry, type Quantity, quantities } from '../../bandit/run.js';
 import { type Estimate, estimate } from '../../statistics.js';
-import { type Axis, barChart, errorEnds, lineChart, type Point } from '../charts.js';
+import { type Axis, errorEnds, type Point } from '../charts.js';
 import { formatCount, formatEstimate } from '../format.js';
 import { groupBy } from '../group-by.js';
 import type { Cell, Figure, Finding, Section, Table } from '../html.js';
 import { methodColours, methodTitle, orderMethods } from '../palette.js';
-
-/** A figure with a name that can be a file's: `reward-error-ipo`. */
-export interface NamedFigure extends Figure {
-  name: string;
-}
 
 export interface BanditSectionOptions {
   title?: string;
@@ -108,41 +103,39 @@ const quantityNames = {
 } as const satisfies Record<Quantity, string>;
 
 /** Bars of the final values: one figure for each quantity, and for losses one for each unit. */
-export function banditBars(rows: readonly ComparisonRow[]): Promise<NamedFigure[]> {
+export function banditBars(rows: readonly ComparisonRow[]): Figure[] {
   const byQuantity = quantitiesOf(rows).flatMap((quantity) => rows.filter((row) => row.quantity === quantity));
   const compared = rows.some((row) => row.expected !== null);
-  return Promise.all(
-    [...groupBy(byQuantity, ({ quantity, method }) => axisTitle(quantity, method))].map(async ([title, members]) => {
-      const [{ quantity, method }] = members;
-      return {
-        name: `final-${quantityNames[quantity]}${isLoss(quantity) ? `-${lossName(method).toLowerCase()}` : ''}`,
-        svg: await barChart({
-          description: `Bar chart: ${title}, by scenario and method`,
-          value: { title },
-          colours: titledColours(members.map((row) => row.arm)),
-          bars: members.map((row) => ({
-            category: row.scenario,
-            series: methodTitle(row.arm),
-            value: row.measured,
-            ...errorEnds(measuredOf(row)),
-            expected: row.expected ?? undefined,
-          })),
-        }),
-        caption: `${title}, by scenario. Error bars: ± one standard error${compared ? '; diamonds: expected values' : ''}.`,
-      };
-    }),
-  );
+  return [...groupBy(byQuantity, ({ quantity, method }) => axisTitle(quantity, method))].map(([title, members]) => {
+    const [{ quantity, method }] = members;
+    return {
+      name: `final-${quantityNames[quantity]}${isLoss(quantity) ? `-${lossName(method).toLowerCase()}` : ''}`,
+      chart: {
+        description: `Bar chart: ${title}, by scenario and method`,
+        value: { title },
+        colours: titledColours(members.map((row) => row.arm)),
+        bars: members.map((row) => ({
+          category: row.scenario,
+          series: methodTitle(row.arm),
+          value: row.measured,
+          ...errorEnds(measuredOf(row)),
+          expected: row.expected ?? undefined,
+        })),
+      },
+      caption: `${title}, by scenario. Error bars: ± one standard error${compared ? '; diamonds: expected values' : ''}.`,
+    };
+  });
 }
 
 /** Curves over iterations, one figure for each quantity and loss. */
-export async function banditCurves({ figure, results }: FigureOutcome): Promise<NamedFigure[]> {
+export function banditCurves({ figure, results }: FigureOutcome): Figure[] {
   const arms = figure.arms.map((arm, index) => ({ ...arm, index }));
   const colours = methodColours(arms.map(({ label }) => label));
-  const charts = [...groupBy(arms, ({ method }) => lossName(method))].flatMap(([loss, members]) => {
+  return [...groupBy(arms, ({ method }) => lossName(method))].flatMap(([loss, members]) => {
     const histories = members.map(({ index }) => results.map(({ runs }) => runs[index].history ?? []));
     const recorded = new Set(histories.flatMap(([first]) => first.map(({ iteration }) => iteration)));
     const iterations = [...recorded].sort((a, b) => a - b);
-    return figure.quantities.map(async (quantity): Promise<NamedFigure> => {
+    return figure.quantities.map((quantity): Figure => {
       const title = curveTitle(quantity, loss, members[0].method);
       const y: Axis = quantity === 'alpha of group 0' ? { title, domain: [0, 1] } : { title };
       const series = members.map(({ label, method }, m) => {
@@ -156,12 +149,11 @@ export async function banditCurves({ figure, results }: FigureOutcome): Promise<
       const caption = `${title} over iterations: ${figure.scenario}`;
       return {
         name: `${quantityNames[quantity]}-${loss.toLowerCase()}`,
-        svg: await lineChart({ description: `Line chart. ${caption}`, x: { title: 'Iteration' }, y, series }),
+        chart: { description: `Line chart. ${caption}`, x: { title: 'Iteration' }, y, series },
         caption: `${caption}. Bands: ± one standard error over seeds.`,
       };
     });
   });
-  return Promise.all(charts);
 }
 
 /** Mean over seeds at every recorded iteration. */

@@ -1,5 +1,5 @@
 import type { Convergence } from '../../theory/convergence.js';
-import { lineChart, type Point } from '../charts.js';
+import type { LineChart, Point } from '../charts.js';
 import { formatCount, formatNumber } from '../format.js';
 import type { Section } from '../html.js';
 import { GREY } from '../palette.js';
@@ -15,7 +15,7 @@ const CONSTANT_NAMES: Readonly<Record<keyof Convergence['constants'], string>> =
 };
 
 /** The convergence check of Proposition 4.1: error against horizon, with the bound and a slope of −1/2 to compare with. */
-export async function convergenceSection(result: Convergence): Promise<Section> {
+export function convergenceSection(result: Convergence): Section {
   const { horizons, minimax, rate } = result;
   type Horizon = (typeof horizons)[number];
   const curve = (value: (horizon: Horizon) => number): Point[] =>
@@ -24,7 +24,7 @@ export async function convergenceSection(result: Convergence): Promise<Section> 
   const slope = rate
     ? `the fitted slope is ${formatNumber(rate.slope, 3)} (95 % interval ${range(rate.interval, 3)})`
     : 'no slope could be fitted';
-  const svg = await lineChart({
+  const chart: LineChart = {
     description: `Log-log chart of the error, the duality gap and the bound over the number of steps; ${slope}`,
     x: { title: 'Steps T', log: true },
     y: { title: 'Worst-group loss − minimax value', log: true },
@@ -39,7 +39,7 @@ export async function convergenceSection(result: Convergence): Promise<Section> 
       // Through the last error, where the asymptotic rate should show first.
       { name: 'Slope −1/2', colour: GREY, dashed: true, points: curve(({ T }) => last.error * Math.sqrt(last.T / T)) },
     ],
-  });
+  };
   return {
     title: 'Convergence',
     text: [
@@ -81,7 +81,8 @@ export async function convergenceSection(result: Convergence): Promise<Section> 
     ],
     figures: [
       {
-        svg,
+        name: 'convergence',
+        chart,
         caption:
           'Mean error with its 95 % interval over runs, mean duality gap, and bound; both axes logarithmic. What is parallel to the grey line falls like 1/√T.',
       },

@@ -1,28 +1,33 @@
 import { InputError } from '../../errors.js';
 import { estimate, pairedDifference } from '../../statistics.js';
-import { type Axis, barChart, errorEnds, lineChart, type Point } from '../charts.js';
+import { type Axis, errorEnds, type Point, type Series } from '../charts.js';
 import { formatCount, formatEstimate, formatNumber } from '../format.js';
 import { groupBy } from '../group-by.js';
 import type { Figure, Finding, Section, Table } from '../html.js';
 import { groupColours, methodColours, methodTitle, orderMethods } from '../palette.js';
-import type { Run } from '../runs.js';
+import { commonSplit, type GroupScores, type Run, type Split } from '../runs.js';
 
-/** All runs of one method, in the order of their seeds. */
+/** A run with its scores on the split that the report is about. */
+interface ScoredRun extends Run {
+  groups: GroupScores;
+}
+
+/** All runs of one method and one choice of its settings, in the order of their seeds. */
 interface Method {
-  name: string;
   title: string;
   colour: string;
-  runs: readonly Run[];
+  robust: boolean;
+  runs: readonly ScoredRun[];
 }
 
-/** One number per run about the final test; null where the run has no such metric. */
+/** One number per run about its final scores; null where the run has no such metric. */
 interface Score {
   title: string;
-  of(run: Run): number | null;
+  of(run: ScoredRun): number | null;
 }
 
-const losses = (run: Run) => Object.values(run.groups).map((group) => group.loss);
-const accuracies = (run: Run) => Object.values(run.groups).flatMap((group) => group['rewards/accuracies'] ?? []);
+const losses = (run: ScoredRun) => Object.values(run.groups).map((group) => group.loss);
+const accuracies = (run: ScoredRun) => Object.values(run.groups).flatMap((group) => group['rewards/accuracies'] ?? []);
 const mean = (values: readonly number[]) => estimate(values).mean;
 
 const worstLoss: Score = { title: 'Worst-group loss', of: (run) => Math.max(...losses(run)) };
@@ -48,51 +53,84 @@ const scores = [worstLoss, spread, groupMean, pairMean, worstAccuracy];
 /** At most this many points per curve: more cannot be seen and make the page heavy. */
 const CURVE_POINTS = 200;
 
+const splitTexts: Record<Split, string> = {
+  test: 'Scores are exact, of the final test split',
+  validation:
+    'There is no test split on which all runs were scored: scores are exact, of the validation split at the last evaluation',
+  training:
+    'There is no test or validation split on which all runs were scored: scores are what the batches of the last epoch showed while the policy still moved, no measure of how it generalises',
+};
+
 /**
- * Training runs side by side: final test scores per method with standard errors over seeds, paired differences between
- * methods, scores of every group, and the curves of worst group, groups and α over steps.
+ * Training runs side by side: final scores per method with standard errors over seeds, paired differences between
+ * methods, scores of every group, and the curves of worst group, groups and α over steps. Runs of one method whose
+ * settings differ are methods of their own, named by what differs.
  *
- * @param runs one per method and seed, in any order
- * @throws InputError when two runs have the same method and seed
+ * @param runs one per method, settings and seed, in any order
+ * @throws InputError when two runs have the same method, settings and seed, or no split in common
  */
-export async function runsSection(runs: readonly Run[]): Promise<Section> {
-  const methods = byMethod(runs);
-  const groups = [...new Set(runs.flatMap((run) => Object.keys(run.groups)))];
+export function runsSection(runs: readonly Run[]): Section {
+  const split = commonSplit(runs);
+  const methods = byMethod(runs.map((run) => ({ ...run, groups: run.scores[split]! })));
+  const groups = [...new Set(methods.flatMap((method) => method.runs.flatMap((run) => Object.keys(run.groups))))];
   const colours = groupColours(groups);
   const pairs = comparablePairs(methods);
   const seeds = new Set(runs.map((run) => run.seed));
   return {
     title: 'Training runs',
     text: [
-      `${methods.map((method) => method.title).join(', ')} on ${formatCount(groups.length)} groups, ${formatCount(seeds.size)} ${seeds.size === 1 ? 'seed' : 'seeds'}. Scores are of the final test split; a smaller loss and a larger accuracy are better. With the same seed, methods see the same batches, so differences are taken seed by seed. Losses are compared only between methods of the same loss and β.`,
+      `${methods.map((method) => method.title).join('; ')} on ${formatCount(groups.length)} ${groups.length === 1 ? 'group' : 'groups'}, ${formatCount(seeds.size)} ${seeds.size === 1 ? 'seed' : 'seeds'}. ${splitTexts[split]}; a smaller loss and a larger accuracy are better. With the same seed, methods see the same batches, so differences are taken seed by seed. Losses are compared only between methods of the same loss and β.`,
     ],
-    findings: pairs.filter(({ first }) => first.name.startsWith('gr-')).map(finding),
+    findings: pairs.filter(({ first, second }) => first.robust && !second.robust).map(finding),
     tables: [
-      headline(methods),
+      headline(methods, split),
       ...(pairs.length > 0 ? [differences(pairs)] : []),
-      groupTable(methods, groups, 'loss'),
-      groupTable(methods, groups, 'rewards/accuracies'),
-    ],
-    figures: (await Promise.all([groupBars(methods, groups), curves(methods, groups, colours)])).flat(),
+      groupTable(methods, groups, 'loss', split),
+      groupTable(methods, groups, 'rewards/accuracies', split),
+    ].filter((table) => table !== null),
+    figures: [...groupBars(methods, groups, split), ...curves(methods, groups, colours)],
   };
 }
 
-function byMethod(runs: readonly Run[]): Method[] {
-  const grouped = groupBy(runs, (run) => run.method);
-  const names = orderMethods(grouped.keys());
-  const colours = methodColours(names);
-  for (const members of groupBy(runs, (run) => `${run.method} ${run.seed}`).values())
-    if (members.length > 1)
-      throw new InputError(`has the method and seed of ${members[0].folder}`, {
-        at: { file: members[1].folder, field: 'seed' },
-        fix: 'report runs of different settings separately',
-      });
-  return names.map((name) => ({
-    name,
-    title: methodTitle(name),
-    colour: colours.get(name)!,
-    runs: grouped.get(name)!.sort((a, b) => a.seed - b.seed),
-  }));
+function byMethod(runs: readonly ScoredRun[]): Method[] {
+  const named = [...groupBy(runs, (run) => run.method).values()].flatMap(variants);
+  const names = orderMethods(named.map(({ method }) => method));
+  named.sort((a, b) => names.indexOf(a.method) - names.indexOf(b.method) || compareSettings(a.setting, b.setting));
+  // The first variant of a method has the method's own colour, others what is free.
+  const keys = named.map(({ method, setting }, i) =>
+    named[i - 1]?.method === method ? `${method} ${setting}` : method,
+  );
+  const colours = methodColours(keys);
+  return named.map(({ method, setting, members }, i) => {
+    for (const sameSeed of groupBy(members, (run) => String(run.seed)).values())
+      if (sameSeed.length > 1)
+        throw new InputError(`has the method, settings and seed of ${sameSeed[0].folder}`, {
+          at: { file: sameSeed[1].folder, field: 'seed' },
+          fix: 'name one of the two',
+        });
+    return {
+      title: methodTitle(method) + (setting && ` (${setting})`),
+      colour: colours.get(keys[i])!,
+      robust: method.startsWith('gr-'),
+      runs: members.sort((a, b) => a.seed - b.seed),
+    };
+  });
+}
+
+/** Word by word, numbers by their size: 0.002 before 0.01. */
+function compareSettings(a: string, b: string): number {
+  const [first, second] = [a.split(/[ ,]+/), b.split(/[ ,]+/)];
+  const at = first.findIndex((word, i) => word !== second[i]);
+  return Number(first[at]) - Number(second[at]) || (a < b ? -1 : 1);
+}
+
+/** Runs of one method by their settings, each named by the settings that differ: "step 0.01, epochs 2". */
+function variants(runs: readonly ScoredRun[]): { method: string; setting: string; members: ScoredRun[] }[] {
+  const keys = [...new Set(runs.flatMap((run) => [...run.settings.keys()]))];
+  const differing = keys.filter((key) => new Set(runs.map((run) => run.settings.get(key))).size > 1);
+  const setting = (run: ScoredRun) =>
+    differing.map((key) => `${key.replace(/^objective /, '')} ${run.settings.get(key) ?? '–'}`).join(', ');
+  return [...groupBy(runs, setting)].map(([setting, members]) => ({ method: runs[0].method, setting, members }));
 }
 
 /** What two runs must share for their losses to be in one unit. */
@@ -145,9 +183,9 @@ function finding(pair: Pair): Finding {
   };
 }
 
-function headline(methods: readonly Method[]): Table {
+function headline(methods: readonly Method[], split: Split): Table {
   return {
-    caption: 'Final test, mean ± standard error over seeds',
+    caption: `Final ${split}, mean ± standard error over seeds`,
     columns: [
       { title: 'Method' },
       { title: 'Seeds', numeric: true },
@@ -163,7 +201,7 @@ function headline(methods: readonly Method[]): Table {
   };
 }
 
-function worstGroup(run: Run): string {
+function worstGroup(run: ScoredRun): string {
   return Object.entries(run.groups).reduce((worst, group) => (group[1].loss > worst[1].loss ? group : worst))[0];
 }
 
@@ -189,13 +227,20 @@ function differences(pairs: readonly Pair[]): Table {
 type GroupMetric = 'loss' | 'rewards/accuracies';
 const groupMetricTitles = { loss: 'Loss', 'rewards/accuracies': 'Reward accuracy' };
 
-function groupTable(methods: readonly Method[], groups: readonly string[], metric: GroupMetric): Table {
+/** Null where no run has the metric: SFT has no rewards. */
+function groupTable(
+  methods: readonly Method[],
+  groups: readonly string[],
+  metric: GroupMetric,
+  split: Split,
+): Table | null {
   const shown = methods.filter(({ runs }) => runs.some((run) => has(run, metric)));
+  if (shown.length === 0) return null;
   return {
     caption: `${groupMetricTitles[metric]} of each group, mean ± standard error over seeds`,
     columns: [
       { title: 'Group' },
-      { title: 'Test pairs', numeric: true },
+      { title: `${split[0].toUpperCase()}${split.slice(1)} pairs`, numeric: true },
       ...shown.map(({ title }) => ({ title, numeric: true })),
     ],
     rows: groups.map((group) => [
@@ -207,10 +252,11 @@ function groupTable(methods: readonly Method[], groups: readonly string[], metri
   };
 }
 
-async function groupBars(methods: readonly Method[], groups: readonly string[]): Promise<Figure[]> {
-  const bars = async (shown: readonly Method[], metric: GroupMetric, value: Axis): Promise<Figure> => ({
-    svg: await barChart({
-      description: `Bar chart: ${value.title} on the test split, by group and method`,
+function groupBars(methods: readonly Method[], groups: readonly string[], split: Split): Figure[] {
+  const bars = (name: string, shown: readonly Method[], metric: GroupMetric, value: Axis): Figure => ({
+    name,
+    chart: {
+      description: `Bar chart: ${value.title} on the ${split} split, by group and method`,
       value,
       colours: new Map(shown.map((method) => [method.title, method.colour])),
       bars: groups.flatMap((group) =>
@@ -221,80 +267,112 @@ async function groupBars(methods: readonly Method[], groups: readonly string[]):
           return [{ category: group, series: method.title, value: score.mean, ...errorEnds(score) }];
         }),
       ),
-    }),
-    caption: `${value.title} of each group on the test split${shown.some(({ runs }) => runs.length > 1) ? '; error bars: ± one standard error over seeds' : ''}.`,
+    },
+    caption: `${value.title} of each group on the ${split} split${shown.some(({ runs }) => runs.length > 1) ? '; error bars: ± one standard error over seeds' : ''}.`,
   });
   const rewarded = methods.filter(({ runs }) => runs.some((run) => has(run, 'rewards/accuracies')));
-  return Promise.all([
-    ...byLoss(methods).map((members) => bars(members, 'loss', { title: lossTitle(members[0]) })),
+  return [
+    ...byLoss(methods).map((members, i) =>
+      bars(numbered('group-loss', i), members, 'loss', { title: lossTitle(members[0]) }),
+    ),
     ...(rewarded.length > 0
-      ? [bars(rewarded, 'rewards/accuracies', { title: 'Reward accuracy', domain: [0, 1] })]
+      ? [bars('group-accuracy', rewarded, 'rewards/accuracies', { title: 'Reward accuracy', domain: [0, 1] })]
       : []),
-  ]);
+  ];
 }
 
-async function curves(
-  methods: readonly Method[],
-  groups: readonly string[],
-  colours: ReadonlyMap<string, string>,
-): Promise<Figure[]> {
-  const figures: Promise<Figure | null>[] = [];
-  for (const members of byLoss(methods)) {
+/** Names of figures: `group-loss`, `group-loss-2`. */
+function numbered(name: string, index: number): string {
+  return index === 0 ? name : `${name}-${index + 1}`;
+}
+
+/** Curves over training: of the validation split where all runs have one, else of the batches trained on. */
+function curves(methods: readonly Method[], groups: readonly string[], colours: ReadonlyMap<string, string>): Figure[] {
+  const watched = methods.every(({ runs }) => runs.every((run) => run.scores.validation));
+  const [prefix, split] = watched ? ['eval_', 'validation'] : ['', 'batch'];
+  const byMethods = (members: readonly Method[], metric: string) =>
+    members.map(({ title, colour, runs }) => ({ name: title, colour, points: curve(runs, metric) }));
+  const byGroups = ({ runs }: Method, metric: (group: string) => string) =>
+    groups.map((group, g) => ({
+      name: group,
+      colour: colours.get(group)!,
+      // Colours repeat after the eighth group.
+      dashed: g >= 8,
+      points: curve(runs, metric(group)),
+    }));
+  const figures: (Figure | null)[] = [];
+  for (const [i, members] of byLoss(methods).entries()) {
     const title = lossTitle(members[0]);
     figures.push(
       curveFigure(
-        `Worst-group validation loss over training: ${members.map((method) => method.title).join(', ')}`,
+        numbered('worst-group-loss', i),
+        `Worst-group ${split} loss over training: ${members.map((method) => method.title).join(', ')}`,
         { title: `Worst-group ${title}` },
-        members.map(({ title, colour, runs }) => ({ name: title, colour, points: curve(runs, 'eval_worst/loss') })),
+        byMethods(members, `${prefix}worst/loss`),
       ),
     );
-    const byGroup = members.map(({ title, runs }) => ({
-      title,
-      series: groups.map((group) => ({
-        name: group,
-        colour: colours.get(group)!,
-        points: curve(runs, `eval_group/${group}/loss`),
-      })),
-    }));
+    const series = members.map((method) => byGroups(method, (group) => `${prefix}group/${group}/loss`));
     // One range for all, so that the figures can be compared by eye.
-    const domain = extent(byGroup.flatMap(({ series }) => series.flatMap(({ points }) => points)));
-    for (const { title: name, series } of byGroup)
-      figures.push(curveFigure(`${name}: validation loss of each group over training`, { title, domain }, series));
+    const domain = extent(series.flat().flatMap(({ points }) => points));
+    for (const [m, method] of members.entries())
+      figures.push(
+        curveFigure(
+          `loss-by-group-${methods.indexOf(method) + 1}`,
+          `${method.title}: ${split} loss of each group over training`,
+          { title, domain },
+          series[m],
+        ),
+      );
   }
-  for (const { title, runs } of methods.filter(({ name }) => name.startsWith('gr-')))
+  figures.push(
+    curveFigure(
+      'worst-group-accuracy',
+      `Worst-group reward accuracy (${split}) over training`,
+      { title: 'Worst-group reward accuracy' },
+      byMethods(methods, `${prefix}worst/accuracy`),
+    ),
+    curveFigure(
+      'log-probability-accuracy',
+      `Log-probability accuracy (${split}, mean over pairs) over training: how often the chosen response is the likelier one`,
+      { title: 'Log-probability accuracy' },
+      byMethods(methods, `${prefix}logps/accuracies`),
+    ),
+  );
+  for (const method of methods.filter(({ robust }) => robust))
     figures.push(
       curveFigure(
-        `${title}: group weights α over training`,
+        `alpha-${methods.indexOf(method) + 1}`,
+        `${method.title}: group weights α over training`,
         { title: 'Group weight α', zero: true },
-        groups.map((group) => ({
-          name: group,
-          colour: colours.get(group)!,
-          points: curve(runs, `group/${group}/alpha`),
-        })),
+        byGroups(method, (group) => `group/${group}/alpha`),
         [{ name: `Uniform, 1/${groups.length}`, y: 1 / groups.length }],
       ),
     );
-  return (await Promise.all(figures)).filter((figure) => figure !== null);
+  figures.push(
+    curveFigure(
+      'gradient-norm',
+      'Gradient norm before clipping over training',
+      { title: 'Gradient norm' },
+      byMethods(methods, 'grad_norm'),
+    ),
+  );
+  return figures.filter((figure) => figure !== null);
 }
 
 /** A figure of curves over steps; null where no run has logged any of them. */
-async function curveFigure(
+function curveFigure(
+  name: string,
   caption: string,
   y: Axis,
-  series: readonly { name: string; colour: string; points: readonly Point[] }[],
+  series: readonly Series[],
   references?: readonly { name: string; y: number }[],
-): Promise<Figure | null> {
+): Figure | null {
   const shown = series.filter(({ points }) => points.length > 0);
   if (shown.length === 0) return null;
   const banded = shown.some(({ points }) => points.some((point) => point.low !== undefined));
   return {
-    svg: await lineChart({
-      description: `Line chart. ${caption}`,
-      x: { title: 'Optimiser step' },
-      y,
-      series: shown,
-      references,
-    }),
+    name,
+    chart: { description: `Line chart. ${caption}`, x: { title: 'Optimiser step' }, y, series: shown, references },
     caption: `${caption}${banded ? '; bands: ± one standard error over seeds' : ''}.`,
   };
 }
@@ -330,7 +408,7 @@ function lossTitle({ runs: [{ objective }] }: Method): string {
   return `${loss === 'hinge' ? 'hinge' : loss.toUpperCase()} loss${unit}${beta === undefined ? '' : ` (β = ${formatNumber(beta)})`}`;
 }
 
-function has(run: Run, metric: GroupMetric): boolean {
+function has(run: ScoredRun, metric: GroupMetric): boolean {
   return Object.values(run.groups).some((group) => group[metric] !== undefined);
 }
 

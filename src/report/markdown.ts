@@ -1,0 +1,46 @@
+import type { Cell, Page, Table } from './html.js';
+
+/** A page as GitHub-flavoured Markdown: everything but the figures, whose captions it lists, and the configurations. */
+export function renderMarkdown({ title, summary, sections, environment }: Page): string {
+  const findings = sections.flatMap((section) => section.findings ?? []);
+  const blocks = [
+    `# ${escaped(title)}`,
+    escaped(summary),
+    findings
+      .map(({ text, pass }) => `- ${pass === undefined ? '' : `${cellText({ pass })} `}${escaped(text)}`)
+      .join('\n'),
+    ...sections.flatMap((section) => [
+      `## ${escaped(section.title)}`,
+      ...(section.text ?? []).map(escaped),
+      ...(section.tables ?? []).map(table),
+    ]),
+    '## Environment',
+    table({
+      caption: 'Where and with what this was made',
+      columns: [{ title: 'What' }, { title: 'Value' }],
+      rows: Object.entries(environment),
+    }),
+  ];
+  return `${blocks.filter((block) => block !== '').join('\n\n')}\n`;
+}
+
+function table({ caption, columns, rows }: Table): string {
+  const row = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
+  return [
+    `**${escaped(caption)}**\n`,
+    row(columns.map((column) => escaped(column.title))),
+    row(columns.map((column) => (column.numeric ? '--:' : '---'))),
+    ...rows.map((cells) => row(cells.map(cellText))),
+  ].join('\n');
+}
+
+function cellText(cell: Cell): string {
+  if (typeof cell === 'string') return escaped(cell);
+  const word = cell.pass ? '✓' : '✗';
+  return cell.text === undefined ? `${word} ${cell.pass ? 'holds' : 'fails'}` : `${escaped(cell.text)} ${word}`;
+}
+
+/** What Markdown or the HTML in it would take for structure, and line breaks, which end a table's row. */
+function escaped(text: string): string {
+  return text.replaceAll(/[\\`*_[\]<>|#&]/g, '\\$&').replaceAll(/\s*\n\s*/g, ' ');
+}
