@@ -32,6 +32,7 @@ interface BanditFlags {
   adaptiveTheta?: string;
   adaptiveAlpha?: string;
   out?: string;
+  quiet?: boolean;
 }
 
 const allMethods = methodNames.join(',');
@@ -57,6 +58,7 @@ export function registerBandit(program: Command): void {
     .option('--ridge <lambda>', 'add lambda |theta|^2 to every group loss (default: 0)')
     .option('--adaptive-theta <c>', 'dpo methods: AdaGrad-norm steps c / sqrt(sum |mean gradient|^2)')
     .option('--adaptive-alpha <c>', 'gr- methods: steps on alpha times c / sqrt(sum |mean gradient|^2)')
+    .option('--quiet', 'no progress')
     .option('--out <dir>', 'write results.json and results.csv to this new folder');
   defineAction<BanditFlags>(command, runBandit);
 }
@@ -85,7 +87,7 @@ async function runBandit(flags: BanditFlags, output: Output): Promise<BanditRepo
   const { runSeeds } = await import('../bandit/run.js');
   const { banditCsv, banditReport, banditTable } = await import('../bandit/report.js');
   const methods = names.map((name) => ({ name, settings: methodSettings(name, { iterations, chi, ridge, adaptive }) }));
-  const bar = progress('bandit', seeds.length);
+  const bar = progress('bandit', seeds.length, flags.quiet);
   const results = await runSeeds(
     seeds.map((seed) => ({ setting, seed, methods: methods.map(({ settings }) => settings) })),
     { onDone: (done) => bar.update(done) },

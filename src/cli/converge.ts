@@ -21,6 +21,7 @@ interface ConvergeFlags {
   radius?: string;
   out?: string;
   problem?: string;
+  quiet?: boolean;
 }
 
 /** `group-robust converge`: Proposition 4.1 measured against the exact minimax value; exits 1 when it does not hold. */
@@ -52,6 +53,7 @@ export function registerConverge(program: Command): void {
     .option('--horizons <list>', 'numbers of steps T (default: 1e4,1e5,3e5,1e6,3e6)')
     .option('--runs <n>', 'independent runs at each horizon (default: 10)')
     .option('--radius <B>', 'θ is kept in ‖θ‖ ≤ B (default: 10)')
+    .option('--quiet', 'no progress')
     .option('--out <dir>', 'write convergence.json and convergence.csv to this new folder')
     .option('--problem <file>', 'only print the exact minimax value of the problem in this JSON file, as JSON');
   defineAction<ConvergeFlags>(command, (flags, output) =>
@@ -79,7 +81,7 @@ async function checkConvergence(flags: ConvergeFlags, output: Output): Promise<o
   const algorithm = flags.algorithm === '3' ? 3 : defaults.algorithm;
   if (out !== undefined) refuseExisting(out);
 
-  const bar = progress('converge, steps', runs * [...new Set(horizons)].reduce((sum, T) => sum + T, 0));
+  const bar = progress('converge, steps', runs * [...new Set(horizons)].reduce((sum, T) => sum + T, 0), flags.quiet);
   const result = await measureConvergence(
     trainingProblem({ features, responses, data, groups, dimension }, defaults.seed),
     { loss: { loss, beta: defaults.beta[loss] }, algorithm, order, radius, horizons, runs, seed: defaults.seed },
@@ -103,7 +105,7 @@ async function checkConvergence(flags: ConvergeFlags, output: Output): Promise<o
 }
 
 async function solveProblem(file: string, flags: ConvergeFlags, output: Output): Promise<object> {
-  const idle = Object.keys(flags).filter((name) => name !== 'problem' && name !== 'json');
+  const idle = Object.keys(flags).filter((name) => !['problem', 'json', 'quiet'].includes(name));
   if (idle.length > 0)
     throw new InputError(`has no meaning with --problem`, {
       at: { field: `--${idle[0]}` },

@@ -5,6 +5,7 @@ import { defineAction } from './command.js';
 interface Options {
   quick?: boolean;
   paper?: boolean;
+  quiet?: boolean;
   out?: string;
 }
 
@@ -19,8 +20,9 @@ export function registerReproduce(program: Command): void {
         'quick',
       ),
     )
+    .option('--quiet', 'no progress')
     .option('--out <dir>', 'folder to make (default: runs/reproduce-TIME)');
-  defineAction<Options>(command, async ({ quick, paper, out }, output) => {
+  defineAction<Options>(command, async ({ quick, paper, quiet, out }, output) => {
     const { reproduce, scales } = await import('../reproduce/reproduce.js');
     const { reproducePaper } = await import('../reproduce/paper.js');
     const { paperSeeds } = await import('../bandit/expected.js');
@@ -31,8 +33,8 @@ export function registerReproduce(program: Command): void {
     // Better now than after a minute of bandits; the paper's figures do not need it.
     if (!paper) loadNative();
     const result = paper
-      ? await reproducePaper(paperSeeds, folder, output.log)
-      : await reproduce(quick ? scales.quick : scales.standard, folder, output.log);
+      ? await reproducePaper(paperSeeds, folder, output.log, { quiet })
+      : await reproduce(quick ? scales.quick : scales.standard, folder, output.log, quiet);
     output.log('');
     for (const { claim, holds, detail } of result.checks)
       output.log(`${holds ? '✓' : '✗'} ${claim}${detail ? ` (${detail})` : ''}`);

@@ -18,11 +18,15 @@ export async function reproducePaper(
   seeds: readonly number[],
   folder: string,
   log: (text: string) => void,
-  { figures = banditFigures, ...options }: ParallelOptions & { figures?: readonly BanditFigure[] } = {},
+  {
+    figures = banditFigures,
+    quiet,
+    ...options
+  }: ParallelOptions & { figures?: readonly BanditFigure[]; quiet?: boolean } = {},
 ): Promise<Reproduction> {
   const started = Date.now();
   log(`Every synthetic figure of the paper: ${figures.length} experiments, ${seeds.length} seeds\n`);
-  const bar = progress('figures', figures.length * seeds.length);
+  const bar = progress('figures', figures.length * seeds.length, quiet);
   const outcomes = await runFigures(figures, seeds, { ...options, onDone: (done) => bar.update(done) }).finally(() =>
     bar.stop(),
   );

@@ -59,12 +59,17 @@ export interface Reproduction {
  * What `npm start` shows: the paper's main synthetic result, the convergence check, and a Gemma fine-tuned with IPO and GR-IPO
  * on grouped preferences, with an HTML report. Every number comes from a run made now.
  */
-export async function reproduce(scale: Scale, folder: string, log: (text: string) => void): Promise<Reproduction> {
+export async function reproduce(
+  scale: Scale,
+  folder: string,
+  log: (text: string) => void,
+  quiet = false,
+): Promise<Reproduction> {
   const started = Date.now();
   const stage = (n: number, title: string) => log(`\n[${n}/3] ${title}\n`);
 
   stage(1, `Synthetic bandits: three scenarios, six methods, ${scale.banditSeeds.length} seeds`);
-  const bar = progress('bandits', 3 * scale.banditSeeds.length);
+  const bar = progress('bandits', 3 * scale.banditSeeds.length, quiet);
   const outcomes = await runFigures(figuresNumbered(4, 5, 2), scale.banditSeeds, {
     onDone: (done) => bar.update(done),
   }).finally(() => bar.stop());
@@ -77,7 +82,7 @@ export async function reproduce(scale: Scale, folder: string, log: (text: string
   stage(2, 'Convergence: Proposition 4.1 against the exact minimax value');
   const { horizons, runs } = scale.convergence;
   const { algorithm, radius, seed, beta } = convergenceDefaults;
-  const convergenceBar = progress('convergence, steps', runs * horizons.reduce((sum, T) => sum + T, 0));
+  const convergenceBar = progress('convergence, steps', runs * horizons.reduce((sum, T) => sum + T, 0), quiet);
   const convergence = await measureConvergence(
     trainingProblem({ features: 'swapped', responses: 'uneven', data: 'imbalanced' }, seed),
     { loss: { loss: 'dpo', beta: beta.dpo }, algorithm, radius, horizons, runs, seed },
@@ -86,7 +91,7 @@ export async function reproduce(scale: Scale, folder: string, log: (text: string
   log(convergenceText(convergenceReport(convergence)));
 
   stage(3, `Gemma on survey data: SFT, then IPO and GR-IPO from it, ${scale.surveySeeds.length} seeds`);
-  const surveyBar = progress('survey', 3 * scale.surveySeeds.length);
+  const surveyBar = progress('survey', 3 * scale.surveySeeds.length, quiet);
   let done = 0;
   const survey = await surveyRuns(join(folder, 'survey'), scale.surveySeeds, {
     workers: availableParallelism(),
