@@ -5,7 +5,7 @@ import { Random } from '../random.js';
 import { runSaddles, type SaddleJob, type SaddleOptions, type SaddleRun, type SaddleSettings } from './algorithm.js';
 import { type HorizonMeasurement, judge, type Verdict } from './check.js';
 import { type Algorithm, type Constants, convergenceConstants, errorBound, stepSizes } from './constants.js';
-import { groupLosses, worst } from './group-losses.js';
+import { groupLosses, norm, worst } from './group-losses.js';
 import { innerMinimum } from './inner-minimum.js';
 import { type Minimax, minimax } from './minimax.js';
 import { checkPremises, type Premises } from './premises.js';
@@ -67,29 +67,25 @@ export async function measureConvergence(
   const saddle = minimax(problem, loss, radius);
   const startError = worst(groupLosses(problem, loss, new Float64Array(problem.dimension))) - saddle.value;
 
-  const settingsAt = (T: number): SaddleSettings => ({
-    loss: settings.loss,
-    algorithm,
-    order,
-    radius,
-    steps: stepSizes(constants, T),
-  });
-  const { premises, reasons } = checkPremises(problem, settingsAt, horizons, seed);
-
   // The longest first, so that the cores finish together.
   const jobs = horizons.toReversed().flatMap((T) =>
     Array.from(
       { length: runs },
       (_, run): SaddleJob => ({
         problem,
-        settings: settingsAt(T),
+        settings: { loss: settings.loss, algorithm, order, radius, steps: stepSizes(constants, T) },
         count: T,
         seed,
         run,
       }),
     ),
   );
+  const measured = new Map(jobs.map(({ count, settings }) => [count, settings]));
+  const { premises, reasons } = checkPremises(problem, measured, seed);
   const results = await runSaddles(jobs, options);
+  const furthest = Math.max(...results.flatMap(({ averageTheta, lastTheta }) => [norm(averageTheta), norm(lastTheta)]));
+  if (!(furthest <= radius * (1 + 1e-12)))
+    reasons.push(`a run ends at ‖θ‖ = ${furthest.toPrecision(6)}, outside the ball of radius ${radius}`);
   const measurements = horizons.map((T): HorizonMeasurement => {
     const assessed = results
       .filter((_, n) => jobs[n].count === T)

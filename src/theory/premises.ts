@@ -13,7 +13,10 @@ import { slope } from './rate-fit.js';
 export interface Premises {
   /** Rates at which the steps of the loop were seen to shrink with T; Proposition 4.1 is about −½. Null: too few horizons. */
   step_rates: { theta: number; alpha: number } | null;
-  /** Largest distance between the loop and its replay by the objective code, relative to the size of the numbers. */
+  /**
+   * Largest distance between the loop and its replay by the objective code, relative to the size of the numbers. Infinite where
+   * a step is negative, which that code refuses.
+   */
   replay_distance: number;
 }
 
@@ -22,23 +25,27 @@ export interface Premises {
  * averages go on improving for a long time, faster than 1/√T, before they stop. So two premises are looked at directly, on
  * the loop itself and not on its settings: that its steps shrink as 1/√T, and that it is Algorithm 1 (or 3) at all.
  *
- * @param settingsAt what is measured at horizon T
+ * @param measured the settings of the runs that are measured, by their horizon T; at least one
  * @returns what was found, and one sentence for each premise that fails
  */
 export function checkPremises(
   problem: LogLinearProblem,
-  settingsAt: (T: number) => SaddleSettings,
-  horizons: readonly number[],
+  measured: ReadonlyMap<number, SaddleSettings>,
   seed: number,
 ): { premises: Premises; reasons: string[] } {
   const reasons: string[] = [];
-  const step_rates = horizons.length < 2 ? null : stepRates(problem, settingsAt, horizons, seed);
+  const backward = (['theta', 'alpha'] as const).filter((name) =>
+    [...measured.values()].some(({ steps }) => !(steps[name] >= 0)),
+  );
+  for (const name of backward) reasons.push(`the ${name} step is negative: in Algorithm 1 θ descends and α ascends`);
+  const step_rates = measured.size < 2 ? null : stepRates(problem, measured, seed);
   for (const [name, rate] of Object.entries(step_rates ?? {}))
     if (!(Math.abs(rate + 0.5) <= 0.1))
       reasons.push(
         `the ${name} step falls as T^${rate.toPrecision(3)}, and not as T^-0.5: this is not the run of the proposition`,
       );
-  const replay_distance = replayDistance(problem, settingsAt(replayed), seed);
+  // The objective code refuses a negative step.
+  const replay_distance = backward.length > 0 ? Number.POSITIVE_INFINITY : replayDistance(problem, measured, seed);
   if (!(replay_distance <= 1e-6))
     reasons.push(
       `the loop is off by ${replay_distance.toPrecision(3)} from Algorithm 1 (or 3) as the objective code runs it, pair by pair`,
@@ -54,14 +61,13 @@ const probes = 20;
  */
 function stepRates(
   problem: LogLinearProblem,
-  settingsAt: (T: number) => SaddleSettings,
-  horizons: readonly number[],
+  measured: ReadonlyMap<number, SaddleSettings>,
   seed: number,
 ): { theta: number; alpha: number } {
-  const x = horizons.map(Math.log);
-  const moves = horizons.map((T) => {
+  const x = [...measured.keys()].map(Math.log);
+  const moves = [...measured.values()].map((given) => {
     // The ball could cut a long first step short.
-    const settings = { ...settingsAt(T), radius: undefined };
+    const settings = { ...given, radius: undefined };
     const sum = { theta: 0, alpha: 0 };
     for (let probe = 0; probe < probes; probe++) {
       const { lastTheta, lastAlpha } = runSaddle(problem, settings, 1, Random.stream(seed, 'theory', 'step', probe));
@@ -74,11 +80,19 @@ function stepRates(
   return { theta: rate(moves.map(({ theta }) => theta)), alpha: rate(moves.map(({ alpha }) => alpha)) };
 }
 
-/** Steps that are replayed. */
-const replayed = 100;
+/** Steps that are replayed: enough to wander far, too few for rounding to grow, even in a ball of radius 10⁵. */
+const replayed = 2000;
 
-/** Compares a short run with its replay, in the ball of the settings and in one so small that it is left all the time. */
-function replayDistance(problem: LogLinearProblem, settings: SaddleSettings, seed: number): number {
+/**
+ * Compares a run with its replay, with the settings of the least horizon, whose steps are the longest: in the ball of the
+ * settings and in one so small that it is left all the time.
+ */
+function replayDistance(
+  problem: LogLinearProblem,
+  measured: ReadonlyMap<number, SaddleSettings>,
+  seed: number,
+): number {
+  const settings = measured.get(Math.min(...measured.keys())) as SaddleSettings;
   const { radius = 1 } = settings;
   let largest = 0;
   for (const ball of [radius, radius / 1000]) {

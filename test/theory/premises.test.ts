@@ -28,13 +28,14 @@ describe.each([
 ] as const)('premises of the check, $loss.loss', ({ loss, radius }) => {
   const constants = convergenceConstants(problem, marginLoss(loss), radius, 1);
   const asItIs = (T: number): SaddleSettings => ({ loss, algorithm: 1, radius, steps: stepSizes(constants, T) });
-  const reasonsFor = (change: (T: number) => Partial<SaddleSettings>) =>
-    checkPremises(problem, (T) => ({ ...asItIs(T), ...change(T) }), horizons, 1).reasons;
+  const check = (change: (T: number) => Partial<SaddleSettings>) =>
+    checkPremises(problem, new Map(horizons.map((T) => [T, { ...asItIs(T), ...change(T) }])), 1);
+  const reasonsFor = (change: (T: number) => Partial<SaddleSettings>) => check(change).reasons;
 
   it('hold for the algorithm as it is, in both orders and for Algorithm 3', () => {
     for (const order of ['alternating', 'simultaneous'] as const)
       for (const algorithm of [1, 3] as const) {
-        const { premises, reasons } = checkPremises(problem, (T) => ({ ...asItIs(T), order, algorithm }), horizons, 1);
+        const { premises, reasons } = check(() => ({ order, algorithm }));
         expect(reasons).toEqual([]);
         expect(premises.step_rates?.theta).toBeCloseTo(-0.5, 2);
         expect(premises.step_rates?.alpha).toBeCloseTo(-0.5, 2);
@@ -47,6 +48,15 @@ describe.each([
     expect(reasonsFor(() => ({ steps: frozen })).join()).toMatch(/the theta step falls as T\^.*the alpha step/);
     expect(reasonsFor((T) => ({ steps: { ...stepSizes(constants, T), theta: frozen.theta } })).join()).toMatch(/theta/);
     expect(reasonsFor((T) => ({ steps: { ...stepSizes(constants, T), alpha: frozen.alpha } })).join()).toMatch(/alpha/);
+  });
+
+  it('fail when a step goes the wrong way', () => {
+    for (const name of ['theta', 'alpha'] as const) {
+      const reasons = reasonsFor((T) => ({
+        steps: { ...stepSizes(constants, T), [name]: -stepSizes(constants, T)[name] },
+      }));
+      expect(reasons.join()).toMatch(`the ${name} step is negative`);
+    }
   });
 
   it('fail when the loop leaves out the factor N/N_g, which the replay has', () => {
