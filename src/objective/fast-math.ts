@@ -17,7 +17,7 @@ const gridLow = 6.345950631782172e-12;
 const rounder = 6755399441055744;
 
 /**
- * e^x with a relative error of at most 2.5 · 2⁻⁵³, 1.25 units in the last place. exp(0) is exactly 1; beyond |x| = 700 it is
+ * e^x with a relative error of at most 3 · 2⁻⁵³, 1.5 units in the last place. exp(0) is exactly 1; beyond |x| = 700 it is
  * Math.exp; NaN stays NaN.
  *
  * x = n ln 2/2048 + r with |r| ≤ ln 2/4096, so e^x = 2^(n/2048) e^r; the first term of the series of e^r left out is

@@ -58,8 +58,8 @@ function byPairs({ value, derivative }: PairLoss): Omit<MarginLoss, 'name' | 'be
 
 /**
  * {@link MarginLoss.sumAndDifferentiate} for DPO with one exponential a margin, which softplus and sigmoid share, half a
- * division, and hardly any logarithm: Σ log(1 + e_i) = log Π (1 + e_i). The product is off by at most two roundings a margin,
- * so a group mean by at most 2⁻⁵¹, in absolute terms.
+ * division, and hardly any logarithm: Σ log(1 + e_i) = log Π (1 + e_i). The product is off by a few roundings a margin, which
+ * puts a group mean L off by at most 2⁻⁵¹ max(1, L); ε > 0 adds the rounding of a plain sum of the margins.
  */
 function sumDpo({ value, derivative }: PairLoss, beta: number, smoothing: number, margins: Float64Array): number {
   const steepest = -beta;

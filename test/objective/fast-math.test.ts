@@ -13,18 +13,20 @@ function relativeError(found: number, expected: BigNumber): number {
 }
 
 describe('exp', () => {
-  it('is within 2.5 · 2⁻⁵³ of the true value, near zero, across the range and around grid points', () => {
+  it('is within 3 · 2⁻⁵³ of the true value, near zero, across the range and around grid points', () => {
     const random = Random.stream(1, 'exp');
     let worst = 0;
     for (let i = 0; i < 3000; i++) {
       const wide = (random.uniform() - 0.5) * [0.001, 2, 80, 1400][i % 4];
-      const boundary = ((Math.round(wide * 369) + 0.5) * Math.LN2) / 256;
+      const boundary = ((Math.round((wide * 2048) / Math.LN2) + 0.5) * Math.LN2) / 2048;
       const x = i % 8 < 4 ? wide : Math.min(boundary, 699);
       worst = Math.max(worst, relativeError(exp(x), exact.exp(digits(x))));
     }
-    expect(worst).toBeLessThanOrEqual(2.5);
+    expect(worst).toBeLessThanOrEqual(3);
     // The check can fail: the error is there.
     expect(worst).toBeGreaterThan(1);
+    // The worst point known: the table's own rounding, the series and the last sum all on one side.
+    expect(relativeError(exp(37.54654073226229), exact.exp(digits(37.54654073226229)))).toBeLessThanOrEqual(3);
   });
 
   it('never falls as x rises by more than its error', () => {
@@ -33,7 +35,7 @@ describe('exp', () => {
       [-30, 0.00037],
       [-1, 1e-5],
       [-1e-9, 1e-14],
-      [Math.LN2 / 512 - 1e-10, 1e-15],
+      [Math.LN2 / 4096 - 1e-10, 1e-15],
     ])
       for (let x = from, k = 0; k < 200_000; k++, x += step) if (exp(x + step) < exp(x) * (1 - 2 ** -51)) falls++;
     expect(falls).toBe(0);
