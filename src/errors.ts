@@ -1,7 +1,10 @@
+import { constants } from 'node:os';
+
 /**
  * Errors a user can act on. Every message says what is wrong, where, and what to do.
  *
- * The command line exits with 2 on an {@link InputError} and with 1 on anything else.
+ * The command line exits with 2 on an {@link InputError}, with 130 or 143 on an {@link InterruptedError}, with 1 on anything
+ * else.
  */
 
 /** Base of every error this package throws on purpose; `code` is stable and meant for programs. */
@@ -12,6 +15,17 @@ export class GroupRobustError extends Error {
     super(message, options);
     this.name = new.target.name;
     this.code = code;
+  }
+}
+
+/** A job was asked to stop and has saved its work. */
+export class InterruptedError extends GroupRobustError {
+  /** 128 + the signal's number, as a shell says of a process that a signal has ended: 130 or 143. */
+  readonly exitCode: number;
+
+  constructor(message: string, signal: 'SIGINT' | 'SIGTERM') {
+    super('INTERRUPTED', message);
+    this.exitCode = 128 + constants.signals[signal];
   }
 }
 

@@ -1,24 +1,55 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
-import { InputError } from './errors.js';
+import { GroupRobustError, InputError } from './errors.js';
 
-/** Outputs appear whole or not at all: they are written beside their place and renamed into it. */
+/**
+ * Outputs appear whole or not at all: they are written beside their place, flushed to the disk, and renamed into it, so
+ * that neither a killed process nor a power cut leaves half of one.
+ */
 
 function staged(path: string): string {
   return join(dirname(path), `.${basename(path)}.${randomBytes(4).toString('hex')}.partial`);
 }
 
-/** Faults of a path, as opposed to those of the machine, such as a full disk. */
-const pathFaults = ['EACCES', 'EEXIST', 'EISDIR', 'ENAMETOOLONG', 'ENOENT', 'ENOTDIR', 'EPERM', 'EROFS'];
+const stagedName = /^\..+\.[0-9a-f]{8}\.partial$/;
 
-function writeError(path: string, error: unknown): unknown {
-  if (!pathFaults.includes((error as NodeJS.ErrnoException).code ?? '')) return error;
-  return new InputError(`cannot be written: ${(error as Error).message}`, {
-    at: { file: path },
-    fix: 'name a place that can be written to',
-    cause: error,
-  });
+/** Removes what killed processes have left of outputs in `folder`. No other process may be writing there. */
+export function removePartials(folder: string): void {
+  for (const name of readdirSync(folder))
+    if (stagedName.test(name)) rmSync(join(folder, name), { recursive: true, force: true });
+}
+
+/** Faults of a path. */
+const pathFaults = ['EACCES', 'EEXIST', 'EISDIR', 'ENAMETOOLONG', 'ENOENT', 'ENOTDIR', 'EPERM', 'EROFS'];
+/** Faults of the machine: no room, or a limit on it. */
+const roomFaults = ['EDQUOT', 'EFBIG', 'ENOSPC'];
+
+/** The error to throw where writing `path` has failed with `error`; exit code 2 where the path is at fault, else 1. */
+export function writeFault(path: string, error: unknown): unknown {
+  const { code = '', message } = error as NodeJS.ErrnoException;
+  if (pathFaults.includes(code))
+    return new InputError(`cannot be written: ${message}`, {
+      at: { file: path },
+      fix: 'name a place that can be written to',
+      cause: error,
+    });
+  if (roomFaults.includes(code))
+    return new GroupRobustError('NO_ROOM', `${path}: cannot be written: ${message}\n  fix: make room on that disk`, {
+      cause: error,
+    });
+  return error;
 }
 
 /**
@@ -30,7 +61,7 @@ export function makeFolder(path: string, wanted = path): void {
   try {
     mkdirSync(path, { recursive: true });
   } catch (error) {
-    throw writeError(wanted, error);
+    throw writeFault(wanted, error);
   }
 }
 
@@ -43,9 +74,11 @@ export function writeFileWhole(path: string, contents: string | Uint8Array): voi
   const partial = staged(path);
   try {
     writeFileSync(partial, contents);
+    flush(partial);
     renameSync(partial, path);
+    flush(dirname(path));
   } catch (error) {
-    throw writeError(path, error);
+    throw writeFault(path, error);
   } finally {
     rmSync(partial, { force: true });
   }
@@ -62,8 +95,13 @@ export async function writeFolderWhole<T>(path: string, write: (folder: string) 
   makeFolder(partial, path);
   try {
     const result = await write(partial);
+    flushBelow(partial);
     renameSync(partial, target);
+    flush(dirname(target));
     return result;
+  } catch (error) {
+    // Other faults may be those of something that `write` reads.
+    throw roomFaults.includes((error as NodeJS.ErrnoException).code ?? '') ? writeFault(path, error) : error;
   } finally {
     rmSync(partial, { recursive: true, force: true });
   }
@@ -73,4 +111,23 @@ export async function writeFolderWhole<T>(path: string, write: (folder: string) 
 export function refuseExisting(path: string): void {
   if (existsSync(path) && !(statSync(path).isDirectory() && readdirSync(path).length === 0))
     throw new InputError('already exists', { at: { file: path }, fix: 'name another folder, or remove this one' });
+}
+
+/** Waits until a file's contents, or a folder's list of names, are on the disk. */
+function flush(path: string): void {
+  const descriptor = openSync(path, 'r');
+  try {
+    fsyncSync(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+function flushBelow(folder: string): void {
+  for (const entry of readdirSync(folder, { withFileTypes: true })) {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) flushBelow(path);
+    else if (entry.isFile()) flush(path);
+  }
+  flush(folder);
 }

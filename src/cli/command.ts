@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
-import { GroupRobustError, InputError } from '../errors.js';
+import { GroupRobustError, InputError, InterruptedError } from '../errors.js';
 
-/** What every command shares: `--json`, where text goes, and exit codes (0 success, 2 usage or input error, 1 other). */
+/** What every command shares: `--json`, where text goes, and exit codes (src/errors.ts). */
 export interface Output {
   json: boolean;
   /** Text for people: stdout, or stderr under `--json`. */
@@ -32,7 +32,7 @@ export function defineAction<Options>(
 
 /** Prints an error and sets the exit code; a stack trace only for what is not the user's doing. */
 export function reportError(error: unknown): void {
-  process.exitCode = error instanceof InputError ? 2 : 1;
+  process.exitCode = error instanceof InputError ? 2 : error instanceof InterruptedError ? error.exitCode : 1;
   const text =
     error instanceof GroupRobustError
       ? error.message

@@ -5,6 +5,7 @@ interface Options {
   set: string[];
   printConfig?: boolean;
   quiet?: boolean;
+  resume?: boolean;
 }
 
 /** `group-robust train CONFIG.yaml`: SFT, DPO, IPO, IS-DPO, IS-IPO, GR-DPO and GR-IPO; see src/train/config.ts for the keys. */
@@ -15,8 +16,9 @@ export function registerTrain(program: Command): void {
     .argument('<config>', 'YAML configuration')
     .option('--set <key=value>', 'override a key, e.g. objective.beta=0.1; repeatable', collect, [])
     .option('--print-config', 'print the resolved configuration and stop')
+    .option('--resume', 'go on from the newest checkpoint of the run folder; start where there is none')
     .option('--quiet', 'no progress');
-  defineAction<Options>(command, async ({ set, printConfig: printOnly, quiet = false }, output, file) => {
+  defineAction<Options>(command, async ({ set, printConfig: printOnly, quiet = false, resume }, output, file) => {
     const { loadConfig, printConfig } = await import('../train/config.js');
     const config = loadConfig(file, set);
     if (printOnly) {
@@ -25,7 +27,7 @@ export function registerTrain(program: Command): void {
     }
     const { runTraining } = await import('../train/run.js');
     const { groupTable } = await import('./group-table.js');
-    const result = await runTraining(config, { quiet, log: output.log });
+    const result = await runTraining(config, { quiet, log: output.log }, { resume });
     if (result.test) output.log(groupTable('test', result.test));
     output.log(`${result.run}: ${result.steps} steps in ${result.seconds.toFixed(1)} s`);
     return result;

@@ -96,6 +96,11 @@ function fixedWeights(name: WeightingName, proportions: Float64Array): GroupWeig
   return { name, alpha, next: () => alpha };
 }
 
+export interface MirrorAscentState {
+  logAlpha: number[];
+  alpha: number[];
+}
+
 /**
  * Entropic mirror ascent on α (Algorithm 1, lines 2–3), in the log domain:
  *
@@ -106,7 +111,7 @@ function fixedWeights(name: WeightingName, proportions: Float64Array): GroupWeig
 export class MirrorAscent implements GroupWeights {
   readonly name = 'mirror-ascent';
   readonly alpha: Float64Array;
-  /** log α, normalised; the state to checkpoint. */
+  /** log α, normalised. */
   readonly logAlpha: Float64Array;
   private readonly chi: number;
   private readonly floor: number;
@@ -139,12 +144,17 @@ export class MirrorAscent implements GroupWeights {
     return before ?? this.thetaWeights();
   }
 
-  /** Puts back a saved log α. */
-  restore(logAlpha: ArrayLike<number>): void {
+  /** What moves, to be saved; plain JSON. α is there too: before the first step it is not exp(log α) to the last bit. */
+  state(): MirrorAscentState {
+    return { logAlpha: [...this.logAlpha], alpha: [...this.alpha] };
+  }
+
+  /** Puts back a saved state. */
+  restore({ logAlpha, alpha }: MirrorAscentState): void {
     if (logAlpha.length !== this.logAlpha.length)
       throw new RangeError(`log alpha has ${logAlpha.length} entries, not ${this.logAlpha.length}`);
     this.logAlpha.set(logAlpha);
-    this.alpha.set(this.logAlpha.map(Math.exp));
+    this.alpha.set(alpha);
   }
 
   private ascend(signal: Float64Array): void {

@@ -80,7 +80,7 @@ export const configSchema = z.strictObject({
   threads: count.optional(),
   /** Seeds the adapter's start and the order of the data. */
   seed: z.number().int().min(0).default(0),
-  /** Run folder; must not exist. */
+  /** Run folder; must not exist, but for --resume. */
   output: z.string().min(1),
   data: z.strictObject({
     /** JSONL files of pairs. */
@@ -137,6 +137,24 @@ export const configSchema = z.strictObject({
   steps: count.optional(),
   /** Steps between validations. Default: once per epoch. */
   evaluateEvery: count.optional(),
+  /** What `--resume` continues from; a run that is asked to stop, or ends, saves too. */
+  checkpoint: z
+    .strictObject({
+      /** Optimiser steps between checkpoints. */
+      every: count.default(100),
+      /** The newest so many are kept. */
+      keep: count.default(2),
+    })
+    .prefault({}),
+  /** What to do with a step whose loss or gradient is not finite; it never changes weights or α. */
+  nonFinite: z
+    .strictObject({
+      /** `stop` the run, or `skip` the step and go on with the next batch. */
+      action: z.enum(['stop', 'skip']).default('stop'),
+      /** Most steps of a run to skip, then it stops; skip only. Default 10. */
+      limit: count.optional(),
+    })
+    .prefault({}),
 });
 
 export type TrainConfig = z.infer<typeof configSchema>;
@@ -163,6 +181,8 @@ export function resolveConfig(
         refuse(['batch', 'micro'], `exceeds batch.size ${config.batch.size}; lower it`);
       if (config.evaluateEvery !== undefined && config.data.validation === undefined)
         refuse(['evaluateEvery'], 'does nothing without data.validation; remove it or name a validation file');
+      if (config.nonFinite.limit !== undefined && config.nonFinite.action !== 'skip')
+        refuse(['nonFinite', 'limit'], 'does nothing with action: stop; remove it or set action: skip');
     })
     .safeParse(raw);
   if (parsed.success) return parsed.data;

@@ -1,20 +1,25 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { makeFolder, refuseExisting, writeFileWhole } from '../files.js';
+import { InputError, InterruptedError } from '../errors.js';
+import { makeFolder, refuseExisting, removePartials, writeFileWhole } from '../files.js';
 import { loadNative } from '../native/load.js';
 import { GemmaPolicy } from '../policy/gemma.js';
 import { progress } from '../progress.js';
 import { packageVersion } from '../version.js';
+import { Checkpoints, type FoundCheckpoint } from './checkpoint.js';
 import { methodName, printConfig, type TrainConfig } from './config.js';
 import { evaluatePairs } from './evaluate.js';
+import { checkIdentity, runIdentity } from './identity.js';
 import { pairReader, type RunData, readRunData } from './inputs.js';
+import { onStopSignal, type StopSignal } from './interrupt.js';
 import type { GroupSummary } from './metrics.js';
 import { pairObjective } from './objective.js';
+import { logUntil, RunLog } from './run-log.js';
 import { withReference } from './scoring.js';
 import { EventFile } from './tensorboard.js';
-import { type MetricsLine, trainPolicy } from './trainer.js';
+import { type MetricsLine, type TrainerState, trainPolicy } from './trainer.js';
 
 /** What a finished run leaves behind; the JSON of `group-robust train --json`. */
 export interface RunResult {
@@ -29,62 +34,127 @@ export interface RunResult {
   test?: GroupSummary;
 }
 
+/** Files and folders of a run folder, besides TensorBoard's. */
+const names = {
+  config: 'config.yaml',
+  record: 'run.json',
+  metrics: 'metrics.jsonl',
+  alpha: 'alpha.csv',
+  adapter: 'adapter',
+  evaluation: 'evaluation.json',
+} as const;
+
 /**
  * Trains one model as `config` says and fills its run folder:
  * config.yaml (resolved), run.json (provenance), metrics.jsonl (a line per step, from step 0), events.out.tfevents.* (the
- * same for TensorBoard), alpha.csv (α per step and group), adapter/ (PEFT), evaluation.json (exact test metrics), report.html.
+ * same for TensorBoard), checkpoints/ (see checkpoint.ts), alpha.csv (α per step and group), evaluation.json (exact test
+ * metrics), report.html, and at last adapter/ (PEFT).
  *
  * Everything that can be wrong with the input is found before the folder is made.
+ *
+ * With `resume`, a run that the folder holds goes on from its newest whole checkpoint, and ends with the very files that it
+ * would have had without a break (run.json tells of the break); where there is none yet, it starts.
+ *
+ * @throws InterruptedError after SIGINT or SIGTERM, once the step is done and saved
  */
 export async function runTraining(
   config: TrainConfig,
   ui: { quiet: boolean; log(text: string): void },
+  { resume = false }: { resume?: boolean } = {},
 ): Promise<RunResult> {
-  refuseExisting(config.output);
+  const at = (name: keyof typeof names) => join(config.output, names[name]);
+  const warn = (text: string) => ui.log(`warning: ${text}`);
+  const checkpoints = new Checkpoints(config.output, config.checkpoint.keep);
+  const identity = await runIdentity(config);
+  const from = resume ? await findCheckpoint(config.output, checkpoints, identity, warn) : undefined;
+  if (!resume) refuseExisting(config.output);
+
   using policy = await openForTraining(config);
   const reader = pairReader(config.model, policy, config.tokenizer);
   const data = await readRunData(reader, config.data);
   await prepareAdapter(policy, config, data.train.groups.length);
-  for (const warning of data.warnings) ui.log(`warning: ${warning}`);
+  if (from) await policy.loadState(from.policyFile);
+  data.warnings.forEach(warn);
 
   const started = Date.now();
-  const at = (name: string) => join(config.output, name);
-  let metricsFile: number | undefined;
+  const { groups } = data.train;
+  const alphaOf = (line: MetricsLine) => groups.map((name) => line[`group/${name}/alpha`] as number);
+  const made = versions();
+  // Lines of the log so far: the last one, and α of all.
+  let last = from?.lines.at(-1) ?? {};
+  const alphaHistory = from?.lines.map(alphaOf) ?? [];
+  let log: RunLog | undefined;
   let events: EventFile | undefined;
-  let last: MetricsLine = {};
   let bar = progress('training', 1, true);
   let steps = 0;
-  let alphaHistory: number[][];
+  let interruption: StopSignal | undefined;
+  const save = (trainer: TrainerState) => {
+    const checkpoint = { trainer, log: (log as RunLog).sync(), identity, made };
+    return checkpoints.save(checkpoint, (file) => policy.saveState(file));
+  };
+  const signals = onStopSignal((signal) => {
+    interruption = signal;
+    ui.log(`${signal}: finishing this step and saving; once more stops at once`);
+  });
   try {
-    alphaHistory = await trainPolicy(policy, data.train, data.validation, config, {
-      onPlan(plan) {
-        // By now group weights and sampler have accepted these groups too.
-        makeFolder(config.output);
-        writeFileWhole(at('config.yaml'), printConfig(config));
-        writeFileWhole(at('run.json'), json(provenance(config, data)));
-        metricsFile = openSync(at('metrics.jsonl'), 'ax');
-        events = new EventFile(config.output, 0);
-        steps = plan.steps;
-        ui.log(
-          `${methodName(config.objective)}: ${steps} steps of ${config.batch.size} pairs, ${describeGroups(data)}`,
-        );
-        bar = progress('training', steps, ui.quiet);
+    await trainPolicy(
+      policy,
+      data.train,
+      data.validation,
+      config,
+      {
+        onPlan(plan) {
+          // By now group weights and sampler have accepted these groups too.
+          makeFolder(config.output);
+          if (from) {
+            if (JSON.stringify(from.made) !== JSON.stringify(made))
+              warn(
+                `the run began with ${JSON.stringify(from.made)} and goes on with ${JSON.stringify(made)}: ` +
+                  'its numbers may differ in their last bits from those of a run without a break',
+              );
+            noteResumption(at('record'), from.trainer.step, made);
+            log = RunLog.resume(at('metrics'), from.log);
+          } else {
+            writeFileWhole(at('config'), printConfig(config));
+            writeFileWhole(at('record'), json(provenance(config, data, made)));
+            log = RunLog.create(at('metrics'));
+          }
+          steps = plan.steps;
+          ui.log(
+            `${methodName(config.objective)}: ${from ? `steps ${from.trainer.step + 1} to ${steps}` : `${steps} steps`} ` +
+              `of ${config.batch.size} pairs, ${describeGroups(data)}`,
+          );
+          bar = progress('training', steps, ui.quiet);
+        },
+        onStep(line) {
+          last = line;
+          alphaHistory.push(alphaOf(line));
+          log?.append(line);
+          events ??= new EventFile(config.output, line.step as number);
+          events.write(line);
+          bar.update(line.step as number, typeof line.loss === 'number' ? `loss ${line.loss.toPrecision(4)}` : '');
+        },
+        async afterStep(state) {
+          const due = state.step > 0 && (state.step % config.checkpoint.every === 0 || state.step === steps);
+          if (due || interruption) await save(state);
+          return interruption === undefined;
+        },
+        onWarning: warn,
       },
-      onStep(line) {
-        last = line;
-        writeSync(metricsFile as number, `${JSON.stringify(line)}\n`);
-        events?.write(line);
-        bar.update(line.step as number, typeof line.loss === 'number' ? `loss ${line.loss.toPrecision(4)}` : '');
-      },
-      onWarning: (text) => ui.log(`warning: ${text}`),
-    });
+      from?.trainer,
+    );
   } finally {
     bar.stop();
-    if (metricsFile !== undefined) closeSync(metricsFile);
+    log?.close();
     events?.close();
+    signals[Symbol.dispose]();
   }
-  await policy.saveAdapter(at('adapter'), { baseModel: config.model });
-  writeFileWhole(at('alpha.csv'), alphaCsv(data.train.groups, alphaHistory));
+  if (interruption)
+    throw new InterruptedError(
+      `stopped by ${interruption} after step ${last.step} of ${steps}, which is saved\n  fix: run the same command with --resume to go on`,
+      interruption,
+    );
+
   const test =
     data.test &&
     (await evaluatePairs(
@@ -93,19 +163,60 @@ export async function runTraining(
       pairObjective(config.objective),
       config.batch.micro ?? config.batch.size,
     ));
-  if (test) writeFileWhole(at('evaluation.json'), json(test));
+  if (test) writeFileWhole(at('evaluation'), json(test));
+  writeFileWhole(at('alpha'), alphaCsv(groups, alphaHistory));
   const { writeRunReport } = await import('../report/runs-page.js');
   await writeRunReport(config.output);
-  const finalAlpha = alphaHistory[alphaHistory.length - 1];
+  // A run that had ended before has the same adapter already.
+  if (!existsSync(at('adapter'))) await policy.saveAdapter(at('adapter'), { baseModel: config.model });
   return {
     run: config.output,
     method: methodName(config.objective),
     steps,
     seconds: (Date.now() - started) / 1000,
     last,
-    alpha: Object.fromEntries(data.train.groups.map((name, g) => [name, finalAlpha[g]])),
+    alpha: Object.fromEntries(groups.map((name, g) => [name, (alphaHistory.at(-1) as number[])[g]])),
     test,
   };
+}
+
+/**
+ * Where a run goes on, with its log up to there; undefined where it has to start, for want of a checkpoint.
+ * @throws InputError where the folder holds something else, no checkpoint is whole, or the run is of another identity
+ */
+async function findCheckpoint(
+  run: string,
+  checkpoints: Checkpoints,
+  identity: Record<string, unknown>,
+  warn: (text: string) => void,
+): Promise<(FoundCheckpoint & { lines: MetricsLine[] }) | undefined> {
+  if (!existsSync(run)) return undefined;
+  removePartials(run);
+  const metrics = join(run, names.metrics);
+  const found = await checkpoints.newest(
+    ({ log }) => (logUntil(metrics, log) ? undefined : `${names.metrics} has no longer the lines it had then`),
+    warn,
+  );
+  if (found) {
+    checkIdentity(found.identity, identity, run);
+    return { ...found, lines: logUntil(metrics, found.log) as MetricsLine[] };
+  }
+  // A killed run that had not come to its first checkpoint is started over; anything else is not ours to write over.
+  if (!existsSync(join(run, names.record)) || existsSync(join(run, names.adapter))) refuseExisting(run);
+  else warn(`${run} has no checkpoint yet; the run starts over`);
+  return undefined;
+}
+
+/** Tells run.json of a break: the step after which the run went on, when, and with what. */
+function noteResumption(file: string, step: number, made: object): void {
+  let record: { resumed?: object[] };
+  try {
+    record = JSON.parse(readFileSync(file, 'utf8'));
+  } catch (cause) {
+    throw new InputError(`cannot be read: ${(cause as Error).message}`, { at: { file }, cause });
+  }
+  const { resumed = [] } = record;
+  writeFileWhole(file, json({ ...record, resumed: [...resumed, { step, at: new Date().toISOString(), ...made }] }));
 }
 
 async function openForTraining(config: TrainConfig): Promise<GemmaPolicy> {
@@ -125,14 +236,18 @@ async function prepareAdapter(policy: GemmaPolicy, config: TrainConfig, accumula
   if (config.reference !== 'base') await policy.freezeReference();
 }
 
-function provenance(config: TrainConfig, { train, validation, test }: RunData): object {
-  const info = loadNative().nativeInfo();
+/** What decides the last bits of a run's numbers, besides its identity. */
+function versions(): { versions: Record<string, string>; threads: number } {
+  const { torchVersion, threads } = loadNative().nativeInfo();
+  return { versions: { 'group-robust-po': packageVersion(), node: process.version, torch: torchVersion }, threads };
+}
+
+function provenance(config: TrainConfig, { train, validation, test }: RunData, made: object): object {
   return {
     method: methodName(config.objective),
     seed: config.seed,
     created: new Date().toISOString(),
-    versions: { 'group-robust-po': packageVersion(), node: process.version, torch: info.torchVersion },
-    threads: info.threads,
+    ...made,
     git: gitCommit(),
     dataHash: hashOf([train, validation, test].flatMap((split) => (split ? [split.file] : []))),
     groups: Object.fromEntries(

@@ -1,14 +1,14 @@
 import type { PairDataset } from '../data/dataset.js';
 import { responseCotangents } from '../data/packing.js';
-import { createSampler, type SamplerPlan } from '../data/sampler.js';
-import { GroupRobustError } from '../errors.js';
+import { createSampler, type SamplerPlan, type SamplerState } from '../data/sampler.js';
 import type { NativeBatch } from '../native/types.js';
 import { GroupTotals, robustStep } from '../objective/aggregate.js';
-import { groupWeights } from '../objective/group-weights.js';
-import type { Policy } from '../policy/policy.js';
+import { groupWeights, MirrorAscent, type MirrorAscentState } from '../objective/group-weights.js';
+import type { MaybePromise, Policy } from '../policy/policy.js';
 import { type TrainConfig, weightSettings } from './config.js';
 import { evaluatePairs } from './evaluate.js';
 import { alphaMetrics, flatMetrics, GroupMetrics } from './metrics.js';
+import { checkFinite, NonFiniteError, namesOf } from './non-finite.js';
 import { pairObjective } from './objective.js';
 import { learningRateAt } from './schedule.js';
 import { byPair, packBatch, pairColumns, withReference } from './scoring.js';
@@ -16,7 +16,7 @@ import { byPair, packBatch, pairColumns, withReference } from './scoring.js';
 /** The parts of the configuration that the loop itself reads. */
 export type TrainerSettings = Pick<
   TrainConfig,
-  'objective' | 'optimizer' | 'batch' | 'epochs' | 'steps' | 'evaluateEvery' | 'seed' | 'reference'
+  'objective' | 'optimizer' | 'batch' | 'epochs' | 'steps' | 'evaluateEvery' | 'seed' | 'reference' | 'nonFinite'
 >;
 
 /** One line of metrics.jsonl. */
@@ -25,18 +25,34 @@ export type MetricsLine = Record<string, number | string | boolean>;
 export interface TrainerHooks {
   /** Called for step 0 and after every optimiser step, in order. */
   onStep(line: MetricsLine): void;
+  /**
+   * Called after {@link onStep}, while the policy is at rest: the moment to save. All else that the run needs to go on
+   * from here is the policy's own state.
+   * @returns false to stop here
+   */
+  afterStep?(state: TrainerState): MaybePromise<boolean>;
   /** Called once, before step 0. */
   onPlan?(plan: { steps: number; sampler: SamplerPlan }): void;
   /** Something a user should know that is no error. */
   onWarning?(text: string): void;
 }
 
-/** A loss or gradient was not a finite number; nothing was changed by the step that met it. */
-export class NonFiniteError extends GroupRobustError {
-  constructor(message: string) {
-    super('NON_FINITE', message);
-  }
+/** What the loop remembers between steps, plain JSON. Learning rates depend on the step alone. */
+export interface TrainerState {
+  step: number;
+  /** Pairs drawn so far. */
+  seen: number;
+  sampler: SamplerState;
+  /** Absent where the group weights never move. */
+  ascent?: MirrorAscentState;
+  /** Steps skipped because a loss or gradient was not finite. */
+  skipped: number;
+  /** Whether the warning about a saturated α was given. */
+  saturated: boolean;
 }
+
+/** Most steps to skip where the configuration does not say. */
+const defaultSkipLimit = 10;
 
 /** α so concentrated that other groups hardly train: below this many effective groups a warning is given. */
 const saturatedGroups = 1.05;
@@ -50,8 +66,12 @@ const saturatedGroups = 1.05;
  *
  * The order of the data depends on the seed and the sampler only, so two methods with one seed see the same batches.
  *
- * @returns α after every step: [steps + 1][K], uniform or fixed weights first
- * @throws NonFiniteError naming the pairs of a batch whose loss is not finite, before anything has moved
+ * A step whose loss or gradient is not finite changes neither weights nor α: it stops the run or is skipped, as
+ * `settings.nonFinite` says.
+ *
+ * @param from continues after this step, on a policy that has been put back as it was then, instead of from step 0
+ * @returns α after every step taken here: [steps + 1][K], the weights it started with first
+ * @throws NonFiniteError naming the pairs of the batch, with weights and α as they were before it
  */
 export async function trainPolicy(
   policy: Policy<NativeBatch>,
@@ -59,6 +79,7 @@ export async function trainPolicy(
   validation: PairDataset | undefined,
   settings: TrainerSettings,
   hooks: TrainerHooks,
+  from?: TrainerState,
 ): Promise<number[][]> {
   const { batch, optimizer } = settings;
   const objective = pairObjective(settings.objective);
@@ -80,13 +101,21 @@ export async function trainPolicy(
 
   const evaluation = async () =>
     watched ? flatMetrics(await evaluatePairs(policy, watched, objective, microSize), 'eval_') : {};
-  const alphaHistory = [[...weighting.alpha]];
-  hooks.onStep({ step: 0, epoch: 0, ...alphaMetrics(train.groups, weighting.alpha), ...(await evaluation()) });
+  const ascent = weighting instanceof MirrorAscent ? weighting : undefined;
+  let seen = from?.seen ?? 0;
+  let skipped = from?.skipped ?? 0;
+  let saturated = from?.saturated ?? false;
+  const stateAt = (step: number): TrainerState => ({
+    step,
+    seen,
+    sampler: sampler.state(),
+    ascent: ascent?.state(),
+    skipped,
+    saturated,
+  });
 
-  let seen = 0;
-  let warned = false;
-  for (let step = 1; step <= steps; step++) {
-    const indices = sampler.next();
+  /** One optimiser step on the pairs `indices`; @returns its metrics. On a NonFiniteError gradients and α are in disorder. */
+  const takeStep = async (step: number, indices: Int32Array): Promise<MetricsLine> => {
     const totals = new GroupTotals(train.groups.length);
     const metrics = new GroupMetrics(train.groups);
     for (let start = 0; start < indices.length; start += microSize) {
@@ -97,12 +126,7 @@ export async function trainPolicy(
       const pairs = Array.from(micro, (pair) => train.pairs[pair]);
       const { groups, weights } = pairColumns(pairs);
       const outcome = objective.evaluate(scores);
-      const bad = pairs.filter((_, i) => !Number.isFinite(outcome.losses[i]));
-      if (bad.length > 0)
-        throw new NonFiniteError(
-          `step ${step}: the loss of ${bad.map((pair) => pair.id).join(', ')} is not finite; ` +
-            'weights and alpha are unchanged. Lower optimizer.learningRate, or check the model and these pairs',
-        );
+      checkFinite(pairs, outcome.metrics);
       if (step === 1 && start === 0 && settings.reference !== 'base')
         reportStartingGap(outcome.metrics['rewards/margins'], hooks);
       for (let i = 0; i < pairs.length; i++) totals.add(groups[i], outcome.losses[i], weights[i]);
@@ -119,30 +143,15 @@ export async function trainPolicy(
     }
 
     const robust = robustStep(totals, weighting, sampler.groupProbabilities, settings.objective.scaling);
-    if (!Number.isFinite(robust.loss))
-      throw new NonFiniteError(`step ${step}: α has overflowed; the policy is unchanged. Lower objective.step`);
+    if (!Number.isFinite(robust.loss)) throw new NonFiniteError('α has overflowed: lower objective.step');
     const learningRate = learningRateAt(optimizer, step, steps);
     const { gradNorm } = await policy.step(robust.coefficients, { learningRate, maxGradNorm: optimizer.maxGradNorm });
     if (!Number.isFinite(gradNorm))
       throw new NonFiniteError(
-        `step ${step}: the gradient of ${Array.from(indices, (pair) => train.pairs[pair].id).join(', ')} is not finite; ` +
-          'the policy is unchanged. Lower optimizer.learningRate, or use dtype: float32',
+        `the gradient of ${namesOf(Array.from(indices, (pair) => train.pairs[pair]))} is not a finite number`,
       );
-
-    seen += indices.length;
-    alphaHistory.push([...weighting.alpha]);
-    const alpha = alphaMetrics(train.groups, weighting.alpha);
-    if (!warned && train.groups.length > 1 && alpha['alpha/effective_groups'] < saturatedGroups) {
-      warned = true;
-      hooks.onWarning?.(
-        `ALPHA_SATURATED at step ${step}: nearly all weight is on one group, so the others stop training. ` +
-          'Lower objective.step, raise batch.size, or set objective.floor',
-      );
-    }
     const summary = metrics.summary();
-    hooks.onStep({
-      step,
-      epoch: seen / train.pairs.length,
+    return {
       ...flatMetrics(summary),
       // `loss` is what was minimised; the plain mean over the batch stands beside it.
       loss: robust.loss,
@@ -150,9 +159,61 @@ export async function trainPolicy(
       grad_norm: gradNorm,
       grad_clipped: gradNorm > optimizer.maxGradNorm,
       learning_rate: learningRate,
+    };
+  };
+
+  /** As {@link takeStep}; a step that is not finite is undone, then skipped (undefined) or thrown. */
+  const tryStep = async (step: number, indices: Int32Array): Promise<MetricsLine | undefined> => {
+    const before = ascent?.state();
+    try {
+      return await takeStep(step, indices);
+    } catch (error) {
+      if (!(error instanceof NonFiniteError)) throw error;
+      if (before) ascent?.restore(before);
+      await policy.discardGradients();
+      const { action, limit = defaultSkipLimit } = settings.nonFinite;
+      const text = `step ${step}: ${error.message}; weights and α are unchanged`;
+      if (action === 'stop' || skipped === limit)
+        throw new NonFiniteError(
+          `${text}${action === 'skip' ? `, and nonFinite.limit allows to skip ${limit} steps` : ''}\n  fix: ` +
+            'lower optimizer.learningRate, use dtype: float32, check the model and these pairs, or set nonFinite.action: skip',
+        );
+      skipped++;
+      hooks.onWarning?.(`${text}; skipped (${skipped} of at most ${limit})`);
+      return undefined;
+    }
+  };
+
+  if (from) {
+    sampler.restore(from.sampler);
+    if (from.ascent) ascent?.restore(from.ascent);
+  } else {
+    hooks.onStep({ step: 0, epoch: 0, ...alphaMetrics(train.groups, weighting.alpha), ...(await evaluation()) });
+    if ((await hooks.afterStep?.(stateAt(0))) === false) return [[...weighting.alpha]];
+  }
+  const alphaHistory = [[...weighting.alpha]];
+  for (let step = (from?.step ?? 0) + 1; step <= steps; step++) {
+    const indices = sampler.next();
+    const metrics = await tryStep(step, indices);
+    seen += indices.length;
+    alphaHistory.push([...weighting.alpha]);
+    const alpha = alphaMetrics(train.groups, weighting.alpha);
+    if (!saturated && train.groups.length > 1 && alpha['alpha/effective_groups'] < saturatedGroups) {
+      saturated = true;
+      hooks.onWarning?.(
+        `ALPHA_SATURATED at step ${step}: nearly all weight is on one group, so the others stop training. ` +
+          'Lower objective.step, raise batch.size, or set objective.floor',
+      );
+    }
+    hooks.onStep({
+      step,
+      epoch: seen / train.pairs.length,
+      ...metrics,
+      ...(settings.nonFinite.action === 'skip' ? { skipped_steps: skipped } : {}),
       ...alpha,
       ...(step % evaluateEvery === 0 || step === steps ? await evaluation() : {}),
     });
+    if ((await hooks.afterStep?.(stateAt(step))) === false) break;
   }
   return alphaHistory;
 }

@@ -15,7 +15,7 @@ function moved(alpha: number[], losses: number[], settings: Partial<ConstructorP
     { step: 0, ...settings },
     losses.map(() => 1),
   );
-  weights.restore(alpha.map(Math.log));
+  weights.restore({ logAlpha: alpha.map(Math.log), alpha });
   weights.next(Float64Array.from(losses));
   return [...weights.alpha];
 }

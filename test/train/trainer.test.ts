@@ -7,9 +7,10 @@ import { logSumExp } from '../../src/objective/simplex.js';
 import type { LogProbabilitySource, Policy, StepSettings } from '../../src/policy/policy.js';
 import type { Objective } from '../../src/train/config.js';
 import { evaluatePairs } from '../../src/train/evaluate.js';
+import { NonFiniteError } from '../../src/train/non-finite.js';
 import { pairObjective } from '../../src/train/objective.js';
 import { withReference } from '../../src/train/scoring.js';
-import { type MetricsLine, NonFiniteError, type TrainerSettings, trainPolicy } from '../../src/train/trainer.js';
+import { type MetricsLine, type TrainerSettings, trainPolicy } from '../../src/train/trainer.js';
 
 const vocabulary = 6;
 
@@ -130,6 +131,7 @@ function settings(changes: Partial<TrainerSettings> = {}): TrainerSettings {
     batch: { size: 5, sampler: 'proportional' },
     steps: 3,
     seed: 1,
+    nonFinite: { action: 'stop' },
     ...changes,
   };
 }

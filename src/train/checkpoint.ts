@@ -1,0 +1,135 @@
+import { createHash } from 'node:crypto';
+import { createReadStream, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { InputError } from '../errors.js';
+import { removePartials, writeFolderWhole } from '../files.js';
+import type { LogPosition } from './run-log.js';
+import type { TrainerState } from './trainer.js';
+
+/**
+ * Checkpoints of a run, one folder each: checkpoints/step-00000100/ with
+ *
+ * - policy.safetensors: the adapter's values and the optimiser's moments and count;
+ * - checkpoint.json: everything else, see {@link Checkpoint};
+ * - SHA256SUMS over both, which `sha256sum -c` checks too.
+ *
+ * They are written beside their place and renamed, so one that is there is whole unless something damaged it later.
+ */
+
+/** What a run needs besides the policy's own file to go on as if it had never stopped. Plain JSON. */
+export interface Checkpoint {
+  trainer: TrainerState;
+  /** The log at that step. */
+  log: LogPosition;
+  /** What the run is made of; see identity.ts. */
+  identity: Record<string, unknown>;
+  /** Versions of programs and the number of threads: with others, results may differ in their last bits. */
+  made: Record<string, unknown>;
+}
+
+export interface FoundCheckpoint extends Checkpoint {
+  policyFile: string;
+}
+
+const files = { policy: 'policy.safetensors', state: 'checkpoint.json', sums: 'SHA256SUMS' } as const;
+
+/** The checkpoints of one run folder. */
+export class Checkpoints {
+  readonly folder: string;
+
+  constructor(
+    run: string,
+    private readonly keep: number,
+  ) {
+    this.folder = join(run, 'checkpoints');
+  }
+
+  /**
+   * Adds a checkpoint, then removes all but the newest `keep`.
+   * @param savePolicy writes the policy's state to the file it is given
+   */
+  async save(checkpoint: Checkpoint, savePolicy: (file: string) => Promise<void>): Promise<void> {
+    await writeFolderWhole(join(this.folder, folderName(checkpoint.trainer.step)), async (partial) => {
+      await savePolicy(join(partial, files.policy));
+      writeFileSync(join(partial, files.state), `${JSON.stringify(checkpoint, null, 2)}\n`);
+      const sums: string[] = [];
+      for (const name of [files.policy, files.state]) sums.push(`${await sha256(join(partial, name))}  ${name}\n`);
+      writeFileSync(join(partial, files.sums), sums.join(''));
+    });
+    this.prune();
+  }
+
+  /**
+   * The newest checkpoint that is whole and `fits` (says what is wrong otherwise); those passed over are removed, since
+   * they would be in the way when the run comes to their steps again. Undefined where there is none at all.
+   * @param skipped told of each that is passed over
+   * @throws InputError where there are some and none is whole; then nothing is removed
+   */
+  async newest(
+    fits: (checkpoint: Checkpoint) => string | undefined,
+    skipped: (text: string) => void,
+  ): Promise<FoundCheckpoint | undefined> {
+    if (!existsSync(this.folder)) return undefined;
+    removePartials(this.folder);
+    const faults: [name: string, fault: string][] = [];
+    for (const name of this.names()) {
+      const folder = join(this.folder, name);
+      const fault = (await damage(folder)) ?? fits(readState(folder));
+      if (fault === undefined) {
+        for (const [bad, why] of faults) {
+          skipped(`skipped the checkpoint ${join(this.folder, bad)}, which is not whole: ${why}`);
+          rmSync(join(this.folder, bad), { recursive: true });
+        }
+        this.prune();
+        return { ...readState(folder), policyFile: join(folder, files.policy) };
+      }
+      faults.push([name, fault]);
+    }
+    if (faults.length === 0) return undefined;
+    throw new InputError(`holds no whole checkpoint (${faults.map(([name, why]) => `${name}: ${why}`).join('; ')})`, {
+      at: { file: this.folder },
+      fix: 'restore one, or remove the run folder to start over',
+    });
+  }
+
+  /** Names of checkpoint folders, newest first. */
+  private names(): string[] {
+    return readdirSync(this.folder)
+      .filter((name) => /^step-\d+$/.test(name))
+      .sort((a, b) => stepOf(b) - stepOf(a));
+  }
+
+  private prune(): void {
+    for (const name of this.names().slice(this.keep)) rmSync(join(this.folder, name), { recursive: true });
+  }
+}
+
+function folderName(step: number): string {
+  return `step-${String(step).padStart(8, '0')}`;
+}
+
+function stepOf(name: string): number {
+  return Number(name.slice('step-'.length));
+}
+
+function readState(folder: string): Checkpoint {
+  return JSON.parse(readFileSync(join(folder, files.state), 'utf8')) as Checkpoint;
+}
+
+/** Why a checkpoint is not whole; undefined where it is. */
+async function damage(folder: string): Promise<string | undefined> {
+  try {
+    const sums = readFileSync(join(folder, files.sums), 'utf8');
+    for (const name of [files.policy, files.state])
+      if (!sums.includes(`${await sha256(join(folder, name))}  ${name}\n`)) return `${name} is damaged`;
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
+async function sha256(file: string): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const chunk of createReadStream(file)) hash.update(chunk);
+  return hash.digest('hex');
+}

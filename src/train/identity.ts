@@ -1,0 +1,93 @@
+import { createHash } from 'node:crypto';
+import { createReadStream, existsSync, readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { InputError } from '../errors.js';
+import type { TrainConfig } from './config.js';
+
+/**
+ * What a run is made of: the settings that decide its numbers, and the content of the files it reads. A run may be moved,
+ * given other threads or other checkpoints; with another identity it would be another run.
+ */
+export type RunIdentity = Record<string, unknown>;
+
+/** Keys that may differ when a run is resumed. */
+const free = /^(output|threads|checkpoint\..*|nonFinite\..*)$/;
+/** Keys that name files: their content counts, not where they lie. */
+const inputs = ['model', 'tokenizer', 'adapter', 'data.train', 'data.validation', 'data.test'];
+
+/** Settings by dotted key, in the order of the configuration; files as SHA-256. */
+export async function runIdentity(config: TrainConfig): Promise<RunIdentity> {
+  const identity: RunIdentity = {};
+  for (const [key, value] of leaves(config))
+    if (!free.test(key)) identity[key] = inputs.includes(key) ? await inputIdentity(key, value as string) : value;
+  return identity;
+}
+
+/**
+ * Refuses to continue a run as another one.
+ * @throws InputError naming the key
+ */
+export function checkIdentity(saved: RunIdentity, now: RunIdentity, run: string): void {
+  for (const key of new Set([...Object.keys(saved), ...Object.keys(now)])) {
+    const [was, is] = [saved[key], now[key]].map((value) => JSON.stringify(value) ?? 'absent');
+    if (was === is) continue;
+    const known = (value: unknown) => typeof value === 'string' && value.startsWith(contentPrefix);
+    const problem = known(saved[key])
+      ? known(now[key])
+        ? 'has other contents than when the run began'
+        : `${is} is not what was there when the run began`
+      : `is ${is}, and was ${was} when the run began`;
+    throw new InputError(`${problem}, so ${run} cannot be continued`, {
+      at: { field: key },
+      fix: `put it back, or start a new run with another output`,
+    });
+  }
+}
+
+/** @throws InputError where the file is missing or cannot be read */
+async function inputIdentity(key: string, path: string): Promise<string> {
+  // The other inputs may be named by something that is no path.
+  if (key.startsWith('data.') && !existsSync(path)) throw new InputError('no such file', { at: { file: path } });
+  try {
+    return await contentOf(path);
+  } catch (cause) {
+    throw new InputError(`cannot be read: ${(cause as Error).message}`, { at: { file: path, field: key }, cause });
+  }
+}
+
+function* leaves(value: object, prefix = ''): Generator<[key: string, value: unknown]> {
+  for (const [name, child] of Object.entries(value)) {
+    if (child === undefined) continue;
+    if (typeof child === 'object' && child !== null && !Array.isArray(child)) yield* leaves(child, `${prefix}${name}.`);
+    else yield [prefix + name, child];
+  }
+}
+
+/** Of files in a folder, those up to this size are read whole, of larger ones the beginning and the end: a model's weights. */
+const readWhole = 2 ** 26;
+const piece = 2 ** 20;
+
+/** A digest of a file, or of the files directly in a folder; what is neither (`random:tiny`) counts by its name. */
+async function contentOf(path: string): Promise<string> {
+  if (!existsSync(path)) return path;
+  const hash = createHash('sha256');
+  const add = async (file: string, range: { start?: number; end?: number } = {}) => {
+    for await (const chunk of createReadStream(file, { highWaterMark: piece, ...range })) hash.update(chunk);
+  };
+  if (!statSync(path).isDirectory()) await add(path);
+  else
+    for (const name of readdirSync(path).sort()) {
+      const file = join(path, name);
+      const status = statSync(file);
+      if (!status.isFile()) continue;
+      hash.update(`${name}\0${status.size}\0`);
+      if (status.size <= readWhole) await add(file);
+      else {
+        await add(file, { end: piece - 1 });
+        await add(file, { start: status.size - piece });
+      }
+    }
+  return contentPrefix + hash.digest('hex');
+}
+
+const contentPrefix = 'sha256:';

@@ -1,0 +1,26 @@
+import type { TokenisedPair } from '../data/dataset.js';
+import { GroupRobustError } from '../errors.js';
+import type { PairMetricValues } from './metrics.js';
+
+/** A loss or gradient was not a finite number; nothing was changed by the step that met it. */
+export class NonFiniteError extends GroupRobustError {
+  constructor(message: string) {
+    super('NON_FINITE', message);
+  }
+}
+
+/**
+ * Holds every value of every pair against infinity and NaN: a loss may be finite where a log-probability is not.
+ * @throws NonFiniteError naming the pairs
+ */
+export function checkFinite(pairs: readonly TokenisedPair[], values: PairMetricValues): void {
+  const bad = pairs.filter((_, i) => Object.values(values).some((column) => !Number.isFinite(column[i])));
+  if (bad.length > 0)
+    throw new NonFiniteError(`the loss or a log-probability of ${namesOf(bad)} is not a finite number`);
+}
+
+/** "a.jsonl:3, a.jsonl:7", and how many more where there are many. */
+export function namesOf(pairs: readonly TokenisedPair[]): string {
+  const shown = pairs.slice(0, 20).map((pair) => pair.id);
+  return shown.join(', ') + (pairs.length > shown.length ? ` and ${pairs.length - shown.length} more` : '');
+}

@@ -1,0 +1,239 @@
+import { createHash } from 'node:crypto';
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { InputError } from '../../src/errors.js';
+import { Random } from '../../src/random.js';
+import { type Objective, resolveConfig, type TrainConfig } from '../../src/train/config.js';
+import { runTraining } from '../../src/train/run.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'resume-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+/** Three groups of unequal size, prompts of token ids, some weights. */
+function writePairs(name: string, count: number): string {
+  const random = Random.stream(1, name);
+  const ids = (longest: number) => Array.from({ length: 1 + random.integer(longest) }, () => 3 + random.integer(1000));
+  const rows = Array.from({ length: count }, (_, i) => ({
+    group: ['x', 'y', 'z'][i < 3 ? i : random.integer(2)],
+    prompt_ids: [2, ...ids(6)],
+    chosen_ids: [...ids(3), 1],
+    rejected_ids: [...ids(3), 7, 1],
+    weight: 1 + random.integer(3),
+  }));
+  const file = join(folder, name);
+  writeFileSync(file, rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
+  return file;
+}
+const train = writePairs('train.jsonl', 11);
+const validation = writePairs('validation.jsonl', 5);
+
+const gr = { weights: 'mirror-ascent', step: 0.02 };
+let runs = 0;
+
+/** Two epochs of three batches of 3 and one of 2; checkpoints in the middle of the first, and at the end. */
+function configFor(objective: object, changes: object = {}): TrainConfig {
+  const raw = {
+    model: 'random:tiny?layers=1',
+    threads: 1,
+    output: join(folder, `run-${runs++}`),
+    data: { train, validation, test: validation },
+    objective,
+    lora: { rank: 2 },
+    optimizer: { learningRate: 0.01, warmupSteps: 2, schedule: 'cosine' },
+    batch: { size: 3, micro: 2 },
+    steps: 6,
+    evaluateEvery: 2,
+    checkpoint: { every: 3, keep: 3 },
+    ...changes,
+  };
+  return resolveConfig(raw, 'config.yaml', () => undefined);
+}
+
+async function run(config: TrainConfig, resume = false) {
+  const text: string[] = [];
+  const result = await runTraining(config, { quiet: true, log: (line) => text.push(line) }, { resume });
+  return { result, text: text.join('\n') };
+}
+
+const digest = (bytes: Buffer) => createHash('sha256').update(bytes).digest('hex');
+
+/** SHA-256 of every file of a run but those that hold the time, by relative path. */
+function contents(output: string): Record<string, string> {
+  const files = readdirSync(output, { recursive: true, encoding: 'utf8' }).filter(
+    (name) => statSync(join(output, name)).isFile() && !/^(run\.json|report\.html|events\..*)$/.test(name),
+  );
+  return Object.fromEntries(files.sort().map((name) => [name, digest(readFileSync(join(output, name)))]));
+}
+
+const checkpoint = (config: TrainConfig, step: number, file = '') =>
+  join(config.output, 'checkpoints', `step-0000000${step}`, file);
+
+/** What kill -9 leaves after step 6 was logged and before it was saved, a torn line and unfinished outputs included. */
+function killedAfterStep3(config: TrainConfig): void {
+  rmSync(checkpoint(config, 6), { recursive: true });
+  for (const name of ['adapter', 'alpha.csv', 'evaluation.json'])
+    rmSync(join(config.output, name), { recursive: true, force: true });
+  writeFileSync(join(config.output, 'metrics.jsonl'), '{"step":7,"lo', { flag: 'a' });
+  writeFileSync(join(config.output, '.alpha.csv.0123abcd.partial'), 'step,');
+  cpSync(checkpoint(config, 3), join(config.output, 'checkpoints', '.step-00000006.89abcdef.partial'), {
+    recursive: true,
+  });
+}
+
+describe('six steps straight are three, a kill, and three, bit for bit', () => {
+  const losses = [
+    { loss: 'sft' },
+    { loss: 'dpo', beta: 0.1 },
+    { loss: 'ipo', beta: 0.1 },
+    { loss: 'hinge', beta: 0.1 },
+  ];
+  const weights = [
+    { weights: 'erm' },
+    { weights: 'uniform' },
+    { weights: 'importance', pairWeights: [1, 2, 0.5] },
+    { ...gr, chi: 0.7, floor: 0.05, adjustment: [0, 0.3, 0.1] },
+  ];
+  const samplers = ['proportional', 'balanced', 'stratified'];
+  const cases = losses.flatMap((loss, i) =>
+    weights.map((weight, j): [object, string] => [{ ...loss, ...weight }, samplers[(i + j) % 3]]),
+  );
+
+  it.each(cases)('%j, %s batches', async (objective, sampler) => {
+    const config = configFor(objective, { batch: { size: 3, micro: 2, sampler } });
+    const straight = await run(config);
+    const before = contents(config.output);
+    expect(before['checkpoints/step-00000003/checkpoint.json']).toBeDefined();
+    killedAfterStep3(config);
+    const resumed = await run(config, true);
+    expect(contents(config.output)).toEqual(before);
+    expect({ ...resumed.result, seconds: 0 }).toEqual({ ...straight.result, seconds: 0 });
+    // The test would prove nothing if the last three steps left no trace.
+    const log = readFileSync(join(config.output, 'metrics.jsonl'), 'utf8').trim().split('\n');
+    expect(log.length).toBe(7);
+    expect(new Set(log.map((line) => JSON.parse(line).grad_norm)).size).toBeGreaterThan(4);
+  });
+
+  it.each([
+    ['float64', { dtype: 'float64' }],
+    ['float64 SFT', { dtype: 'float64', objective: { loss: 'sft' } }],
+    ['bfloat16', { dtype: 'bfloat16' }],
+    ['a step size of 0, which leaves α at exactly 1/3', { objective: { loss: 'dpo', beta: 1, ...gr, step: 0 } }],
+    ['the simultaneous order', { objective: { loss: 'dpo', beta: 1, ...gr, order: 'simultaneous' } }],
+  ])('with %s', async (_, changes) => {
+    const config = configFor({ loss: 'dpo', beta: 0.1, ...gr }, changes);
+    await run(config);
+    const before = contents(config.output);
+    killedAfterStep3(config);
+    await run(config, true);
+    expect(contents(config.output)).toEqual(before);
+  });
+
+  it('from an adapter whose frozen copy is the reference', async () => {
+    const first = configFor({ loss: 'sft' });
+    await run(first);
+    const changes = { adapter: join(first.output, 'adapter'), lora: undefined };
+    const config = configFor({ loss: 'ipo', beta: 0.1, ...gr }, changes);
+    await run(config);
+    const before = contents(config.output);
+    killedAfterStep3(config);
+    await run(config, true);
+    expect(contents(config.output)).toEqual(before);
+  });
+});
+
+describe('--resume', () => {
+  const objective = { loss: 'ipo', beta: 0.1, ...gr };
+
+  it('goes back to the newest whole checkpoint, says so, and notes the break in run.json', async () => {
+    const config = configFor(objective);
+    await run(config);
+    const before = contents(config.output);
+    const file = checkpoint(config, 6, 'policy.safetensors');
+    const bytes = readFileSync(file);
+    bytes[bytes.length - 9] ^= 1;
+    writeFileSync(file, bytes);
+    const { text } = await run(config, true);
+    expect(text).toMatch(/skipped the checkpoint .*step-00000006, which is not whole: policy\.safetensors is damaged/);
+    expect(contents(config.output)).toEqual(before);
+    const record = JSON.parse(readFileSync(join(config.output, 'run.json'), 'utf8'));
+    expect(record.resumed).toMatchObject([{ step: 3, threads: 1 }]);
+    expect(record.created).toBeDefined();
+  });
+
+  it('leaves a finished run as it is, and keeps only as many checkpoints as asked for', async () => {
+    const config = configFor(objective, { checkpoint: { every: 1, keep: 2 } });
+    const straight = await run(config);
+    expect(readdirSync(join(config.output, 'checkpoints')).sort()).toEqual(['step-00000005', 'step-00000006']);
+    const before = contents(config.output);
+    const again = await run(config, true);
+    expect(contents(config.output)).toEqual(before);
+    expect(again.result.last).toEqual(straight.result.last);
+  });
+
+  it('starts where there is no run, and starts over where there is no checkpoint yet', async () => {
+    const config = configFor(objective);
+    await run(config, true);
+    const before = contents(config.output);
+    rmSync(join(config.output, 'checkpoints'), { recursive: true });
+    rmSync(join(config.output, 'adapter'), { recursive: true });
+    const { text } = await run(config, true);
+    expect(text).toMatch(/no checkpoint yet; the run starts over/);
+    expect(contents(config.output)).toEqual(before);
+  });
+
+  it('may have other threads and checkpoints, and says that versions or threads are others', async () => {
+    const config = configFor(objective);
+    await run(config);
+    killedAfterStep3(config);
+    const { text } = await run({ ...config, threads: 2, checkpoint: { every: 2, keep: 1 } }, true);
+    expect(text).toMatch(/began with .*"threads":1.* goes on with .*"threads":2/);
+    expect(readdirSync(join(config.output, 'checkpoints'))).toEqual(['step-00000006']);
+  });
+
+  it('refuses a run of other settings, or of other data, and names the key', async () => {
+    const own = join(folder, 'own.jsonl');
+    cpSync(train, own);
+    const config = configFor(objective, { data: { train: own }, evaluateEvery: undefined });
+    await run(config);
+    killedAfterStep3(config);
+    const before = contents(config.output);
+    const refused = async (changes: object, message: RegExp) => {
+      const attempt = run({ ...config, ...changes } as TrainConfig, true);
+      await expect(attempt).rejects.toThrow(InputError);
+      await expect(attempt).rejects.toThrow(message);
+    };
+    const other: Objective = { ...config.objective, step: 0.03 };
+    await refused({ objective: other }, /field "objective\.step": is 0\.03, and was 0\.02 when the run began/);
+    await refused({ seed: 1 }, /field "seed"/);
+    await refused({ model: 'random:tiny' }, /field "model": is "random:tiny", and was "random:tiny\?layers=1"/);
+    await refused({ data: { ...config.data, validation } }, /field "data\.validation": .* was absent/);
+    await refused({ data: { ...config.data, train: join(folder, 'gone') } }, /gone: no such file/);
+    writeFileSync(own, readFileSync(own, 'utf8').replace('"group":"x"', '"group":"y"'));
+    await refused({}, /field "data\.train": has other contents than when the run began/);
+    cpSync(train, own);
+    expect(Object.keys(contents(config.output))).toEqual(Object.keys(before).filter((name) => !/partial/.test(name)));
+    await run(config, true);
+  });
+
+  it('refuses where nothing whole is left, or the folder is no run, and leaves all as it is', async () => {
+    const config = configFor(objective);
+    await run(config);
+    for (const step of [3, 6]) writeFileSync(checkpoint(config, step, 'checkpoint.json'), '{}');
+    const before = contents(config.output);
+    await expect(run(config, true)).rejects.toThrow(/holds no whole checkpoint \(step-00000006: checkpoint\.json is/);
+    expect(contents(config.output)).toEqual(before);
+    const foreign = configFor(objective, { output: folder });
+    await expect(run(foreign, true)).rejects.toThrow(/already exists/);
+  });
+
+  it('refuses a log that is not the one its checkpoints were made beside', async () => {
+    const config = configFor(objective);
+    await run(config);
+    const log = join(config.output, 'metrics.jsonl');
+    writeFileSync(log, readFileSync(log, 'utf8').replace('"step":1,', '"step":9,'));
+    await expect(run(config, true)).rejects.toThrow(/metrics\.jsonl has no longer the lines/);
+    expect(existsSync(checkpoint(config, 6))).toBe(true);
+  });
+});
