@@ -32,6 +32,7 @@ export { loadConfig, type TrainConfig } from './train/config.js';
 export { evaluatePairs } from './train/evaluate.js';
 export type { GroupSummary, PairMetric } from './train/metrics.js';
 export { pairObjective } from './train/objective.js';
+export { ReferenceCache } from './train/reference-cache.js';
 export { runTraining } from './train/run.js';
-export { withReference } from './train/scoring.js';
+export { Reference, type ScoredDataset, scoredDataset } from './train/scoring.js';
 export { type TrainerHooks, trainPolicy } from './train/trainer.js';

@@ -12,7 +12,7 @@ interface Options {
   tokenizer?: string;
   dtype?: string;
   threads?: string;
-  batch: string;
+  batch?: string;
   maxLength: string;
   quiet?: boolean;
 }
@@ -29,15 +29,22 @@ export function registerEval(program: Command): void {
   defineAction<Options>(command, async (options, output) => {
     const { pairObjective } = await import('../train/objective.js');
     const { evaluatePairs } = await import('../train/evaluate.js');
-    const { withReference } = await import('../train/scoring.js');
+    const { Reference, scoredDataset } = await import('../train/scoring.js');
+    const { ReferenceCache } = await import('../train/reference-cache.js');
     const { progress } = await import('../progress.js');
     const { groupTable } = await import('./group-table.js');
     const objective = pairObjective(await parseObjective(options.objective));
     using scorer = await openScorer(options);
     const { policy, data } = scorer;
-    const bar = progress('scoring', data.pairs.length, options.quiet || output.json);
-    const batch = parseNumber('--batch', options.batch, { min: 1, integer: true });
-    const summary = await evaluatePairs(policy, withReference(policy, data), objective, batch, bar.update);
+    const quiet = options.quiet || output.json;
+    const batch = options.batch && parseNumber('--batch', options.batch, { min: 1, integer: true });
+    const reference = new Reference(policy, {
+      cache: new ReferenceCache(() => policy.referenceIdentity(), warn),
+      progress: (_, pairs) => progress('reference', pairs, quiet),
+    });
+    const scored = await scoredDataset(data, objective.usesReference ? reference : undefined, batch || undefined);
+    const bar = progress('scoring', data.pairs.length, quiet);
+    const summary = await evaluatePairs(policy, scored, objective, bar.update);
     bar.stop();
     output.log(groupTable(options.pairs, summary));
     return summary;
@@ -53,7 +60,7 @@ export function scoringOptions(command: Command): Command {
     .option('--tokenizer <path>', "tokenizer.json or its folder (default: the model's own)")
     .option('--dtype <type>', 'float32, bfloat16 or float64', 'float32')
     .option('--threads <n>', 'LibTorch threads (default: all cores)')
-    .option('--batch <n>', 'pairs scored at once', '16')
+    .option('--batch <n>', 'most pairs scored at once (default: as many as have 1024 tokens)')
     .option('--max-length <n>', 'a longer pair is an error', '8192')
     .option('--quiet', 'no progress');
 }
@@ -79,12 +86,16 @@ export async function openScorer(options: Omit<Options, 'objective'>) {
     const maxLength = parseNumber('--max-length', options.maxLength, { min: 2, integer: true });
     const reader = pairReader(options.model, policy, options.tokenizer);
     const data = await reader.read(options.pairs, { maxLength });
-    for (const warning of data.report.warnings) process.stderr.write(`warning: ${warning}\n`);
+    data.report.warnings.forEach(warn);
     return { policy, data, [Symbol.dispose]: () => policy.dispose() };
   } catch (error) {
     policy.dispose();
     throw error;
   }
+}
+
+function warn(text: string): void {
+  process.stderr.write(`warning: ${text}\n`);
 }
 
 /** "ipo,beta=0.1,reduction=mean" → a checked objective. @throws InputError */

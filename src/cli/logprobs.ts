@@ -10,29 +10,29 @@ export function registerLogprobs(program: Command): void {
     program.command('logprobs').description('log-probs of both responses of each pair, with and without the adapter'),
   ).requiredOption('--out <file>', 'JSONL to write, one line a pair in order; - for stdout');
   defineAction<Options>(command, async (options, output) => {
-    const { packBatch, byPair } = await import('../train/scoring.js');
-    const { sequentialBatches } = await import('../data/sampler.js');
+    const { byPair, packForScoring, scoringBatches } = await import('../train/scoring.js');
     const { writeFileWhole } = await import('../files.js');
     const { progress } = await import('../progress.js');
     using scorer = await openScorer(options);
     const { policy, data } = scorer;
-    const batch = parseNumber('--batch', options.batch, { min: 1, integer: true });
+    const batch = options.batch && parseNumber('--batch', options.batch, { min: 1, integer: true });
     const bar = progress('scoring', data.pairs.length, options.quiet || output.json);
-    const lines: string[] = [];
-    for (const indices of sequentialBatches(data.pairs.length, batch)) {
-      const packed = packBatch(data, indices, 'both');
+    const lines = new Array<string>(data.pairs.length);
+    let done = 0;
+    for (const indices of scoringBatches(data, batch || undefined)) {
+      const packed = packForScoring(data, indices);
       const scored = byPair(packed, await policy.logProbabilities(packed.batch, 'policy'));
       const reference = byPair(packed, await policy.logProbabilities(packed.batch, 'base'));
-      for (let i = 0; i < indices.length; i++)
-        lines.push(
-          JSON.stringify({
-            chosen: scored.chosen[i],
-            rejected: scored.rejected?.[i],
-            reference_chosen: reference.chosen[i],
-            reference_rejected: reference.rejected?.[i],
-          }),
-        );
-      bar.update(lines.length);
+      indices.forEach((pair, i) => {
+        lines[pair] = JSON.stringify({
+          chosen: scored.chosen[i],
+          rejected: scored.rejected?.[i],
+          reference_chosen: reference.chosen[i],
+          reference_rejected: reference.rejected?.[i],
+        });
+      });
+      done += indices.length;
+      bar.update(done);
     }
     bar.stop();
     const text = `${lines.join('\n')}\n`;

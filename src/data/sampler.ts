@@ -58,12 +58,6 @@ export function createSampler(options: SamplerOptions): Sampler {
   return new CycleSampler(options);
 }
 
-/** Batches that hold every pair exactly once, in order: for evaluation. */
-export function* sequentialBatches(count: number, batchSize: number): Generator<Int32Array> {
-  for (let start = 0; start < count; start += batchSize)
-    yield Int32Array.from({ length: Math.min(batchSize, count - start) }, (_, i) => start + i);
-}
-
 /** Endless shuffled passes over `members`; every pass is a fresh permutation from its own stream. */
 class Cycle {
   pass = -1;

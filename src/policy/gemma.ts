@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { InputError } from '../errors.js';
 import { writeFolderWhole } from '../files.js';
@@ -10,7 +11,8 @@ import type {
   NativeOptimizerConfig,
   NativeSource,
 } from '../native/types.js';
-import { resolveGemma } from './gemma-config.js';
+import { type GemmaSource, resolveGemma } from './gemma-config.js';
+import { modelIdentity } from './identity.js';
 import {
   adapterFiles,
   type LoraSettings,
@@ -48,21 +50,32 @@ const defaultOptimizer: NativeOptimizerConfig = { betas: [0.9, 0.999], epsilon: 
  */
 export class GemmaPolicy implements Policy<NativeBatch> {
   private adapter: LoraSettings | undefined;
+  /** Digest of the frozen adapter of the reference; undefined while that is the base model. */
+  private frozen: string | undefined;
 
   private constructor(
-    readonly config: NativeGemmaConfig,
-    /** Id of the BOS token, with which every prompt should start. */
-    readonly bos: number,
+    private readonly source: GemmaSource,
+    /** What the model was opened with, threads apart. */
+    private readonly settings: Omit<GemmaOptions, 'threads'>,
     /** The C++ model, for tests and tools that look at single tensors. */
     readonly native: NativeGemma,
   ) {}
+
+  get config(): NativeGemmaConfig {
+    return this.source.config;
+  }
+
+  /** Id of the BOS token, with which every prompt should start. */
+  get bos(): number {
+    return this.source.bos;
+  }
 
   /**
    * Opens a model without an adapter.
    * @param model a checkpoint folder in Hugging Face's layout, or `random:tiny`, `random:gemma-2b?layers=6&vocab=64000`
    * @throws InputError naming file and field or tensor; NativeUnavailableError when the addon is not built
    */
-  static async open(model: string, { dtype = 'float32', threads }: GemmaOptions = {}): Promise<GemmaPolicy> {
+  static async open(model: string, { dtype = 'float32', threads, ...others }: GemmaOptions = {}): Promise<GemmaPolicy> {
     const source = resolveGemma(model);
     const addon = loadNative();
     if (threads !== undefined) addon.setThreads(threads);
@@ -75,7 +88,7 @@ export class GemmaPolicy implements Policy<NativeBatch> {
       native.dispose();
       throw error;
     }
-    return new GemmaPolicy(source.config, source.bos, native);
+    return new GemmaPolicy(source, { dtype, ...others }, native);
   }
 
   /** Makes a new trainable adapter (A random, B zero: at first it changes nothing) in place of any there is. */
@@ -127,6 +140,20 @@ export class GemmaPolicy implements Policy<NativeBatch> {
   /** From now on the reference is a frozen copy of the trainable adapter as it is; before, it is the base model. */
   async freezeReference(): Promise<void> {
     await mended(this.native.freezeReference());
+    this.frozen = await this.adapterDigest();
+  }
+
+  /** All that the reference's scores depend on besides the batch; see {@link modelIdentity}. */
+  referenceIdentity(): Promise<Record<string, unknown>> {
+    return modelIdentity(this.source, this.settings, this.frozen);
+  }
+
+  /** SHA-256 of the trainable adapter's settings and values. */
+  private async adapterDigest(): Promise<string> {
+    const hash = createHash('sha256').update(JSON.stringify(this.adapter));
+    for (const { name, shape } of this.native.trainable())
+      hash.update(JSON.stringify([name, shape])).update(await mended(this.native.readTrainable(name)));
+    return hash.digest('hex');
   }
 
   /** As {@link Policy.logProbabilities}; `base` is the model with no adapter, whatever the reference is. */

@@ -6,7 +6,7 @@ import { InputError, InterruptedError } from '../errors.js';
 import { makeFolder, refuseExisting, removePartials, writeFileWhole } from '../files.js';
 import { loadNative } from '../native/load.js';
 import { GemmaPolicy } from '../policy/gemma.js';
-import { progress } from '../progress.js';
+import { type Progress, progress } from '../progress.js';
 import { packageVersion } from '../version.js';
 import { Checkpoints, type FoundCheckpoint } from './checkpoint.js';
 import { methodName, printConfig, type TrainConfig } from './config.js';
@@ -16,8 +16,9 @@ import { pairReader, type RunData, readRunData } from './inputs.js';
 import { onStopSignal, type StopSignal } from './interrupt.js';
 import type { GroupSummary } from './metrics.js';
 import { pairObjective } from './objective.js';
+import { ReferenceCache } from './reference-cache.js';
 import { logUntil, RunLog } from './run-log.js';
-import { withReference } from './scoring.js';
+import { Reference, scoredDataset } from './scoring.js';
 import { EventFile } from './tensorboard.js';
 import { type MetricsLine, type TrainerState, trainPolicy } from './trainer.js';
 
@@ -30,6 +31,8 @@ export interface RunResult {
   /** Last line of metrics.jsonl. */
   last: MetricsLine;
   alpha: Record<string, number>;
+  /** Pairs scored by the reference, and how many forward passes that took: 0 where all scores came from the cache. */
+  reference: { pairs: number; forwardPasses: number };
   /** Exact metrics of the test split, where there is one. */
   test?: GroupSummary;
 }
@@ -76,6 +79,15 @@ export async function runTraining(
   if (from) await policy.loadState(from.policyFile);
   data.warnings.forEach(warn);
 
+  const objective = pairObjective(config.objective);
+  let interruption: StopSignal | undefined;
+  const reference = new Reference(policy, {
+    cache: new ReferenceCache(() => policy.referenceIdentity(), warn),
+    progress: (file, pairs) => progress(`reference of ${file}`, pairs, ui.quiet),
+    pause() {
+      if (interruption) throw interrupted(interruption, 'while the reference scored the pairs; those done are kept');
+    },
+  });
   const started = Date.now();
   const { groups } = data.train;
   const alphaOf = (line: MetricsLine) => groups.map((name) => line[`group/${name}/alpha`] as number);
@@ -85,9 +97,8 @@ export async function runTraining(
   const alphaHistory = from?.lines.map(alphaOf) ?? [];
   let log: RunLog | undefined;
   let events: EventFile | undefined;
-  let bar = progress('training', 1, true);
+  let bar: Progress | undefined;
   let steps = 0;
-  let interruption: StopSignal | undefined;
   const save = (trainer: TrainerState) => {
     const checkpoint = { trainer, log: (log as RunLog).sync(), identity, made };
     return checkpoints.save(checkpoint, (file) => policy.saveState(file));
@@ -103,6 +114,7 @@ export async function runTraining(
       data.validation,
       config,
       {
+        reference,
         onPlan(plan) {
           // By now group weights and sampler have accepted these groups too.
           makeFolder(config.output);
@@ -124,9 +136,14 @@ export async function runTraining(
             `${methodName(config.objective)}: ${from ? `steps ${from.trainer.step + 1} to ${steps}` : `${steps} steps`} ` +
               `of ${config.batch.size} pairs, ${describeGroups(data)}`,
           );
-          bar = progress('training', steps, ui.quiet);
         },
         onStep(line) {
+          if (!bar) {
+            const { pairs, forwardPasses } = reference;
+            if (pairs > 0)
+              ui.log(`reference: ${pairs} pairs, ${forwardPasses} forward passes, the rest from the cache`);
+            bar = progress('training', steps, ui.quiet, from?.trainer.step);
+          }
           last = line;
           alphaHistory.push(alphaOf(line));
           log?.append(line);
@@ -144,24 +161,19 @@ export async function runTraining(
       from?.trainer,
     );
   } finally {
-    bar.stop();
+    bar?.stop();
     log?.close();
     events?.close();
     signals[Symbol.dispose]();
   }
-  if (interruption)
-    throw new InterruptedError(
-      `stopped by ${interruption} after step ${last.step} of ${steps}, which is saved\n  fix: run the same command with --resume to go on`,
-      interruption,
-    );
+  if (interruption) throw interrupted(interruption, `after step ${last.step} of ${steps}, which is saved`);
 
   const test =
     data.test &&
     (await evaluatePairs(
       policy,
-      withReference(policy, data.test),
-      pairObjective(config.objective),
-      config.batch.micro ?? config.batch.size,
+      await scoredDataset(data.test, objective.usesReference ? reference : undefined),
+      objective,
     ));
   if (test) writeFileWhole(at('evaluation'), json(test));
   writeFileWhole(at('alpha'), alphaCsv(groups, alphaHistory));
@@ -176,6 +188,7 @@ export async function runTraining(
     seconds: (Date.now() - started) / 1000,
     last,
     alpha: Object.fromEntries(groups.map((name, g) => [name, (alphaHistory.at(-1) as number[])[g]])),
+    reference: { pairs: reference.pairs, forwardPasses: reference.forwardPasses },
     test,
   };
 }
@@ -217,6 +230,13 @@ function noteResumption(file: string, step: number, made: object): void {
   }
   const { resumed = [] } = record;
   writeFileWhole(file, json({ ...record, resumed: [...resumed, { step, at: new Date().toISOString(), ...made }] }));
+}
+
+function interrupted(signal: StopSignal, when: string): InterruptedError {
+  return new InterruptedError(
+    `stopped by ${signal} ${when}\n  fix: run the same command with --resume to go on`,
+    signal,
+  );
 }
 
 async function openForTraining(config: TrainConfig): Promise<GemmaPolicy> {

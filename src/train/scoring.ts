@@ -2,7 +2,9 @@ import type { PairDataset, TokenisedPair } from '../data/dataset.js';
 import { type PackedPairs, packPairs, pairLogProbabilities } from '../data/packing.js';
 import type { NativeBatch } from '../native/types.js';
 import type { Policy } from '../policy/policy.js';
+import type { Progress } from '../progress.js';
 import type { PairScores } from './objective.js';
+import type { ReferenceCache } from './reference-cache.js';
 
 /** Scoring pairs with a policy: the only place where pairs become trees and responses become columns again. */
 
@@ -13,52 +15,169 @@ export function byPair(packed: PackedPairs, logps: Float64Array): PairScores {
   return rejected.length === 0 ? { chosen, chosenLengths } : { chosen, rejected, chosenLengths, rejectedLengths };
 }
 
+/** Tokens of a scoring batch: enough to keep the cores busy, few enough that activations stay below 0.3 GB for Gemma-2B. */
+const scoringTokens = 1024;
+
 /**
- * Reference log-probabilities of one data set, computed when first needed and then kept: the reference never changes, so
- * over many epochs and evaluations each pair is scored by it once. A batch is scored in the very layout the policy uses,
- * so that policy and reference agree exactly while their weights do.
+ * The batches in which a whole data set is scored, as indices of its pairs. All pairs of one prompt come together, in the
+ * order in which prompts first appear, so that each prompt is computed once. Reference and evaluation score in these very
+ * batches, so their values agree to the bit while policy and reference are the same model.
+ *
+ * @param maxPairs most pairs of a batch; default: as many as fill 1024 tokens (a longer pair is a batch of its own)
  */
-export class ReferenceScores {
-  private readonly chosen: Float64Array;
-  private readonly rejected: Float64Array;
-
-  constructor(
-    private readonly policy: Policy<NativeBatch>,
-    pairCount: number,
-  ) {
-    this.chosen = new Float64Array(pairCount).fill(Number.NaN);
-    this.rejected = new Float64Array(pairCount).fill(Number.NaN);
-  }
-
-  /** Adds the reference columns of the pairs with these indices, which `packed` holds in the same order. */
-  async addTo(scores: PairScores, indices: ArrayLike<number>, packed: PackedPairs): Promise<PairScores> {
-    const order = Array.from(indices);
-    if (order.some((pair) => Number.isNaN(this.chosen[pair]))) {
-      const columns = byPair(packed, await this.policy.logProbabilities(packed.batch, 'reference'));
-      order.forEach((pair, i) => {
-        this.chosen[pair] = columns.chosen[i];
-        this.rejected[pair] = columns.rejected?.[i] ?? Number.NaN;
-      });
+export function scoringBatches({ pairs }: PairDataset, maxPairs = Number.POSITIVE_INFINITY): Int32Array[] {
+  const byPrompt = new Map<string, number[]>();
+  pairs.forEach(({ prompt }, pair) => {
+    const key = prompt.join(' ');
+    const members = byPrompt.get(key);
+    if (members) members.push(pair);
+    else byPrompt.set(key, [pair]);
+  });
+  const batches: Int32Array[] = [];
+  let batch: number[] = [];
+  let tokens = 0;
+  const close = () => {
+    if (batch.length > 0) batches.push(Int32Array.from(batch));
+    batch = [];
+    tokens = 0;
+  };
+  const responseTokens = (pair: number) => pairs[pair].chosen.length + pairs[pair].rejected.length;
+  for (const members of byPrompt.values()) {
+    const promptTokens = pairs[members[0]].prompt.length;
+    const all = members.reduce((sum, pair) => sum + responseTokens(pair), promptTokens);
+    if (tokens + all > scoringTokens || batch.length + members.length > maxPairs) close();
+    tokens += promptTokens;
+    for (const pair of members) {
+      // Only where one prompt alone has more pairs than a batch takes.
+      if (tokens + responseTokens(pair) > scoringTokens || batch.length === maxPairs) {
+        close();
+        tokens += promptTokens;
+      }
+      batch.push(pair);
+      tokens += responseTokens(pair);
     }
+  }
+  close();
+  return batches;
+}
+
+/** Pairs packed for scoring: without regard to groups, which matter to gradients only, so that they share prompts too. */
+export function packForScoring(data: PairDataset, indices: ArrayLike<number>): PackedPairs {
+  return packPairs(
+    Array.from(indices, (pair) => ({ ...data.pairs[pair], group: 0 })),
+    { responses: 'both' },
+  );
+}
+
+/** Reference log-probabilities of a whole data set: [pairs] each, summed over response tokens. */
+export class ReferenceScores {
+  constructor(
+    private readonly chosen: Float64Array,
+    private readonly rejected: Float64Array,
+  ) {}
+
+  /** Adds the reference columns of the pairs with these indices, which `scores` holds in the same order. */
+  addTo(scores: PairScores, indices: ArrayLike<number>): PairScores {
     return {
       ...scores,
-      referenceChosen: Float64Array.from(order, (pair) => this.chosen[pair]),
-      referenceRejected: Float64Array.from(order, (pair) => this.rejected[pair]),
+      referenceChosen: Float64Array.from(indices, (pair) => this.chosen[pair]),
+      referenceRejected: Float64Array.from(indices, (pair) => this.rejected[pair]),
     };
   }
 }
 
-/** A data set with the reference scores that belong to it. */
+/** Seconds of scoring that a killed run may lose. */
+const secondsBetweenWrites = 30;
+
+/**
+ * Scores data sets by the reference, which never changes: each set once, in its scoring batches, before the first step
+ * that needs it; or not at all where a cache has the scores. What comes from the cache is what would be computed, to the
+ * bit, so a run does not depend on it.
+ */
+export class Reference {
+  /** Forward passes of the reference so far. */
+  forwardPasses = 0;
+  /** Pairs whose scores were needed so far, wherever they came from. */
+  pairs = 0;
+
+  constructor(
+    private readonly policy: Policy<NativeBatch>,
+    private readonly options: {
+      cache?: ReferenceCache;
+      /** Shows how far the scoring of a file is; called only where something has to be computed. */
+      progress?: (file: string, pairs: number) => Progress;
+      /** Called before every forward pass; may throw to stop, and the cache has what was scored. */
+      pause?: () => void;
+    } = {},
+  ) {}
+
+  async score(data: PairDataset, batches: readonly Int32Array[]): Promise<ReferenceScores> {
+    const { cache, progress, pause } = this.options;
+    const packed = batches.map((batch) => packForScoring(data, batch));
+    const scores = new Float64Array(packed.reduce((sum, { batch }) => sum + batch.responseLengths.length, 0));
+    const entry = await cache?.entry(packed.map(({ batch }) => batch));
+    const known = entry?.read(scores) ?? 0;
+    this.pairs += data.pairs.length;
+
+    const chosen = new Float64Array(data.pairs.length);
+    const rejected = new Float64Array(data.pairs.length);
+    const bar = known < scores.length ? progress?.(data.file, data.pairs.length) : undefined;
+    // Responses scored so far, and those of them that the cache has.
+    let scored = known;
+    let kept = known;
+    let keptAt = Date.now();
+    const keep = () => {
+      if (scored > kept) entry?.write(scores.subarray(0, scored));
+      kept = scored;
+      keptAt = Date.now();
+    };
+    let end = 0;
+    let done = 0;
+    try {
+      for (const [b, pack] of packed.entries()) {
+        const begin = end;
+        end += pack.batch.responseLengths.length;
+        if (end > known) {
+          pause?.();
+          scores.set(await this.policy.logProbabilities(pack.batch, 'reference'), begin);
+          scored = end;
+          this.forwardPasses++;
+          if (Date.now() - keptAt > 1000 * secondsBetweenWrites) keep();
+        }
+        const columns = byPair(pack, scores.subarray(begin, end));
+        batches[b].forEach((pair, i) => {
+          chosen[pair] = columns.chosen[i];
+          rejected[pair] = columns.rejected![i];
+        });
+        done += batches[b].length;
+        bar?.update(done);
+      }
+    } finally {
+      keep();
+      bar?.stop();
+    }
+    return new ReferenceScores(chosen, rejected);
+  }
+}
+
+/** A data set with its scoring batches and, where the objective uses a reference, the scores of that. */
 export interface ScoredDataset {
   data: PairDataset;
-  reference: ReferenceScores;
+  batches: readonly Int32Array[];
+  reference?: ReferenceScores;
 }
 
-export function withReference(policy: Policy<NativeBatch>, data: PairDataset): ScoredDataset {
-  return { data, reference: new ReferenceScores(policy, data.pairs.length) };
+/** @param reference undefined for an objective without one: then nothing is computed */
+export async function scoredDataset(
+  data: PairDataset,
+  reference: Reference | undefined,
+  maxPairs?: number,
+): Promise<ScoredDataset> {
+  const batches = scoringBatches(data, maxPairs);
+  return { data, batches, reference: await reference?.score(data, batches) };
 }
 
-/** The pairs of `data` with these indices, packed for one forward pass. */
+/** The pairs of `data` with these indices, packed for one training pass. */
 export function packBatch(data: PairDataset, indices: ArrayLike<number>, responses: 'both' | 'chosen'): PackedPairs {
   return packPairs(
     Array.from(indices, (pair) => data.pairs[pair]),

@@ -9,9 +9,9 @@ import { type TrainConfig, weightSettings } from './config.js';
 import { evaluatePairs } from './evaluate.js';
 import { alphaMetrics, flatMetrics, GroupMetrics } from './metrics.js';
 import { checkFinite, NonFiniteError, namesOf } from './non-finite.js';
-import { pairObjective } from './objective.js';
+import { type PairScores, pairObjective } from './objective.js';
 import { learningRateAt } from './schedule.js';
-import { byPair, packBatch, pairColumns, withReference } from './scoring.js';
+import { byPair, packBatch, pairColumns, Reference, scoredDataset } from './scoring.js';
 
 /** The parts of the configuration that the loop itself reads. */
 export type TrainerSettings = Pick<
@@ -23,6 +23,8 @@ export type TrainerSettings = Pick<
 export type MetricsLine = Record<string, number | string | boolean>;
 
 export interface TrainerHooks {
+  /** Scores training and validation pairs by the reference, once, before step 0; default: without a cache. */
+  reference?: Reference;
   /** Called for step 0 and after every optimiser step, in order. */
   onStep(line: MetricsLine): void;
   /**
@@ -95,12 +97,13 @@ export async function trainPolicy(
   const steps = settings.steps ?? Math.ceil((settings.epochs as number) * batchesPerEpoch - 1e-9);
   const evaluateEvery = settings.evaluateEvery ?? batchesPerEpoch;
   const microSize = batch.micro ?? batch.size;
-  const { reference } = withReference(policy, train);
-  const watched = validation && withReference(policy, validation);
   hooks.onPlan?.({ steps, sampler: sampler.describe() });
+  const reference = hooks.reference ?? new Reference(policy);
+  const scored = (data: PairDataset) => scoredDataset(data, objective.usesReference ? reference : undefined);
+  const { reference: referenceScores } = await scored(train);
+  const watched = validation && (await scored(validation));
 
-  const evaluation = async () =>
-    watched ? flatMetrics(await evaluatePairs(policy, watched, objective, microSize), 'eval_') : {};
+  const evaluation = async () => (watched ? flatMetrics(await evaluatePairs(policy, watched, objective), 'eval_') : {});
   const ascent = weighting instanceof MirrorAscent ? weighting : undefined;
   let seen = from?.seen ?? 0;
   let skipped = from?.skipped ?? 0;
@@ -121,14 +124,13 @@ export async function trainPolicy(
     for (let start = 0; start < indices.length; start += microSize) {
       const micro = indices.subarray(start, start + microSize);
       const packed = packBatch(train, micro, objective.responses);
-      let scores = byPair(packed, await policy.forward(packed.batch));
-      if (objective.usesReference) scores = await reference.addTo(scores, micro, packed);
+      const policyScores = byPair(packed, await policy.forward(packed.batch));
+      const scores = referenceScores?.addTo(policyScores, micro) ?? policyScores;
       const pairs = Array.from(micro, (pair) => train.pairs[pair]);
       const { groups, weights } = pairColumns(pairs);
       const outcome = objective.evaluate(scores);
       checkFinite(pairs, outcome.metrics);
-      if (step === 1 && start === 0 && settings.reference !== 'base')
-        reportStartingGap(outcome.metrics['rewards/margins'], hooks);
+      if (step === 1 && start === 0 && settings.reference !== 'base') reportStartingGap(scores, hooks);
       for (let i = 0; i < pairs.length; i++) totals.add(groups[i], outcome.losses[i], weights[i]);
       metrics.add(groups, weights, outcome.metrics);
       const weighted = (cotangents: Float64Array) => cotangents.map((cotangent, i) => weights[i] * cotangent);
@@ -218,16 +220,24 @@ export async function trainPolicy(
   return alphaHistory;
 }
 
+/** Largest difference of policy and reference, in nats per nat, that rounding explains; float32 makes about 1e-7. */
+const roundingGap = 1e-5;
+
 /**
- * Before the first step policy and reference are the same model (unless an adapter is trained against its base on purpose),
- * so every margin must be zero (DPO starts at ln 2, IPO at
- * 1/(4β²)). A gap means that the two are scored differently, and every reward of the run would carry it.
+ * Before the first step policy and reference are the same model (unless an adapter is trained against its base on
+ * purpose), so both must give every response the same log-probability. The reference scored it in another batch, so sums may
+ * be rounded otherwise; more than that means that the two are not the same, and every reward of the run would carry it.
  */
-function reportStartingGap(margins: Float64Array | undefined, hooks: TrainerHooks): void {
-  const gap = margins ? Math.max(...margins.map(Math.abs)) : 0;
-  if (gap > 1e-4)
+function reportStartingGap(scores: PairScores, hooks: TrainerHooks): void {
+  const gapOf = (policy: ArrayLike<number>, reference: ArrayLike<number> = policy) =>
+    Math.max(...Array.from(policy, (logp, i) => Math.abs(logp - reference[i]) / Math.max(1, Math.abs(logp))));
+  const gap = Math.max(
+    gapOf(scores.chosen, scores.referenceChosen),
+    gapOf(scores.rejected ?? [], scores.referenceRejected),
+  );
+  if (gap > roundingGap)
     hooks.onWarning?.(
-      `policy and reference differ before training: largest reward margin ${gap.toExponential(2)}, expected 0. ` +
-        'With dtype: bfloat16 this is rounding; otherwise check the adapter',
+      `policy and reference differ before training: log-probs by up to ${gap.toExponential(1)} of their size, expected ` +
+        '0. With dtype: bfloat16 this may be rounding; otherwise check the adapter',
     );
 }

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { createSampler, type SamplerKind, sequentialBatches } from '../../src/data/sampler.js';
+import { createSampler, type SamplerKind } from '../../src/data/sampler.js';
 import { inputError } from './helpers.js';
 
 const KINDS: SamplerKind[] = ['proportional', 'balanced', 'stratified'];
@@ -169,12 +169,5 @@ describe('createSampler', () => {
     await inputError(() => createSampler({ kind: 'balanced', groups, groupCount: 3, batchSize: 4, seed: 0 }));
     await inputError(() => createSampler({ kind: 'stratified', groups, groupCount: 2, batchSize: 1, seed: 0 }));
     await inputError(() => createSampler({ kind: 'proportional', groups, groupCount: 2, batchSize: 0, seed: 0 }));
-  });
-});
-
-describe('sequentialBatches', () => {
-  it('holds every pair once, in order (5 pairs, batch 4)', () => {
-    expect([...sequentialBatches(5, 4)]).toEqual([Int32Array.of(0, 1, 2, 3), Int32Array.of(4)]);
-    expect([...sequentialBatches(0, 4)]).toEqual([]);
   });
 });

@@ -9,7 +9,7 @@ import type { Objective } from '../../src/train/config.js';
 import { evaluatePairs } from '../../src/train/evaluate.js';
 import { NonFiniteError } from '../../src/train/non-finite.js';
 import { pairObjective } from '../../src/train/objective.js';
-import { withReference } from '../../src/train/scoring.js';
+import { Reference, scoredDataset } from '../../src/train/scoring.js';
 import { type MetricsLine, type TrainerSettings, trainPolicy } from '../../src/train/trainer.js';
 
 const vocabulary = 6;
@@ -308,12 +308,14 @@ describe('evaluation', () => {
       [1, [1], [0]],
     ]);
     const objective = pairObjective(ipo);
-    const whole = await evaluatePairs(policy, withReference(policy, data), objective, 100);
+    const evaluate = async (maxPairs?: number) =>
+      evaluatePairs(policy, await scoredDataset(data, new Reference(policy), maxPairs), objective);
+    const whole = await evaluate();
     expect(whole.groups.g1.count).toBe(1);
     expect(whole.groups.g0.count).toBe(5);
     await fc.assert(
       fc.asyncProperty(fc.integer({ min: 1, max: 7 }), async (size) => {
-        const cut = await evaluatePairs(policy, withReference(policy, data), objective, size);
+        const cut = await evaluate(size);
         expect(cut.worst.loss).toBeCloseTo(whole.worst.loss as number, 10);
         expect(cut.groups.g0.count).toBe(5);
       }),

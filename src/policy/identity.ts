@@ -1,0 +1,73 @@
+import { createHash } from 'node:crypto';
+import { createReadStream, existsSync, readFileSync, realpathSync, statSync } from 'node:fs';
+import { cpus } from 'node:os';
+import { join } from 'node:path';
+import { writeFileWhole } from '../files.js';
+import { cacheFolder } from '../native/libtorch.js';
+import { addonCandidates, loadNative } from '../native/load.js';
+import type { GemmaSource } from './gemma-config.js';
+
+/** Environment variables by which LibTorch and its libraries choose other kernels, and so other roundings. */
+const kernelVariables = /^(ATEN|DNNL|MKL|ONEDNN|TORCH)_/;
+
+/**
+ * All that the scores of a model depend on, to the last bit, besides the batch: weights by content, every setting it was
+ * opened with, an adapter by content, the code that computes (addon and LibTorch) and the machine's arithmetic. Plain JSON,
+ * equal for equal models wherever their files lie; for keys of caches.
+ * @param settings how the model was opened; settings added later are covered as they come
+ * @param adapter digest of the adapter in use; undefined for none
+ */
+export async function modelIdentity(
+  source: GemmaSource,
+  settings: object,
+  adapter: string | undefined,
+): Promise<Record<string, unknown>> {
+  const addon = addonCandidates().find(existsSync);
+  return {
+    config: source.config,
+    weights:
+      source.kind === 'random'
+        ? { seed: source.seed, standardDeviation: source.standardDeviation }
+        : await Promise.all(source.files.map((file) => fileDigest(file))),
+    settings,
+    adapter: adapter ?? null,
+    addon: addon && createHash('sha256').update(readFileSync(addon)).digest('hex'),
+    // LibTorch's version and the number of threads, which decides how sums are split.
+    native: loadNative().nativeInfo(),
+    processor: [process.arch, cpus()[0]?.model],
+    environment: Object.entries(process.env)
+      .filter(([name]) => kernelVariables.test(name))
+      .sort(([a], [b]) => (a < b ? -1 : 1)),
+  };
+}
+
+/** A file younger than this, in ms, may change again without its times showing it. */
+const settleTime = 10_000;
+
+/**
+ * SHA-256 of a file's content. Gigabytes take seconds, so the digest is remembered under the file's inode, size and times:
+ * every write renews the change time, which no program can set.
+ */
+export async function fileDigest(file: string, folder = join(cacheFolder(), 'digests')): Promise<string> {
+  const path = realpathSync(file);
+  const state = () => {
+    const { dev, ino, size, mtimeNs, ctimeNs } = statSync(path, { bigint: true });
+    return { id: [path, dev, ino, size, mtimeNs, ctimeNs].join('\0'), changed: Number(ctimeNs / 1_000_000n) };
+  };
+  const before = state();
+  const memo = join(folder, createHash('sha256').update(before.id).digest('hex'));
+  const known = existsSync(memo) ? readFileSync(memo, 'utf8') : '';
+  if (/^[0-9a-f]{64}$/.test(known)) return known;
+  const hash = createHash('sha256');
+  for await (const chunk of createReadStream(path, { highWaterMark: 2 ** 20 })) hash.update(chunk);
+  const digest = hash.digest('hex');
+  if (state().id === before.id && Date.now() - before.changed > settleTime) remember(memo, digest);
+  return digest;
+}
+
+/** A cache that cannot be written costs time only. */
+function remember(memo: string, digest: string): void {
+  try {
+    writeFileWhole(memo, digest);
+  } catch {}
+}
