@@ -1,0 +1,229 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { stringify } from 'yaml';
+import { Random } from '../../src/random.js';
+
+/**
+ * Training runs that are stopped, killed or short of disk, through the built program. `KILLS=50 npx vitest run
+ * test/cli/interrupt` kills that often; CI does ten times.
+ */
+const kills = Number(process.env.KILLS ?? 10);
+
+const folder = mkdtempSync(join(tmpdir(), 'interrupt-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const at = (...names: string[]) => join(folder, ...names);
+
+const random = Random.stream(3, 'interrupted pairs');
+const ids = (length: number) => Array.from({ length }, () => 3 + random.integer(1000));
+const rows = Array.from({ length: 40 }, (_, i) =>
+  JSON.stringify({ group: i % 3 ? 'a' : 'b', prompt_ids: [2, ...ids(5)], chosen_ids: ids(2), rejected_ids: ids(3) }),
+);
+writeFileSync(at('pairs.jsonl'), rows.join('\n'));
+writeFileSync(
+  at('config.yaml'),
+  stringify({
+    model: 'random:tiny',
+    threads: 1,
+    output: at('run'),
+    data: { train: at('pairs.jsonl'), validation: at('pairs.jsonl') },
+    objective: { loss: 'ipo', beta: 0.1, weights: 'mirror-ascent', step: 0.01 },
+    batch: { size: 8 },
+    steps: 40,
+    checkpoint: { every: 6 },
+  }),
+);
+
+interface Ended {
+  code: number | null;
+  signal: string | null;
+  output: string;
+}
+
+interface Act {
+  /** What the program must have said first; default: nothing, act at once. */
+  after?: RegExp;
+  act(child: ChildProcess): void;
+}
+
+/** Runs `train`. @param limit most KiB a file may have, as if the disk were full */
+function train(args: string[], { after, act }: Partial<Act> = {}, limit?: number): Promise<Ended> {
+  const command = [process.execPath, resolve('dist/cli/main.js'), 'train', at('config.yaml'), '--quiet', ...args];
+  const [program, ...rest] =
+    limit === undefined ? command : ['bash', '-c', `ulimit -f ${limit}; exec "$@"`, '-', ...command];
+  const child = spawn(program, rest, { stdio: ['ignore', 'pipe', 'pipe'] });
+  return new Promise((done) => {
+    let output = '';
+    let acted = false;
+    const hear = (text: string) => {
+      output += text;
+      if (acted || (after && !after.test(output))) return;
+      acted = true;
+      act?.(child);
+    };
+    hear('');
+    child.stdout.on('data', hear);
+    child.stderr.on('data', hear);
+    child.on('close', (code, signal) => done({ code, signal, output }));
+  });
+}
+
+const started = /40 steps|steps \d+ to 40/;
+
+/** SHA-256 of all files of the run that hold no times. */
+function contents(): Record<string, string> {
+  const names = readdirSync(at('run'), { recursive: true, encoding: 'utf8' }).sort();
+  return Object.fromEntries(
+    names
+      .filter((name) => statSync(at('run', name)).isFile() && !/^(run\.json|report\.html|events\..*)$/.test(name))
+      .map((name) => [
+        name,
+        createHash('sha256')
+          .update(readFileSync(at('run', name)))
+          .digest('hex'),
+      ]),
+  );
+}
+
+const loggedSteps = () => readFileSync(at('run', 'metrics.jsonl'), 'utf8').split('\n').length - 2;
+const checkpoints = () => readdirSync(at('run', 'checkpoints')).sort();
+const fresh = () => rmSync(at('run'), { recursive: true, force: true });
+
+let straight: Record<string, string>;
+let seconds: number;
+beforeAll(async () => {
+  let begun = 0;
+  const { code, output } = await train([], {
+    after: started,
+    act: () => {
+      begun = Date.now();
+    },
+  });
+  expect(output).toContain('40 steps in');
+  expect(code).toBe(0);
+  seconds = (Date.now() - begun) / 1000;
+  straight = contents();
+  expect(Object.keys(straight)).toContain('checkpoints/step-00000040/policy.safetensors');
+});
+
+async function endsInTheSameBytes() {
+  const { code, output } = await train(['--resume']);
+  expect(output).not.toContain('error');
+  expect(code).toBe(0);
+  expect(contents()).toEqual(straight);
+}
+
+describe('a signal', () => {
+  it.each([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const)('%s finishes the step, saves, and exits with %i', async (signal, status) => {
+    fresh();
+    const { code, output } = await train([], { after: started, act: (child) => child.kill(signal) });
+    expect(output).toMatch(new RegExp(`stopped by ${signal} after step \\d+ of 40, which is saved\\n.*--resume`));
+    expect(code).toBe(status);
+    expect(loggedSteps()).toBeLessThan(40);
+    expect(checkpoints().at(-1)).toBe(`step-${String(loggedSteps()).padStart(8, '0')}`);
+    expect(existsSync(at('run', 'adapter'))).toBe(false);
+    await endsInTheSameBytes();
+  });
+
+  it('given twice stops at once', async () => {
+    fresh();
+    // A step of tens of seconds, in short pieces.
+    const batch = ['batch.size=100000', 'batch.micro=100', 'batch.sampler=balanced'];
+    const long = [...batch, 'data.validation=null'].flatMap((setting) => ['--set', setting]);
+    let stopped = 0;
+    const twice = async (child: ChildProcess) => {
+      await wait(500);
+      child.kill('SIGINT');
+      await wait(500);
+      stopped = Date.now();
+      child.kill('SIGINT');
+    };
+    const { code, signal, output } = await train(long, { after: started, act: twice });
+    expect(output).toContain('SIGINT: finishing this step and saving; once more stops at once');
+    expect([code, signal]).toEqual([null, 'SIGINT']);
+    expect(Date.now() - stopped).toBeLessThan(5000);
+    expect(existsSync(at('run', 'checkpoints'))).toBe(false);
+  });
+});
+
+it(`kill -9 at ${kills} random moments, then --resume, ends in the same bytes`, {
+  timeout: 60_000 + kills * 20_000,
+}, async () => {
+  fresh();
+  const moments = Random.stream(kills, 'kill moments');
+  let finished = 0;
+  for (let killed = 0; killed < kills; ) {
+    // One in five while it starts and reads, the others while it trains, evaluates and saves.
+    const early = moments.integer(5) === 0;
+    const delay = 1000 * moments.uniform() * (early ? 1 : 1.1 * seconds);
+    const kill = (child: ChildProcess) => setTimeout(() => child.kill('SIGKILL'), delay);
+    const { signal, code, output } = await train(['--resume'], { after: early ? undefined : started, act: kill });
+    if (signal === 'SIGKILL') killed++;
+    else {
+      expect([code, output]).toEqual([0, expect.not.stringContaining('error')]);
+      expect(contents()).toEqual(straight);
+      finished++;
+      fresh();
+    }
+  }
+  await endsInTheSameBytes();
+  expect(finished).toBeLessThan(3 * kills);
+});
+
+describe('trouble with files leaves the last checkpoint as it was', () => {
+  const interrupted = async () => {
+    fresh();
+    await train([], { after: started, act: (child) => child.kill('SIGTERM') });
+    return contents();
+  };
+
+  it('a full disk', async () => {
+    const before = await interrupted();
+    // The policy's state does not fit under the limit, in units of 1024 bytes; the log does.
+    const { code, output } = await train(['--resume'], {}, 150);
+    expect(output).toMatch(/policy\.safetensors: cannot be written: File too large/);
+    expect(code).not.toBe(0);
+    expect(output).not.toMatch(/\n\s+at /);
+    for (const [name, sum] of Object.entries(before)) if (name !== 'metrics.jsonl') expect(contents()[name]).toBe(sum);
+    expect(checkpoints().every((name) => name.startsWith('step-'))).toBe(true);
+    await endsInTheSameBytes();
+  });
+
+  it('an input that is gone', async () => {
+    const before = await interrupted();
+    renameSync(at('pairs.jsonl'), at('away.jsonl'));
+    const { code, output } = await train(['--resume']);
+    renameSync(at('away.jsonl'), at('pairs.jsonl'));
+    expect(output).toMatch(/pairs\.jsonl: no such file/);
+    expect(code).toBe(2);
+    expect(contents()).toEqual(before);
+  });
+
+  it.skipIf(process.getuid?.() === 0)('a folder that may not be written', async () => {
+    const before = await interrupted();
+    chmodSync(at('run'), 0o555);
+    const { code, output } = await train(['--resume']);
+    chmodSync(at('run'), 0o755);
+    expect(output).toMatch(/cannot be written: EACCES/);
+    expect(code).toBe(2);
+    expect(contents()).toEqual(before);
+    await endsInTheSameBytes();
+  });
+});
