@@ -82,7 +82,8 @@ function train(args: string[], { after, act }: Partial<Act> = {}, limit?: number
   });
 }
 
-const started = /40 steps|steps \d+ to 40/;
+/** Printed with the line of step 0, or of the first step after a break. */
+const started = /reference: \d+ pairs/;
 
 /** SHA-256 of all files of the run that hold no times. */
 function contents(): Record<string, string> {

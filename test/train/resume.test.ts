@@ -118,6 +118,7 @@ describe('six steps straight are three, a kill, and three, bit for bit', () => {
   });
 
   it.each([
+    ['float64', { dtype: 'float64' }],
     ['float64 SFT', { dtype: 'float64', objective: { loss: 'sft' } }],
     ['bfloat16', { dtype: 'bfloat16' }],
     ['a step size of 0, which leaves α at exactly 1/3', { objective: { loss: 'dpo', beta: 1, ...gr, step: 0 } }],

@@ -10,7 +10,7 @@ import { evaluatePairs } from '../../src/train/evaluate.js';
 import { NonFiniteError } from '../../src/train/non-finite.js';
 import { pairObjective } from '../../src/train/objective.js';
 import { Reference, scoredDataset } from '../../src/train/scoring.js';
-import { type MetricsLine, type TrainerSettings, trainPolicy } from '../../src/train/trainer.js';
+import { type MetricsLine, type TrainerSettings, type TrainerState, trainPolicy } from '../../src/train/trainer.js';
 
 const vocabulary = 6;
 
@@ -64,9 +64,10 @@ class UnigramPolicy implements Policy<NativeBatch> {
   step(coefficients: Float64Array, { learningRate, maxGradNorm = Number.POSITIVE_INFINITY }: StepSettings) {
     const gradient = this.gradient(coefficients);
     const gradNorm = Math.hypot(...gradient);
+    this.accumulators.clear();
+    if (!Number.isFinite(gradNorm)) return { gradNorm };
     const scale = Math.min(1, maxGradNorm / gradNorm);
     for (let v = 0; v < vocabulary; v++) this.theta[v] -= learningRate * scale * gradient[v];
-    this.accumulators.clear();
     this.steps++;
     return { gradNorm };
   }
@@ -249,6 +250,112 @@ describe('training loop', () => {
     await expect(attempt).rejects.toThrow(/made\.jsonl:\d, made\.jsonl:\d/);
     expect(policy.theta).toEqual(before);
     expect(policy.steps).toBe(0);
+  });
+
+  /** A policy whose scores, or gradients, are not finite in the forward passes with these numbers, from 1. */
+  function faulty(passes: number[], fault: 'score' | 'gradient') {
+    const policy = new UnigramPolicy();
+    const { forward, backward } = policy;
+    let pass = 0;
+    policy.forward = (batch) => {
+      const scores = forward.call(policy, batch);
+      if (passes.includes(++pass) && fault === 'score') scores[scores.length - 1] = Number.NEGATIVE_INFINITY;
+      return scores;
+    };
+    policy.backward = (cotangents, accumulators) =>
+      backward.call(
+        policy,
+        passes.includes(pass) && fault === 'gradient' ? cotangents.fill(Number.NaN) : cotangents,
+        accumulators,
+      );
+    return policy;
+  }
+
+  it.each(['score', 'gradient'] as const)(
+    'skips a step whose %s is not finite as if it had not been',
+    async (fault) => {
+      // Two micro-batches a step: the second one of step 2 is at fault, when the first has left its gradient already.
+      const batch = { size: 4, micro: 2, sampler: 'balanced' } as const;
+      const skip = { batch, steps: 4, nonFinite: { action: 'skip' as const } };
+      const lines: MetricsLine[] = [];
+      const warnings: string[] = [];
+      const states: TrainerState[] = [];
+      const thetas: Float64Array[] = [];
+      const policy = faulty([4], fault);
+      const history = await trainPolicy(policy, five, undefined, settings(skip), {
+        onStep: (line) => lines.push(line),
+        onWarning: (text) => warnings.push(text),
+        afterStep: (state) => {
+          states.push(state);
+          thetas.push(policy.theta.slice());
+          return true;
+        },
+      });
+      expect(thetas[2]).toEqual(thetas[1]);
+      expect(thetas[3]).not.toEqual(thetas[2]);
+      expect(history[2]).toEqual(history[1]);
+      expect(states[2].ascent).toEqual(states[1].ascent);
+      expect(lines.map((line) => line.skipped_steps)).toEqual([undefined, 0, 1, 1, 1]);
+      expect(lines[2]).not.toHaveProperty('loss');
+      expect(JSON.stringify(lines)).not.toContain('null');
+      expect(warnings).toHaveLength(1);
+      expect(warnings[0]).toMatch(
+        /^step 2: the .* of made\.jsonl:\d.* is not a finite number; .*unchanged; skipped \(1 of/,
+      );
+      // The batches after it are those of a run without the fault.
+      const plain = await run({ batch, steps: 4 });
+      expect(policy.batches).toEqual(plain.policy.batches);
+    },
+  );
+
+  it('stops at the limit of skipped steps, which resuming does not forget', async () => {
+    const skip = { nonFinite: { action: 'skip' as const, limit: 2 }, steps: 9 };
+    const states: TrainerState[] = [];
+    const hooks = { onStep: () => {}, afterStep: (state: TrainerState) => states.push(state) > 0 };
+    const policy = faulty([1, 3, 5], 'score');
+    await expect(trainPolicy(policy, five, undefined, settings(skip), hooks)).rejects.toThrow(
+      /^step 5: .*nonFinite\.limit allows to skip 2 steps/,
+    );
+    expect(states.at(-1)).toMatchObject({ step: 4, skipped: 2 });
+    const resumed = trainPolicy(faulty([1], 'score'), five, undefined, settings(skip), hooks, states.at(-1));
+    await expect(resumed).rejects.toThrow(/^step 5: .*limit/);
+  });
+
+  it('leaves α where it was before a step with a gradient that is not finite', async () => {
+    const states: TrainerState[] = [];
+    const attempt = trainPolicy(faulty([3], 'gradient'), five, undefined, settings(), {
+      onStep: () => {},
+      afterStep: (state) => states.push(state) > 0,
+    });
+    await expect(attempt).rejects.toThrow(/step 3: the gradient of made\.jsonl:\d.*weights and α are unchanged/s);
+    await expect(attempt).rejects.toThrow(NonFiniteError);
+  });
+
+  it('names the pair whose evaluation is not finite', async () => {
+    const policy = new UnigramPolicy();
+    policy.theta[4] = Number.NaN;
+    const attempt = evaluatePairs(policy, await scoredDataset(five, new Reference(policy)), pairObjective(ipo));
+    await expect(attempt).rejects.toThrow(NonFiniteError);
+    await expect(attempt).rejects.toThrow(/of made\.jsonl:1, made\.jsonl:2, .* is not a finite number/);
+  });
+
+  it('stops where it is told to, and continues from its state alone', async () => {
+    const options = { batch: { size: 2, sampler: 'balanced' } as const, steps: 7, evaluateEvery: 3 };
+    const whole: MetricsLine[] = [];
+    await trainPolicy(new UnigramPolicy(), five, five, settings(options), { onStep: (line) => whole.push(line) });
+    const parts: MetricsLine[] = [];
+    const policy = new UnigramPolicy();
+    let saved: string | undefined;
+    const hooks = (stopAt: number) => ({
+      onStep: (line: MetricsLine) => parts.push(line),
+      afterStep: (state: TrainerState) => {
+        saved = JSON.stringify(state);
+        return state.step < stopAt;
+      },
+    });
+    for (const stopAt of [0, 1, 4, 7])
+      await trainPolicy(policy, five, five, settings(options), hooks(stopAt), saved && JSON.parse(saved));
+    expect(parts).toEqual(whole);
   });
 
   it('stops before the step when α overflows, and counts the steps of part epochs exactly', async () => {
