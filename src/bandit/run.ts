@@ -86,7 +86,18 @@ export function runSeed({ setting, seed, methods, historyPoints }: SeedJob): See
   return { setting, seed, runs };
 }
 
-/** Runs the jobs across cores; results in the order of the jobs, the same whatever the number of workers. */
+/**
+ * Runs the jobs across cores; results in the order of the jobs, the same whatever the number of workers.
+ * @example IPO and GR-IPO on the paper's main setting: the worse group is better off with GR-IPO.
+ * ```ts
+ * import { methodSettings, runSeeds } from 'group-robust-po';
+ *
+ * const setting = { features: 'swapped', responses: 'uneven', data: 'imbalanced' } as const;
+ * const methods = [methodSettings('ipo'), methodSettings('gr-ipo', { iterations: 20 })];
+ * const [{ runs: [ipo, robust] }] = await runSeeds([{ setting, seed: 2021, methods }]);
+ * robust.maxValidationLoss < ipo.maxValidationLoss; // → true
+ * ```
+ */
 export function runSeeds(jobs: readonly SeedJob[], options?: ParallelOptions): Promise<SeedResult[]> {
   return parallelMap<SeedJob, SeedResult>(import.meta.url, runSeed.name, jobs, options);
 }

@@ -53,7 +53,19 @@ export interface Sampler {
   restore(state: SamplerState): void;
 }
 
-/** @throws InputError when a group has no pair, or a stratified batch is smaller than the number of groups */
+/**
+ * @throws InputError when a group has no pair, or a stratified batch is smaller than the number of groups
+ * @example
+ * ```ts
+ * import { createSampler } from 'group-robust-po';
+ *
+ * const groups = Int32Array.of(0, 0, 0, 1);
+ * const sampler = createSampler({ kind: 'proportional', groups, groupCount: 2, batchSize: 2, seed: 0 });
+ * sampler.groupProbabilities; // → [0.75, 0.25]
+ * const epoch = [...sampler.next(), ...sampler.next()];
+ * epoch.sort(); // → [0, 1, 2, 3]
+ * ```
+ */
 export function createSampler(options: SamplerOptions): Sampler {
   return new CycleSampler(options);
 }

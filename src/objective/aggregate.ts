@@ -96,6 +96,20 @@ export interface StepWeights {
 /**
  * Closes a window: signal, θ-weights, the scalar loss and the coefficients of its gradient (paper Eq. 9 and §4).
  * This is the one place where group weights meet losses, for the simulator and for language models alike.
+ *
+ * @example Two groups in one batch: the second fares worse, so it gains weight.
+ * ```ts
+ * import { GroupTotals, groupWeights, robustStep } from 'group-robust-po';
+ *
+ * const weighting = groupWeights({ weights: 'mirror-ascent', step: 0.5 }, [200, 200]);
+ * const totals = new GroupTotals(2);
+ * totals.add(0, 1);
+ * totals.add(1, 3);
+ * const { loss, signal, weights } = robustStep(totals, weighting, [0.5, 0.5]);
+ * signal; // → [1, 3]
+ * weights; // → [1 / (1 + Math.E), Math.E / (1 + Math.E)]
+ * loss; // → (1 + 3 * Math.E) / (1 + Math.E)
+ * ```
  */
 export function robustStep(
   totals: GroupTotals,

@@ -106,6 +106,16 @@ function sumDpo({ value, derivative }: PairLoss, beta: number, smoothing: number
  * | hinge | max(0, 1 − βh)                         | SLiC-like, GPO convention      |
  *
  * @throws InputError when β is not positive and finite, ε is outside [0, ½), or ε is given to a loss that has none.
+ * @example
+ * ```ts
+ * import { marginLoss } from 'group-robust-po';
+ *
+ * const dpo = marginLoss({ loss: 'dpo', beta: 0.1 });
+ * dpo.value(0); // → Math.log(2)
+ * dpo.derivative(0); // → -0.05
+ * const ipo = marginLoss({ loss: 'ipo', beta: 0.1 });
+ * ipo.value(5); // → 0
+ * ```
  */
 export function marginLoss({ loss, beta, labelSmoothing = 0 }: LossSettings): MarginLoss {
   if (!(beta > 0 && Number.isFinite(beta)))

@@ -47,6 +47,15 @@ const defaultOptimizer: NativeOptimizerConfig = { betas: [0.9, 0.999], epsilon: 
  * row. Dispose of it (or declare it with `using`): the weights live outside V8's heap.
  *
  * Every method rejects with an InputError on what the caller can mend, with code DISPOSED after {@link dispose}.
+ *
+ * @example
+ * ```ts
+ * import { GemmaPolicy } from 'group-robust-po';
+ *
+ * using policy = await GemmaPolicy.open('random:tiny', { threads: 1 });
+ * await policy.addAdapter({ rank: 8, alpha: 32 }, { seed: 1 });
+ * policy.config.layers; // → 2
+ * ```
  */
 export class GemmaPolicy implements Policy<NativeBatch> {
   private adapter: LoraSettings | undefined;

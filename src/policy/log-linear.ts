@@ -22,6 +22,16 @@ export interface LogLinearSettings {
  *
  * Its optimiser is plain (projected) gradient descent. For full-batch work on preference pairs the normaliser cancels and
  * {@link margins} with {@link addDifferences} give the same step faster.
+ *
+ * @example Two actions with features 1 and 0: θ is the log-odds of the first.
+ * ```ts
+ * import { LogLinearPolicy } from 'group-robust-po';
+ *
+ * const policy = new LogLinearPolicy([Math.log(3)]);
+ * const item = { features: Float64Array.of(1, 0), responses: [0, 1] };
+ * policy.logProbabilities([item], 'policy'); // → [Math.log(3 / 4), Math.log(1 / 4)]
+ * policy.logProbabilities([item], 'reference'); // → [Math.log(1 / 2), Math.log(1 / 2)]
+ * ```
  */
 export class LogLinearPolicy implements Policy<readonly LogLinearItem[]> {
   readonly theta: Float64Array;
@@ -111,7 +121,7 @@ export function margins(
   return out;
 }
 
-/** Adds Σ_i c_i d_i to `out` [d]: with c_i = l'(h_i) this is the gradient of the group's summed loss. */
+/** Adds Σ_i c_i d_i to `out` [d]; with c_i = l'(h_i) this is the gradient of the group's summed loss. */
 export function addDifferences(group: DifferenceGroup, coefficients: Float64Array, out: Float64Array): void {
   addRows(group.differences, coefficients, out);
 }

@@ -1,0 +1,49 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+
+/**
+ * Examples in doc comments: the TypeScript blocks after `@example` of every file of src. Each is run as a user's own module
+ * would be; a line `expression; // → value` claims that the two are equal (numbers to 1e-9, lists by their entries).
+ */
+const examples = readdirSync('src', { recursive: true, encoding: 'utf8' })
+  .filter((file) => file.endsWith('.ts'))
+  .flatMap((file) => {
+    const source = readFileSync(join('src', file), 'utf8');
+    const blocks = source.matchAll(/^ *\* @example.*\n *\* ```ts\n((?: *\*.*\n)*?) *\* ```$/gm);
+    return [...blocks].map(([, block], i) => ({
+      name: `${file}, example ${i + 1}`,
+      code: block.replaceAll(/^ *\* ?/gm, ''),
+    }));
+  });
+
+const check = `
+import { strict as assert } from 'node:assert';
+function check(found, expected) {
+  if (typeof expected === 'number') return assert.ok(Math.abs(found - expected) <= 1e-9 * Math.max(1, Math.abs(expected)), \`\${found} is not \${expected}\`);
+  if (!Array.isArray(expected)) return assert.deepEqual(found, expected);
+  assert.equal(found.length, expected.length);
+  expected.forEach((value, i) => check(found[i], value));
+}
+`;
+
+describe('examples in doc comments', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'examples-'));
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  it('are found, each with a claim', () => {
+    expect(examples.length).toBeGreaterThanOrEqual(6);
+    for (const { name, code } of examples) expect(code, name).toMatch(/; \/\/ → /);
+  });
+
+  it.each(examples)('$name', ({ name, code }) => {
+    const file = join(folder, `${name.replaceAll(/\W+/g, '-')}.mts`);
+    const checked = code.replaceAll(/^(.*); \/\/ → (.*)$/gm, 'check($1, $2);');
+    // The built package, as it is imported after installation.
+    writeFileSync(file, check + checked.replaceAll("'group-robust-po'", `'${resolve('dist/index.js')}'`));
+    const { status, stderr } = spawnSync(process.execPath, ['--import', 'tsx', file], { encoding: 'utf8' });
+    expect(status, stderr).toBe(0);
+  });
+});
