@@ -40,7 +40,7 @@ const configSchema = z.looseObject({
 });
 
 /** What says where a run stands rather than how it is made: runs that differ in nothing else are seeds of one method. */
-const placeKeys = ['seed', 'output', 'adapter', 'threads', 'data train', 'data validation', 'data test'];
+const placeKeys = /^(seed|output|adapter|threads|data (train|validation|test)|checkpoint .*)$/;
 
 /** The splits on which a run may have been scored, the best first. */
 export const splits = ['test', 'validation', 'training'] as const;
@@ -87,7 +87,7 @@ export async function readRun(folder: string): Promise<Run> {
   const config = readText(configFile);
   const parsed = validate(yamlOf(config, configFile), configSchema, { file: configFile });
   const { loss, beta, labelSmoothing, reduction } = parsed.objective;
-  const settings = new Map(flatten(parsed).filter(([key]) => !placeKeys.includes(key)));
+  const settings = new Map(flatten(parsed).filter(([key]) => !placeKeys.test(key)));
   const metrics: MetricsLine[] = [];
   const file = join(folder, 'metrics.jsonl');
   for await (const { number: line, text } of readLines(file))
@@ -147,11 +147,12 @@ function groupsOf(line: MetricsLine, prefix: 'eval_' | ''): [string, GroupScores
   });
 }
 
-/** `{versions: {node: "v20"}}` → `["versions node", "v20"]`; lists are joined. */
+/** `{versions: {node: "v20"}}` → `["versions node", "v20"]`; lists of values are joined. */
 export function flatten(record: Readonly<Record<string, unknown>>, prefix = ''): [string, string][] {
   return Object.entries(record).flatMap(([key, value]): [string, string][] => {
     if (value === null || value === undefined) return [];
-    if (Array.isArray(value)) return [[prefix + key, value.join(', ')]];
+    if (Array.isArray(value) && value.every((entry) => typeof entry !== 'object'))
+      return [[prefix + key, value.join(', ')]];
     if (typeof value === 'object') return flatten(value as Record<string, unknown>, `${prefix}${key} `);
     return [[prefix + key, String(value)]];
   });

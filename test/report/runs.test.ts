@@ -99,10 +99,14 @@ describe('the page of several runs', () => {
   });
 
   it('shows environment and configurations', async () => {
+    changeFile(folders[1], 'run.json', (run) => {
+      run.resumed = [{ step: 20, versions: { node: 'v24' } }];
+    });
     const html = await read();
     const environment = tableOf(html, 'Where and with what this was made');
     expect(environment).toContainEqual(['versions node', 'v20.17.0']);
     expect(environment).toContainEqual(['groups Nigeria train', '80']);
+    expect(environment).toContainEqual(['resumed 0 step', '20']);
     const created = environment.find(([name]) => name === 'created');
     expect(created?.[1]).toMatch(/^2026-01-01T00:00:\d\dZ … 2026-01-01T00:02:\d\dZ \(6 different\)$/);
     expect(html.match(/<details>/g)).toHaveLength(6);
