@@ -16,7 +16,11 @@ struct RotaryTable {
  */
 RotaryTable rotaryTable(const at::Tensor& positions, int64_t headSize, double theta, at::ScalarType dtype);
 
-/** Rotates x [T, heads, headSize]; dimension i is paired with i + headSize / 2 ("half split"). */
+/** Rotates x [T, heads, headSize]; dimension i is paired with i + headSize / 2 ("half split"). Backward keeps no x. */
 at::Tensor rotate(const at::Tensor& x, const RotaryTable& table);
+
+/** The two implementations rotate() chooses from; the table is of x's type. */
+at::Tensor fusedRotate(const at::Tensor& x, const RotaryTable& table);
+at::Tensor composedRotate(const at::Tensor& x, const RotaryTable& table);
 
 }  // namespace group_robust
