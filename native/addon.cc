@@ -2,6 +2,7 @@
 
 #include "bindings/environment.h"
 #include "bindings/gemma.h"
+#include "bindings/kernels.h"
 #include "bindings/process.h"
 
 /** Registers everything src/native/types.ts lists, and does nothing else. */
@@ -9,6 +10,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   group_robust::Environment::install(env);
   group_robust::registerProcess(env, exports);
   group_robust::registerGemma(env, exports);
+  group_robust::registerKernels(env, exports);
   return exports;
 }
 

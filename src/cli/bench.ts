@@ -1,4 +1,7 @@
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
+import type { KernelBenchmark, KernelDType, KernelShape } from '../bench/kernels.js';
+import type { NativeDevice } from '../native/types.js';
+import { textTable } from '../report/text-table.js';
 import { defineAction, parseNumber } from './command.js';
 
 /** `group-robust bench`: programs that first check their result, then time it. */
@@ -26,4 +29,52 @@ export function registerBench(program: Command): void {
       return result;
     },
   );
+
+  const shapes: KernelShape[] = ['gemma-2b', 'tiny'];
+  const dtypes: KernelDType[] = ['float32', 'bfloat16'];
+  const devices: NativeDevice[] = ['cpu', 'cuda'];
+  const choice = (flags: string, description: string, choices: readonly string[]) =>
+    new Option(flags, description).choices(choices).default(choices[0]);
+  defineAction<{ shape: KernelShape; dtype: KernelDType; device: NativeDevice; seconds: string }>(
+    bench
+      .command('kernels')
+      .description("each kernel, forward and backward: error against float64, time, and part of the machine's limit")
+      .addOption(choice('--shape <name>', 'the sizes of this model', shapes))
+      .addOption(choice('--dtype <type>', 'type of the data', dtypes))
+      .addOption(choice('--device <device>', 'where to run', devices))
+      .option('--seconds <s>', 'time for each measurement', '1'),
+    async ({ seconds, ...settings }, output) => {
+      const { benchmarkKernels } = await import('../bench/kernels.js');
+      const result = await benchmarkKernels({
+        ...settings,
+        seconds: parseNumber('--seconds', seconds, { min: 0.001, max: 600 }),
+      });
+      output.log(describeKernels(result));
+      if (!result.ok) process.exitCode = 1;
+      return result;
+    },
+  );
+}
+
+/** The measuring table for people, with the machine's limits above it. */
+function describeKernels({ machine, rows }: KernelBenchmark): string {
+  const where = machine.device_name || `${machine.cpu}, ${machine.threads} threads, load ${machine.load.toFixed(1)}`;
+  const limits = `copy ${machine.copy_gb_per_second.toFixed(1)} GB/s, matrix product ${machine.gemm_gflops.toFixed(0)} GFLOP/s`;
+  const table = textTable(
+    ['kernel', 'pass', 'size', 'type', 'error', "LibTorch's", 'median µs', 'rate', 'of limit', 'times LibTorch', ''],
+    rows.map((row) => [
+      row.kernel,
+      row.pass,
+      row.size,
+      row.dtype,
+      row.error.toExponential(1),
+      row.torch_error.toExponential(1),
+      (row.median_seconds * 1e6).toFixed(0),
+      `${row.rate.toFixed(1)} ${row.unit}`,
+      `${(100 * row.fraction_of_limit).toFixed(0)} %`,
+      (row.torch_median_seconds / row.median_seconds).toFixed(2),
+      row.ok ? 'ok' : 'WRONG',
+    ]),
+  );
+  return `${where}, LibTorch ${machine.torch}: ${limits}\n${table}`;
 }

@@ -111,11 +111,79 @@ export interface NativeInfo {
   threads: number;
 }
 
+/** Where tensors live. */
+export type NativeDevice = 'cpu' | 'cuda';
+
+/**
+ * `fused`: the addon's own kernels, for float32 and bfloat16. `libtorch`: the same in LibTorch's operations, the oracle of the
+ * fused ones and what every other type takes.
+ */
+export type NativeKernels = 'fused' | 'libtorch';
+
+export interface NativeMachineSetting {
+  dtype: 'float32' | 'bfloat16';
+  device: NativeDevice;
+}
+
+export interface NativeKernelSetting extends NativeMachineSetting {
+  /** A name of the table in native/bench/kernel_table.cc. */
+  kernel: string;
+  /** Every size the kernel has, by name. */
+  sizes: Record<string, number>;
+}
+
+/** One pass of a kernel. Errors are the largest absolute difference from a float64 oracle over the oracle's largest value. */
+export interface NativePassMeasurement {
+  error: number;
+  /** Error of LibTorch's composition in the same type. */
+  torchError: number;
+  /** A second run, and on the CPU one with a single thread, gave the same bits. */
+  repeatable: boolean;
+  medianSeconds: number;
+  torchMedianSeconds: number;
+  /** Bytes the pass must at least read and write; 0 where arithmetic is what counts. */
+  bytes: number;
+  /** Floating-point operations; 0 where bytes are what counts. */
+  flops: number;
+}
+
+export interface NativeMachineMeasurement {
+  /** The card's name; empty for the CPU. */
+  device: string;
+  /** Read and written together, arrays far larger than any cache. */
+  copyBytesPerSecond: number;
+  /** Product of 2048 × 2048 matrices of the type, the best of the ways there are. */
+  gemmFlopsPerSecond: number;
+}
+
+export interface NativeKernelBench {
+  /** Checks the fused kernel against the oracle, then times it and LibTorch's composition in turn, `seconds` for each pass. */
+  measureKernel(
+    setting: NativeKernelSetting & { seconds: number },
+  ): Promise<{ forward: NativePassMeasurement; backward: NativePassMeasurement }>;
+  /** What limits a kernel of this type on this machine, from measurements of `seconds` each. */
+  measureMachine(setting: NativeMachineSetting & { seconds: number }): Promise<NativeMachineMeasurement>;
+  /**
+   * Both passes of one implementation on given inputs, laid out flat: those of the table's entry, the backward pass's
+   * cotangent last. For tests with oracles of their own.
+   */
+  runKernel(
+    setting: NativeKernelSetting,
+    kernels: NativeKernels,
+    inputs: Float64Array[],
+  ): Promise<{ forward: Float64Array[]; backward: Float64Array[] }>;
+  /** Ends its thread once queued work is done; later calls reject with code DISPOSED. */
+  dispose(): void;
+}
+
 export interface NativeAddon {
   nativeInfo(): NativeInfo;
   /** Threads of one LibTorch operation, process-wide, from the next job on. */
   setThreads(count: number): void;
   /** Number of tensors' storages alive in models of this process, for leak tests. */
   liveTensors(): number;
+  /** Which kernels models use, process-wide, from the next operation on; `fused` at first. */
+  setKernels(kernels: NativeKernels): void;
+  KernelBench: new () => NativeKernelBench;
   Gemma: new (config: NativeGemmaConfig, dtype: DType) => NativeGemma;
 }

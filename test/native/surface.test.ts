@@ -1,9 +1,10 @@
 import { expect, it } from 'vitest';
 import { loadNative } from '../../src/native/load.js';
-import type { NativeAddon, NativeGemma } from '../../src/native/types.js';
+import type { NativeAddon, NativeGemma, NativeKernelBench } from '../../src/native/types.js';
 
 /** The names are written down once; the compiler holds them against types.ts, the tests against the addon. */
-const ADDON = ['Gemma', 'liveTensors', 'nativeInfo', 'setThreads'] as const;
+const ADDON = ['Gemma', 'KernelBench', 'liveTensors', 'nativeInfo', 'setKernels', 'setThreads'] as const;
+const BENCH = ['dispose', 'measureKernel', 'measureMachine', 'runKernel'] as const;
 const GEMMA = [
   'addAdapter',
   'backward',
@@ -27,14 +28,19 @@ const INFO = ['cudaBuilt', 'cudaDevices', 'cxx11Abi', 'napiVersion', 'threads', 
 
 type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : never) : never;
 const addonNames: Same<(typeof ADDON)[number], keyof NativeAddon> = true;
+const benchNames: Same<(typeof BENCH)[number], keyof NativeKernelBench> = true;
 const gemmaNames: Same<(typeof GEMMA)[number], keyof NativeGemma> = true;
 
 it('exports what types.ts lists, nothing missing and nothing extra', () => {
-  expect([addonNames, gemmaNames]).toEqual([true, true]);
+  expect([addonNames, benchNames, gemmaNames]).toEqual([true, true, true]);
   const native = loadNative();
   expect(Object.keys(native).sort()).toEqual([...ADDON]);
-  const methods = Object.getOwnPropertyNames(native.Gemma.prototype).filter((name) => name !== 'constructor');
-  expect(methods.sort()).toEqual([...GEMMA]);
+  const methods = (type: { prototype: object }) =>
+    Object.getOwnPropertyNames(type.prototype)
+      .filter((name) => name !== 'constructor')
+      .sort();
+  expect(methods(native.Gemma)).toEqual([...GEMMA]);
+  expect(methods(native.KernelBench)).toEqual([...BENCH]);
 });
 
 it('says what it was built with', () => {

@@ -1,4 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { loadNative } from '../../src/native/load.js';
+import type { NativeKernels } from '../../src/native/types.js';
 import { GroupTotals, robustStep } from '../../src/objective/aggregate.js';
 import { MirrorAscent } from '../../src/objective/group-weights.js';
 import { type LossName, marginLoss } from '../../src/objective/losses.js';
@@ -71,12 +73,16 @@ function cotangentsOf(terms: PairTerms): Float64Array {
 
 const groupSizes = [3, 3, 3];
 
-describe('against transformers and PEFT on gemma-tiny', () => {
+const switches: NativeKernels[] = ['fused', 'libtorch'];
+afterAll(() => loadNative().setKernels('fused'));
+
+describe.each(switches)('against transformers and PEFT on gemma-tiny, %s kernels', (kernels) => {
   let policy: GemmaPolicy;
   let logps: Float64Array;
   let reference: Float64Array;
 
   beforeAll(async () => {
+    loadNative().setKernels(kernels);
     policy = await GemmaPolicy.open(fixture('gemma-tiny'));
     await policy.loadAdapter(fixture('gemma-tiny/adapter'), { accumulators: 3, optimizer });
     logps = await policy.logProbabilities(batch, 'policy');
@@ -137,7 +143,8 @@ describe('against transformers and PEFT on gemma-tiny', () => {
   });
 });
 
-describe('against transformers and PEFT on a model of odd sizes in bfloat16 shards', () => {
+describe.each(switches)('against transformers and PEFT on odd sizes in bfloat16 shards, %s kernels', (kernels) => {
+  beforeAll(() => loadNative().setKernels(kernels));
   interface OddGolden {
     trees: Tree[];
     base: number[];

@@ -1,0 +1,119 @@
+#include "bench/kernel_table.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <memory>
+
+#include "kernels/geglu.h"
+#include "kernels/rms_norm.h"
+#include "kernels/rotary.h"
+
+namespace group_robust {
+namespace {
+
+using Inputs = std::vector<at::Tensor>;
+
+at::Tensor normal(at::IntArrayRef shape, const at::Generator& generator, double deviation = 1) {
+  return at::empty(shape, at::TensorOptions(at::kFloat)).normal_(0, deviation, generator);
+}
+
+/** `function` of `inputs`, differentiated by autograd in the first `differentiated` of them, with cotangent dy. */
+KernelRun autogradRun(const Inputs& inputs, size_t differentiated, const at::Tensor& dy,
+                      const std::function<at::Tensor(const Inputs&)>& function) {
+  const auto leaves = std::make_shared<Inputs>();
+  for (size_t i = 0; i < inputs.size(); ++i)
+    leaves->push_back(inputs[i].detach().set_requires_grad(i < differentiated));
+  const auto output = std::make_shared<at::Tensor>();
+  return {[=]() -> Inputs {
+            const c10::NoGradGuard noGrad;
+            return {function(*leaves)};
+          },
+          [=]() -> Inputs {
+            const c10::AutoGradMode record(true);
+            if (!output->defined()) *output = function(*leaves);
+            return torch::autograd::grad({*output}, Inputs(leaves->begin(), leaves->begin() + differentiated), {dy},
+                                         /*retain_graph=*/true);
+          }};
+}
+
+constexpr double kEpsilon = 1e-6;
+
+BenchKernel rmsNormKernel() {
+  return {
+      "rms-norm",
+      {"rows", "columns"},
+      [](const KernelSizes& sizes, const at::Generator& generator) -> Inputs {
+        const int64_t rows = sizes.at("rows"), columns = sizes.at("columns");
+        return {normal({rows, columns}, generator), normal({columns}, generator), normal({rows, columns}, generator)};
+      },
+      [](const Inputs& inputs, Kernels kernels) {
+        const auto function = kernels == Kernels::kFused ? fusedRmsNorm : composedRmsNorm;
+        return autogradRun(inputs, 1, inputs[2],
+                           [function](const Inputs& leaves) { return function(leaves[0], leaves[1], kEpsilon); });
+      },
+      [](const KernelSizes& sizes, double bytes) -> KernelWork {
+        const double columns = sizes.at("columns"), all = sizes.at("rows") * columns;
+        return {(2 * all + columns) * bytes, 0};
+      },
+      [](const KernelSizes& sizes, double bytes) -> KernelWork {
+        const double rows = sizes.at("rows"), columns = sizes.at("columns");
+        return {(3 * rows * columns + columns) * bytes + rows * sizeof(float), 0};
+      }};
+}
+
+BenchKernel rotaryKernel() {
+  const auto work = [](const KernelSizes& sizes, double bytes) -> KernelWork {
+    const double angles = sizes.at("tokens") * sizes.at("headSize");  // cosines and sines together
+    return {(2 * angles * sizes.at("heads") + angles) * bytes, 0};
+  };
+  return {"rotary",
+          {"tokens", "heads", "headSize"},
+          [](const KernelSizes& sizes, const at::Generator& generator) -> Inputs {
+            const int64_t tokens = sizes.at("tokens"), heads = sizes.at("heads"), headSize = sizes.at("headSize");
+            const RotaryTable table = rotaryTable(at::arange(tokens), headSize, 10000, at::kFloat);
+            return {normal({tokens, heads, headSize}, generator), table.cos, table.sin,
+                    normal({tokens, heads, headSize}, generator)};
+          },
+          [](const Inputs& inputs, Kernels kernels) {
+            const auto function = kernels == Kernels::kFused ? fusedRotate : composedRotate;
+            return autogradRun(inputs, 1, inputs[3], [function](const Inputs& leaves) {
+              return function(leaves[0], {leaves[1], leaves[2]});
+            });
+          },
+          work,
+          work};
+}
+
+BenchKernel gegluKernel() {
+  const auto tensors = [](double count) {
+    return [count](const KernelSizes& sizes, double bytes) -> KernelWork {
+      return {count * static_cast<double>(sizes.at("rows") * sizes.at("columns")) * bytes, 0};
+    };
+  };
+  return {"geglu",
+          {"rows", "columns"},
+          [](const KernelSizes& sizes, const at::Generator& generator) -> Inputs {
+            const int64_t rows = sizes.at("rows"), columns = sizes.at("columns");
+            // Wide enough for both tails of the tanh.
+            return {normal({rows, columns}, generator, 3), normal({rows, columns}, generator),
+                    normal({rows, columns}, generator)};
+          },
+          [](const Inputs& inputs, Kernels kernels) {
+            const auto function = kernels == Kernels::kFused ? fusedGeglu : composedGeglu;
+            return autogradRun(inputs, 2, inputs[2],
+                               [function](const Inputs& leaves) { return function(leaves[0], leaves[1]); });
+          },
+          tensors(3),
+          tensors(5)};
+}
+
+}  // namespace
+
+const std::vector<BenchKernel>& kernelTable() {
+  static const std::vector<BenchKernel> table{rmsNormKernel(), rotaryKernel(), gegluKernel()};
+  return table;
+}
+
+}  // namespace group_robust

@@ -1,0 +1,191 @@
+#include "bench/measure.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#ifdef GROUP_ROBUST_CUDA
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAFunctions.h>
+#endif
+
+#include "bench/stopwatch.h"
+#include "error_types.h"
+#include "gemma/generator.h"
+#include "kernels/parallel.h"
+
+namespace group_robust {
+namespace {
+
+using Tensors = std::vector<at::Tensor>;
+using Pass = std::function<Tensors()>;
+
+const BenchKernel& findKernel(const std::string& name, const KernelSizes& sizes) {
+  std::string known;
+  for (const BenchKernel& kernel : kernelTable()) {
+    known += (known.empty() ? "" : ", ") + kernel.name;
+    if (kernel.name != name) continue;
+    for (const std::string& size : kernel.sizes)
+      if (sizes.count(size) == 0) throw InputError("sizes." + size + ": expected a number for " + name);
+    return kernel;
+  }
+  throw InputError("kernel: expected one of " + known + ", not " + name);
+}
+
+Tensors cast(const Tensors& tensors, at::ScalarType dtype, const c10::Device& device) {
+  Tensors result;
+  for (const at::Tensor& tensor : tensors)
+    result.push_back(tensor.to(device, tensor.is_floating_point() ? dtype : tensor.scalar_type()));
+  return result;
+}
+
+/** NaN where the shapes differ or either has a NaN. */
+double largestError(const Tensors& results, const Tensors& oracle) {
+  double largest = 0;
+  for (size_t i = 0; i < oracle.size(); ++i) {
+    if (results[i].sizes() != oracle[i].sizes()) return std::numeric_limits<double>::quiet_NaN();
+    const double difference = (results[i].to(at::kDouble) - oracle[i]).abs().max().item<double>();
+    const double relative = difference / oracle[i].abs().max().item<double>();
+    if (!(relative <= largest)) largest = relative;
+  }
+  return largest;
+}
+
+/** Whether two more runs give the same bits: one as before, and one with a single thread where the CPU runs it. */
+bool repeats(const Pass& pass, const Tensors& first) {
+  const auto same = [&] {
+    const Tensors again = pass();
+    return std::equal(first.begin(), first.end(), again.begin(), again.end(),
+                      [](const at::Tensor& a, const at::Tensor& b) { return a.equal(b); });
+  };
+  if (!same()) return false;
+  const int threads = at::get_num_threads();
+  at::set_num_threads(1);
+  const bool alone = same();
+  at::set_num_threads(threads);
+  return alone;
+}
+
+PassMeasurement measurePass(const Pass& fused, const Pass& composed, const Pass& oracle, const KernelWork& work,
+                            const c10::Device& device, double seconds) {
+  PassMeasurement pass{};
+  {
+    const Tensors exact = oracle(), results = fused();
+    pass.error = largestError(results, exact);
+    pass.repeatable = repeats(fused, results);
+    pass.torchError = largestError(composed(), exact);
+  }
+  const auto medians = medianSeconds({[&] { fused(); }, [&] { composed(); }}, device, seconds);
+  pass.medianSeconds = medians[0];
+  pass.torchMedianSeconds = medians[1];
+  pass.work = work;
+  return pass;
+}
+
+double bestRate(double work, const std::vector<std::function<void()>>& ways, const c10::Device& device,
+                double seconds) {
+  const auto medians = medianSeconds(ways, device, seconds);
+  return work / *std::min_element(medians.begin(), medians.end());
+}
+
+double copyRate(const c10::Device& device, double seconds) {
+  const int64_t bytes = int64_t{256} << 20;
+  const at::Tensor from = at::ones({bytes}, at::TensorOptions(at::kByte).device(device));
+  const at::Tensor to = at::zeros_like(from);
+  std::vector<std::function<void()>> ways{[&] { to.copy_(from); }};
+  if (device.is_cpu())
+    ways.push_back([&] {
+      const auto* source = from.const_data_ptr<uint8_t>();
+      auto* target = to.mutable_data_ptr<uint8_t>();
+      parallelNumbers(bytes, [&](int64_t begin, int64_t end) {
+        std::memcpy(target + begin, source + begin, static_cast<size_t>(end - begin));
+      });
+    });
+  return bestRate(2.0 * static_cast<double>(bytes), ways, device, seconds);
+}
+
+double gemmRate(at::ScalarType dtype, const c10::Device& device, double seconds) {
+  const int64_t n = 2048;
+  const at::Generator generator = seededGenerator(0);
+  const auto matrix = [&] {
+    return at::empty({n, n}, at::TensorOptions(at::kFloat)).normal_(0, 1, generator).to(device, dtype);
+  };
+  const at::Tensor a = matrix(), b = matrix();
+  std::vector<std::function<void()>> ways{[&] { at::mm(a, b); }, [&] { at::mm(a, b.t()); }, [&] { at::mm(a.t(), b); }};
+  at::Tensor packedA, packedB;
+  if (device.is_cpu() && at::globalContext().hasMKLDNN()) {
+    // oneDNN's own layout, which the products above convert to at every call, if they use oneDNN at all.
+    packedA = a.to_mkldnn();
+    packedB = b.to_mkldnn();
+    ways.push_back([&] { at::mkldnn_linear(packedA, packedB); });
+  }
+  return bestRate(2.0 * static_cast<double>(n * n * n), ways, device, seconds);
+}
+
+std::string deviceName(const c10::Device& device) {
+#ifdef GROUP_ROBUST_CUDA
+  if (device.is_cuda()) {
+    cudaDeviceProp properties;
+    C10_CUDA_CHECK(cudaGetDeviceProperties(&properties, device.has_index() ? device.index() : 0));
+    return properties.name;
+  }
+#endif
+  return "";
+}
+
+}  // namespace
+
+void requireDevice(const c10::Device& device) {
+  if (device.is_cpu()) return;
+#ifdef GROUP_ROBUST_CUDA
+  if (device.is_cuda() && c10::cuda::device_count() > 0) return;
+  throw InputError("device: no CUDA device was found");
+#else
+  throw InputError("device: this addon is built without CUDA; build it with a CUDA LibTorch and nvcc");
+#endif
+}
+
+KernelResults runKernel(const std::string& name, const KernelSizes& sizes, at::ScalarType dtype,
+                        const c10::Device& device, Kernels kernels, const std::vector<std::vector<double>>& inputs) {
+  const BenchKernel& kernel = findKernel(name, sizes);
+  requireDevice(device);
+  Tensors tensors = kernel.inputs(sizes, seededGenerator(0));
+  if (inputs.size() != tensors.size())
+    throw InputError("inputs: expected " + std::to_string(tensors.size()) + " arrays for " + name);
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (static_cast<int64_t>(inputs[i].size()) != tensors[i].numel())
+      throw InputError("inputs[" + std::to_string(i) + "]: expected " + std::to_string(tensors[i].numel()) +
+                       " numbers");
+    tensors[i] =
+        at::tensor(inputs[i], at::TensorOptions(at::kDouble)).view(tensors[i].sizes()).to(tensors[i].scalar_type());
+  }
+  const KernelRun run = kernel.run(cast(tensors, dtype, device), kernels);
+  return {run.forward(), run.backward()};
+}
+
+KernelMeasurement measureKernel(const std::string& name, const KernelSizes& sizes, at::ScalarType dtype,
+                                const c10::Device& device, double seconds) {
+  const BenchKernel& kernel = findKernel(name, sizes);
+  requireDevice(device);
+  const Tensors inputs = cast(kernel.inputs(sizes, seededGenerator(0)), dtype, device);
+  const KernelRun fused = kernel.run(inputs, Kernels::kFused);
+  const KernelRun composed = kernel.run(inputs, Kernels::kLibTorch);
+  const KernelRun oracle = kernel.run(cast(inputs, at::kDouble, device), Kernels::kLibTorch);
+  const auto elementBytes = static_cast<double>(c10::elementSize(dtype));
+  return {measurePass(fused.forward, composed.forward, oracle.forward, kernel.forwardWork(sizes, elementBytes), device,
+                      seconds),
+          measurePass(fused.backward, composed.backward, oracle.backward, kernel.backwardWork(sizes, elementBytes),
+                      device, seconds)};
+}
+
+MachineMeasurement measureMachine(at::ScalarType dtype, const c10::Device& device, double seconds) {
+  requireDevice(device);
+  const c10::NoGradGuard noGrad;
+  return {deviceName(device), copyRate(device, seconds), gemmRate(dtype, device, seconds)};
+}
+
+}  // namespace group_robust

@@ -1,0 +1,143 @@
+import { InputError } from '../errors.js';
+import { loadNative } from '../native/load.js';
+import type { NativeDevice, NativeKernelSetting, NativePassMeasurement } from '../native/types.js';
+import { type MachineRecord, machineRecord } from './measure.js';
+
+export type KernelDType = NativeKernelSetting['dtype'];
+
+/** Kernels and sizes measured for a model's shape. A new kernel of native/bench/kernel_table.cc gets its sizes here. */
+export const kernelShapes = {
+  // 96 and 332 rows: a few pairs, and a batch of four at the length of the survey's prompts.
+  'gemma-2b': [
+    ['rms-norm', { rows: 96, columns: 2048 }],
+    ['rms-norm', { rows: 332, columns: 2048 }],
+    ['rotary', { tokens: 332, heads: 8, headSize: 256 }],
+    ['rotary', { tokens: 332, heads: 1, headSize: 256 }],
+    ['geglu', { rows: 96, columns: 16384 }],
+    ['geglu', { rows: 332, columns: 16384 }],
+  ],
+  // Odd sizes: every loop has a remainder.
+  tiny: [
+    ['rms-norm', { rows: 7, columns: 67 }],
+    ['rotary', { tokens: 7, heads: 3, headSize: 22 }],
+    ['geglu', { rows: 7, columns: 1035 }],
+  ],
+} as const satisfies Record<string, readonly (readonly [kernel: string, sizes: Record<string, number>])[]>;
+
+export type KernelShape = keyof typeof kernelShapes;
+
+export interface KernelRow {
+  kernel: string;
+  pass: 'forward' | 'backward';
+  /** The kernel's sizes in their order, such as rows × columns: "332x2048". */
+  size: string;
+  dtype: KernelDType;
+  device: NativeDevice;
+  /** Largest absolute difference from LibTorch in float64 on the same inputs, over the largest value there. */
+  error: number;
+  /** The same of LibTorch's composition in `dtype`. */
+  torch_error: number;
+  /** A second run, and on the CPU one with a single thread, gave the same bits. */
+  repeatable: boolean;
+  /** Repeatable, and `error` is within {@link errorLimit}. */
+  ok: boolean;
+  median_seconds: number;
+  /** In `unit`: of the bytes the kernel must move at least, or of its arithmetic. */
+  rate: number;
+  unit: 'GB/s' | 'GFLOP/s';
+  /** `rate` over the machine's copy bandwidth or matrix product rate. Above 1 where the caches hold the data. */
+  fraction_of_limit: number;
+  torch_median_seconds: number;
+}
+
+export interface KernelBenchmark {
+  machine: MachineRecord & {
+    torch: string;
+    threads: number;
+    /** The card's name; empty for the CPU. */
+    device_name: string;
+    copy_gb_per_second: number;
+    gemm_gflops: number;
+  };
+  rows: KernelRow[];
+  /** Every row is ok. */
+  ok: boolean;
+}
+
+export interface KernelBenchmarkSettings {
+  shape?: KernelShape;
+  device?: NativeDevice;
+  dtype?: KernelDType;
+  /** Time for each pass of each kernel. */
+  seconds?: number;
+}
+
+/**
+ * Checks every kernel, forward and backward, against LibTorch in float64, then times it and LibTorch's composition in turn.
+ * @throws InputError where there is no such device
+ */
+export async function benchmarkKernels(settings: KernelBenchmarkSettings = {}): Promise<KernelBenchmark> {
+  const { shape = 'gemma-2b', device = 'cpu', dtype = 'float32', seconds = 1 } = settings;
+  const native = loadNative();
+  const info = native.nativeInfo();
+  if (device === 'cuda' && info.cudaDevices === 0)
+    throw new InputError(info.cudaBuilt ? 'there is no CUDA device' : 'the addon is built without CUDA', {
+      at: { field: '--device' },
+      fix: info.cudaBuilt ? 'use cpu' : 'use cpu, or build with a CUDA LibTorch and nvcc: npm run build',
+    });
+  const bench = new native.KernelBench();
+  try {
+    const record = machineRecord();
+    const limits = await bench.measureMachine({ dtype, device, seconds });
+    const rows: KernelRow[] = [];
+    for (const [kernel, sizes] of kernelShapes[shape]) {
+      const passes = await bench.measureKernel({ kernel, sizes, dtype, device, seconds });
+      for (const pass of ['forward', 'backward'] as const) {
+        const measured = passes[pass];
+        const { rate, unit, limit } = achieved(measured, limits.copyBytesPerSecond, limits.gemmFlopsPerSecond);
+        rows.push({
+          kernel,
+          pass,
+          size: Object.values(sizes).join('x'),
+          dtype,
+          device,
+          error: measured.error,
+          torch_error: measured.torchError,
+          repeatable: measured.repeatable,
+          ok: measured.repeatable && measured.error <= errorLimit(dtype, measured.torchError),
+          median_seconds: measured.medianSeconds,
+          rate: rate / 1e9,
+          unit,
+          fraction_of_limit: rate / limit,
+          torch_median_seconds: measured.torchMedianSeconds,
+        });
+      }
+    }
+    return {
+      machine: {
+        ...record,
+        torch: info.torchVersion,
+        threads: info.threads,
+        device_name: limits.device,
+        copy_gb_per_second: limits.copyBytesPerSecond / 1e9,
+        gemm_gflops: limits.gemmFlopsPerSecond / 1e9,
+      },
+      rows,
+      ok: rows.every((row) => row.ok),
+    };
+  } finally {
+    bench.dispose();
+  }
+}
+
+/** Twice LibTorch's own error, or four times the rounding of a number of the type, whichever is larger. */
+export function errorLimit(dtype: KernelDType, torchError: number): number {
+  const rounding = dtype === 'float32' ? 2 ** -24 : 2 ** -9;
+  return Math.max(2 * torchError, 4 * rounding);
+}
+
+function achieved(pass: NativePassMeasurement, copyRate: number, gemmRate: number) {
+  return pass.flops > 0
+    ? { rate: pass.flops / pass.medianSeconds, unit: 'GFLOP/s' as const, limit: gemmRate }
+    : { rate: pass.bytes / pass.medianSeconds, unit: 'GB/s' as const, limit: copyRate };
+}

@@ -1,0 +1,49 @@
+import { expect, it } from 'vitest';
+import { errorLimit, kernelShapes } from '../../src/bench/kernels.js';
+import { groupRobust } from '../cli/run.js';
+
+it('prints a row for each pass of each kernel, checked', () => {
+  const result = groupRobust([
+    'bench',
+    'kernels',
+    '--shape',
+    'tiny',
+    '--dtype',
+    'bfloat16',
+    '--seconds',
+    '0.001',
+    '--json',
+  ]);
+  expect([result.status, result.stderr.split('\n')[0]]).toEqual([0, expect.stringMatching(/threads, load .* GB\/s/)]);
+  const { machine, rows, ok } = result.json;
+  expect(ok).toBe(true);
+  expect(machine).toMatchObject({ cores: expect.any(Number), load: expect.any(Number), device_name: '' });
+  for (const limit of [machine.copy_gb_per_second, machine.gemm_gflops, machine.threads])
+    expect(limit).toBeGreaterThan(0);
+  const expected = kernelShapes.tiny.flatMap(([kernel, sizes]) =>
+    ['forward', 'backward'].map((pass) => `${kernel} ${pass} ${Object.values(sizes).join('x')}`),
+  );
+  expect(rows.map((row: Record<string, string>) => `${row.kernel} ${row.pass} ${row.size}`)).toEqual(expected);
+  for (const row of rows) {
+    expect(row).toMatchObject({ dtype: 'bfloat16', device: 'cpu', unit: 'GB/s', ok: true, repeatable: true });
+    for (const key of ['error', 'median_seconds', 'rate', 'fraction_of_limit', 'torch_median_seconds'])
+      expect(row[key], key).toBeGreaterThan(0);
+    expect(row.fraction_of_limit).toBeCloseTo(row.rate / machine.copy_gb_per_second, 9);
+  }
+});
+
+it.each([
+  [['--shape', 'gemma-7b'], /gemma-2b, tiny/],
+  [['--dtype', 'float64'], /float32, bfloat16/],
+  [['--seconds', '0'], /--seconds/],
+])('refuses %j', (flags, message) => {
+  const { status, stderr } = groupRobust(['bench', 'kernels', ...flags]);
+  expect([status, stderr]).toEqual([2, expect.stringMatching(message)]);
+});
+
+it('allows rounding and twice what LibTorch loses, never NaN', () => {
+  expect(errorLimit('float32', 0)).toBe(2 ** -22);
+  expect(errorLimit('float32', 1e-6)).toBe(2e-6);
+  expect(errorLimit('bfloat16', 0)).toBe(2 ** -7);
+  expect(errorLimit('float32', Number.NaN)).toBeNaN();
+});

@@ -1,0 +1,228 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { loadNative } from '../../src/native/load.js';
+import type { NativeKernelBench, NativeKernels } from '../../src/native/types.js';
+import { normals } from '../policy/gemma-helpers.js';
+
+/** The fused kernels against the formulas written out in double precision here, with values that models rarely see. */
+
+const native = loadNative();
+let bench: NativeKernelBench;
+beforeAll(() => {
+  bench = new native.KernelBench();
+});
+afterAll(() => bench.dispose());
+
+type DType = 'float32' | 'bfloat16';
+
+function run(
+  kernel: string,
+  sizes: Record<string, number>,
+  inputs: ArrayLike<number>[],
+  dtype: DType = 'float32',
+  kernels: NativeKernels = 'fused',
+) {
+  const arrays = inputs.map((input) => Float64Array.from(input));
+  return bench.runKernel({ kernel, sizes, dtype, device: 'cpu' }, kernels, arrays);
+}
+
+/** Each number as the type holds it, so that oracle and kernel start from the same. */
+const held: Record<DType, (value: number) => number> = {
+  float32: Math.fround,
+  bfloat16: (value) => {
+    const bits = new Uint32Array(Float32Array.of(value).buffer)[0];
+    return new Float32Array(Uint32Array.of((bits + 0x7fff + ((bits >>> 16) & 1)) & 0xffff0000).buffer)[0];
+  },
+};
+/** Half a unit in the last place, relative. */
+const rounding: Record<DType, number> = { float32: 2 ** -24, bfloat16: 2 ** -9 };
+
+/** |a − b| ≤ units of the type's rounding, of b or of `floor` where b is smaller. */
+function expectNear(a: ArrayLike<number>, b: ArrayLike<number>, dtype: DType, units: number, floor = 0): void {
+  expect(a).toHaveLength(b.length);
+  for (let i = 0; i < b.length; i++) {
+    const error = Math.abs(a[i] - b[i]) / Math.max(Math.abs(b[i]), floor);
+    if (!(error <= units * rounding[dtype])) expect.fail(`[${i}] is ${a[i]} instead of ${b[i]}`);
+  }
+}
+
+describe.each(['float32', 'bfloat16'] as const)('geglu in %s', (dtype) => {
+  const cubic = 0.044715;
+  const scale = Math.sqrt(2 / Math.PI);
+  const logistic = (x: number) => 1 / (1 + Math.exp(-2 * scale * (x + cubic * x ** 3)));
+  const slope = (x: number) => {
+    const bell = Math.exp(-Math.abs(2 * scale * (x + cubic * x ** 3)));
+    return logistic(x) + (x * 2 * scale * (1 + 3 * cubic * x * x) * bell) / (1 + bell) ** 2;
+  };
+  const gate = Array.from({ length: 2001 }, (_, i) => held[dtype]((i - 1000) / 80));
+  const up = Array.from(normals(gate.length, 1), held[dtype]);
+  const dy = Array.from(normals(gate.length, 2), held[dtype]);
+  const sizes = { rows: 1, columns: gate.length };
+
+  it('has every value and gradient to a few units in the last place, in the tails too', async () => {
+    const { forward, backward } = await run('geglu', sizes, [gate, up, dy], dtype);
+    const value = gate.map((x) => x * logistic(x));
+    const expected = [value.map((v, i) => v * up[i]), value.map((v, i) => v * dy[i])];
+    for (const [n, result] of [forward[0], backward[1]].entries()) {
+      expectNear(result, expected[n], dtype, 20, 1e-2);
+      // e^2u turns the rounding of 2u into a relative error, up to 65 of it here.
+      expectNear(result, expected[n], dtype, 150, 1e-28);
+    }
+    const slopes = gate.map((x, i) => dy[i] * up[i] * slope(x));
+    expectNear(backward[0], slopes, dtype, 20, 1); // the slope passes through 0
+  });
+
+  it('passes NaN and infinities on, and stays finite where numbers are huge', async () => {
+    const infinity = Number.POSITIVE_INFINITY;
+    const gates = [Number.NaN, infinity, -infinity, 1e20, -1e20, 3e38, 1, 1, 0, -0];
+    const ups = [1, 1, 1, 1, 1, 1, Number.NaN, infinity, 2, 2];
+    const ones = gates.map(() => 1);
+    const { forward, backward } = await run('geglu', { rows: 1, columns: gates.length }, [gates, ups, ones], dtype);
+    const huge = held[dtype](1e20);
+    const [y] = forward;
+    expect([y[0], y[1], y[2], y[6], y[7]]).toEqual([Number.NaN, infinity, Number.NaN, Number.NaN, infinity]);
+    expect([y[3], Math.abs(y[4]), y[5], Math.abs(y[8])]).toEqual([huge, 0, held[dtype](3e38), 0]);
+    const [dgate] = backward;
+    expect([dgate[0], dgate[6], dgate[7]]).toEqual([Number.NaN, Number.NaN, infinity]);
+    expect([dgate[3], dgate[4], dgate[5], dgate[8]]).toEqual([1, 0, 1, 1]);
+  });
+});
+
+describe.each(['float32', 'bfloat16'] as const)('rms-norm in %s', (dtype) => {
+  // A remainder in every loop, and rows of very different scale.
+  const rows = 5;
+  const columns = 67;
+  const x = Array.from(normals(rows * columns, 3), (v, i) => held[dtype](v * 10 ** (Math.floor(i / columns) - 2)));
+  const weight = Array.from(normals(columns, 4), held[dtype]);
+  const dy = Array.from(normals(rows * columns, 5), held[dtype]);
+  const epsilon = 1e-6;
+  const row = (values: ArrayLike<number>, n: number) =>
+    Array.from({ length: columns }, (_, i) => values[n * columns + i]);
+
+  it('has every value and gradient', async () => {
+    const { forward, backward } = await run('rms-norm', { rows, columns }, [x, weight, dy], dtype);
+    for (let n = 0; n < rows; n++) {
+      const xs = row(x, n);
+      const inverse = 1 / Math.sqrt(xs.reduce((sum, v) => sum + v * v, 0) / columns + epsilon);
+      const gradient = row(dy, n).map((g, i) => g * (1 + weight[i]));
+      const share = (inverse ** 2 * gradient.reduce((sum, g, i) => sum + g * xs[i], 0)) / columns;
+      expectNear(
+        row(forward[0], n),
+        xs.map((v, i) => v * inverse * (1 + weight[i])),
+        dtype,
+        12,
+      );
+      expectNear(
+        row(backward[0], n),
+        xs.map((v, i) => inverse * (gradient[i] - v * share)),
+        dtype,
+        12,
+        inverse,
+      );
+    }
+  });
+
+  it('keeps NaN and infinity to their row', async () => {
+    const odd = [...x];
+    odd[columns + 3] = Number.NaN;
+    odd[3 * columns + 66] = Number.POSITIVE_INFINITY;
+    const clean = await run('rms-norm', { rows, columns }, [x, weight, dy], dtype);
+    const { forward, backward } = await run('rms-norm', { rows, columns }, [odd, weight, dy], dtype);
+    for (const [results, before] of [
+      [forward[0], clean.forward[0]],
+      [backward[0], clean.backward[0]],
+    ]) {
+      expect(row(results, 1).every(Number.isNaN)).toBe(true);
+      for (const n of [0, 2, 4]) expect(row(results, n)).toEqual(row(before, n));
+    }
+    // As in LibTorch: ∞ / ∞ is NaN, anything finite over ∞ is 0.
+    expect(row(forward[0], 3).map((v) => Math.abs(v))).toEqual([...new Array(66).fill(0), Number.NaN]);
+  });
+
+  it('gives zeros for a row of zeros, and a finite gradient', async () => {
+    const { forward, backward } = await run(
+      'rms-norm',
+      { rows: 1, columns },
+      [new Array(columns).fill(0), weight, row(dy, 0)],
+      dtype,
+    );
+    expect(forward[0].every((v) => v === 0)).toBe(true);
+    expectNear(
+      backward[0],
+      row(dy, 0).map((g, i) => 1e3 * g * (1 + weight[i])),
+      dtype,
+      12,
+    );
+  });
+});
+
+describe.each(['float32', 'bfloat16'] as const)('rotary in %s', (dtype) => {
+  const sizes = { tokens: 3, heads: 2, headSize: 22 };
+  const half = sizes.headSize / 2;
+  const count = sizes.tokens * sizes.heads * sizes.headSize;
+  const x = Array.from(normals(count, 6), held[dtype]);
+  const dy = Array.from(normals(count, 7), held[dtype]);
+  const angles = normals(sizes.tokens * half, 8);
+  const cos = Array.from(angles, (a) => held[dtype](Math.cos(a)));
+  const sin = Array.from(angles, (a) => held[dtype](Math.sin(a)));
+  const oracle = (values: number[], direction: number) =>
+    values.map((v, n) => {
+      const i = n % sizes.headSize;
+      const angle = Math.floor(n / (sizes.heads * sizes.headSize)) * half + (i % half);
+      const other = i < half ? -values[n + half] : values[n - half];
+      return v * cos[angle] + direction * other * sin[angle];
+    });
+
+  it('rotates each half against the other, and back', async () => {
+    const { forward, backward } = await run('rotary', sizes, [x, cos, sin, dy], dtype);
+    expectNear(forward[0], oracle(x, 1), dtype, 4, 1);
+    expectNear(backward[0], oracle(dy, -1), dtype, 4, 1);
+  });
+
+  it('passes NaN to the pair only', async () => {
+    const odd = [...x];
+    odd[5] = Number.NaN;
+    const { forward } = await run('rotary', sizes, [odd, cos, sin, dy], dtype);
+    expect([...forward[0].keys()].filter((i) => Number.isNaN(forward[0][i]))).toEqual([5, 5 + half]);
+  });
+});
+
+describe.each([
+  ['rms-norm', { rows: 83, columns: 2048 }],
+  ['rotary', { tokens: 83, heads: 8, headSize: 256 }],
+  ['geglu', { rows: 83, columns: 2049 }],
+])('%s of many threads', (kernel, sizes) => {
+  it.each(['float32', 'bfloat16'] as const)('is right and repeats to the bit in %s', async (dtype) => {
+    const passes = await bench.measureKernel({ kernel, sizes, dtype, device: 'cpu', seconds: 0.001 });
+    for (const pass of [passes.forward, passes.backward]) {
+      expect(pass.error).toBeLessThan(16 * rounding[dtype]);
+      expect(pass.error).toBeLessThan(2 * pass.torchError + 4 * rounding[dtype]);
+      expect(pass.repeatable).toBe(true);
+      expect(pass.medianSeconds).toBeGreaterThan(0);
+      expect(pass.bytes).toBeGreaterThan(0);
+    }
+  });
+});
+
+describe('arguments', () => {
+  const setting = { kernel: 'geglu', sizes: { rows: 1, columns: 2 }, dtype: 'float32', device: 'cpu' } as const;
+  const measured = { ...setting, seconds: 0.001 };
+
+  it.each([
+    [{ ...measured, kernel: 'gelu' }, /kernel: expected one of rms-norm, rotary, geglu.*, not gelu/],
+    [{ ...measured, sizes: { rows: 1 } }, /sizes\.columns/],
+    [{ ...measured, sizes: { rows: 0, columns: 2 } }, /sizes\.rows: expected at least 1/],
+    [{ ...measured, dtype: 'float64' }, /dtype/],
+    [{ ...measured, device: 'tpu' }, /device: expected cpu or cuda/],
+  ])('refuses %o', async (wrong, message) => {
+    await expect(async () => bench.measureKernel(wrong as typeof measured)).rejects.toThrow(message);
+  });
+
+  it('refuses inputs that do not fit, a wrong switch, and use after dispose', async () => {
+    await expect(run('geglu', setting.sizes, [[1, 2]])).rejects.toThrow(/inputs: expected 3 arrays/);
+    await expect(run('geglu', setting.sizes, [[1, 2], [1], [1, 2]])).rejects.toThrow(/inputs\[1\]: expected 2 numbers/);
+    expect(() => native.setKernels('fast' as NativeKernels)).toThrow(/kernels: expected fused or libtorch/);
+    const other = new native.KernelBench();
+    other.dispose();
+    await expect(other.measureKernel(measured)).rejects.toMatchObject({ code: 'DISPOSED' });
+  });
+});
