@@ -16,6 +16,11 @@ export interface SamplerOptions {
   kind: SamplerKind;
   /** [pairs] group of each pair. */
   groups: Int32Array;
+  /**
+   * [pairs] a number for each prompt. Pairs of one group and prompt are drawn one after another, so that a batch computes
+   * their prompt once; a batch may still end between them. Default: all prompts differ.
+   */
+  prompts?: Int32Array;
   groupCount: number;
   batchSize: number;
   seed: number;
@@ -70,24 +75,25 @@ export function createSampler(options: SamplerOptions): Sampler {
   return new CycleSampler(options);
 }
 
-/** Endless shuffled passes over `members`; every pass is a fresh permutation from its own stream. */
+/** Endless shuffled passes over pairs that stay together in `units`; every pass is a fresh permutation from its own stream. */
 class Cycle {
   pass = -1;
   position = 0;
-  private order: Int32Array;
+  private order: number[] = [];
 
   constructor(
-    private readonly members: Int32Array,
+    private readonly units: readonly (readonly number[])[],
     private readonly seed: number,
     private readonly name: number,
   ) {
-    this.order = members;
     this.seek(0, 0);
   }
 
   seek(pass: number, position: number): void {
-    if (pass !== this.pass)
-      this.order = Random.stream(this.seed, 'sampler', this.name, pass).shuffle(this.members.slice());
+    if (pass !== this.pass) {
+      const shuffled = Random.stream(this.seed, 'sampler', this.name, pass).shuffle(Int32Array.from(this.units.keys()));
+      this.order = Array.from(shuffled, (unit) => this.units[unit]).flat();
+    }
     this.pass = pass;
     this.position = position;
   }
@@ -133,8 +139,8 @@ class CycleSampler implements Sampler {
     );
     this.cycles =
       kind === 'proportional'
-        ? [new Cycle(Int32Array.from(groups.keys()), seed, -1)]
-        : members.map((pairs, group) => new Cycle(Int32Array.from(pairs), seed, group));
+        ? [new Cycle(unitsOf([...groups.keys()], options), seed, -1)]
+        : members.map((pairs, group) => new Cycle(unitsOf(pairs, options), seed, group));
     this.random = Random.stream(seed, 'sampler', 'groups');
     this.batchesPerEpoch = Math.ceil(groups.length / batchSize);
   }
@@ -188,6 +194,19 @@ class CycleSampler implements Sampler {
       cycle.seek(...state.cycles[i]);
     });
   }
+}
+
+/** The pairs `members` by group and prompt, in the order of the first pair of each. */
+function unitsOf(members: number[], { groups, prompts }: SamplerOptions): number[][] {
+  if (!prompts) return members.map((pair) => [pair]);
+  const units = new Map<string, number[]>();
+  for (const pair of members) {
+    const key = `${groups[pair]} ${prompts[pair]}`;
+    const unit = units.get(key);
+    if (unit) unit.push(pair);
+    else units.set(key, [pair]);
+  }
+  return [...units.values()];
 }
 
 /** `total` places for groups of the given sizes: one each, the rest in proportion, by largest remainder. */

@@ -15,6 +15,17 @@ export function byPair(packed: PackedPairs, logps: Float64Array): PairScores {
   return rejected.length === 0 ? { chosen, chosenLengths } : { chosen, rejected, chosenLengths, rejectedLengths };
 }
 
+/** [pairs] numbers that are equal where prompts are, counted from 0 in the order of first appearance. */
+export function promptNumbers(pairs: readonly TokenisedPair[]): Int32Array {
+  const numbers = new Map<string, number>();
+  return Int32Array.from(pairs, ({ prompt }) => {
+    const key = prompt.join(' ');
+    const number = numbers.get(key) ?? numbers.size;
+    numbers.set(key, number);
+    return number;
+  });
+}
+
 /** Tokens of a scoring batch: enough to keep the cores busy, few enough that activations stay below 0.3 GB for Gemma-2B. */
 const scoringTokens = 1024;
 
@@ -26,12 +37,10 @@ const scoringTokens = 1024;
  * @param maxPairs most pairs of a batch; default: as many as fill 1024 tokens (a longer pair is a batch of its own)
  */
 export function scoringBatches({ pairs }: PairDataset, maxPairs = Number.POSITIVE_INFINITY): Int32Array[] {
-  const byPrompt = new Map<string, number[]>();
-  pairs.forEach(({ prompt }, pair) => {
-    const key = prompt.join(' ');
-    const members = byPrompt.get(key);
-    if (members) members.push(pair);
-    else byPrompt.set(key, [pair]);
+  const byPrompt: number[][] = [];
+  promptNumbers(pairs).forEach((number, pair) => {
+    byPrompt[number] ??= [];
+    byPrompt[number].push(pair);
   });
   const batches: Int32Array[] = [];
   let batch: number[] = [];
@@ -42,7 +51,7 @@ export function scoringBatches({ pairs }: PairDataset, maxPairs = Number.POSITIV
     tokens = 0;
   };
   const responseTokens = (pair: number) => pairs[pair].chosen.length + pairs[pair].rejected.length;
-  for (const members of byPrompt.values()) {
+  for (const members of byPrompt) {
     const promptTokens = pairs[members[0]].prompt.length;
     const all = members.reduce((sum, pair) => sum + responseTokens(pair), promptTokens);
     if (tokens + all > scoringTokens || batch.length + members.length > maxPairs) close();

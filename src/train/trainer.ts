@@ -11,7 +11,7 @@ import { alphaMetrics, flatMetrics, GroupMetrics } from './metrics.js';
 import { checkFinite, NonFiniteError, namesOf } from './non-finite.js';
 import { type PairScores, pairObjective } from './objective.js';
 import { learningRateAt } from './schedule.js';
-import { byPair, packBatch, pairColumns, Reference, scoredDataset } from './scoring.js';
+import { byPair, packBatch, pairColumns, promptNumbers, Reference, scoredDataset } from './scoring.js';
 
 /** The parts of the configuration that the loop itself reads. */
 export type TrainerSettings = Pick<
@@ -89,6 +89,7 @@ export async function trainPolicy(
   const sampler = createSampler({
     kind: batch.sampler,
     groups: pairColumns(train.pairs).groups,
+    prompts: promptNumbers(train.pairs),
     groupCount: train.groups.length,
     batchSize: batch.size,
     seed: settings.seed,

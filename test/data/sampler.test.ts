@@ -38,6 +38,31 @@ describe('createSampler', () => {
     }
   });
 
+  it('draws the pairs of one group and prompt one after another, and single ones as before', () => {
+    fc.assert(
+      fc.property(settings, fc.integer({ min: 1, max: 4 }), (options, prompts) => {
+        const numbers = options.groups.map((_, pair) => pair % prompts);
+        const sampler = createSampler({ ...options, prompts: numbers });
+        const draws = Array.from({ length: 20 }, () => [...sampler.next()]).flat();
+        for (let group = 0; group < options.groupCount; group++) {
+          // Proportional batches have one cycle for all groups; a group's own draws are in units all the same.
+          const own = draws.filter((pair) => options.groups[pair] === group);
+          const size = options.groups.filter((g) => g === group).length;
+          for (let pass = 0; pass + size <= own.length; pass += size) {
+            const units = own.slice(pass, pass + size).map((pair) => numbers[pair]);
+            const changes = units.filter((unit, i) => i === 0 || unit !== units[i - 1]).length;
+            expect(changes).toBe(new Set(units).size);
+            expect(new Set(own.slice(pass, pass + size)).size).toBe(size);
+          }
+        }
+        const [single, plain] = [{ ...options, prompts: Int32Array.from(options.groups.keys()) }, options].map(
+          createSampler,
+        );
+        for (let i = 0; i < 9; i++) expect(single.next()).toEqual(plain.next());
+      }),
+    );
+  });
+
   it('takes the whole set as one batch when the batch is larger', () => {
     const sampler = createSampler({
       kind: 'proportional',

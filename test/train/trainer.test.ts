@@ -208,6 +208,30 @@ describe('training loop', () => {
     expect((await run({ batch, steps: 9 })).lines).toEqual((await run({ batch, steps: 9 })).lines);
   });
 
+  it('computes the prompt of a question once a step for all its pairs: tokens counted', async () => {
+    // Six questions of 2 tokens with four pairs each, of two answers (1 + 1 tokens) out of four; one file order.
+    const answers = [[1], [2], [3], [4]];
+    const ranked = [
+      [0, 1],
+      [0, 3],
+      [1, 2],
+      [2, 3],
+    ];
+    const data = dataset(
+      ranked.flatMap(([w, l]) =>
+        Array.from({ length: 6 }, (_, q): [number, number[], number[]] => [q % 2, answers[w], answers[l]]),
+      ),
+    );
+    data.pairs.forEach((pair, i) => {
+      pair.prompt = Int32Array.of(2, i % 6);
+    });
+    for (const sampler of ['proportional', 'stratified'] as const) {
+      const { policy } = await run({ batch: { size: 8, sampler }, steps: 6 }, data);
+      // Two questions a step: 2 prompts and 4 answers each, instead of 8 · (2 + 1 + 1).
+      expect(policy.batches.map((batch) => batch.tokens.length)).toEqual(Array(6).fill(2 * (2 + 4)));
+    }
+  });
+
   it('uses the last, smaller batch of an epoch at the right scale', async () => {
     const { lines } = await run({ batch: { size: 4, sampler: 'proportional' }, steps: undefined, epochs: 1 });
     const counts = lines.slice(1).map((line) => ['g0', 'g1'].map((g) => (line[`group/${g}/count`] as number) ?? 0));
