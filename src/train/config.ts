@@ -126,7 +126,7 @@ export const configSchema = z.strictObject({
       micro: count.optional(),
       /**
        * proportional: every pair once per epoch, shuffled; balanced: group uniform, then a pair of it;
-       * stratified: a fixed number of each group in every batch.
+       * stratified: a fixed number of each group in every batch. Pairs of one prompt come one after another in all three.
        */
       sampler: z.enum(samplerKinds).default('proportional'),
     })
