@@ -185,7 +185,7 @@ figure svg { display: block; width: 100%; height: auto; }
   box-shadow: 0 1px 4px #0003; font-size: .85rem; line-height: 1.35; pointer-events: none; }
 .tip div { display: flex; align-items: center; gap: .4rem; }
 .tip .number { margin-left: auto; padding-left: .5rem; white-space: nowrap; }
-.legend { display: flex; flex-wrap: wrap; gap: .25rem .5rem; margin: .25rem 0 0; padding: 0; list-style: none; font-size: .9rem; }
+.legend { display: flex; flex-wrap: wrap; gap: .25rem .5rem; margin: .5rem 0 0; padding: 0; list-style: none; font-size: .9rem; }
 .legend li, .legend button { display: inline-flex; align-items: center; gap: .4rem; }
 .legend li { min-height: 1.75rem; padding-right: .5rem; }
 .legend button { min-height: 1.75rem; padding: 0 .5rem; border: 1px solid #d0d0d0; border-radius: 4px; background: #fff; color: inherit;

@@ -43,14 +43,16 @@ const figures = [...document.querySelectorAll('figure')].map((figure) => {
       if (axis === 'x') make(dots, 'circle', { cx: position, cy: across, r: 4, class: 'dot' });
     }
     if (axis === 'x') line.setAttribute('d', \`M\${position},\${top}V\${bottom}\`);
-    // Beside the cursor, on the side with more room, and inside the figure.
+    // Beside the cursor, on the side with more room; below the figure where there is not enough of it.
     const scale = svg.clientWidth / svg.viewBox.baseVal.width;
-    const place = (wanted, size, room) => \`\${Math.max(0, Math.min(wanted, room - size))}px\`;
+    const within = (wanted, size, room) => Math.max(0, Math.min(wanted, room - size));
     const x = axis === 'x' ? position * scale : chart.clientWidth;
     const beside = x > chart.clientWidth / 2 ? x - 12 - tip.offsetWidth : x + 12;
-    tip.style.left = place(beside, tip.offsetWidth, chart.clientWidth);
+    const start = within(beside, tip.offsetWidth, chart.clientWidth);
     const y = axis === 'x' ? top * scale : position * scale - tip.offsetHeight / 2;
-    tip.style.top = place(y, tip.offsetHeight, chart.clientHeight);
+    const below = axis === 'x' && start !== beside;
+    tip.style.left = \`\${start}px\`;
+    tip.style.top = \`\${below ? chart.clientHeight : within(y, tip.offsetHeight, chart.clientHeight)}px\`;
   };
 
   /** The stop nearest to the pointer that has something to show; -1 outside the plot. */

@@ -50,11 +50,22 @@ export function runsCsv(runs: readonly Run[]): string {
 export function provenance(runs: readonly Run[]): Pick<Page, 'environment' | 'config'> {
   const values = new Map<string, Set<string>>();
   for (const run of runs)
-    for (const [name, value] of flatten(run.record)) values.set(name, (values.get(name) ?? new Set()).add(value));
+    for (const [name, value] of recordRows(run.record)) values.set(name, (values.get(name) ?? new Set()).add(value));
   return {
     environment: Object.fromEntries([...values].map(([name, seen]) => [name, listed([...seen])])),
     config: runs.map((run) => ({ name: `${run.method}, seed ${run.seed}: ${run.folder}`, text: run.config })),
   };
+}
+
+/** A row for each entry of run.json, and one for the sizes of each group. */
+function recordRows({ groups = {}, ...record }: Run['record']): [string, string][] {
+  const sizes = Object.entries(groups as Record<string, object>).map(([name, splits]): [string, string] => [
+    `pairs of ${name}`,
+    Object.entries(splits)
+      .map(([split, pairs]) => `${split} ${pairs}`)
+      .join(', '),
+  ]);
+  return [...flatten(record), ...sizes];
 }
 
 /** All of a few values, the ends of many, such as the times at which runs were made. */

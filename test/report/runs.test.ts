@@ -105,7 +105,7 @@ describe('the page of several runs', () => {
     const html = await read();
     const environment = tableOf(html, 'Where and with what this was made');
     expect(environment).toContainEqual(['versions node', 'v20.17.0']);
-    expect(environment).toContainEqual(['groups Nigeria train', '80']);
+    expect(environment).toContainEqual(['pairs of Nigeria', 'train 80, validation 10, test 10']);
     expect(environment).toContainEqual(['resumed 0 step', '20']);
     const created = environment.find(([name]) => name === 'created');
     expect(created?.[1]).toMatch(/^2026-01-01T00:00:\d\dZ … 2026-01-01T00:02:\d\dZ \(6 different\)$/);
