@@ -111,6 +111,16 @@ describe.skipIf(!executablePath)('the page in a browser', () => {
     },
   );
 
+  it('puts values below a figure that has no room beside the cursor', async () => {
+    const narrow = await open(390);
+    const chart = narrow.locator('figure', { hasText: 'GR-IPO: validation loss of each group' }).locator('.chart');
+    await chart.focus();
+    for (let i = 0; i < 4; i++) await narrow.keyboard.press('ArrowRight');
+    const [box, tip] = [(await chart.boundingBox())!, (await chart.locator('.tip').boundingBox())!];
+    expect(tip.y).toBeGreaterThanOrEqual(box.y + box.height - 1);
+    await narrow.context().close();
+  });
+
   it('is readable without its script: figures with legends, nothing that pretends to work', async () => {
     const plain = await open(1280, false);
     expect(await plain.locator('.legend li', { hasText: 'Nigeria' }).count()).toBeGreaterThan(1);
