@@ -59,7 +59,10 @@ export function writeFault(path: string, error: unknown): unknown {
  */
 export function makeFolder(path: string, wanted = path): void {
   try {
-    mkdirSync(path, { recursive: true });
+    const first = mkdirSync(resolve(path), { recursive: true });
+    // Each new name has to reach the disk in the folder above it.
+    for (let made = resolve(path); first !== undefined && made.length >= first.length; made = dirname(made))
+      flushFolder(dirname(made));
   } catch (error) {
     throw writeFault(wanted, error);
   }
@@ -76,7 +79,7 @@ export function writeFileWhole(path: string, contents: string | Uint8Array): voi
     writeFileSync(partial, contents);
     flush(partial);
     renameSync(partial, path);
-    flush(dirname(path));
+    flushFolder(dirname(path));
   } catch (error) {
     throw writeFault(path, error);
   } finally {
@@ -97,7 +100,7 @@ export async function writeFolderWhole<T>(path: string, write: (folder: string) 
     const result = await write(partial);
     flushBelow(partial);
     renameSync(partial, target);
-    flush(dirname(target));
+    flushFolder(dirname(target));
     return result;
   } catch (error) {
     // Other faults may be those of something that `write` reads.
@@ -113,7 +116,17 @@ export function refuseExisting(path: string): void {
     throw new InputError('already exists', { at: { file: path }, fix: 'name another folder, or remove this one' });
 }
 
-/** Waits until a file's contents, or a folder's list of names, are on the disk. */
+/** Waits until a folder's list of names is on the disk, where the file system has that and the folder may be opened. */
+function flushFolder(path: string): void {
+  try {
+    flush(path);
+  } catch (error) {
+    if (!['EACCES', 'EINVAL', 'EISDIR', 'ENOTSUP', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? ''))
+      throw error;
+  }
+}
+
+/** Waits until what was written is on the disk. */
 function flush(path: string): void {
   const descriptor = openSync(path, 'r');
   try {
@@ -129,5 +142,5 @@ function flushBelow(folder: string): void {
     if (entry.isDirectory()) flushBelow(path);
     else if (entry.isFile()) flush(path);
   }
-  flush(folder);
+  flushFolder(folder);
 }

@@ -60,10 +60,10 @@ export class Checkpoints {
   }
 
   /**
-   * The newest checkpoint that is whole and `fits` (says what is wrong otherwise); those passed over are removed, since
-   * they would be in the way when the run comes to their steps again. Undefined where there is none at all.
+   * The newest checkpoint that is whole and `fits` (says what is wrong otherwise, or throws); those passed over are
+   * removed, since they would be in the way when the run comes to their steps again. Undefined where there is none at all.
    * @param skipped told of each that is passed over
-   * @throws InputError where there are some and none is whole; then nothing is removed
+   * @throws InputError where there are some and none is whole; then, or where `fits` throws, nothing is removed
    */
   async newest(
     fits: (checkpoint: Checkpoint) => string | undefined,

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { InputError, InterruptedError } from '../errors.js';
-import { makeFolder, refuseExisting, removePartials, writeFileWhole } from '../files.js';
+import { makeFolder, refuseExisting, removePartials, writeFault, writeFileWhole } from '../files.js';
 import { loadNative } from '../native/load.js';
 import { GemmaPolicy } from '../policy/gemma.js';
 import { type Progress, progress } from '../progress.js';
@@ -127,9 +127,10 @@ export async function runTraining(
             noteResumption(at('record'), from.trainer.step, made);
             log = RunLog.resume(at('metrics'), from.log);
           } else {
+            // The configuration first: by it a later --resume knows the folder as a run.
             writeFileWhole(at('config'), printConfig(config));
-            writeFileWhole(at('record'), json(provenance(config, data, made)));
             log = RunLog.create(at('metrics'));
+            writeFileWhole(at('record'), json(provenance(config, data, made)));
           }
           steps = plan.steps;
           ui.log(
@@ -147,8 +148,12 @@ export async function runTraining(
           last = line;
           alphaHistory.push(alphaOf(line));
           log?.append(line);
-          events ??= new EventFile(config.output, line.step as number);
-          events.write(line);
+          try {
+            events ??= new EventFile(config.output, line.step as number);
+            events.write(line);
+          } catch (error) {
+            throw writeFault(config.output, error);
+          }
           bar.update(line.step as number, typeof line.loss === 'number' ? `loss ${line.loss.toPrecision(4)}` : '');
         },
         async afterStep(state) {
@@ -206,16 +211,14 @@ async function findCheckpoint(
   if (!existsSync(run)) return undefined;
   removePartials(run);
   const metrics = join(run, names.metrics);
-  const found = await checkpoints.newest(
-    ({ log }) => (logUntil(metrics, log) ? undefined : `${names.metrics} has no longer the lines it had then`),
-    warn,
-  );
-  if (found) {
-    checkIdentity(found.identity, identity, run);
-    return { ...found, lines: logUntil(metrics, found.log) as MetricsLine[] };
-  }
+  const found = await checkpoints.newest((checkpoint) => {
+    if (!logUntil(metrics, checkpoint.log)) return `${names.metrics} has no longer the lines it had then`;
+    checkIdentity(checkpoint.identity, identity, run);
+    return undefined;
+  }, warn);
+  if (found) return { ...found, lines: logUntil(metrics, found.log) as MetricsLine[] };
   // A killed run that had not come to its first checkpoint is started over; anything else is not ours to write over.
-  if (!existsSync(join(run, names.record)) || existsSync(join(run, names.adapter))) refuseExisting(run);
+  if (!existsSync(join(run, names.config)) || existsSync(join(run, names.adapter))) refuseExisting(run);
   else warn(`${run} has no checkpoint yet; the run starts over`);
   return undefined;
 }
