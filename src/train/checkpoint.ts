@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { InputError } from '../errors.js';
+import { GroupRobustError, InputError } from '../errors.js';
 import { removePartials, writeFolderWhole } from '../files.js';
 import type { LogPosition } from './run-log.js';
 import type { TrainerState } from './trainer.js';
@@ -47,15 +47,26 @@ export class Checkpoints {
   /**
    * Adds a checkpoint, then removes all but the newest `keep`.
    * @param savePolicy writes the policy's state to the file it is given
+   * @throws GroupRobustError where that fails; earlier checkpoints are as they were
    */
   async save(checkpoint: Checkpoint, savePolicy: (file: string) => Promise<void>): Promise<void> {
-    await writeFolderWhole(join(this.folder, folderName(checkpoint.trainer.step)), async (partial) => {
-      await savePolicy(join(partial, files.policy));
-      writeFileSync(join(partial, files.state), `${JSON.stringify(checkpoint, null, 2)}\n`);
-      const sums: string[] = [];
-      for (const name of [files.policy, files.state]) sums.push(`${await sha256(join(partial, name))}  ${name}\n`);
-      writeFileSync(join(partial, files.sums), sums.join(''));
-    });
+    const { step } = checkpoint.trainer;
+    try {
+      await writeFolderWhole(join(this.folder, folderName(step)), async (partial) => {
+        await savePolicy(join(partial, files.policy));
+        writeFileSync(join(partial, files.state), `${JSON.stringify(checkpoint, null, 2)}\n`);
+        const sums: string[] = [];
+        for (const name of [files.policy, files.state]) sums.push(`${await sha256(join(partial, name))}  ${name}\n`);
+        writeFileSync(join(partial, files.sums), sums.join(''));
+      });
+    } catch (cause) {
+      throw new GroupRobustError(
+        'CHECKPOINT',
+        `the checkpoint of step ${step} is not saved: ${(cause as Error).message}\n  fix: mend that (earlier checkpoints are ` +
+          'as they were), then run the same command with --resume to go on from the last one',
+        { cause },
+      );
+    }
     this.prune();
   }
 
