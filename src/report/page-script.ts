@@ -43,16 +43,15 @@ const figures = [...document.querySelectorAll('figure')].map((figure) => {
       if (axis === 'x') make(dots, 'circle', { cx: position, cy: across, r: 4, class: 'dot' });
     }
     if (axis === 'x') line.setAttribute('d', \`M\${position},\${top}V\${bottom}\`);
-    // Beside the cursor, on the side with more room; below the figure where there is not enough of it.
+    // Curves: beside the cursor, on the side with more room; below the figure where there is not enough of it. Bars: below theirs.
     const scale = svg.clientWidth / svg.viewBox.baseVal.width;
-    const within = (wanted, size, room) => Math.max(0, Math.min(wanted, room - size));
     const x = axis === 'x' ? position * scale : chart.clientWidth;
     const beside = x > chart.clientWidth / 2 ? x - 12 - tip.offsetWidth : x + 12;
-    const start = within(beside, tip.offsetWidth, chart.clientWidth);
-    const y = axis === 'x' ? top * scale : position * scale - tip.offsetHeight / 2;
-    const below = axis === 'x' && start !== beside;
+    const start = Math.max(0, Math.min(beside, chart.clientWidth - tip.offsetWidth));
+    const half = stops.length > 1 ? (stops[1].at - stops[0].at) / 2 : (bottom - top) / 2;
+    const y = axis === 'y' ? (position + half) * scale : start === beside ? top * scale : chart.clientHeight;
     tip.style.left = \`\${start}px\`;
-    tip.style.top = \`\${below ? chart.clientHeight : within(y, tip.offsetHeight, chart.clientHeight)}px\`;
+    tip.style.top = \`\${y}px\`;
   };
 
   /** The stop nearest to the pointer that has something to show; -1 outside the plot. */
