@@ -12,6 +12,7 @@
 #endif
 
 #include "bindings/arguments.h"
+#include "bindings/block_pool.h"
 #include "bindings/errors.h"
 
 namespace group_robust {
@@ -21,15 +22,16 @@ std::atomic<int> requestedThreads{0};  // 0: LibTorch's own choice
 std::atomic<int64_t> liveStorages{0};
 
 /**
- * LibTorch's CPU allocator with a count of the blocks alive. A tensor's storage is one block, views share it, and an
- * empty tensor has none, so the count is what a leak test needs, for intermediate tensors too.
+ * LibTorch's CPU allocator with a pool of large blocks and a count of those alive. A tensor's storage is one block,
+ * views share it, and an empty tensor has none, so the count is what a leak test needs, for intermediate tensors too.
  */
 class CountingAllocator final : public c10::Allocator {
  public:
   explicit CountingAllocator(c10::Allocator* base) : base_(base) { baseDelete_ = base->raw_deleter(); }
 
   c10::DataPtr allocate(size_t bytes) override {
-    void* data = base_->allocate(bytes).release_context();
+    void* data = pool_->take(bytes);
+    if (data == nullptr) data = base_->allocate(bytes).release_context();
     if (data != nullptr) liveStorages.fetch_add(1, std::memory_order_relaxed);
     return {data, data, &release, c10::Device(c10::kCPU)};
   }
@@ -42,10 +44,11 @@ class CountingAllocator final : public c10::Allocator {
   static void release(void* data) {
     if (data == nullptr) return;
     liveStorages.fetch_sub(1, std::memory_order_relaxed);
-    baseDelete_(data);
+    pool_->give(data, baseDelete_);
   }
 
   c10::Allocator* base_;
+  static inline BlockPool* pool_ = new BlockPool;  // never freed, as the allocator
   static inline c10::DeleterFnPtr baseDelete_ = nullptr;
 };
 

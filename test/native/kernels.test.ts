@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadNative } from '../../src/native/load.js';
+import { detectLibc } from '../../src/native/tools.js';
 import type { NativeKernelBench, NativeKernels } from '../../src/native/types.js';
 import { normals } from '../policy/gemma-helpers.js';
 
@@ -201,6 +202,20 @@ describe.each([
       expect(pass.bytes).toBeGreaterThan(0);
     }
   });
+});
+
+it.runIf(detectLibc().startsWith('glibc'))('reuses large blocks without a page fault', async () => {
+  // 22 MB a tensor: without the pool each would come fresh from the kernel, 5,312 pages at every call.
+  const setting = { kernel: 'geglu', sizes: { rows: 332, columns: 16384 }, dtype: 'float32', device: 'cpu' } as const;
+  const faults = async (seconds: number) => {
+    const before = process.resourceUsage().minorPageFault;
+    await bench.measureKernel({ ...setting, seconds });
+    return process.resourceUsage().minorPageFault - before;
+  };
+  await faults(0.001);
+  const few = await faults(0.001); // the checks before, and three calls of everything
+  const many = await faults(0.5);
+  expect(many - few).toBeLessThan(5312);
 });
 
 describe('arguments', () => {
