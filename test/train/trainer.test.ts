@@ -312,6 +312,8 @@ describe('training loop', () => {
         afterStep: (state) => {
           states.push(state);
           thetas.push(policy.theta.slice());
+          // Nothing is left over for the next step.
+          expect(policy.gradient(Float64Array.of(1, 1))).toEqual(new Float64Array(vocabulary));
           return true;
         },
       });
