@@ -9,6 +9,7 @@
 #include "kernels/geglu.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rotary.h"
+#include "kernels/token_log_prob.h"
 
 namespace group_robust {
 namespace {
@@ -109,10 +110,36 @@ BenchKernel gegluKernel() {
           tensors(5)};
 }
 
+BenchKernel tokenLogProbKernel() {
+  // Below some rows the head's bytes are the limit, above its products.
+  const auto work = [](const KernelSizes& sizes, double bytes) -> KernelWork {
+    const auto positions = static_cast<double>(sizes.at("positions"));
+    const auto weights = static_cast<double>(sizes.at("vocabulary") * sizes.at("hidden"));
+    return positions < 16 ? KernelWork{weights * bytes, 0} : KernelWork{0, 2 * positions * weights};
+  };
+  return {"token-log-prob",
+          {"positions", "vocabulary", "hidden"},
+          [](const KernelSizes& sizes, const at::Generator& generator) -> Inputs {
+            const int64_t positions = sizes.at("positions"), vocabulary = sizes.at("vocabulary");
+            const int64_t hidden = sizes.at("hidden");
+            return {normal({positions, hidden}, generator), normal({vocabulary, hidden}, generator, 0.05),
+                    at::randint(vocabulary, {positions}, generator, at::TensorOptions(at::kLong)),
+                    normal({positions}, generator)};
+          },
+          [](const Inputs& inputs, Kernels kernels) {
+            const auto function =
+                kernels == Kernels::kFused ? fusedTokenLogProbabilities : composedTokenLogProbabilities;
+            return autogradRun(inputs, 1, inputs[3].to(at::kDouble),
+                               [function](const Inputs& leaves) { return function(leaves[0], leaves[1], leaves[2]); });
+          },
+          work,
+          work};
+}
+
 }  // namespace
 
 const std::vector<BenchKernel>& kernelTable() {
-  static const std::vector<BenchKernel> table{rmsNormKernel(), rotaryKernel(), gegluKernel()};
+  static const std::vector<BenchKernel> table{rmsNormKernel(), rotaryKernel(), gegluKernel(), tokenLogProbKernel()};
   return table;
 }
 

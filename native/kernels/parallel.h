@@ -11,6 +11,7 @@
  * them.
  */
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
+#define GROUP_ROBUST_CLONES 1
 #define GROUP_ROBUST_VECTORISED __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define GROUP_ROBUST_VECTORISED
@@ -50,8 +51,8 @@ constexpr int64_t kSumLanes = 32;
  * and with an error that grows with n / kSumLanes. `term` must be inlined.
  */
 template <class Term>
-inline GROUP_ROBUST_INLINE float laneSum(int64_t n, const Term& term) {
-  float lanes[kSumLanes] = {};
+inline GROUP_ROBUST_INLINE auto laneSum(int64_t n, const Term& term) {
+  decltype(term(n)) lanes[kSumLanes] = {};
   int64_t i = 0;
   for (; i + kSumLanes <= n; i += kSumLanes)
     for (int64_t lane = 0; lane < kSumLanes; ++lane) lanes[lane] += term(i + lane);

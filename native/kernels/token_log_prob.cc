@@ -4,8 +4,16 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
 
+#include "kernels/head_products.h"
+#include "kernels/implementation.h"
+#include "kernels/launch.h"
+#include "kernels/parallel.h"
 #include "kernels/precision.h"
+#include "kernels/rows/token_log_prob.h"
 
 namespace group_robust {
 namespace {
@@ -13,61 +21,341 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-constexpr int64_t kChunkElements = 1 << 23;  // logits of one chunk, 32 MiB in float32
+constexpr float kNegativeInfinity = -std::numeric_limits<float>::infinity();
 
-int64_t rowsPerChunk(int64_t vocabulary) { return std::max<int64_t>(1, kChunkElements / vocabulary); }
+/** Rows of the head whose logits stay in cache between their product and their sums. */
+constexpr int64_t kBlockRows = 64;
+/** Rows of the head that one thread takes at a time. Fixed, so that sums do not depend on the number of threads. */
+constexpr int64_t kSpanRows = 1024;
+/** Logit gradients that exist at once in backward: 4 MiB, for the cache all threads share. */
+constexpr int64_t kChunkGradients = int64_t{1} << 20;
 
-at::Tensor chunkLogits(const at::Tensor& hidden, const at::Tensor& head) {
-  return at::linear(hidden, head).to(accurate(head.scalar_type()));
+/** log Σ exp of every position's logits is largest + log(total). */
+struct RowSums {
+  at::Tensor largest;  // [P] float32 or better
+  at::Tensor total;    // [P] float64
+};
+
+/** The head and what it meets, as the CPU's loops take it. */
+template <class T>
+struct HeadRun {
+  const T* head;  // [vocabulary, hidden]
+  int64_t vocabulary;
+  int64_t hidden;
+  const float* panels;  // the hidden states, see panelWidth
+  const int64_t* targets;
+  int64_t positions;
+  int64_t padded;  // positions in whole lanes
+};
+
+/** The hidden states [P, H] as panels, with zeros for the positions that are none. */
+std::vector<float> panelsOf(const at::Tensor& hidden, int64_t padded) {
+  const int64_t positions = hidden.size(0), size = hidden.size(1);
+  std::vector<float> panels(padded * size);
+  const float* rows = hidden.const_data_ptr<float>();
+  for (int64_t first = 0; first < padded; first += panelWidth(first, padded)) {
+    const int64_t width = panelWidth(first, padded);
+    for (int64_t p = first; p < std::min(positions, first + width); ++p)
+      for (int64_t k = 0; k < size; ++k) panels[first * size + k * width + p - first] = rows[p * size + k];
+  }
+  return panels;
 }
 
-class TokenLogProbabilities : public torch::autograd::Function<TokenLogProbabilities> {
+/** f(run, tile) with the types of the head's elements and of the registers. */
+template <class F>
+void withHead(const at::Tensor& head, const std::vector<float>& panels, const at::Tensor& targets, int64_t padded,
+              const F& f) {
+  withElement(head.scalar_type(), [&](auto element) {
+    using T = decltype(element);
+    const HeadRun<T> run{
+        elements<T>(head), head.size(0), head.size(1), panels.data(), targets.const_data_ptr<int64_t>(),
+        targets.size(0),   padded};
+    if (hasWideRegisters())
+      f(run, WideTile());
+    else
+      f(run, NarrowTile());
+  });
+}
+
+GROUP_ROBUST_VECTORISED void widenNumbers(const Bfloat16* __restrict from, int64_t count, float* __restrict to) {
+  for (int64_t i = 0; i < count; ++i) to[i] = widen(from[i]);
+}
+
+/** logits [end − begin, padded] of the head's rows [begin, end); `wide` is the thread's room for them as float32. */
+template <class Tile>
+void blockLogits(const HeadRun<float>& run, Tile tile, int64_t begin, int64_t end, std::vector<float>&, float* logits) {
+  headLogits(tile, run.head + begin * run.hidden, end - begin, run.hidden, run.panels, logits, run.padded);
+}
+template <class Tile>
+void blockLogits(const HeadRun<Bfloat16>& run, Tile tile, int64_t begin, int64_t end, std::vector<float>& wide,
+                 float* logits) {
+  wide.resize(kBlockRows * run.hidden);
+  widenNumbers(run.head + begin * run.hidden, (end - begin) * run.hidden, wide.data());
+  headLogits(tile, wide.data(), end - begin, run.hidden, run.panels, logits, run.padded);
+}
+
+/** Adds a block of logits [rows, padded] to the sums of its positions. */
+GROUP_ROBUST_VECTORISED void addToSums(const float* __restrict logits, int64_t rows, int64_t padded,
+                                       float* __restrict largest, float* __restrict sum) {
+  for (int64_t first = 0; first < padded; first += kLanes) {
+    float top[kLanes], total[kLanes];
+    for (int64_t lane = 0; lane < kLanes; ++lane) top[lane] = largest[first + lane];
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t lane = 0; lane < kLanes; ++lane) top[lane] = larger(logits[r * padded + first + lane], top[lane]);
+    for (int64_t lane = 0; lane < kLanes; ++lane)
+      total[lane] = raised({largest[first + lane], sum[first + lane]}, top[lane]);
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t lane = 0; lane < kLanes; ++lane)
+        total[lane] += softmaxTerm(logits[r * padded + first + lane], top[lane]);
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      largest[first + lane] = top[lane];
+      sum[first + lane] = total[lane];
+    }
+  }
+}
+
+GROUP_ROBUST_VECTORISED void logitGradients(const float* logits, int64_t rows, int64_t padded,
+                                            const float* __restrict largest, const float* __restrict share,
+                                            float* gradients) {
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t p = 0; p < padded; ++p)
+      gradients[r * padded + p] = logitGradient(logits[r * padded + p], largest[p], share[p]);
+}
+
+/** f(b, e) over the blocks of [begin, end). */
+template <class F>
+void eachBlock(int64_t begin, int64_t end, const F& f) {
+  for (int64_t block = begin; block < end; block += kBlockRows) f(block, std::min(end, block + kBlockRows));
+}
+
+/** f(n) for the positions whose target is in [begin, end). */
+template <class F>
+void eachTarget(const int64_t* targets, int64_t positions, int64_t begin, int64_t end, const F& f) {
+  for (int64_t p = 0; p < positions; ++p)
+    if (targets[p] >= begin && targets[p] < end) f(p);
+}
+
+/** Sums and the targets' logits; all logits too where `kept` [vocabulary, padded] is not null. */
+template <class T, class Tile>
+void forwardOnCpu(const HeadRun<T>& run, Tile tile, float* kept, float* chosen, float* largest, double* total) {
+  const int64_t spans = (run.vocabulary + kSpanRows - 1) / kSpanRows, padded = run.padded;
+  std::vector<float> tops(spans * padded, kNegativeInfinity), sums(spans * padded, 0.0F);
+  parallelRows(spans, kSpanRows * padded, [&](int64_t firstSpan, int64_t lastSpan) {
+    std::vector<float> wide, room(kept == nullptr ? kBlockRows * padded : 0);
+    for (int64_t span = firstSpan; span < lastSpan; ++span)
+      eachBlock(span * kSpanRows, std::min(run.vocabulary, (span + 1) * kSpanRows), [&](int64_t begin, int64_t end) {
+        float* logits = kept == nullptr ? room.data() : kept + begin * padded;
+        blockLogits(run, tile, begin, end, wide, logits);
+        addToSums(logits, end - begin, padded, &tops[span * padded], &sums[span * padded]);
+        eachTarget(run.targets, run.positions, begin, end,
+                   [&](int64_t p) { chosen[p] = logits[(run.targets[p] - begin) * padded + p]; });
+      });
+  });
+  for (int64_t p = 0; p < run.positions; ++p) {
+    largest[p] = kNegativeInfinity;
+    for (int64_t span = 0; span < spans; ++span) largest[p] = larger(tops[span * padded + p], largest[p]);
+    total[p] = 0;
+    for (int64_t span = 0; span < spans; ++span)
+      if (const double sum = sums[span * padded + p]; sum != 0)
+        total[p] += sum * std::exp(static_cast<double>(tops[span * padded + p]) - largest[p]);
+  }
+}
+
+/**
+ * The hidden states' gradient as sums[k / 16][position][k % 16], with positions in whole groups of 4. `largest`,
+ * `share` and `cotangent` are [padded], 0 where there is no position; `kept` as forwardOnCpu left it.
+ */
+template <class T, class Tile>
+void backwardOnCpu(const HeadRun<T>& run, Tile tile, const float* kept, const std::vector<float>& largest,
+                   const std::vector<float>& share, const std::vector<float>& cotangent, int64_t positions,
+                   std::vector<float>& sums) {
+  const int64_t padded = run.padded, lanes = (run.hidden + kLanes - 1) / kLanes;
+  const int64_t chunk = std::max<int64_t>(1, kChunkGradients / padded / kBlockRows) * kBlockRows;
+  std::vector<float> gradients(std::min(chunk, run.vocabulary) * padded);
+  for (int64_t first = 0; first < run.vocabulary; first += chunk) {
+    const int64_t rows = std::min(chunk, run.vocabulary - first);
+    parallelRows((rows + kBlockRows - 1) / kBlockRows, kBlockRows * padded, [&](int64_t b, int64_t e) {
+      std::vector<float> wide;
+      eachBlock(first + b * kBlockRows, std::min(first + rows, first + e * kBlockRows),
+                [&](int64_t begin, int64_t end) {
+                  float* target = &gradients[(begin - first) * padded];
+                  if (kept == nullptr) blockLogits(run, tile, begin, end, wide, target);
+                  logitGradients(kept == nullptr ? target : kept + begin * padded, end - begin, padded, largest.data(),
+                                 share.data(), target);
+                  eachTarget(run.targets, run.positions, begin, end,
+                             [&](int64_t p) { target[(run.targets[p] - begin) * padded + p] += cotangent[p]; });
+                });
+    });
+    // Every thread takes some columns of the head for all of the chunk: no sum is shared.
+    parallelRows(lanes, kLanes * rows, [&](int64_t begin, int64_t end) {
+      addHeadGradient(tile, run.head + first * run.hidden, rows, run.hidden, gradients.data(), padded, positions, begin,
+                      end, sums.data());
+    });
+  }
+}
+
+int64_t wholeLanes(int64_t positions) { return (positions + kLanes - 1) / kLanes * kLanes; }
+
+/** Contiguous, hidden in float32. */
+class CpuTokenLogProbabilities : public torch::autograd::Function<CpuTokenLogProbabilities> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& hidden, const at::Tensor& head,
                             const at::Tensor& targets) {
-    const int64_t rows = hidden.size(0), step = rowsPerChunk(head.size(0));
-    const at::Tensor result = at::empty({rows}, at::TensorOptions(at::kDouble).device(hidden.device()));
-    const at::Tensor normaliser = at::empty_like(result);
-    for (int64_t begin = 0; begin < rows; begin += step) {
-      const int64_t count = std::min(step, rows - begin);
-      at::Tensor logits = chunkLogits(hidden.narrow(0, begin, count), head);
-      const at::Tensor chosen =
-          logits.gather(1, targets.narrow(0, begin, count).unsqueeze(1)).squeeze(1).to(at::kDouble);
-      const at::Tensor largest = std::get<0>(logits.max(1, true));
-      const at::Tensor total = logits.sub_(largest).exp_().sum(1);
-      const at::Tensor logTotal = largest.squeeze(1).to(at::kDouble) + total.to(at::kDouble).log();
-      normaliser.narrow(0, begin, count).copy_(logTotal);
-      result.narrow(0, begin, count).copy_(chosen - logTotal);
-    }
-    ctx->save_for_backward({hidden, head, targets, normaliser});
+    const int64_t padded = wholeLanes(hidden.size(0));
+    const bool keeps = head.size(0) * padded <= kKeptLogits;
+    const at::Tensor logits = keeps ? at::empty({head.size(0), padded}, hidden.options()) : at::Tensor();
+    RowSums sums;
+    const at::Tensor result = CpuTokenLogProbabilities::result(hidden, head, targets, logits, sums);
+    ctx->save_for_backward({hidden, head, targets, sums.largest, sums.total, logits});
     return result;
   }
 
-  // d log p(target) / d logits = onehot(target) - softmax(logits)
+  /** `logits` may be undefined: then they are not kept. */
+  static at::Tensor result(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets,
+                           const at::Tensor& logits, RowSums& sums) {
+    const at::Tensor chosen = at::empty({hidden.size(0)}, hidden.options());
+    sums = {at::empty_like(chosen), at::empty_like(chosen, at::kDouble)};
+    const int64_t padded = wholeLanes(hidden.size(0));
+    const std::vector<float> panels = panelsOf(hidden, padded);
+    withHead(head, panels, targets, padded, [&](const auto& run, auto tile) {
+      forwardOnCpu(run, tile, logits.defined() ? logits.mutable_data_ptr<float>() : nullptr,
+                   chosen.mutable_data_ptr<float>(), sums.largest.mutable_data_ptr<float>(),
+                   sums.total.mutable_data_ptr<double>());
+    });
+    return (chosen.to(at::kDouble) - sums.largest).sub_(sums.total.log());
+  }
+
   static variable_list backward(AutogradContext* ctx, variable_list gradients) {
     const auto saved = ctx->get_saved_variables();
-    const at::Tensor &hidden = saved[0], &head = saved[1], &targets = saved[2], &normaliser = saved[3];
-    const int64_t rows = hidden.size(0), step = rowsPerChunk(head.size(0));
-    const at::Tensor hiddenGradient = at::empty_like(hidden);
-    for (int64_t begin = 0; begin < rows; begin += step) {
-      const int64_t count = std::min(step, rows - begin);
-      at::Tensor logits = chunkLogits(hidden.narrow(0, begin, count), head);
-      const auto column = [&](const at::Tensor& values) {
-        return values.narrow(0, begin, count).unsqueeze(1).to(logits.scalar_type());
-      };
-      const at::Tensor gradient = column(gradients[0]);
-      at::Tensor wanted = logits.sub_(column(normaliser)).exp_().mul_(gradient.neg());
-      wanted.scatter_add_(1, targets.narrow(0, begin, count).unsqueeze(1), gradient);
-      hiddenGradient.narrow(0, begin, count).copy_(at::mm(wanted.to(head.scalar_type()), head));
-    }
-    return {hiddenGradient, at::Tensor(), at::Tensor()};
+    const at::Tensor &hidden = saved[0], &head = saved[1], &targets = saved[2], &logits = saved[5];
+    const int64_t count = hidden.size(0), size = hidden.size(1), padded = wholeLanes(count);
+    const auto paddedVector = [&](const at::Tensor& values) {
+      std::vector<float> vector(padded, 0.0F);
+      const at::Tensor single = values.to(at::kFloat).contiguous();
+      std::copy_n(single.const_data_ptr<float>(), count, vector.begin());
+      return vector;
+    };
+    const int64_t positions = (count + 3) / 4 * 4, lanes = (size + kLanes - 1) / kLanes;
+    std::vector<float> sums(lanes * positions * kLanes, 0.0F);
+    const std::vector<float> panels = logits.defined() ? std::vector<float>() : panelsOf(hidden, padded);
+    withHead(head, panels, targets, padded, [&](const auto& run, auto tile) {
+      backwardOnCpu(run, tile, logits.defined() ? logits.const_data_ptr<float>() : nullptr, paddedVector(saved[3]),
+                    paddedVector(gradients[0] / saved[4]), paddedVector(gradients[0]), positions, sums);
+    });
+    const at::Tensor dHidden = at::from_blob(sums.data(), {lanes, positions, kLanes}, hidden.options())
+                                   .permute({1, 0, 2})
+                                   .reshape({positions, lanes * kLanes})
+                                   .narrow(0, 0, count)
+                                   .narrow(1, 0, size)
+                                   .contiguous();
+    return {dHidden, at::Tensor(), at::Tensor()};
   }
+};
+
+/** In LibTorch's operations, but for the two passes over a chunk's logits on CUDA, where they are fused. */
+class ChunkedTokenLogProbabilities : public torch::autograd::Function<ChunkedTokenLogProbabilities> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& hidden, const at::Tensor& head,
+                            const at::Tensor& targets, bool fused) {
+    const at::TensorOptions precise = hidden.options().dtype(accurate(hidden.scalar_type()));
+    at::Tensor largest = at::full({hidden.size(0)}, kNegativeInfinity, precise), chosen = at::zeros_like(largest);
+    at::Tensor total = at::zeros_like(largest, at::kDouble);
+    eachChunk(hidden, head, [&](int64_t begin, const at::Tensor& weight) {
+      const at::Tensor logits = at::linear(hidden, weight).to(precise);
+#ifdef GROUP_ROBUST_CUDA
+      if (fused) {
+        launchOnCuda(logits, LogSumForward{chunkOf(logits, targets, begin), mutableElements<float>(largest),
+                                           mutableElements<double>(total), mutableElements<float>(chosen)});
+        return;
+      }
+#endif
+      const at::Tensor top = at::maximum(largest, logits.amax(1));
+      const at::Tensor shift = shiftFor(top);
+      const at::Tensor terms = at::exp(logits - shift.unsqueeze(1)).sum(1);
+      total = total * at::exp(largest - shift) + terms;
+      largest = top;
+      const auto [inside, place] = targetsIn(targets, begin, logits.size(1));
+      chosen = at::where(inside, logits.gather(1, place.unsqueeze(1)).squeeze(1), chosen);
+    });
+    ctx->save_for_backward({hidden, head, targets, largest, total});
+    ctx->saved_data["fused"] = fused;
+    return chosen.to(at::kDouble) - largest - total.log();
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list gradients) {
+    const auto saved = ctx->get_saved_variables();
+    const at::Tensor &hidden = saved[0], &head = saved[1], &targets = saved[2], &largest = saved[3];
+    const at::ScalarType precise = largest.scalar_type();
+    const at::Tensor cotangent = gradients[0].to(precise), share = (gradients[0] / saved[4]).to(precise);
+    const at::Tensor dHidden = at::zeros_like(hidden, precise);
+    eachChunk(hidden, head, [&](int64_t begin, const at::Tensor& weight) {
+      const at::Tensor logits = at::linear(hidden, weight).to(precise);
+#ifdef GROUP_ROBUST_CUDA
+      if (ctx->saved_data["fused"].toBool()) {
+        launchOnCuda(logits, LogSumBackward{chunkOf(logits, targets, begin), elements<float>(largest),
+                                            elements<float>(share), elements<float>(cotangent)});
+        dHidden.add_(at::mm(logits.to(weight.scalar_type()), weight));
+        return;
+      }
+#endif
+      logits.sub_(shiftFor(largest).unsqueeze(1)).exp_().mul_(share.unsqueeze(1).neg());
+      const auto [inside, place] = targetsIn(targets, begin, logits.size(1));
+      logits.scatter_add_(1, place.unsqueeze(1), cotangent.masked_fill(inside.logical_not(), 0).unsqueeze(1));
+      dHidden.add_(at::mm(logits.to(weight.scalar_type()), weight));
+    });
+    return {dHidden.to(hidden.scalar_type()), at::Tensor(), at::Tensor(), at::Tensor()};
+  }
+
+ private:
+  /** f(begin, the head's rows from there in hidden's type), with at most kKeptLogits logits or widened weights at once.
+   */
+  template <class F>
+  static void eachChunk(const at::Tensor& hidden, const at::Tensor& head, const F& f) {
+    const bool widens = head.scalar_type() != hidden.scalar_type();
+    const int64_t numbers = std::max<int64_t>({1, hidden.size(0), widens ? head.size(1) : 1});
+    const int64_t step = std::max<int64_t>(1, kKeptLogits / numbers);
+    for (int64_t begin = 0; begin < head.size(0); begin += step)
+      f(begin, head.narrow(0, begin, std::min(step, head.size(0) - begin)).to(hidden.scalar_type()));
+  }
+
+  /** What is taken from a row's logits: its largest, or 0 where that is -∞ and the difference would be NaN. */
+  static at::Tensor shiftFor(const at::Tensor& largest) { return largest.masked_fill(largest == kNegativeInfinity, 0); }
+
+  /** Which targets are in the `count` columns from `begin` on, and where; somewhere for those that are not. */
+  static std::pair<at::Tensor, at::Tensor> targetsIn(const at::Tensor& targets, int64_t begin, int64_t count) {
+    return {targets.ge(begin).logical_and_(targets.lt(begin + count)), (targets - begin).clamp_(0, count - 1)};
+  }
+
+#ifdef GROUP_ROBUST_CUDA
+  static LogitChunk chunkOf(const at::Tensor& logits, const at::Tensor& targets, int64_t begin) {
+    return {mutableElements<float>(logits), targets.const_data_ptr<int64_t>(), logits.size(0), logits.size(1), begin};
+  }
+
+  template <class Run>
+  static void launchOnCuda(const at::Tensor& logits, const Run& run) {
+    const c10::cuda::CUDAGuard guard(logits.device());
+    C10_CUDA_CHECK(launchCuda(run, c10::cuda::getCurrentCUDAStream(logits.device().index()).stream()));
+  }
+#endif
 };
 
 }  // namespace
 
 at::Tensor tokenLogProbabilities(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets) {
-  return TokenLogProbabilities::apply(hidden, head, targets);
+  return fusedKernelsFor(hidden) ? fusedTokenLogProbabilities(hidden, head, targets)
+                                 : composedTokenLogProbabilities(hidden, head, targets);
+}
+
+at::Tensor fusedTokenLogProbabilities(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets) {
+  if (!hidden.is_cpu()) return ChunkedTokenLogProbabilities::apply(hidden, head, targets.contiguous(), true);
+  const at::Tensor rows = hidden.to(at::kFloat).contiguous(), weight = head.contiguous(), places = targets.contiguous();
+  if (recorded(hidden)) return CpuTokenLogProbabilities::apply(rows, weight, places);
+  RowSums sums;
+  return CpuTokenLogProbabilities::result(rows, weight, places, at::Tensor(), sums);
+}
+
+at::Tensor composedTokenLogProbabilities(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets) {
+  return ChunkedTokenLogProbabilities::apply(hidden, head, targets, false);
 }
 
 }  // namespace group_robust

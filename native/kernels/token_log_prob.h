@@ -5,11 +5,21 @@
 namespace group_robust {
 
 /**
- * log softmax(hidden · headᵀ)[target] of every row, float64 [P]; hidden [P, H], head [V, H], targets [P] int64.
+ * log softmax(hidden · headᵀ)[target] of every row, float64 [P]; hidden [P, H], head [V, H], targets [P] int64 in
+ * [0, V). Differentiable in hidden; the head is frozen, and may be of a narrower type than hidden: bfloat16 weights
+ * meet float32 rows as float32.
  *
- * Rows go through the vocabulary a chunk at a time, in backward again, so no [P, V] tensor ever exists. Logits are
- * widened to float32 before anything is exponentiated. Differentiable in hidden; the head is frozen.
+ * Goes through the vocabulary a chunk at a time, in backward again. The fused CPU kernel keeps the logits for backward
+ * where they fit into kKeptLogits numbers, which saves one of three readings of the head; nothing else of [P, V]
+ * outlives a chunk. Logits are float32 or better, as are the sums within a chunk; chunks meet in float64.
  */
 at::Tensor tokenLogProbabilities(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets);
+
+/** The two implementations tokenLogProbabilities() chooses from. */
+at::Tensor fusedTokenLogProbabilities(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets);
+at::Tensor composedTokenLogProbabilities(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets);
+
+/** 32 MiB in float32: 32 rows of Gemma's vocabulary. */
+constexpr int64_t kKeptLogits = int64_t{1} << 23;
 
 }  // namespace group_robust

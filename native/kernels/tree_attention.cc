@@ -9,7 +9,10 @@
 #include <limits>
 #include <memory>
 
+#include "kernels/implementation.h"
+#include "kernels/parallel.h"
 #include "kernels/precision.h"
+#include "kernels/rows/element.h"
 
 namespace group_robust {
 namespace {
@@ -79,32 +82,62 @@ struct Tiles : torch::CustomClassHolder {
   }
 };
 
-/** row = softmax(scale · row) over the columns that are seen, 0 elsewhere. */
+GROUP_ROBUST_INLINE inline float exponential(float a) { return expOfNegative(a); }
+GROUP_ROBUST_INLINE inline double exponential(double a) { return std::exp(a); }
+
+/** In the order of laneSum. */
 template <class Number>
-void softmaxRow(Number* row, int64_t columns, const VisibleColumns& seen, Number scale) {
-  Number largest = -std::numeric_limits<Number>::infinity();
-  for (int64_t c = 0; c < seen.prompt; ++c) largest = std::max(largest, row[c]);
-  for (int64_t c = seen.own; c < seen.end; ++c) largest = std::max(largest, row[c]);
-  Number total = 0;
-  for (int64_t c = 0; c < seen.prompt; ++c) total += row[c] = std::exp(scale * (row[c] - largest));
-  for (int64_t c = seen.own; c < seen.end; ++c) total += row[c] = std::exp(scale * (row[c] - largest));
-  for (int64_t c = 0; c < seen.prompt; ++c) row[c] /= total;
-  for (int64_t c = seen.own; c < seen.end; ++c) row[c] /= total;
-  std::fill(row + seen.prompt, row + seen.own, 0);
-  std::fill(row + seen.end, row + columns, 0);
+GROUP_ROBUST_INLINE inline Number largestOf(const Number* row, int64_t n, Number largest) {
+  Number lanes[kSumLanes];
+  std::fill_n(lanes, kSumLanes, largest);
+  int64_t i = 0;
+  for (; i + kSumLanes <= n; i += kSumLanes)
+    for (int64_t lane = 0; lane < kSumLanes; ++lane)
+      lanes[lane] = row[i + lane] > lanes[lane] ? row[i + lane] : lanes[lane];
+  for (int64_t lane = 0; i < n; ++i, ++lane) lanes[lane] = row[i] > lanes[lane] ? row[i] : lanes[lane];
+  for (const Number lane : lanes) largest = lane > largest ? lane : largest;
+  return largest;
 }
 
-/** The weights' gradient g becomes the scores': scale · w (g − Σ w g). */
+/** Rows [begin, end) become softmax(scale · row) over the columns they see, 0 elsewhere. `bundle` rows see the same. */
 template <class Number>
-void softmaxRowGradient(const Number* weights, Number* gradient, int64_t columns, const VisibleColumns& seen,
-                        Number scale) {
-  Number dot = 0;
-  for (int64_t c = 0; c < seen.prompt; ++c) dot += weights[c] * gradient[c];
-  for (int64_t c = seen.own; c < seen.end; ++c) dot += weights[c] * gradient[c];
-  for (int64_t c = 0; c < seen.prompt; ++c) gradient[c] = scale * weights[c] * (gradient[c] - dot);
-  for (int64_t c = seen.own; c < seen.end; ++c) gradient[c] = scale * weights[c] * (gradient[c] - dot);
-  std::fill(gradient + seen.prompt, gradient + seen.own, 0);
-  std::fill(gradient + seen.end, gradient + columns, 0);
+GROUP_ROBUST_VECTORISED void softmaxRows(Number* scores, int64_t begin, int64_t end, int64_t columns,
+                                         const VisibleColumns* visible, int64_t bundle, Number scale) {
+  for (int64_t r = begin; r < end; ++r) {
+    const VisibleColumns seen = visible[r / bundle];
+    Number* __restrict prompt = scores + r * columns;
+    Number* __restrict own = prompt + seen.own;
+    const int64_t ownCount = seen.end - seen.own;
+    const Number largest =
+        largestOf(own, ownCount, largestOf(prompt, seen.prompt, -std::numeric_limits<Number>::infinity()));
+    for (int64_t c = 0; c < seen.prompt; ++c) prompt[c] = exponential(scale * (prompt[c] - largest));
+    for (int64_t c = 0; c < ownCount; ++c) own[c] = exponential(scale * (own[c] - largest));
+    const Number factor = 1 / (laneSum(seen.prompt, [prompt](int64_t c) GROUP_ROBUST_INLINE { return prompt[c]; }) +
+                               laneSum(ownCount, [own](int64_t c) GROUP_ROBUST_INLINE { return own[c]; }));
+    for (int64_t c = 0; c < seen.prompt; ++c) prompt[c] *= factor;
+    for (int64_t c = 0; c < ownCount; ++c) own[c] *= factor;
+    for (int64_t c = seen.prompt; c < seen.own; ++c) prompt[c] = 0;
+    for (int64_t c = seen.end; c < columns; ++c) prompt[c] = 0;
+  }
+}
+
+/** The weights' gradients g become the scores': scale · w (g − Σ w g), 0 for columns that a row does not see. */
+template <class Number>
+GROUP_ROBUST_VECTORISED void softmaxGradientRows(const Number* weights, Number* gradients, int64_t begin, int64_t end,
+                                                 int64_t columns, const VisibleColumns* visible, int64_t bundle,
+                                                 Number scale) {
+  for (int64_t r = begin; r < end; ++r) {
+    const VisibleColumns seen = visible[r / bundle];
+    const Number* __restrict w = weights + r * columns;
+    Number* __restrict g = gradients + r * columns;
+    const auto product = [w, g](int64_t c) GROUP_ROBUST_INLINE { return w[c] * g[c]; };
+    const auto ownProduct = [=](int64_t c) GROUP_ROBUST_INLINE { return w[seen.own + c] * g[seen.own + c]; };
+    const Number dot = laneSum(seen.prompt, product) + laneSum(seen.end - seen.own, ownProduct);
+    for (int64_t c = 0; c < seen.prompt; ++c) g[c] = scale * w[c] * (g[c] - dot);
+    for (int64_t c = seen.own; c < seen.end; ++c) g[c] = scale * w[c] * (g[c] - dot);
+    for (int64_t c = seen.prompt; c < seen.own; ++c) g[c] = 0;
+    for (int64_t c = seen.end; c < columns; ++c) g[c] = 0;
+  }
 }
 
 /** Shapes shared by all tiles, and the matrices of one tile as views of the batch's contiguous tensors. */
@@ -152,22 +185,23 @@ struct Layout {
       at::Tensor target = columns(weights, block);
       at::mm_out(target, q, keys(key, block, head).t());
     }
-    const int64_t width = tile.columns();
     AT_DISPATCH_FLOATING_TYPES(weights.scalar_type(), "treeAttention", [&] {
       auto* data = weights.data_ptr<scalar_t>();
-      for (int64_t r = 0; r < weights.size(0); ++r)
-        softmaxRow<scalar_t>(data + r * width, width, tile.visible[r / bundle], static_cast<scalar_t>(scale));
+      parallelRows(weights.size(0), tile.columns(), [&](int64_t begin, int64_t end) {
+        softmaxRows<scalar_t>(data, begin, end, tile.columns(), tile.visible.data(), bundle,
+                              static_cast<scalar_t>(scale));
+      });
     });
   }
 
   void softmaxGradient(const at::Tensor& weights, at::Tensor& gradient, const Tile& tile) const {
-    const int64_t width = tile.columns();
     AT_DISPATCH_FLOATING_TYPES(weights.scalar_type(), "treeAttention", [&] {
       const auto* data = weights.const_data_ptr<scalar_t>();
       auto* target = gradient.data_ptr<scalar_t>();
-      for (int64_t r = 0; r < weights.size(0); ++r)
-        softmaxRowGradient<scalar_t>(data + r * width, target + r * width, width, tile.visible[r / bundle],
-                                     static_cast<scalar_t>(scale));
+      parallelRows(weights.size(0), tile.columns(), [&](int64_t begin, int64_t end) {
+        softmaxGradientRows<scalar_t>(data, target, begin, end, tile.columns(), tile.visible.data(), bundle,
+                                      static_cast<scalar_t>(scale));
+      });
     });
   }
 };
@@ -240,11 +274,59 @@ class TreeAttention : public torch::autograd::Function<TreeAttention> {
   }
 };
 
+/** [length, length]: true where a row does not see a column. */
+at::Tensor unseenColumns(const AttentionTree& tree) {
+  const at::Tensor sees = at::zeros({tree.length, tree.length}, at::TensorOptions(at::kBool));
+  sees.narrow(1, 0, tree.prompt).fill_(true);
+  int64_t start = tree.prompt;
+  for (const int64_t own : tree.responses) {
+    sees.narrow(0, start, own).narrow(1, start, own).fill_(true);
+    start += own;
+  }
+  // Rows lie in path order within a block, so "no later row" is causality.
+  return sees.tril_().logical_not();
+}
+
 }  // namespace
 
 at::Tensor treeAttention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                          const std::vector<AttentionTree>& trees) {
+  // Tiles are for the CPU, where float64 may use them too.
+  return query.is_cpu() && chosenKernels() == Kernels::kFused ? fusedTreeAttention(query, key, value, trees)
+                                                              : composedTreeAttention(query, key, value, trees);
+}
+
+at::Tensor fusedTreeAttention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                              const std::vector<AttentionTree>& trees) {
   return TreeAttention::apply(query, key, value, trees);
+}
+
+at::Tensor composedTreeAttention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                                 const std::vector<AttentionTree>& trees) {
+  const int64_t heads = query.size(1), headSize = query.size(2), groups = key.size(1);
+  const int64_t shared = heads / groups;  // query heads that share one key and value
+  const double scale = 1 / std::sqrt(static_cast<double>(headSize));
+  std::vector<at::Tensor> outputs;
+  for (const AttentionTree& tree : trees) {
+    const int64_t n = tree.length;
+    // Query head h uses key head h / shared: all of a group's query rows meet its keys in one product.
+    const at::Tensor q = query.narrow(0, tree.begin, n)
+                             .view({n, groups, shared, headSize})
+                             .permute({1, 2, 0, 3})
+                             .reshape({groups, shared * n, headSize});
+    const at::Tensor k = key.narrow(0, tree.begin, n).transpose(0, 1);
+    const at::Tensor v = value.narrow(0, tree.begin, n).transpose(0, 1);
+    const at::Tensor scores =
+        (at::bmm(q, k.transpose(1, 2)) * scale)
+            .view({groups, shared, n, n})
+            .masked_fill(unseenColumns(tree).to(query.device()), -std::numeric_limits<double>::infinity());
+    const at::Tensor weights = at::softmax(scores, -1, accurate(scores.scalar_type())).to(query.scalar_type());
+    outputs.push_back(at::bmm(weights.view({groups, shared * n, n}), v)
+                          .view({groups, shared, n, headSize})
+                          .permute({2, 0, 1, 3})
+                          .reshape({n, heads * headSize}));
+  }
+  return outputs.size() == 1 ? outputs[0] : at::cat(outputs);
 }
 
 }  // namespace group_robust

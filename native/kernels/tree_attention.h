@@ -20,10 +20,17 @@ struct AttentionTree {
  * query [T, heads, headSize], key and value [T, keyValueHeads, headSize]; returns [T, heads · headSize].
  * Scores are scaled by headSize^-0.5; softmax in float32 or better.
  *
- * Works through tiles of rows, so that no more scores exist at once than a tile's, and most of those that no row may
- * see are never computed. Backward keeps query, key and value only and computes the softmax again.
+ * The fused implementation works through tiles of rows, so that no more scores exist at once than a tile's, and most of
+ * those that no row may see are never computed. Backward keeps query, key and value only and computes the softmax
+ * again.
  */
 at::Tensor treeAttention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                          const std::vector<AttentionTree>& trees);
+
+/** The two implementations treeAttention() chooses from: in tiles, on a CPU only, and with a dense mask a tree. */
+at::Tensor fusedTreeAttention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                              const std::vector<AttentionTree>& trees);
+at::Tensor composedTreeAttention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                                 const std::vector<AttentionTree>& trees);
 
 }  // namespace group_robust

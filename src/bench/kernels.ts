@@ -15,12 +15,18 @@ export const kernelShapes = {
     ['rotary', { tokens: 332, heads: 1, headSize: 256 }],
     ['geglu', { rows: 96, columns: 16384 }],
     ['geglu', { rows: 332, columns: 16384 }],
+    // A quarter of the vocabulary: the float64 oracle's head takes 1 GB.
+    ['token-log-prob', { positions: 4, vocabulary: 64000, hidden: 2048 }],
+    ['token-log-prob', { positions: 16, vocabulary: 64000, hidden: 2048 }],
+    ['token-log-prob', { positions: 64, vocabulary: 64000, hidden: 2048 }],
+    ['token-log-prob', { positions: 400, vocabulary: 64000, hidden: 2048 }],
   ],
   // Odd sizes: every loop has a remainder.
   tiny: [
     ['rms-norm', { rows: 7, columns: 67 }],
     ['rotary', { tokens: 7, heads: 3, headSize: 22 }],
     ['geglu', { rows: 7, columns: 1035 }],
+    ['token-log-prob', { positions: 5, vocabulary: 1235, hidden: 37 }],
   ],
 } as const satisfies Record<string, readonly (readonly [kernel: string, sizes: Record<string, number>])[]>;
 

@@ -187,10 +187,90 @@ describe.each(['float32', 'bfloat16'] as const)('rotary in %s', (dtype) => {
   });
 });
 
+describe.each(['float32', 'bfloat16'] as const)('token-log-prob in %s', (dtype) => {
+  const oracle = (positions: number, vocabulary: number, hidden: number, inputs: ArrayLike<number>[]) => {
+    const [states, head, targets, cotangents] = inputs;
+    const forward: number[] = [];
+    const backward = new Float64Array(positions * hidden);
+    for (let p = 0; p < positions; p++) {
+      const logits = Float64Array.from({ length: vocabulary }, (_, v) => {
+        let sum = 0;
+        for (let k = 0; k < hidden; k++) sum += states[p * hidden + k] * head[v * hidden + k];
+        return sum;
+      });
+      const largest = logits.reduce((a, b) => Math.max(a, b));
+      const total = logits.reduce((sum, x) => sum + Math.exp(x - largest), 0);
+      forward.push(logits[targets[p]] - largest - Math.log(total));
+      for (let v = 0; v < vocabulary; v++) {
+        const g = cotangents[p] * (Number(v === targets[p]) - Math.exp(logits[v] - largest) / total);
+        for (let k = 0; k < hidden; k++) backward[p * hidden + k] += g * head[v * hidden + k];
+      }
+    }
+    return { forward, backward };
+  };
+  const random = (positions: number, vocabulary: number, hidden: number) => [
+    Array.from(normals(positions * hidden, 9), held[dtype]),
+    Array.from(normals(vocabulary * hidden, 10), (v) => held[dtype](0.5 * v)),
+    // The first and the last word too.
+    Array.from({ length: positions }, (_, p) => ((p * (vocabulary - 1)) % (vocabulary + 5)) % vocabulary),
+    Array.from(normals(positions, 11), held[dtype]),
+  ];
+
+  // Positions in one lane, a lane and a panel, several panels; rows and columns with every remainder.
+  it.each([
+    [1, 1, 1],
+    [5, 1235, 37],
+    [16, 64, 16],
+    [33, 1091, 48],
+    [50, 67, 7],
+  ])(
+    'has every value and gradient of %i positions, %i words, hidden size %i',
+    async (positions, vocabulary, hidden) => {
+      const inputs = random(positions, vocabulary, hidden);
+      const sizes = { positions, vocabulary, hidden };
+      const expected = oracle(positions, vocabulary, hidden, inputs);
+      for (const kernels of ['fused', 'libtorch'] as const) {
+        if (kernels === 'libtorch' && dtype === 'bfloat16') continue; // rounds its logits
+        const { forward, backward } = await run('token-log-prob', sizes, inputs, dtype, kernels);
+        expectNear(forward[0], expected.forward, 'float32', 40, 1);
+        expectNear(backward[0], expected.backward, dtype, 40, 1);
+      }
+    },
+  );
+
+  it('gives words that overflow to -∞ no probability and no gradient, and never NaN', async () => {
+    const sizes = { positions: 2, vocabulary: 200, hidden: 2 };
+    const [states, head, , cotangents] = random(2, 200, 2);
+    states.splice(0, 4, 100, 1, 100, -1);
+    for (const v of [0, 3, 64, 65, 199]) head[2 * v] = held[dtype](-3e38);
+    for (const v of head.keys()) if (v % 2 === 0 && head[v] > -1e38) head[v] = 0;
+    const targets = [1, 2];
+    for (const kernels of ['fused', 'libtorch'] as const) {
+      const { forward, backward } = await run(
+        'token-log-prob',
+        sizes,
+        [states, head, targets, cotangents],
+        dtype,
+        kernels,
+      );
+      const finite = [...head.keys()].filter((v) => v % 2 === 0 && head[v] === 0).map((v) => head[v + 1]);
+      for (const [p, sign] of [1, -1].entries()) {
+        const total = finite.reduce((sum, w) => sum + Math.exp(sign * w), 0);
+        const target = sign * head[2 * targets[p] + 1];
+        expect(Math.abs(forward[0][p] - (target - Math.log(total)))).toBeLessThan(dtype === 'float32' ? 1e-5 : 0.02);
+      }
+      expect(backward[0].every(Number.isFinite)).toBe(true);
+      const impossible = await run('token-log-prob', sizes, [states, head, [0, 199], cotangents], dtype, kernels);
+      expect(impossible.forward[0]).toEqual(Float64Array.of(-Infinity, -Infinity));
+    }
+  });
+});
+
 describe.each([
   ['rms-norm', { rows: 83, columns: 2048 }],
   ['rotary', { tokens: 83, heads: 8, headSize: 256 }],
   ['geglu', { rows: 83, columns: 2049 }],
+  ['token-log-prob', { positions: 33, vocabulary: 20011, hidden: 130 }],
 ])('%s of many threads', (kernel, sizes) => {
   it.each(['float32', 'bfloat16'] as const)('is right and repeats to the bit in %s', async (dtype) => {
     const passes = await bench.measureKernel({ kernel, sizes, dtype, device: 'cpu', seconds: 0.001 });

@@ -5,6 +5,7 @@
 #include "kernels/rows/geglu.h"
 #include "kernels/rows/rms_norm.h"
 #include "kernels/rows/rotary.h"
+#include "kernels/rows/token_log_prob.h"
 
 /**
  * Queues a run, whose pointers are of the current device, on `stream`; defined in the .cu file of the kernel for float
@@ -22,5 +23,8 @@ template <class T>
 cudaError_t launchCuda(const GegluForward<T>& run, cudaStream_t stream);
 template <class T>
 cudaError_t launchCuda(const GegluBackward<T>& run, cudaStream_t stream);
+
+cudaError_t launchCuda(const LogSumForward& run, cudaStream_t stream);
+cudaError_t launchCuda(const LogSumBackward& run, cudaStream_t stream);
 
 }  // namespace group_robust
