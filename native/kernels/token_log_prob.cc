@@ -29,6 +29,8 @@ constexpr int64_t kBlockRows = 64;
 constexpr int64_t kSpanRows = 1024;
 /** Logit gradients that exist at once in backward: 4 MiB, for the cache all threads share. */
 constexpr int64_t kChunkGradients = int64_t{1} << 20;
+/** Rows of the head whose share of a gradient is summed in float32; such sums meet in float64. */
+constexpr int64_t kChunkRows = 4096;
 
 /** log Σ exp of every position's logits is largest + log(total). */
 struct RowSums {
@@ -162,16 +164,16 @@ void forwardOnCpu(const HeadRun<T>& run, Tile tile, float* kept, float* chosen, 
 }
 
 /**
- * The hidden states' gradient as sums[k / 16][position][k % 16], with positions in whole groups of 4. `largest`,
- * `share` and `cotangent` are [padded], 0 where there is no position; `kept` as forwardOnCpu left it.
+ * What the softmax takes from the hidden states' gradient, as total[k / 16][position][k % 16], 0 before, with positions
+ * in whole groups of 4. `largest` and `share` are [padded], 0 where there is no position; `kept` as forwardOnCpu left
+ * it.
  */
 template <class T, class Tile>
 void backwardOnCpu(const HeadRun<T>& run, Tile tile, const float* kept, const std::vector<float>& largest,
-                   const std::vector<float>& share, const std::vector<float>& cotangent, int64_t positions,
-                   std::vector<float>& sums) {
+                   const std::vector<float>& share, int64_t positions, std::vector<double>& total) {
   const int64_t padded = run.padded, lanes = (run.hidden + kLanes - 1) / kLanes;
-  const int64_t chunk = std::max<int64_t>(1, kChunkGradients / padded / kBlockRows) * kBlockRows;
-  std::vector<float> gradients(std::min(chunk, run.vocabulary) * padded);
+  const int64_t chunk = std::clamp(kChunkGradients / padded, kBlockRows, kChunkRows) / kBlockRows * kBlockRows;
+  std::vector<float> gradients(std::min(chunk, run.vocabulary) * padded), sums(total.size());
   for (int64_t first = 0; first < run.vocabulary; first += chunk) {
     const int64_t rows = std::min(chunk, run.vocabulary - first);
     parallelRows((rows + kBlockRows - 1) / kBlockRows, kBlockRows * padded, [&](int64_t b, int64_t e) {
@@ -182,14 +184,15 @@ void backwardOnCpu(const HeadRun<T>& run, Tile tile, const float* kept, const st
                   if (kept == nullptr) blockLogits(run, tile, begin, end, wide, target);
                   logitGradients(kept == nullptr ? target : kept + begin * padded, end - begin, padded, largest.data(),
                                  share.data(), target);
-                  eachTarget(run.targets, run.positions, begin, end,
-                             [&](int64_t p) { target[(run.targets[p] - begin) * padded + p] += cotangent[p]; });
                 });
     });
     // Every thread takes some columns of the head for all of the chunk: no sum is shared.
     parallelRows(lanes, kLanes * rows, [&](int64_t begin, int64_t end) {
+      const int64_t from = begin * positions * kLanes, to = end * positions * kLanes;
+      std::fill(sums.begin() + from, sums.begin() + to, 0.0F);
       addHeadGradient(tile, run.head + first * run.hidden, rows, run.hidden, gradients.data(), padded, positions, begin,
                       end, sums.data());
+      for (int64_t i = from; i < to; ++i) total[i] += sums[i];
     });
   }
 }
@@ -236,18 +239,21 @@ class CpuTokenLogProbabilities : public torch::autograd::Function<CpuTokenLogPro
       return vector;
     };
     const int64_t positions = (count + 3) / 4 * 4, lanes = (size + kLanes - 1) / kLanes;
-    std::vector<float> sums(lanes * positions * kLanes, 0.0F);
+    std::vector<double> total(lanes * positions * kLanes, 0.0);
     const std::vector<float> panels = logits.defined() ? std::vector<float>() : panelsOf(hidden, padded);
     withHead(head, panels, targets, padded, [&](const auto& run, auto tile) {
       backwardOnCpu(run, tile, logits.defined() ? logits.const_data_ptr<float>() : nullptr, paddedVector(saved[3]),
-                    paddedVector(gradients[0] / saved[4]), paddedVector(gradients[0]), positions, sums);
+                    paddedVector(gradients[0] / saved[4]), positions, total);
     });
-    const at::Tensor dHidden = at::from_blob(sums.data(), {lanes, positions, kLanes}, hidden.options())
+    // The targets' own share apart, in float64: in a float32 sum every later term would round to its size.
+    const at::Tensor own = head.index_select(0, targets).to(at::kDouble).mul_(gradients[0].unsqueeze(1));
+    const at::Tensor dHidden = at::from_blob(total.data(), {lanes, positions, kLanes}, own.options())
                                    .permute({1, 0, 2})
                                    .reshape({positions, lanes * kLanes})
                                    .narrow(0, 0, count)
                                    .narrow(1, 0, size)
-                                   .contiguous();
+                                   .add(own)
+                                   .to(at::kFloat);
     return {dHidden, at::Tensor(), at::Tensor()};
   }
 };
