@@ -29,10 +29,11 @@ export class InterruptedError extends GroupRobustError {
   }
 }
 
-/** Where in the user's input the fault lies. `line` counts from 1. */
+/** Where in the user's input the fault lies. `line` counts from 1, and so does `row`, for files without lines. */
 export interface InputLocation {
   file?: string;
   line?: number;
+  row?: number;
   field?: string;
   tensor?: string;
 }
@@ -47,6 +48,7 @@ export class InputError extends GroupRobustError {
     const where = [
       at.file && (at.line === undefined ? at.file : `${at.file}:${at.line}`),
       at.file === undefined && at.line !== undefined && `line ${at.line}`,
+      at.row !== undefined && `row ${at.row}`,
       at.field && `field "${at.field}"`,
       at.tensor && `tensor "${at.tensor}"`,
     ].filter(Boolean);

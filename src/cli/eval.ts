@@ -13,7 +13,9 @@ interface Options {
   dtype?: string;
   threads?: string;
   batch?: string;
+  groupBy: string;
   maxLength: string;
+  dropUnusable?: boolean;
   quiet?: boolean;
 }
 
@@ -25,6 +27,7 @@ export function registerEval(program: Command): void {
       `loss and its settings: NAME[,beta=B][,labelSmoothing=E][,reduction=sum|mean], NAME one of ${[...lossNames, 'sft'].join(', ')}`,
       'dpo,beta=0.1',
     )
+    .option('--drop-unusable', 'leave out pairs that are too long, empty or equal, and count them (default: an error)')
     .option('--reference-adapter <folder>', 'reference = the model with this adapter (default: no adapter)');
   defineAction<Options>(command, async (options, output) => {
     const { pairObjective } = await import('../train/objective.js');
@@ -56,7 +59,12 @@ export function scoringOptions(command: Command): Command {
   return command
     .requiredOption('--model <model>', 'checkpoint folder, or random:NAME?key=value')
     .option('--adapter <folder>', 'PEFT adapter of the policy (default: none)')
-    .requiredOption('--pairs <file>', 'pairs as JSONL')
+    .requiredOption('--pairs <file>', 'pairs as JSONL, CSV or Parquet')
+    .option(
+      '--group-by <columns>',
+      'column that names the group; several, separated by commas, make a cross product',
+      'group',
+    )
     .option('--tokenizer <path>', "tokenizer.json or its folder (default: the model's own)")
     .option('--dtype <type>', 'float32, bfloat16 or float64', 'float32')
     .option('--threads <n>', 'LibTorch threads (default: all cores)')
@@ -85,7 +93,9 @@ export async function openScorer(options: Omit<Options, 'objective'>) {
     if (options.adapter !== undefined) await policy.loadAdapter(options.adapter);
     const maxLength = parseNumber('--max-length', options.maxLength, { min: 2, integer: true });
     const reader = pairReader(options.model, policy, options.tokenizer);
-    const data = await reader.read(options.pairs, { maxLength });
+    const groupBy = parseList('--group-by', options.groupBy);
+    const unusable = options.dropUnusable ? 'drop' : 'error';
+    const data = await reader.read(options.pairs, { groupBy, maxLength, unusable });
     data.report.warnings.forEach(warn);
     return { policy, data, [Symbol.dispose]: () => policy.dispose() };
   } catch (error) {

@@ -1,16 +1,17 @@
 import { InputError } from '../errors.js';
-import { type PreferenceRecord, type ReadPairsOptions, readPairs } from './pairs.js';
-import { type TextTokenizer, tokenisePair } from './tokenizer.js';
+import { PairParser, type PreferenceRecord, type ReadPairsOptions, type UnusableKind, UnusablePair } from './pairs.js';
+import { type RowLocation, rowNumber } from './rows.js';
+import { type TextTokenizer, type TokenisedText, tokenisePair } from './tokenizer.js';
 
 /** One preference pair, ready for a model. */
 export interface TokenisedPair {
-  /** `file:line`, to name the pair in messages. */
+  /** `file:line`, of Parquet `file:row`, to name the pair in messages. */
   id: string;
   /** Index into {@link PairDataset.groups}. */
   group: number;
   /** Starts with BOS where it was text. */
   prompt: Int32Array;
-  /** Ends with EOS where it was text. */
+  /** Ends with EOS where it was text, and as the chat template has it where it was a conversation. */
   chosen: Int32Array;
   rejected: Int32Array;
   /** Weight within its group: ≥ 0, mean 1 over the group. */
@@ -29,9 +30,9 @@ export interface PairDataset {
 }
 
 export interface LoadReport {
-  /** Pairs left out under `unusable: 'drop'`. */
-  dropped: { degenerate: number; tooLong: number };
-  /** Lines whose text is cut otherwise at the prompt's end when prompt and response are tokenised together. */
+  /** Pairs left out under `unusable: 'drop'`: an empty text, equal responses, too many tokens. */
+  dropped: Record<UnusableKind, number>;
+  /** Lines or rows whose text is cut otherwise at the prompt's end when prompt and response are tokenised together. */
   boundaryDiffers: { count: number; firstLines: number[] };
   /** Things worth telling the user, in full sentences. */
   warnings: string[];
@@ -46,7 +47,7 @@ export interface LoadPairsOptions extends ReadPairsOptions {
   maxLength?: number;
   /** Id that prompts of token ids should start with; a warning tells how many do not. Absent: not checked. */
   bos?: number;
-  /** What to do with a pair that is too long or whose responses are equal. Default: error. */
+  /** What to do with a pair that is too long, or has an empty text or equal responses. Default: error. */
   unusable?: 'error' | 'drop';
 }
 
@@ -54,10 +55,10 @@ export interface LoadPairsOptions extends ReadPairsOptions {
 const CHAT_MARKER = /<(start|end)_of_turn>/;
 
 /**
- * Reads and tokenises a pairs file. Weights are scaled to mean 1 within each group, so that they say which pairs of a
+ * Reads and tokenises a pairs file: JSONL, CSV or Parquet, in one of TRL's layouts. Weights are scaled to mean 1 within each group, so that they say which pairs of a
  * group matter more and leave the importance of the group to the method; weight 0 takes a pair out of its group's mean
  * loss without changing the divisor of any other.
- * @throws InputError naming file, line and field
+ * @throws InputError naming file, line or row, and field
  */
 export async function loadPairs(file: string, options: LoadPairsOptions = {}): Promise<PairDataset> {
   const groups = [...(options.groups ?? [])];
@@ -66,53 +67,57 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
   const weightSums = groups.map(() => 0);
   const pairs: TokenisedPair[] = [];
   const report: LoadReport = {
-    dropped: { degenerate: 0, tooLong: 0 },
+    dropped: { empty: 0, degenerate: 0, tooLong: 0 },
     boundaryDiffers: { count: 0, firstLines: [] },
     warnings: [],
   };
+  const parser = new PairParser(options);
   let tokenizer: TextTokenizer | undefined;
   let markers = 0;
   let withoutBos = 0;
 
-  for await (const record of readPairs(file, options)) {
-    const at = { file, line: record.line };
-    let group = indices.get(record.group);
-    if (group === undefined) {
-      if (options.groups)
-        throw new InputError(`"${record.group}" is not one of the groups`, {
-          at: { ...at, field: 'group' },
-          fix: `use ${options.groups.map((name) => `"${name}"`).join(', ')}`,
-        });
-      group = groups.push(record.group) - 1;
-      indices.set(record.group, group);
-      counts.push(0);
-      weightSums.push(0);
-    }
-    if (record.kind === 'text') {
-      tokenizer ??= openFor(record, options, at);
-      if (CHAT_MARKER.test(record.prompt)) markers++;
-    }
-    const tokens = record.kind === 'text' ? tokenise(record, tokenizer!, at, report) : record;
-    if (record.kind === 'ids' && options.bos !== undefined && record.prompt[0] !== options.bos) withoutBos++;
-    if (tokenizer && options.vocabulary !== undefined) checkVocabulary(tokens, tokenizer, options.vocabulary, at);
+  const indexOf = (name: string, at: RowLocation): number => {
+    const known = indices.get(name);
+    if (known !== undefined) return known;
+    if (options.groups)
+      throw new InputError(`"${name}" is not one of the groups`, {
+        at: { ...at, field: options.groupBy?.join(', ') ?? 'group' },
+        fix: `use ${options.groups.map((group) => `"${group}"`).join(', ')}`,
+      });
+    indices.set(name, groups.length);
+    counts.push(0);
+    weightSums.push(0);
+    return groups.push(name) - 1;
+  };
 
-    const unusable = findFault(tokens, options.maxLength, record.kind);
-    if (unusable && options.unusable !== 'drop')
-      throw new InputError(unusable.problem, { at: { ...at, field: unusable.field }, fix: unusable.fix });
-    if (unusable) {
-      report.dropped[unusable.kind]++;
-      continue;
-    }
+  const add = (record: PreferenceRecord): void => {
+    const group = indexOf(record.group, record.at);
+    if (record.kind !== 'ids') tokenizer ??= openFor(record, options);
+    if (record.kind === 'text' && CHAT_MARKER.test(record.prompt)) markers++;
+    const tokens = record.kind === 'ids' ? record : tokenise(record, tokenizer!, report);
+    if (record.kind === 'ids' && options.bos !== undefined && record.prompt[0] !== options.bos) withoutBos++;
+    if (tokenizer && options.vocabulary !== undefined)
+      checkVocabulary(tokens, tokenizer, options.vocabulary, record.at);
+    refuseUnusable(tokens, options.maxLength, record);
     counts[group]++;
     weightSums[group] += record.weight;
     pairs.push({
-      id: `${file}:${record.line}`,
+      id: `${file}:${rowNumber(record.at)}`,
       group,
       prompt: tokens.prompt,
       chosen: tokens.chosen,
       rejected: tokens.rejected,
       weight: record.weight,
     });
+  };
+
+  for await (const row of parser.rows(file)) {
+    try {
+      add(parser.parse(row));
+    } catch (error) {
+      if (options.unusable !== 'drop' || !(error instanceof UnusablePair)) throw error;
+      report.dropped[error.kind]++;
+    }
   }
 
   if (pairs.length === 0) throw new InputError('holds no usable pair', { at: { file } });
@@ -125,32 +130,50 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
   return { file, groups, pairs, counts, report };
 }
 
-type Location = { file: string; line: number };
 type Tokens = { prompt: Int32Array; chosen: Int32Array; rejected: Int32Array };
 
-function openFor(record: PreferenceRecord, options: LoadPairsOptions, at: Location): TextTokenizer {
+function openFor(record: PreferenceRecord, options: LoadPairsOptions): TextTokenizer {
   if (options.tokenizer) return options.tokenizer();
   throw new InputError(`is text, and there is no tokenizer to read it with (group "${record.group}")`, {
-    at: { ...at, field: 'prompt' },
+    at: { ...record.at, field: 'prompt' },
     fix: 'name a tokenizer, or give prompt_ids, chosen_ids and rejected_ids',
   });
 }
 
 function tokenise(
-  record: PreferenceRecord & { kind: 'text' },
+  record: PreferenceRecord & { kind: 'text' | 'chat' },
   tokenizer: TextTokenizer,
-  at: Location,
   report: LoadReport,
 ): Tokens {
-  const tokens = tokenisePair(tokenizer, record, at);
+  const tokens =
+    record.kind === 'text' ? tokenisePair(tokenizer, record, record.at) : tokeniseConversation(tokenizer, record);
   if (tokens.boundaryDiffers) {
     report.boundaryDiffers.count++;
-    if (report.boundaryDiffers.firstLines.length < 5) report.boundaryDiffers.firstLines.push(record.line);
+    if (report.boundaryDiffers.firstLines.length < 5) report.boundaryDiffers.firstLines.push(rowNumber(record.at));
   }
   return tokens;
 }
 
-function checkVocabulary(tokens: Tokens, tokenizer: TextTokenizer, vocabulary: number, at: Location): void {
+/**
+ * The prompt as the chat template ends it for the model to answer; a response is what the template then adds for the
+ * answer's turns, its end-of-turn marker included and no EOS added, as TRL does it.
+ */
+function tokeniseConversation(tokenizer: TextTokenizer, record: PreferenceRecord & { kind: 'chat' }): TokenisedText {
+  const { at } = record;
+  const template = tokenizer.chatTemplate();
+  const prompt = template.render(record.prompt, true, { ...at, field: 'prompt' });
+  const response = (field: 'chosen' | 'rejected'): string => {
+    const whole = template.render([...record.prompt, ...record[field]], false, { ...at, field });
+    if (whole.startsWith(prompt)) return whole.slice(prompt.length);
+    throw new InputError('the chat template writes the prompt otherwise when an answer follows', {
+      at: { ...at, field },
+      fix: `begin with an assistant's turn, which answers the prompt's last turn`,
+    });
+  };
+  return tokenisePair(tokenizer, { prompt, chosen: response('chosen'), rejected: response('rejected') }, at, 'as-is');
+}
+
+function checkVocabulary(tokens: Tokens, tokenizer: TextTokenizer, vocabulary: number, at: RowLocation): void {
   for (const field of ['prompt', 'chosen', 'rejected'] as const)
     for (const id of tokens[field])
       if (id >= vocabulary)
@@ -160,28 +183,27 @@ function checkVocabulary(tokens: Tokens, tokenizer: TextTokenizer, vocabulary: n
         });
 }
 
-/** Why a pair cannot be learnt from, if it cannot. */
-function findFault(tokens: Tokens, maxLength: number | undefined, kind: PreferenceRecord['kind']) {
+/** @throws UnusablePair where nothing can be learnt from the pair */
+function refuseUnusable(tokens: Tokens, maxLength: number | undefined, { kind, at }: PreferenceRecord): void {
   const suffix = kind === 'ids' ? '_ids' : '';
   if (tokens.chosen.length === tokens.rejected.length && tokens.chosen.every((id, i) => id === tokens.rejected[i]))
-    return {
-      kind: 'degenerate' as const,
-      field: `rejected${suffix}`,
-      problem: 'is the same as the chosen response, so the pair says nothing',
+    throw new UnusablePair('degenerate', 'is the same as the chosen response, so the pair says nothing', {
+      at: { ...at, field: `rejected${suffix}` },
       fix: 'remove the pair',
-    };
-  if (maxLength === undefined) return undefined;
+    });
+  if (maxLength === undefined) return;
   for (const side of ['chosen', 'rejected'] as const) {
     const length = tokens.prompt.length + tokens[side].length;
     if (length > maxLength)
-      return {
-        kind: 'tooLong' as const,
-        field: side + suffix,
-        problem: `is too long: with its prompt ${length} tokens, and the longest allowed is ${maxLength}`,
-        fix: 'shorten it, or raise the longest length; nothing is ever cut off',
-      };
+      throw new UnusablePair(
+        'tooLong',
+        `is too long: with its prompt ${length} tokens, and the longest allowed is ${maxLength}`,
+        {
+          at: { ...at, field: side + suffix },
+          fix: 'nothing is ever cut off: shorten it, raise the longest length',
+        },
+      );
   }
-  return undefined;
 }
 
 function warn(
@@ -192,9 +214,10 @@ function warn(
   { markers, withoutBos }: { markers: number; withoutBos: number },
 ): void {
   const { warnings, dropped, boundaryDiffers } = report;
-  if (dropped.degenerate + dropped.tooLong > 0)
+  if (dropped.empty + dropped.degenerate + dropped.tooLong > 0)
     warnings.push(
-      `${file}: left out ${dropped.degenerate} pairs with equal responses and ${dropped.tooLong} that are too long`,
+      `${file}: left out ${dropped.empty} pairs with an empty text, ${dropped.degenerate} with equal responses and ` +
+        `${dropped.tooLong} that are too long`,
     );
   if (boundaryDiffers.count > 0)
     warnings.push(

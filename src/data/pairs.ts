@@ -1,11 +1,15 @@
 import { InputError, type InputLocation } from '../errors.js';
-import { type Line, readLines } from './lines.js';
+import { type ChatMessage, commonBeginning, commonTurns, isConversation, readConversation } from './layouts.js';
 import { editDistance } from './near-matches.js';
+import { parsePythonLiteral } from './python-literal.js';
+import { describe, type Row, type RowLocation, readRows } from './rows.js';
 
 /** A preference as it stands in the file: which response to a prompt a member of `group` preferred. */
 export type PreferenceRecord = RecordOrigin &
   (
     | { kind: 'text'; prompt: string; chosen: string; rejected: string }
+    /** Turns of a conversation; the responses are what follows the prompt's turns. */
+    | { kind: 'chat'; prompt: ChatMessage[]; chosen: ChatMessage[]; rejected: ChatMessage[] }
     /** Token ids, used exactly as given: no BOS or EOS is added. */
     | { kind: 'ids'; prompt: Int32Array; chosen: Int32Array; rejected: Int32Array }
   );
@@ -14,114 +18,194 @@ export interface RecordOrigin {
   group: string;
   /** Importance of the pair within its group, ≥ 0, as given (1 where absent). */
   weight: number;
-  /** Line of the file, from 1. */
-  line: number;
+  at: RowLocation;
 }
 
 export interface ReadPairsOptions {
-  /** Field that names the group (default `["group"]`); several fields make their cross product, `country=x/sex=y`. */
+  /** Column that names the group (default `["group"]`); several columns make their cross product, `country=x/sex=y`. */
   groupBy?: readonly string[];
   /** Ids must be below this, where it is known. */
   vocabulary?: number;
 }
 
+export const unusableKinds = ['empty', 'degenerate', 'tooLong'] as const;
+export type UnusableKind = (typeof unusableKinds)[number];
+
+/** A pair that is well formed but that nothing can be learnt from, so that the caller may leave it out. */
+export class UnusablePair extends InputError {
+  constructor(
+    readonly kind: UnusableKind,
+    problem: string,
+    { at, fix }: { at: InputLocation; fix: string },
+  ) {
+    super(problem, { at, fix: `${fix}, or leave such pairs out (train: data.unusable: drop; eval: --drop-unusable)` });
+  }
+}
+
+const textColumns = ['prompt', 'chosen', 'rejected'] as const;
+const idColumns = ['prompt_ids', 'chosen_ids', 'rejected_ids'] as const;
+
 /**
- * Streams the preference records of a JSONL file: `{"group", "prompt", "chosen", "rejected", "weight"?}` with text, or
- * `prompt_ids`, `chosen_ids`, `rejected_ids`. Blank lines are skipped, further fields ignored.
- * @throws InputError naming file, line and field
+ * Streams the preference records of a JSONL, CSV or Parquet file. Further columns are ignored.
+ * @throws InputError naming file, line or row, and field
  */
 export async function* readPairs(file: string, options: ReadPairsOptions = {}): AsyncGenerator<PreferenceRecord> {
-  for await (const line of readLines(file)) if (line.text.trim() !== '') yield parsePair(line, file, options);
+  const parser = new PairParser(options);
+  for await (const row of parser.rows(file)) yield parser.parse(row);
 }
 
-/** Parses and checks one line of a pairs file. @throws InputError naming file, line and field */
-export function parsePair(line: Line, file: string, options: ReadPairsOptions = {}): PreferenceRecord {
-  const at = { file, line: line.number };
-  let value: unknown;
-  try {
-    value = JSON.parse(line.text);
-  } catch (error) {
-    throw new InputError(`is not JSON: ${(error as Error).message}`, {
-      at,
-      cause: error,
-      fix: 'write one complete JSON object on each line (JSON has no NaN or Infinity)',
-    });
-  }
-  if (typeof value !== 'object' || value === null || Array.isArray(value))
-    throw new InputError(`is ${describe(value)}, not a JSON object`, { at });
-  const record = value as Record<string, unknown>;
+/**
+ * Parses and checks the rows of one file. The first row of text or conversations decides for all of them whether the
+ * prompt stands in its own column or is what chosen and rejected begin with; TRL has both layouts.
+ */
+export class PairParser {
+  private readonly groupBy: readonly string[];
+  private layout: { own: boolean; chat: boolean } | undefined;
 
-  const origin = { group: readGroup(record, options.groupBy ?? ['group'], at), weight: readWeight(record, at) };
-  const hasIds = ['prompt_ids', 'chosen_ids', 'rejected_ids'].filter((field) => field in record);
-  if (hasIds.length === 0) {
-    const text = (field: string) => readText(record, field, at);
-    const [prompt, chosen, rejected] = [text('prompt'), text('chosen'), text('rejected')];
-    return { ...origin, line: line.number, kind: 'text', prompt, chosen, rejected };
+  constructor(private readonly options: ReadPairsOptions = {}) {
+    this.groupBy = options.groupBy ?? ['group'];
   }
-  for (const field of ['prompt', 'chosen', 'rejected'])
-    if (field in record)
-      throw new InputError(`is given beside "${hasIds[0]}"`, {
-        at: { ...at, field },
-        fix: 'give text or token ids, not both',
+
+  rows(file: string): AsyncGenerator<Row> {
+    return readRows(file, [...new Set([...this.groupBy, 'weight', ...textColumns, ...idColumns])]);
+  }
+
+  /** @throws InputError naming file, line or row, and field; an {@link UnusablePair} where a text is empty */
+  parse(row: Row): PreferenceRecord {
+    const origin = { group: readGroup(row, this.groupBy), weight: readWeight(row), at: row.at };
+    const ids = idColumns.filter((column) => row.values[column] != null);
+    if (ids.length === 0) return { ...origin, ...this.texts(row) };
+    for (const field of textColumns)
+      if (row.values[field] != null)
+        throw new InputError(`is given beside "${ids[0]}"`, {
+          at: { ...row.at, field },
+          fix: 'give text or token ids, not both',
+        });
+    const [prompt, chosen, rejected] = idColumns.map((field) => readIds(row, field, this.options.vocabulary));
+    return { ...origin, kind: 'ids', prompt, chosen, rejected };
+  }
+
+  private texts(row: Row) {
+    const [prompt, chosen, rejected] = textColumns.map((column) => cell(row, column));
+    const chat = isConversation(chosen) || (typeof chosen !== 'string' && this.layout?.chat === true);
+    // A prompt of text beside conversations, as in UltraFeedback, only repeats their first turn.
+    const own = row.columns.includes('prompt') && (!chat || typeof prompt !== 'string');
+    this.layout ??= { own, chat };
+    if (own !== this.layout.own || chat !== this.layout.chat) {
+      const was = `${this.layout.chat ? 'conversations' : 'texts'} ${this.layout.own ? 'with' : 'without'} a prompt`;
+      const is = `${chat ? 'a conversation' : describe(chosen)} ${own ? 'with' : 'without'} a prompt`;
+      throw new InputError(`the first pair has ${was}, this one ${is}`, {
+        at: { ...row.at, field: chat === this.layout.chat ? 'prompt' : 'chosen' },
+        fix: 'write all pairs of a file in the same way',
       });
-  const ids = (field: string) => readIds(record, field, at, options.vocabulary);
-  const [prompt, chosen, rejected] = [ids('prompt_ids'), ids('chosen_ids'), ids('rejected_ids')];
-  return { ...origin, line: line.number, kind: 'ids', prompt, chosen, rejected };
+    }
+    if (chat) {
+      const turns = (field: string, value: unknown) => readConversation(value, row.at, field);
+      const [full, other] = [turns('chosen', chosen), turns('rejected', rejected)];
+      const parts = own
+        ? { prompt: turns('prompt', prompt), chosen: full, rejected: other }
+        : commonTurns(full, other, row.at);
+      return { kind: 'chat' as const, ...parts };
+    }
+    if (own)
+      return {
+        kind: 'text' as const,
+        prompt: readText(prompt, 'prompt', row.at),
+        chosen: readText(chosen, 'chosen', row.at),
+        rejected: readText(rejected, 'rejected', row.at),
+      };
+    const [full, other] = [readText(chosen, 'chosen', row.at), readText(rejected, 'rejected', row.at)];
+    const parts = commonBeginning(full, other);
+    if (parts.prompt.trim() === '')
+      throw new InputError('and "rejected" begin differently, and there is no column "prompt"', {
+        at: { ...row.at, field: 'chosen' },
+        fix: `add a column "prompt" (columns here: ${row.columns.join(', ')})`,
+      });
+    for (const field of ['chosen', 'rejected'] as const) readText(parts[field], field, row.at);
+    return { kind: 'text' as const, ...parts };
+  }
 }
 
-function readGroup(record: Record<string, unknown>, groupBy: readonly string[], at: InputLocation): string {
+/** A value of one of the columns above. In CSV a conversation or ids are a list in JSON's or Python's notation. */
+function cell(row: Row, field: string): unknown {
+  const value = row.values[field];
+  if (!row.untyped || typeof value !== 'string') return value;
+  if (idColumns.includes(field as (typeof idColumns)[number])) return parseList(value) ?? value;
+  if (!/^\s*\[\s*\{/.test(value)) return value;
+  const list = parseList(value);
+  return isConversation(list) ? list : value;
+}
+
+function parseList(text: string): unknown[] | undefined {
+  for (const parse of [JSON.parse, parsePythonLiteral]) {
+    try {
+      const value = parse(text) as unknown;
+      if (Array.isArray(value))
+        return value.map((entry) => (entry instanceof Map ? Object.fromEntries(entry) : entry) as unknown);
+    } catch {
+      // Not in this notation.
+    }
+  }
+  return undefined;
+}
+
+function readGroup(row: Row, groupBy: readonly string[]): string {
   const values = groupBy.map((field) => {
-    const value = record[field];
-    // Numbers are taken as names too: survey codes are often numeric.
-    if (typeof value === 'number' && Number.isFinite(value)) return String(value);
+    const value = row.values[field];
+    // Numbers and truth values are taken as names too: survey codes are often numeric.
+    if (
+      typeof value === 'bigint' ||
+      typeof value === 'boolean' ||
+      (typeof value === 'number' && Number.isFinite(value))
+    )
+      return String(value);
     if (typeof value === 'string' && value.trim() !== '') return value;
-    throw new InputError(`expected the name of a group, found ${describe(value)}`, { at: { ...at, field } });
+    const missing = !row.columns.includes(field);
+    throw new InputError(`expected the name of a group, found ${missing ? 'nothing' : describe(value)}`, {
+      at: { ...row.at, field },
+      fix: missing ? `group by another column (columns here: ${row.columns.join(', ')})` : undefined,
+    });
   });
   return values.length === 1 ? values[0] : values.map((value, i) => `${groupBy[i]}=${value}`).join('/');
 }
 
-function readWeight(record: Record<string, unknown>, at: InputLocation): number {
-  if (record.weight === undefined) {
-    // The one optional field: a slip of the pen here would change results in silence.
-    const misspelt = Object.keys(record).find((field) => editDistance(field.toLowerCase(), 'weight') <= 2);
+function readWeight(row: Row): number {
+  const at = { ...row.at, field: 'weight' };
+  if (!row.columns.includes('weight')) {
+    // The one optional column: a slip of the pen here would change results in silence.
+    const misspelt = row.columns.find((field) => editDistance(field.toLowerCase(), 'weight') <= 2);
     if (misspelt === undefined) return 1;
     throw new InputError('is not known, and looks like a misspelt "weight"', {
       at: { ...at, field: misspelt },
       fix: 'write "weight", or give the field a name that is further from it',
     });
   }
-  if (typeof record.weight === 'number' && Number.isFinite(record.weight) && record.weight >= 0) return record.weight;
-  throw new InputError(`expected a finite number ≥ 0, found ${describe(record.weight)}`, {
-    at: { ...at, field: 'weight' },
-  });
+  const value = row.values.weight;
+  const isText = row.untyped && typeof value === 'string' && value.trim() !== '';
+  const weight = typeof value === 'bigint' || isText ? Number(value) : value;
+  if (typeof weight === 'number' && Number.isFinite(weight) && weight >= 0) return weight;
+  throw new InputError(`expected a finite number ≥ 0, found ${describe(value)}`, { at });
 }
 
-function readText(record: Record<string, unknown>, field: string, at: InputLocation): string {
-  const value = record[field];
+function readText(value: unknown, field: string, at: RowLocation): string {
   if (typeof value !== 'string')
     throw new InputError(`expected text, found ${describe(value)}`, { at: { ...at, field } });
-  if (value.trim() === '')
-    throw new InputError('is empty', { at: { ...at, field }, fix: 'remove the pair or mend it' });
+  if (value.trim() === '') throw new UnusablePair('empty', 'is empty', { at: { ...at, field }, fix: 'mend it' });
   return value;
 }
 
-function readIds(record: Record<string, unknown>, field: string, at: InputLocation, vocabulary?: number): Int32Array {
-  const value = record[field];
-  if (!Array.isArray(value))
-    throw new InputError(`expected a list of token ids, found ${describe(value)}`, { at: { ...at, field } });
-  if (value.length === 0) throw new InputError('is empty', { at: { ...at, field }, fix: 'give at least one token id' });
+function readIds(row: Row, field: string, vocabulary?: number): Int32Array {
+  const value = cell(row, field);
+  const at = { ...row.at, field };
+  // Parquet's lists of integers come as typed arrays, of 64-bit ones as BigInt.
+  const list = ArrayBuffer.isView(value) ? Array.from(value as unknown as ArrayLike<number | bigint>) : value;
+  if (!Array.isArray(list)) throw new InputError(`expected a list of token ids, found ${describe(value)}`, { at });
+  if (list.length === 0) throw new UnusablePair('empty', 'is empty', { at, fix: 'give at least one token id' });
   const limit = vocabulary ?? 2 ** 31;
-  for (const [i, id] of value.entries())
-    if (!Number.isInteger(id) || id < 0 || id >= limit)
-      throw new InputError(
-        `entry ${i} is ${describe(id)}, not a token id${vocabulary === undefined ? '' : ` below the vocabulary's ${vocabulary}`}`,
-        { at: { ...at, field } },
-      );
-  return Int32Array.from(value as number[]);
-}
-
-function describe(value: unknown): string {
-  if (value === undefined) return 'nothing';
-  const text = JSON.stringify(value);
-  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
+  return Int32Array.from(list, (entry, i) => {
+    const id = typeof entry === 'bigint' ? Number(entry) : entry;
+    if (Number.isInteger(id) && id >= 0 && id < limit) return id;
+    const below = vocabulary === undefined ? '' : ` below the vocabulary's ${vocabulary}`;
+    throw new InputError(`entry ${i} is ${describe(entry)}, not a token id${below}`, { at });
+  });
 }

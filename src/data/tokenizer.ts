@@ -2,7 +2,9 @@ import { existsSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Tokenizer } from '@huggingface/tokenizers';
-import { InputError } from '../errors.js';
+import { InputError, type InputLocation } from '../errors.js';
+import { type ChatTemplate, readChatTemplate } from './chat-template.js';
+import { UnusablePair } from './pairs.js';
 
 /** Text to token ids and back. BOS and EOS are never added here: {@link tokenisePair} does that, exactly once. */
 export interface TextTokenizer {
@@ -14,6 +16,8 @@ export interface TextTokenizer {
   readonly eos: number;
   encode(text: string): number[];
   decode(ids: ArrayLike<number>): string;
+  /** Its chat template. @throws InputError when it has none */
+  chatTemplate(): ChatTemplate;
 }
 
 /** Works from src/ and from dist/ alike: both lie beside the package's src/data. */
@@ -63,11 +67,11 @@ function readTokenizer(file: string): TextTokenizer {
     });
   }
 
-  const special = (field: 'bos_token' | 'eos_token', usual: string): number => {
+  const special = (field: 'bos_token' | 'eos_token', usual: string): { token: string; id: number } => {
     const named = config[field] as string | { content?: string } | null | undefined;
     const token = (typeof named === 'object' ? named?.content : named) ?? usual;
     const id = tokenizer.token_to_id(token);
-    if (id !== undefined) return id;
+    if (id !== undefined) return { token, id };
     throw new InputError(`has no token "${token}"`, {
       at: { file },
       code: field === 'bos_token' ? 'BOS_MISSING' : 'EOS_MISSING',
@@ -77,16 +81,23 @@ function readTokenizer(file: string): TextTokenizer {
   let highest = 0;
   for (const id of Object.values(json.model.vocab)) highest = Math.max(highest, id);
   for (const { id } of json.added_tokens ?? []) highest = Math.max(highest, id);
+  const bos = special('bos_token', '<bos>');
+  const eos = special('eos_token', '<eos>');
+  let template: ChatTemplate | undefined;
   return {
     file,
     vocabulary: highest + 1,
-    bos: special('bos_token', '<bos>'),
-    eos: special('eos_token', '<eos>'),
+    bos: bos.id,
+    eos: eos.id,
     encode: (text) => tokenizer.encode(text, { add_special_tokens: false }).ids,
     decode: (ids) =>
       ids.length === 0
         ? ''
         : tokenizer.decode(Array.from(ids), { skip_special_tokens: false, clean_up_tokenization_spaces: false }),
+    chatTemplate() {
+      template ??= readChatTemplate(dirname(file), config, { bos_token: bos.token, eos_token: eos.token });
+      return template;
+    },
   };
 }
 
@@ -102,7 +113,7 @@ function readJson(file: string): unknown {
 export interface TokenisedText {
   /** BOS, then the prompt. */
   prompt: Int32Array;
-  /** The response, then EOS. */
+  /** The response, then EOS; without EOS where a chat template has closed it. */
   chosen: Int32Array;
   rejected: Int32Array;
   /** Whether tokenising prompt and response together would have cut the text elsewhere, in at least one response. */
@@ -118,12 +129,15 @@ export interface TokenisedText {
  * caller is told, since such a cut is one that text written in one piece would not have.
  *
  * @param at where the texts stand, for messages
- * @throws InputError when a text holds a BOS or EOS token other than at its outer end
+ * @param ending `eos`: one EOS follows each response; `as-is`: they end as they are, where a chat template wrote their end
+ * @throws InputError when a text holds a BOS or EOS token other than at its outer end, an {@link UnusablePair} when a
+ * response has no tokens
  */
 export function tokenisePair(
   tokenizer: TextTokenizer,
   texts: { prompt: string; chosen: string; rejected: string },
-  at: { file?: string; line?: number } = {},
+  at: InputLocation = {},
+  ending: 'eos' | 'as-is' = 'eos',
 ): TokenisedText {
   const refuseSpecials = (ids: number[], field: string) => {
     for (const id of ids)
@@ -144,10 +158,11 @@ export function tokenisePair(
     const agrees = prompt.every((id, i) => joined[i] === id);
     if (!agrees) boundaryDiffers = true;
     const ids = agrees ? joined.slice(prompt.length) : tokenizer.encode(texts[field]);
-    if (ids[ids.length - 1] === tokenizer.eos) ids.pop();
+    const ended = ids[ids.length - 1] === tokenizer.eos;
+    if (ended) ids.pop();
     refuseSpecials(ids, field);
-    if (ids.length === 0) throw new InputError('is empty', { at: { ...at, field } });
-    return Int32Array.from([...ids, tokenizer.eos]);
+    if (ids.length === 0) throw new UnusablePair('empty', 'is empty', { at: { ...at, field }, fix: 'mend it' });
+    return Int32Array.from(ended || ending === 'eos' ? [...ids, tokenizer.eos] : ids);
   };
   const chosen = response('chosen');
   const rejected = response('rejected');

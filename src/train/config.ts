@@ -83,7 +83,7 @@ export const configSchema = z.strictObject({
   /** Run folder; must not exist, but for --resume. */
   output: z.string().min(1),
   data: z.strictObject({
-    /** JSONL files of pairs. */
+    /** Files of pairs: JSONL, CSV or Parquet, by their ending. */
     train: z.string().min(1),
     /** Watched while training. */
     validation: z.string().min(1).optional(),
@@ -91,8 +91,12 @@ export const configSchema = z.strictObject({
     test: z.string().min(1).optional(),
     /** The groups and their order; a pair of another is an error. Default: as they first appear in the training file. */
     groups: z.array(z.string().min(1)).nonempty().optional(),
-    /** A pair whose prompt and longer response have more tokens is an error. */
+    /** Column that names the group, or several, whose cross product then makes the groups (`country=x/sex=y`). */
+    groupBy: z.union([z.string().min(1), z.array(z.string().min(1)).nonempty()]).default('group'),
+    /** Most tokens of a prompt with its longer response. */
     maxLength: count.default(512),
+    /** A pair that is too long, or has an empty text or equal responses: an error, or left out and counted. */
+    unusable: z.enum(['error', 'drop']).default('error'),
   }),
   objective: objectiveSchema,
   /** LoRA of a new adapter; not with `adapter`, whose own settings hold. */

@@ -2,10 +2,14 @@ import { type LoadPairsOptions, loadPairs, type PairDataset } from '../data/data
 import { openTokenizer, type TextTokenizer } from '../data/tokenizer.js';
 import { InputError } from '../errors.js';
 import type { GemmaPolicy } from '../policy/gemma.js';
+import type { TrainConfig } from './config.js';
 
 /** What reading pairs for a model needs to know of it. */
 export interface PairReader {
-  read(file: string, options?: Pick<LoadPairsOptions, 'groups' | 'maxLength'>): Promise<PairDataset>;
+  read(
+    file: string,
+    options?: Pick<LoadPairsOptions, 'groups' | 'groupBy' | 'maxLength' | 'unusable'>,
+  ): Promise<PairDataset>;
 }
 
 /**
@@ -33,19 +37,18 @@ export interface RunData {
   warnings: string[];
 }
 
-export async function readRunData(
-  reader: PairReader,
-  data: { train: string; validation?: string; test?: string; groups?: readonly string[]; maxLength: number },
-): Promise<RunData> {
-  const { maxLength } = data;
-  const train = await reader.read(data.train, { groups: data.groups, maxLength });
+export async function readRunData(reader: PairReader, data: TrainConfig['data']): Promise<RunData> {
+  const { maxLength, unusable } = data;
+  const groupBy = [data.groupBy].flat();
+  const train = await reader.read(data.train, { groups: data.groups, groupBy, maxLength, unusable });
   const empty = train.groups.filter((_, g) => train.counts[g] === 0);
   if (empty.length > 0)
     throw new InputError(`no pair of group ${empty.map((name) => `"${name}"`).join(', ')}`, {
       at: { file: data.train },
       fix: 'take the group out of data.groups, or add pairs of it',
     });
-  const other = (file: string | undefined) => file && reader.read(file, { groups: train.groups, maxLength });
+  const other = (file: string | undefined) =>
+    file && reader.read(file, { groups: train.groups, groupBy, maxLength, unusable });
   const validation = (await other(data.validation)) || undefined;
   const test = (await other(data.test)) || undefined;
   const warnings = [train, validation, test].flatMap((split) => split?.report.warnings ?? []);

@@ -107,8 +107,10 @@ describe('loadPairs', () => {
     const degenerate = await inputError(() => loadPairs(file, { maxLength: 5 }));
     expect(degenerate.location).toEqual({ file, line: 3, field: 'rejected_ids' });
     const set = await loadPairs(file, { maxLength: 4, unusable: 'drop' });
-    expect([set.counts, set.report.dropped]).toEqual([[1], { degenerate: 1, tooLong: 1 }]);
-    expect(set.report.warnings[0]).toContain('1 pairs with equal responses and 1 that are too long');
+    expect([set.counts, set.report.dropped]).toEqual([[1], { empty: 0, degenerate: 1, tooLong: 1 }]);
+    expect(set.report.warnings[0]).toContain(
+      '0 pairs with an empty text, 1 with equal responses and 1 that are too long',
+    );
     const none = writeLines(folder, 'none.jsonl', [long]);
     expect((await inputError(() => loadPairs(none, { maxLength: 3, unusable: 'drop' }))).message).toContain(
       'no usable',

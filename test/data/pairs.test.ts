@@ -1,12 +1,18 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import type { Line } from '../../src/data/lines.js';
 import { splitLines } from '../../src/data/lines.js';
-import { parsePair, readPairs } from '../../src/data/pairs.js';
+import { PairParser, type ReadPairsOptions, readPairs } from '../../src/data/pairs.js';
+import { parseJsonLine } from '../../src/data/rows.js';
 import { inputError, temporaryFolder, writeLines } from './helpers.js';
 
 const folder = temporaryFolder();
 const good = { group: 'a', prompt: 'p', chosen: 'x', rejected: 'y' };
 const ids = { group: 'a', prompt_ids: [2, 5], chosen_ids: [7, 1], rejected_ids: [8, 1] };
+
+/** One line of JSONL as the only one of its file. */
+const parsePair = (line: Line, file: string, options: ReadPairsOptions = {}) =>
+  new PairParser(options).parse(parseJsonLine(line, file));
 
 async function linesOf(chunks: Uint8Array[]): Promise<string[]> {
   const lines: string[] = [];
@@ -45,7 +51,7 @@ describe('readPairs', () => {
     const records = [];
     for await (const record of readPairs(file)) records.push(record);
     expect(records).toEqual([
-      { kind: 'text', ...good, weight: 1, line: 1 },
+      { kind: 'text', ...good, weight: 1, at: { file, line: 1 } },
       {
         kind: 'ids',
         group: 'a',
@@ -53,7 +59,7 @@ describe('readPairs', () => {
         chosen: Int32Array.of(7, 1),
         rejected: Int32Array.of(8, 1),
         weight: 0,
-        line: 3,
+        at: { file, line: 3 },
       },
     ]);
   });

@@ -102,7 +102,11 @@ function dataset(rows: [number, number[], number[], number?][]): PairDataset {
       weight,
     })),
     counts: Array.from({ length: groupCount }, (_, g) => rows.filter(([group]) => group === g).length),
-    report: { dropped: { degenerate: 0, tooLong: 0 }, boundaryDiffers: { count: 0, firstLines: [] }, warnings: [] },
+    report: {
+      dropped: { empty: 0, degenerate: 0, tooLong: 0 },
+      boundaryDiffers: { count: 0, firstLines: [] },
+      warnings: [],
+    },
   };
 }
 
