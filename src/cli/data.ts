@@ -11,7 +11,10 @@ export function registerData(program: Command): void {
     data
       .command('global-opinions')
       .description("pairs of GlobalOpinionQA's CSV: train.jsonl, validation.jsonl, test.jsonl and summary.json")
-      .requiredOption('--file <csv>', 'CSV of Anthropic/llm_global_opinions: question,selections,options,source')
+      .requiredOption(
+        '--file <csv>',
+        'CSV of question,selections,options,source, or the hub id Anthropic/llm_global_opinions',
+      )
       .requiredOption(
         '--groups <names>',
         'countries as in the file, separated by commas; quote a name with a comma: \'"A, B",C\'',
@@ -27,7 +30,9 @@ export function registerData(program: Command): void {
       const groups = await parseGroups(options.groups);
       refuseExisting(options.out);
       const { multiPair, skipBadRows } = options;
-      const made = opinionPairs(readSurvey(options.file), { groups, seed, multiPair, skipBadRows });
+      const { localCsv } = await import('../hub/local.js');
+      const file = await localCsv(options.file);
+      const made = opinionPairs(readSurvey(file.path), { groups, seed, multiPair, skipBadRows });
       await writeFolderWhole(options.out, (folder) => writeOpinionPairs(folder, made));
       logSummary(output, made.summary, options.out);
       return { out: options.out, ...made.summary };

@@ -57,8 +57,8 @@ export function registerEval(program: Command): void {
 /** Options that `eval` and `logprobs` share. */
 export function scoringOptions(command: Command): Command {
   return command
-    .requiredOption('--model <model>', 'checkpoint folder, or random:NAME?key=value')
-    .option('--adapter <folder>', 'PEFT adapter of the policy (default: none)')
+    .requiredOption('--model <model>', 'checkpoint folder, hub id such as google/gemma-2b, or random:NAME?key=value')
+    .option('--adapter <folder>', 'PEFT adapter of the policy, folder or hub id (default: none)')
     .requiredOption('--pairs <file>', 'pairs as JSONL, CSV or Parquet')
     .option(
       '--group-by <columns>',
@@ -76,7 +76,8 @@ export function scoringOptions(command: Command): Command {
 /** Opens model, adapters and pairs as the shared options say. */
 export async function openScorer(options: Omit<Options, 'objective'>) {
   const { GemmaPolicy } = await import('../policy/gemma.js');
-  const { pairReader } = await import('../train/inputs.js');
+  const { localNames, pairReader } = await import('../train/inputs.js');
+  const { localAdapter } = await import('../hub/local.js');
   if (options.referenceAdapter !== undefined && options.adapter === undefined)
     throw new InputError('is given without --adapter, so the policy would be the base model', {
       at: { field: '--reference-adapter' },
@@ -84,15 +85,17 @@ export async function openScorer(options: Omit<Options, 'objective'>) {
     });
   const [dtype] = parseList('--dtype', options.dtype ?? 'float32', ['float32', 'bfloat16', 'float64']);
   const threads = options.threads && parseNumber('--threads', options.threads, { min: 1, integer: true });
-  const policy = await GemmaPolicy.open(options.model, { dtype, threads: threads || undefined });
+  const { names } = await localNames(options, { quiet: options.quiet });
+  const start = options.referenceAdapter && (await localAdapter(options.referenceAdapter, { quiet: options.quiet }));
+  const policy = await GemmaPolicy.open(names.model, { dtype, threads: threads || undefined });
   try {
-    if (options.referenceAdapter !== undefined) {
-      await policy.loadAdapter(options.referenceAdapter);
+    if (start) {
+      await policy.loadAdapter(start.path);
       await policy.freezeReference();
     }
-    if (options.adapter !== undefined) await policy.loadAdapter(options.adapter);
+    if (names.adapter !== undefined) await policy.loadAdapter(names.adapter);
     const maxLength = parseNumber('--max-length', options.maxLength, { min: 2, integer: true });
-    const reader = pairReader(options.model, policy, options.tokenizer);
+    const reader = pairReader(names.model, policy, names.tokenizer);
     const groupBy = parseList('--group-by', options.groupBy);
     const unusable = options.dropUnusable ? 'drop' : 'error';
     const data = await reader.read(options.pairs, { groupBy, maxLength, unusable });

@@ -27,7 +27,7 @@ export function resolveGemma(model: string): GemmaSource {
       at: { file },
       fix:
         'name a model folder with config.json and model.safetensors (or model.safetensors.index.json and its shards); ' +
-        'google/gemma-2b is gated: accept its licence on its page and download it first. Or use random:tiny',
+        'an id of the hub such as google/gemma-2b; or random:tiny',
     });
   const json = readJson(file);
   const config = parseGemmaConfig(json, file);

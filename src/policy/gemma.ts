@@ -117,15 +117,15 @@ export class GemmaPolicy implements Policy<NativeBatch> {
 
   /**
    * Writes the trainable adapter as a PEFT folder, whole or not at all.
-   * @param baseModel what adapter_config.json names as the base
+   * @param base what adapter_config.json names as the base, and its commit where that is a model of the hub
    * @throws InputError when `folder` exists
    */
-  async saveAdapter(folder: string, { baseModel }: { baseModel?: string } = {}): Promise<void> {
+  async saveAdapter(folder: string, base: { baseModel?: string; revision?: string } = {}): Promise<void> {
     const { adapter } = this;
     if (!adapter) throw new InputError('there is no adapter to save', { at: { file: folder } });
     await writeFolderWhole(folder, async (partial) => {
       await mended(this.native.saveAdapter(join(partial, adapterFiles.weights)));
-      writeAdapterConfig(partial, adapter, baseModel);
+      writeAdapterConfig(partial, adapter, base);
     });
   }
 

@@ -173,10 +173,14 @@ function pathPattern(pattern: string, refuse: (problem: string) => never) {
 }
 
 /** Writes adapter_config.json as PEFT reads it. */
-export function writeAdapterConfig(folder: string, lora: LoraSettings, baseModel: string | undefined): void {
+export function writeAdapterConfig(
+  folder: string,
+  lora: LoraSettings,
+  base: { baseModel?: string; revision?: string },
+): void {
   const config = {
     alpha_pattern: {},
-    base_model_name_or_path: baseModel ?? null,
+    base_model_name_or_path: base.baseModel ?? null,
     bias: 'none',
     fan_in_fan_out: false,
     inference_mode: true,
@@ -188,6 +192,7 @@ export function writeAdapterConfig(folder: string, lora: LoraSettings, baseModel
     peft_type: 'LORA',
     r: lora.rank,
     rank_pattern: {},
+    revision: base.revision ?? null,
     target_modules: lora.targets ?? loraTargets,
     task_type: 'CAUSAL_LM',
     use_dora: false,

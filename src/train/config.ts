@@ -66,11 +66,11 @@ export const objectiveSchema = z
 export type Objective = z.infer<typeof objectiveSchema>;
 
 export const configSchema = z.strictObject({
-  /** A Hugging Face checkpoint folder, or random:NAME?key=value for random weights of a named shape. */
+  /** A Hugging Face checkpoint folder, an id of the hub (google/gemma-2b, or google/gemma-2b@REVISION), or random:NAME?key=value. */
   model: z.string().min(1),
-  /** Folder with tokenizer.json, where the model has none of its own. */
+  /** tokenizer.json, its folder or an id of the hub, to use instead of the model's own. */
   tokenizer: z.string().min(1).optional(),
-  /** PEFT folder to start from; default: a new adapter on the base model. */
+  /** PEFT folder, or an id of the hub, to start from; default: a new adapter on the base model. */
   adapter: z.string().min(1).optional(),
   /** With `adapter`: the reference is a frozen copy of it (`start`, the default) or the model without it (`base`). */
   reference: z.enum(['start', 'base']).optional(),

@@ -1,8 +1,30 @@
 import { type LoadPairsOptions, loadPairs, type PairDataset } from '../data/dataset.js';
 import { openTokenizer, type TextTokenizer } from '../data/tokenizer.js';
 import { InputError } from '../errors.js';
+import { type Local, type LocalOptions, localAdapter, localModel, localTokenizer } from '../hub/local.js';
 import type { GemmaPolicy } from '../policy/gemma.js';
 import type { TrainConfig } from './config.js';
+
+/** Names of a model and what belongs to it, as the user gives them. */
+export interface ModelNames {
+  model: string;
+  adapter?: string;
+  tokenizer?: string;
+}
+
+/** The same with paths on this machine for ids of the hub, and for these the commits, by key. */
+export async function localNames<T extends ModelNames>(
+  names: T,
+  options: LocalOptions,
+): Promise<{ names: T; hub: Partial<Record<keyof ModelNames, Local['hub']>> }> {
+  const model = await localModel(names.model, options);
+  const adapter = names.adapter === undefined ? undefined : await localAdapter(names.adapter, options);
+  const tokenizer = names.tokenizer === undefined ? undefined : await localTokenizer(names.tokenizer, options);
+  return {
+    names: { ...names, model: model.path, adapter: adapter?.path, tokenizer: tokenizer?.path },
+    hub: { model: model.hub, adapter: adapter?.hub, tokenizer: tokenizer?.hub },
+  };
+}
 
 /** What reading pairs for a model needs to know of it. */
 export interface PairReader {
@@ -15,6 +37,7 @@ export interface PairReader {
 /**
  * Reads pairs for one model. The tokenizer is opened at the first record that is text, so checkpoints without one serve
  * files of token ids.
+ * @param tokenizerPath a tokenizer to use instead of the model's
  */
 export function pairReader(
   model: string,

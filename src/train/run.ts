@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { readBytes } from '../data/lines.js';
 import { InputError, InterruptedError } from '../errors.js';
 import { makeFolder, refuseExisting, removePartials, writeFault, writeFileWhole } from '../files.js';
 import { loadNative } from '../native/load.js';
@@ -12,7 +13,7 @@ import { Checkpoints, type FoundCheckpoint } from './checkpoint.js';
 import { methodName, printConfig, type TrainConfig } from './config.js';
 import { evaluatePairs } from './evaluate.js';
 import { checkIdentity, runIdentity } from './identity.js';
-import { pairReader, type RunData, readRunData } from './inputs.js';
+import { localNames, pairReader, type RunData, readRunData } from './inputs.js';
 import { onStopSignal, type StopSignal } from './interrupt.js';
 import type { GroupSummary } from './metrics.js';
 import { pairObjective } from './objective.js';
@@ -68,14 +69,15 @@ export async function runTraining(
   const at = (name: keyof typeof names) => join(config.output, names[name]);
   const warn = (text: string) => ui.log(`warning: ${text}`);
   const checkpoints = new Checkpoints(config.output, config.checkpoint.keep);
-  const identity = await runIdentity(config);
-  const from = resume ? await findCheckpoint(config.output, checkpoints, identity, warn) : undefined;
   if (!resume) refuseExisting(config.output);
+  const { names: local, hub } = await localNames(config, { quiet: ui.quiet });
+  const identity = await runIdentity(local);
+  const from = resume ? await findCheckpoint(config.output, checkpoints, identity, warn) : undefined;
 
-  using policy = await openForTraining(config);
-  const reader = pairReader(config.model, policy, config.tokenizer);
+  using policy = await openForTraining(local);
+  const reader = pairReader(local.model, policy, local.tokenizer);
   const data = await readRunData(reader, config.data);
-  await prepareAdapter(policy, config, data.train.groups.length);
+  await prepareAdapter(policy, local, data.train.groups.length);
   if (from) await policy.loadState(from.policyFile);
   data.warnings.forEach(warn);
 
@@ -92,6 +94,7 @@ export async function runTraining(
   const { groups } = data.train;
   const alphaOf = (line: MetricsLine) => groups.map((name) => line[`group/${name}/alpha`] as number);
   const made = versions();
+  const record = await provenance(config, data, { ...made, hub });
   // Lines of the log so far: the last one, and α of all.
   let last = from?.lines.at(-1) ?? {};
   const alphaHistory = from?.lines.map(alphaOf) ?? [];
@@ -130,7 +133,7 @@ export async function runTraining(
             // The configuration first: by it a later --resume knows the folder as a run.
             writeFileWhole(at('config'), printConfig(config));
             log = RunLog.create(at('metrics'));
-            writeFileWhole(at('record'), json(provenance(config, data, made)));
+            writeFileWhole(at('record'), json(record));
           }
           steps = plan.steps;
           ui.log(
@@ -185,7 +188,10 @@ export async function runTraining(
   const { writeRunReport } = await import('../report/runs-page.js');
   await writeRunReport(config.output);
   // A run that had ended before has the same adapter already.
-  if (!existsSync(at('adapter'))) await policy.saveAdapter(at('adapter'), { baseModel: config.model });
+  if (!existsSync(at('adapter'))) {
+    const base = { baseModel: hub.model?.id ?? config.model, revision: hub.model?.commit };
+    await policy.saveAdapter(at('adapter'), base);
+  }
   return {
     run: config.output,
     method: methodName(config.objective),
@@ -265,14 +271,16 @@ function versions(): { versions: Record<string, string>; threads: number } {
   return { versions: { 'group-robust-po': packageVersion(), node: process.version, torch: torchVersion }, threads };
 }
 
-function provenance(config: TrainConfig, { train, validation, test }: RunData, made: object): object {
+async function provenance(config: TrainConfig, { train, validation, test }: RunData, made: object): Promise<object> {
+  const splits = Object.entries({ train, validation, test }).flatMap(([name, data]) => (data ? [{ name, data }] : []));
   return {
     method: methodName(config.objective),
     seed: config.seed,
     created: new Date().toISOString(),
     ...made,
     git: gitCommit(),
-    dataHash: hashOf([train, validation, test].flatMap((split) => (split ? [split.file] : []))),
+    dataHash: await hashOf(splits.map(({ data }) => data.file)),
+    dropped: Object.fromEntries(splits.map(({ name, data }) => [name, data.report.dropped])),
     groups: Object.fromEntries(
       train.groups.map((name, g) => [
         name,
@@ -283,9 +291,9 @@ function provenance(config: TrainConfig, { train, validation, test }: RunData, m
 }
 
 /** SHA-256 over the bytes of all data files, in order. */
-function hashOf(files: string[]): string {
+async function hashOf(files: string[]): Promise<string> {
   const hash = createHash('sha256');
-  for (const file of files) hash.update(readFileSync(file));
+  for (const file of files) for await (const chunk of readBytes(file)) hash.update(chunk);
   return hash.digest('hex');
 }
 

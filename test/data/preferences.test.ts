@@ -175,7 +175,7 @@ describe('implicit prompts', () => {
         const { prompt, chosen, rejected } = commonBeginning(start + a, start + b);
         expect([prompt + chosen, prompt + rejected]).toEqual([start + a, start + b]);
         if (a === b) return;
-        const first = (response: string) => /^ ?([\p{L}]+|[^]?)/u.exec(response)?.[0];
+        const first = (response: string) => /^ ?([\p{L}]+|[\s\S]?)/u.exec(response)?.[0];
         expect(first(chosen)).not.toBe(first(rejected));
         expect(/\p{L}$/u.test(prompt) && /^\p{L}/u.test(chosen)).toBe(false);
       }),

@@ -25,7 +25,11 @@ function dataset(rows: Pick<TokenisedPair, 'group' | 'prompt' | 'chosen' | 'reje
     groups: ['a', 'b', 'c'],
     pairs: rows.map((row, i) => ({ ...row, id: `made.jsonl:${i + 1}`, weight: 1 })),
     counts: [0, 1, 2].map((g) => rows.filter(({ group }) => group === g).length),
-    report: { dropped: { degenerate: 0, tooLong: 0 }, boundaryDiffers: { count: 0, firstLines: [] }, warnings: [] },
+    report: {
+      dropped: { empty: 0, degenerate: 0, tooLong: 0 },
+      boundaryDiffers: { count: 0, firstLines: [] },
+      warnings: [],
+    },
   };
 }
 

@@ -1,0 +1,54 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { stringify } from 'yaml';
+import { groupRobust } from './run.js';
+
+/** Other people's files through the built program. */
+const folder = mkdtempSync(join(tmpdir(), 'preferences-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const parquet = resolve('test/fixtures/preferences/texts.parquet');
+const csv = resolve('test/fixtures/preferences/texts.csv');
+
+describe('preference files', () => {
+  it('trains on Parquet in crossed groups, and keeps the counts of pairs left out', () => {
+    const output = join(folder, 'run');
+    const config = {
+      model: 'random:tiny',
+      output,
+      // The second prompt is the longest.
+      data: { train: parquet, groupBy: ['country', 'sex'], maxLength: 18, unusable: 'drop' },
+      objective: { loss: 'dpo', beta: 0.1 },
+      steps: 1,
+    };
+    const file = join(folder, 'config.yaml');
+    writeFileSync(file, stringify(config));
+    const { status, stdout } = groupRobust(['train', file, '--quiet']);
+    expect(stdout).toContain('left out 0 pairs with an empty text, 0 with equal responses and 1 that are too long');
+    expect(status).toBe(0);
+    const run = JSON.parse(readFileSync(join(output, 'run.json'), 'utf8'));
+    expect(run.dropped).toEqual({ train: { empty: 0, degenerate: 0, tooLong: 1 } });
+    expect(Object.keys(run.groups)).toEqual(['country=Nigeria/sex=1', 'country=Nigeria/sex=2']);
+  });
+
+  it('evaluates CSV, and names line and column of what it cannot use', () => {
+    const scoring = ['--model', 'random:tiny', '--pairs', csv];
+    const { json } = groupRobust(['eval', ...scoring, '--group-by', 'country', '--json']);
+    expect(json.groups).toMatchObject({ Nigeria: { count: 2 }, Egypt: { count: 1 } });
+    const dropped = groupRobust([
+      'eval',
+      ...scoring,
+      '--group-by',
+      'sex',
+      '--max-length',
+      '18',
+      '--drop-unusable',
+      '--json',
+    ]);
+    expect(dropped.json.groups).toMatchObject({ 1: { count: 1 }, 2: { count: 1 } });
+    const { status, stderr } = groupRobust(['eval', ...scoring, '--group-by', 'region']);
+    expect(status).toBe(2);
+    expect(stderr).toContain('texts.csv:2, field "region"');
+  });
+});
