@@ -9,6 +9,7 @@ import { registerData } from './data.js';
 import { registerDoctor } from './doctor.js';
 import { registerEval } from './eval.js';
 import { registerLogprobs } from './logprobs.js';
+import { registerMerge } from './merge.js';
 import { registerReport } from './report.js';
 import { registerReproduce } from './reproduce.js';
 import { registerTrain } from './train.js';
@@ -28,6 +29,7 @@ registerData(program);
 registerTrain(program);
 registerEval(program);
 registerLogprobs(program);
+registerMerge(program);
 registerReport(program);
 registerBench(program);
 

@@ -1,9 +1,10 @@
-import { closeSync, existsSync, openSync, readSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { InputError } from '../errors.js';
 import type { NativeGemmaConfig } from '../native/types.js';
 import { checked, readJson } from './json-file.js';
+import { SafetensorsFile } from './safetensors.js';
 
 /** What a model is made of: a checkpoint on disk, or random weights of a named shape. */
 export type GemmaSource = {
@@ -256,19 +257,11 @@ export function checkpointFiles(folder: string): string[] {
 }
 
 /** Names in a safetensors header; undefined where it cannot be read, which loading will explain in full. */
-function tensorNames(file: string): Set<string> | undefined {
-  const descriptor = openSync(file, 'r');
+function tensorNames(path: string): Set<string> | undefined {
   try {
-    const length = Buffer.alloc(8);
-    if (readSync(descriptor, length, 0, 8, 0) < 8) return undefined;
-    const bytes = length.readBigUInt64LE();
-    if (bytes > 100_000_000n) return undefined;
-    const header = Buffer.alloc(Number(bytes));
-    readSync(descriptor, header, 0, header.length, 8);
-    return new Set(Object.keys(JSON.parse(header.toString('utf8'))));
+    using file = new SafetensorsFile(path);
+    return new Set(file.entries.map(({ name }) => name));
   } catch {
     return undefined;
-  } finally {
-    closeSync(descriptor);
   }
 }

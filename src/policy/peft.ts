@@ -21,6 +21,11 @@ const projections = {
 export type LoraTarget = keyof typeof projections;
 export const loraTargets = Object.keys(projections) as LoraTarget[];
 
+/** Path of a projection inside its layer, such as "self_attn.q_proj". */
+export function projectionPath(target: LoraTarget): string {
+  return projections[target];
+}
+
 /** LoRA y += (α/r) x Aᵀ Bᵀ as PEFT names it. */
 export interface LoraSettings {
   /** r. */

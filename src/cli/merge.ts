@@ -1,0 +1,34 @@
+import type { Command } from 'commander';
+import { defineAction } from './command.js';
+
+interface Options {
+  model: string;
+  adapter: string;
+  out: string;
+  quiet?: boolean;
+}
+
+/** `group-robust merge`: a checkpoint with an adapter merged in, for whatever knows no adapters. */
+export function registerMerge(program: Command): void {
+  const command = program
+    .command('merge')
+    .description('merge an adapter into a full checkpoint, which transformers loads')
+    .requiredOption('--model <model>', 'checkpoint folder or hub id the adapter belongs to')
+    .requiredOption('--adapter <folder>', 'PEFT adapter, folder or hub id')
+    .requiredOption('--out <dir>', 'folder to make')
+    .option('--quiet', 'no progress');
+  defineAction<Options>(command, async ({ model, adapter, out, quiet = false }, output) => {
+    const { refuseExisting } = await import('../files.js');
+    const { localAdapter, localModel } = await import('../hub/local.js');
+    const { mergeAdapter } = await import('../policy/merge.js');
+    refuseExisting(out);
+    const [base, added] = [await localModel(model, { quiet }), await localAdapter(adapter, { quiet })];
+    const report = await mergeAdapter(base.path, added.path, out, quiet || output.json);
+    const { merged, largestChange, largestRounding } = report;
+    output.log(
+      `${out}: ${merged} weight matrices merged; the largest change of a weight is ${largestChange.toPrecision(3)}, ` +
+        `rounding to the checkpoint's type costs at most ${largestRounding.toPrecision(3)}`,
+    );
+    return { out, ...report };
+  });
+}

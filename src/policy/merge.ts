@@ -1,0 +1,204 @@
+import { closeSync, copyFileSync, existsSync, openSync, writeSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { InputError } from '../errors.js';
+import { writeFolderWhole } from '../files.js';
+import { checkpointCompanions } from '../hub/local.js';
+import type { NativeGemmaConfig } from '../native/types.js';
+import { progress } from '../progress.js';
+import { decodeFloats, encodeFloats, type FloatType, floatSizes, isFloatType } from './float-types.js';
+import { resolveGemma } from './gemma-config.js';
+import { adapterFiles, type LoraTarget, loraScale, projectionPath, readAdapterConfig } from './peft.js';
+import { SafetensorsFile, type TensorEntry } from './safetensors.js';
+
+export interface MergeReport {
+  /** Weight matrices that changed. */
+  merged: number;
+  /** Weight files written. */
+  files: number;
+  /** Largest |scale · B·A| of all entries: how far a weight moved. */
+  largestChange: number;
+  /** Largest difference between a merged weight and what is stored of it in the checkpoint's type. */
+  largestRounding: number;
+}
+
+/** W += scale · B A, for one weight matrix. */
+interface Update {
+  scale: number;
+  rank: number;
+  /** [rank, in] */
+  a: Float32Array;
+  /** [out, rank] */
+  b: Float32Array;
+  shape: [out: number, inputs: number];
+}
+
+/** Weights read and written at a time, in bytes. */
+const CHUNK = 2 ** 22;
+
+/**
+ * Writes a checkpoint with an adapter merged into its weights: the same files, names and types as the base's, so that
+ * whatever loads the base loads it. Tensors pass one piece at a time, so a model needs no memory for itself. Sums are
+ * made in float64, then rounded to float32 and to the type of the checkpoint.
+ * @param model checkpoint folder
+ * @param adapter PEFT folder
+ * @throws InputError naming file and field or tensor; then nothing is written
+ */
+export async function mergeAdapter(model: string, adapter: string, out: string, quiet = false): Promise<MergeReport> {
+  const source = resolveGemma(model);
+  if (source.kind === 'random')
+    throw new InputError('has random weights, so there is no checkpoint to merge into', {
+      at: { field: '--model' },
+      fix: 'name a checkpoint folder or an id of the hub',
+    });
+  const updates = readUpdates(adapter, source.config);
+  return writeFolderWhole(out, (folder) => {
+    const report = { merged: 0, files: source.files.length, largestChange: 0, largestRounding: 0 };
+    for (const file of source.files) mergeFile(file, join(folder, basename(file)), updates, report, quiet);
+    const [missing] = updates.keys();
+    if (missing !== undefined)
+      throw new InputError('is not in the checkpoint, and the adapter changes it', {
+        at: { file: model, tensor: missing },
+      });
+    for (const name of ['config.json', 'model.safetensors.index.json', ...checkpointCompanions])
+      if (existsSync(join(model, name))) copyFileSync(join(model, name), join(folder, name));
+    return report;
+  });
+}
+
+/** The updates of an adapter by the name of the weight; every tensor it should have and no other. */
+function readUpdates(folder: string, config: NativeGemmaConfig): Map<string, Update> {
+  const lora = readAdapterConfig(folder, config.layers);
+  using file = new SafetensorsFile(join(folder, adapterFiles.weights));
+  const entries = new Map(file.entries.map((entry) => [entry.name, entry]));
+  const take = (name: string, shape: number[]): Float32Array => {
+    const entry = entries.get(name);
+    entries.delete(name);
+    const refuse = (problem: string): never => {
+      throw new InputError(problem, { at: { file: file.file, tensor: name } });
+    };
+    if (!entry) return refuse('is missing');
+    if (entry.shape.join() !== shape.join()) return refuse(`has shape [${entry.shape}], expected [${shape}]`);
+    if (!isFloatType(entry.dtype)) return refuse(`has type ${entry.dtype}; float32, bfloat16 and float16 are read`);
+    return decodeFloats(file.read(entry.begin, entry.end - entry.begin), entry.dtype);
+  };
+  const updates = new Map<string, Update>();
+  for (const target of lora.targets) {
+    const shape = projectionShape(target, config);
+    for (let layer = 0; layer < config.layers; layer++) {
+      const module = `model.layers.${layer}.${projectionPath(target)}`;
+      const a = take(`base_model.model.${module}.lora_A.weight`, [lora.rank, shape[1]]);
+      const b = take(`base_model.model.${module}.lora_B.weight`, [shape[0], lora.rank]);
+      updates.set(`${module}.weight`, { scale: loraScale(lora), rank: lora.rank, a, b, shape });
+    }
+  }
+  const [extra] = entries.keys();
+  if (extra !== undefined)
+    throw new InputError('is not expected', {
+      at: { file: file.file, tensor: extra },
+      fix: 'compare with adapter_config.json',
+    });
+  return updates;
+}
+
+function projectionShape(target: LoraTarget, config: NativeGemmaConfig): [out: number, inputs: number] {
+  const { hidden, mlp, heads, keyValueHeads, headSize } = config;
+  switch (target) {
+    case 'q_proj':
+      return [heads * headSize, hidden];
+    case 'k_proj':
+    case 'v_proj':
+      return [keyValueHeads * headSize, hidden];
+    case 'o_proj':
+      return [hidden, heads * headSize];
+    case 'gate_proj':
+    case 'up_proj':
+      return [mlp, hidden];
+    case 'down_proj':
+      return [hidden, mlp];
+  }
+}
+
+/** Copies one weight file with its updates applied, and takes these out of `updates`. */
+function mergeFile(from: string, to: string, updates: Map<string, Update>, report: MergeReport, quiet: boolean): void {
+  using source = new SafetensorsFile(from);
+  const target = openSync(to, 'wx');
+  const total = source.entries.at(-1)?.end ?? source.dataStart;
+  const bar = progress(`merging ${basename(from)} (MB)`, Math.ceil(total / 1e6), quiet);
+  try {
+    // Types, shapes and places stay, and so the header does.
+    writeAll(target, source.read(0, source.dataStart));
+    for (const entry of source.entries) {
+      const update = updates.get(entry.name);
+      updates.delete(entry.name);
+      const pieces = update ? mergedPieces(source, entry, update, report) : copiedPieces(source, entry);
+      for (const piece of pieces) writeAll(target, piece);
+      if (update) report.merged++;
+      bar.update(Math.ceil(entry.end / 1e6), entry.name);
+    }
+  } finally {
+    bar.stop();
+    closeSync(target);
+  }
+}
+
+function* copiedPieces(source: SafetensorsFile, { begin, end }: TensorEntry): Generator<Uint8Array> {
+  for (let place = begin; place < end; place += CHUNK) yield source.read(place, Math.min(CHUNK, end - place));
+}
+
+function* mergedPieces(
+  source: SafetensorsFile,
+  entry: TensorEntry,
+  update: Update,
+  report: MergeReport,
+): Generator<Uint8Array> {
+  const { dtype, shape, begin } = entry;
+  const refuse = (problem: string): never => {
+    throw new InputError(problem, { at: { file: source.file, tensor: entry.name } });
+  };
+  if (shape.join() !== update.shape.join()) refuse(`has shape [${shape}], expected [${update.shape}]`);
+  if (!isFloatType(dtype)) return refuse(`has type ${dtype}; float32, bfloat16 and float16 can be merged into`);
+  const [rows, columns] = update.shape;
+  const rowBytes = columns * floatSizes[dtype];
+  const step = Math.max(1, Math.floor(CHUNK / rowBytes));
+  for (let row = 0; row < rows; row += step) {
+    const count = Math.min(step, rows - row);
+    const weights = decodeFloats(source.read(begin + row * rowBytes, count * rowBytes), dtype);
+    yield mergeRows(weights, row, update, dtype, report) ?? refuse(`is not finite after merging, as ${dtype}`);
+  }
+}
+
+/** Rows `first` and on of W + scale · B A in the given type; undefined where an entry is not finite. */
+function mergeRows(
+  weights: Float32Array,
+  first: number,
+  { scale, rank, a, b, shape: [, columns] }: Update,
+  dtype: FloatType,
+  report: MergeReport,
+): Uint8Array | undefined {
+  const exact = new Float64Array(weights.length);
+  const change = new Float64Array(columns);
+  for (let row = 0; row * columns < weights.length; row++) {
+    change.fill(0);
+    for (let k = 0; k < rank; k++) {
+      const factor = scale * b[(first + row) * rank + k];
+      for (let j = 0; j < columns; j++) change[j] += factor * a[k * columns + j];
+    }
+    for (let j = 0; j < columns; j++) {
+      const size = Math.abs(change[j]);
+      if (size > report.largestChange) report.largestChange = size;
+      exact[row * columns + j] = weights[row * columns + j] + change[j];
+    }
+  }
+  const bytes = encodeFloats(Float32Array.from(exact), dtype);
+  const stored = decodeFloats(bytes, dtype);
+  for (let i = 0; i < stored.length; i++) {
+    if (!Number.isFinite(stored[i])) return undefined;
+    const rounding = Math.abs(stored[i] - exact[i]);
+    if (rounding > report.largestRounding) report.largestRounding = rounding;
+  }
+  return bytes;
+}
+
+function writeAll(descriptor: number, bytes: Uint8Array): void {
+  for (let done = 0; done < bytes.length; ) done += writeSync(descriptor, bytes, done);
+}
