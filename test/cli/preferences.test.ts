@@ -18,7 +18,7 @@ describe('preference files', () => {
       model: 'random:tiny',
       output,
       // The second prompt is the longest.
-      data: { train: parquet, groupBy: ['country', 'sex'], maxLength: 18, unusable: 'drop' },
+      data: { train: parquet, groupBy: ['country', 'sex'], maxLength: 28, unusable: 'drop' },
       objective: { loss: 'dpo', beta: 0.1 },
       steps: 1,
     };
@@ -42,7 +42,7 @@ describe('preference files', () => {
       '--group-by',
       'sex',
       '--max-length',
-      '18',
+      '28',
       '--drop-unusable',
       '--json',
     ]);

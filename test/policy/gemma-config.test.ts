@@ -137,7 +137,7 @@ describe('a checkpoint folder', () => {
 
   it('that is not there, or has no weights or broken JSON, is refused with what to do', () => {
     expect(() => resolveGemma(join(folder, 'nowhere'))).toThrow(
-      /nowhere.config\.json: no such file\n.*model\.safetensors.*gated/,
+      /nowhere.config\.json: no such file\n.*model\.safetensors.*hub such as google\/gemma-2b/,
     );
     mkdirSync(join(folder, 'empty'));
     writeFileSync(join(folder, 'empty', 'config.json'), JSON.stringify(gemma2b));

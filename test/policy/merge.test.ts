@@ -245,7 +245,7 @@ describe('a safetensors header', () => {
 const python = process.env.PYTHON ?? 'python3';
 const present = spawnSync(python, ['-c', 'import transformers, peft, torch']).status === 0;
 
-describe.skipIf(!present)('transformers and PEFT (skipped where Python lacks them)', () => {
+describe.skipIf(!present)('transformers and PEFT (skipped where Python lacks them)', { timeout: 240_000 }, () => {
   /** Runs Python with `arguments` as JSON; what it prints last is JSON. */
   function ask<T>(script: string, args: object): T {
     const prelude = `
