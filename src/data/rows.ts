@@ -2,7 +2,6 @@ import { extname } from 'node:path';
 import { InputError } from '../errors.js';
 import { readCsv } from './csv.js';
 import { type Line, readLines } from './lines.js';
-import { readParquet } from './parquet.js';
 
 /** Where a row stands: its first line, from 1, or in files without lines its number, from 1. */
 export type RowLocation = { file: string } & ({ line: number } | { row: number });
@@ -29,11 +28,15 @@ export function rowNumber(at: RowLocation): number {
  * @param wanted columns to read; of JSONL and CSV all come
  * @throws InputError naming file and line or row
  */
-export function readRows(file: string, wanted: readonly string[]): AsyncGenerator<Row> {
+export async function* readRows(file: string, wanted: readonly string[]): AsyncGenerator<Row> {
   const extension = extname(file).toLowerCase();
-  if (extension === '.parquet') return readParquet(file, wanted);
-  if (extension === '.csv') return readCsv(file);
-  return readJsonLines(file);
+  if (extension === '.csv') yield* readCsv(file);
+  else if (extension !== '.parquet') yield* readJsonLines(file);
+  else {
+    // Its decompressors take a while to load.
+    const { readParquet } = await import('./parquet.js');
+    yield* readParquet(file, wanted);
+  }
 }
 
 async function* readJsonLines(file: string): AsyncGenerator<Row> {

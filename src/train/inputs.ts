@@ -66,9 +66,11 @@ export async function readRunData(reader: PairReader, data: TrainConfig['data'])
   const train = await reader.read(data.train, { groups: data.groups, groupBy, maxLength, unusable });
   const empty = train.groups.filter((_, g) => train.counts[g] === 0);
   if (empty.length > 0)
-    throw new InputError(`no pair of group ${empty.map((name) => `"${name}"`).join(', ')}`, {
+    throw new InputError(`no usable pair of group ${empty.map((name) => `"${name}"`).join(', ')}`, {
       at: { file: data.train },
-      fix: 'take the group out of data.groups, or add pairs of it',
+      fix: data.groups
+        ? 'take the group out of data.groups, or add pairs of it'
+        : 'all its pairs were left out: mend some, raise data.maxLength, or remove them from the file',
     });
   const other = (file: string | undefined) =>
     file && reader.read(file, { groups: train.groups, groupBy, maxLength, unusable });

@@ -12,13 +12,13 @@ const parquet = resolve('test/fixtures/preferences/texts.parquet');
 const csv = resolve('test/fixtures/preferences/texts.csv');
 
 describe('preference files', () => {
-  it('trains on Parquet in crossed groups, and keeps the counts of pairs left out', () => {
+  it('trains on Parquet, grouped by a column of numbers, and keeps the counts of pairs left out', () => {
     const output = join(folder, 'run');
     const config = {
       model: 'random:tiny',
       output,
       // The second prompt is the longest.
-      data: { train: parquet, groupBy: ['country', 'sex'], maxLength: 28, unusable: 'drop' },
+      data: { train: parquet, groupBy: 'sex', maxLength: 28, unusable: 'drop' },
       objective: { loss: 'dpo', beta: 0.1 },
       steps: 1,
     };
@@ -29,13 +29,17 @@ describe('preference files', () => {
     expect(status).toBe(0);
     const run = JSON.parse(readFileSync(join(output, 'run.json'), 'utf8'));
     expect(run.dropped).toEqual({ train: { empty: 0, degenerate: 0, tooLong: 1 } });
-    expect(Object.keys(run.groups)).toEqual(['country=Nigeria/sex=1', 'country=Nigeria/sex=2']);
+    expect(run.groups).toMatchObject({ 1: { train: 1 }, 2: { train: 1 } });
+    // Rather than losing a group in silence.
+    const crossed = groupRobust(['train', file, '--set', 'data.groupBy=[country, sex]', '--set', `output=${output}-2`]);
+    expect(crossed.status).toBe(2);
+    expect(crossed.stderr).toMatch(/no usable pair of group "country=Egypt\/sex=2"\n.*left out/);
   });
 
   it('evaluates CSV, and names line and column of what it cannot use', () => {
     const scoring = ['--model', 'random:tiny', '--pairs', csv];
-    const { json } = groupRobust(['eval', ...scoring, '--group-by', 'country', '--json']);
-    expect(json.groups).toMatchObject({ Nigeria: { count: 2 }, Egypt: { count: 1 } });
+    const { json } = groupRobust(['eval', ...scoring, '--group-by', 'country,sex', '--json']);
+    expect(Object.keys(json.groups)).toEqual(['country=Nigeria/sex=1', 'country=Egypt/sex=2', 'country=Nigeria/sex=2']);
     const dropped = groupRobust([
       'eval',
       ...scoring,

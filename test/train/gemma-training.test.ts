@@ -34,7 +34,11 @@ function someData(): PairDataset {
     groups: ['a', 'b'],
     pairs,
     counts: [12, 12],
-    report: { dropped: { degenerate: 0, tooLong: 0 }, boundaryDiffers: { count: 0, firstLines: [] }, warnings: [] },
+    report: {
+      dropped: { empty: 0, degenerate: 0, tooLong: 0 },
+      boundaryDiffers: { count: 0, firstLines: [] },
+      warnings: [],
+    },
   };
 }
 
