@@ -29,21 +29,23 @@ GROUP_ROBUST_VECTORISED void forwardRows(const RmsNormForward<T>& run, int64_t b
   }
 }
 
+/** Its own function because compilers believe __restrict of parameters only. */
+template <class T>
+inline GROUP_ROBUST_INLINE void backwardRow(const T* __restrict x, const T* __restrict weight, const T* __restrict dy,
+                                            T* __restrict dx, float inverse, int64_t columns) {
+  const float product = laneSum(columns, [=](int64_t i) GROUP_ROBUST_INLINE {
+    return rmsNormProduct(widen(x[i]), widen(weight[i]), widen(dy[i]));
+  });
+  const float share = rmsNormShare(product, columns, inverse);
+  for (int64_t i = 0; i < columns; ++i)
+    narrow(rmsNormGradient(widen(x[i]), widen(weight[i]), widen(dy[i]), inverse, share), dx[i]);
+}
+
 template <class T>
 GROUP_ROBUST_VECTORISED void backwardRows(const RmsNormBackward<T>& run, int64_t begin, int64_t end) {
-  const int64_t columns = run.columns;
-  const T* __restrict weight = run.weight;
   for (int64_t row = begin; row < end; ++row) {
-    const T* __restrict x = run.x + row * columns;
-    const T* __restrict dy = run.dy + row * columns;
-    T* __restrict dx = run.dx + row * columns;
-    const float inverse = run.inverse[row];
-    const float product = laneSum(columns, [=](int64_t i) GROUP_ROBUST_INLINE {
-      return rmsNormProduct(widen(x[i]), widen(weight[i]), widen(dy[i]));
-    });
-    const float share = rmsNormShare(product, columns, inverse);
-    for (int64_t i = 0; i < columns; ++i)
-      narrow(rmsNormGradient(widen(x[i]), widen(weight[i]), widen(dy[i]), inverse, share), dx[i]);
+    const int64_t at = row * run.columns;
+    backwardRow(run.x + at, run.weight, run.dy + at, run.dx + at, run.inverse[row], run.columns);
   }
 }
 

@@ -15,24 +15,25 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
+/** Its own function because compilers believe __restrict of parameters only. */
+template <class T>
+inline GROUP_ROBUST_INLINE void rotateHead(const T* __restrict x, const T* __restrict cos, const T* __restrict sin,
+                                           float direction, T* __restrict first, T* __restrict second, int64_t half) {
+  for (int64_t i = 0; i < half; ++i) {
+    const Rotated y = rotated(widen(x[i]), widen(x[i + half]), widen(cos[i]), direction * widen(sin[i]));
+    narrow(y.first, first[i]);
+    narrow(y.second, second[i]);
+  }
+}
+
 template <class T>
 GROUP_ROBUST_VECTORISED void rotateRows(const Rotation<T>& run, int64_t begin, int64_t end) {
   const int64_t half = run.half;
-  const float direction = run.direction;
-  for (int64_t row = begin; row < end; ++row) {
-    const T* __restrict cos = run.cos + row * half;
-    const T* __restrict sin = run.sin + row * half;
+  for (int64_t row = begin; row < end; ++row)
     for (int64_t head = row * run.heads; head < (row + 1) * run.heads; ++head) {
-      const T* __restrict x = run.x + head * 2 * half;
-      T* __restrict first = run.y + head * 2 * half;
-      T* __restrict second = first + half;
-      for (int64_t i = 0; i < half; ++i) {
-        const Rotated y = rotated(widen(x[i]), widen(x[i + half]), widen(cos[i]), direction * widen(sin[i]));
-        narrow(y.first, first[i]);
-        narrow(y.second, second[i]);
-      }
+      T* y = run.y + head * 2 * half;
+      rotateHead(run.x + head * 2 * half, run.cos + row * half, run.sin + row * half, run.direction, y, y + half, half);
     }
-  }
 }
 
 template <class T>
