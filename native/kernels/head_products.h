@@ -47,19 +47,29 @@ inline bool hasWideRegisters() {
 /** Hidden states in the order logits are computed in: panels of up to two lanes of positions, each [H][width]. */
 inline int64_t panelWidth(int64_t first, int64_t padded) { return padded - first > kLanes ? 2 * kLanes : kLanes; }
 
+/** Terms of a logit that are summed one by one; such sums are then added up, for a smaller rounding error. */
+constexpr int64_t kSummedTerms = 256;
+
 /** logits[r][position] of kRows rows and one panel. */
 template <int kRows, int kWidth>
 GROUP_ROBUST_ROW void panelLogits(const float* weight, int64_t hidden, const float* panel, float* logits,
                                   int64_t padded) {
-  Lanes sums[kRows][kWidth] = {};
-  for (int64_t k = 0; k < hidden; ++k) {
-    Lanes h[kWidth];
-    for (int w = 0; w < kWidth; ++w) loadLanes(panel + (k * kWidth + w) * kLanes, h[w]);
+  for (int64_t begin = 0; begin < hidden; begin += kSummedTerms) {
+    const int64_t end = std::min(hidden, begin + kSummedTerms);
+    Lanes sums[kRows][kWidth] = {};
+    for (int64_t k = begin; k < end; ++k) {
+      Lanes h[kWidth];
+      for (int w = 0; w < kWidth; ++w) loadLanes(panel + (k * kWidth + w) * kLanes, h[w]);
+      for (int r = 0; r < kRows; ++r)
+        for (int w = 0; w < kWidth; ++w) sums[r][w] += weight[r * hidden + k] * h[w];
+    }
     for (int r = 0; r < kRows; ++r)
-      for (int w = 0; w < kWidth; ++w) sums[r][w] += weight[r * hidden + k] * h[w];
+      for (int w = 0; w < kWidth; ++w) {
+        Lanes before = {};
+        if (begin > 0) loadLanes(logits + r * padded + w * kLanes, before);
+        storeLanes(logits + r * padded + w * kLanes, before + sums[r][w]);
+      }
   }
-  for (int r = 0; r < kRows; ++r)
-    for (int w = 0; w < kWidth; ++w) storeLanes(logits + r * padded + w * kLanes, sums[r][w]);
 }
 
 template <int kRows, int kWidth>
