@@ -10,19 +10,26 @@ export function isFloatType(dtype: string): dtype is FloatType {
 
 /** Little-endian values as float32, exactly. */
 export function decodeFloats(bytes: Uint8Array, dtype: FloatType): Float32Array {
-  const aligned = Uint8Array.from(bytes).buffer;
+  const aligned = new Uint8Array(bytes).buffer;
   if (dtype === 'F32') return new Float32Array(aligned);
   const words = new Uint16Array(aligned);
-  if (dtype === 'F16') return Float32Array.from(words, decodeHalf);
-  const bits = Uint32Array.from(words, (word) => word << 16);
-  return new Float32Array(bits.buffer);
+  // Loops: TypedArray.from with a function made merging 13 times slower.
+  const values = new Float32Array(words.length);
+  if (dtype === 'F16') for (let i = 0; i < words.length; i++) values[i] = decodeHalf(words[i]);
+  else {
+    const bits = new Uint32Array(values.buffer);
+    for (let i = 0; i < words.length; i++) bits[i] = words[i] << 16;
+  }
+  return values;
 }
 
 /** float32 values in the given type, little-endian; what is too large becomes infinite. */
 export function encodeFloats(values: Float32Array, dtype: FloatType): Uint8Array {
   if (dtype === 'F32') return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
-  const words = Uint16Array.from(bits, dtype === 'BF16' ? encodeBrain : encodeHalf);
+  const words = new Uint16Array(bits.length);
+  if (dtype === 'F16') for (let i = 0; i < words.length; i++) words[i] = encodeHalf(bits[i]);
+  else for (let i = 0; i < words.length; i++) words[i] = encodeBrain(bits[i]);
   return new Uint8Array(words.buffer);
 }
 

@@ -189,7 +189,7 @@ function mergeRows(
       exact[row * columns + j] = weights[row * columns + j] + change[j];
     }
   }
-  const bytes = encodeFloats(Float32Array.from(exact), dtype);
+  const bytes = encodeFloats(new Float32Array(exact), dtype);
   const stored = decodeFloats(bytes, dtype);
   for (let i = 0; i < stored.length; i++) {
     if (!Number.isFinite(stored[i])) return undefined;
