@@ -10,6 +10,7 @@
 #include "bindings/errors.h"
 #include "bindings/job_queue.h"
 #include "gemma/model.h"
+#include "profile.h"
 
 namespace group_robust {
 namespace {
@@ -30,12 +31,19 @@ GemmaConfig readConfig(const Napi::Value& value) {
           readNumber(object.Get("ropeTheta"), "config.ropeTheta")};
 }
 
-at::ScalarType readDtype(const Napi::Value& value) {
-  const std::string name = readString(value, "dtype");
+at::ScalarType readDtype(const Napi::Value& value, const std::string& field) {
+  const std::string name = readString(value, field);
   if (name == "float32") return at::kFloat;
   if (name == "bfloat16") return at::kBFloat16;
   if (name == "float64") return at::kDouble;
-  throw InputError("dtype: expected float32, bfloat16 or float64");
+  throw InputError(field + ": expected float32, bfloat16 or float64");
+}
+
+std::unique_ptr<Model> makeModel(const Napi::CallbackInfo& info) {
+  const auto options = readObject(info[1], "options");
+  return std::make_unique<Model>(readConfig(info[0]), readDtype(options.Get("dtype"), "options.dtype"),
+                                 readDtype(options.Get("baseDtype"), "options.baseDtype"),
+                                 readBoolean(options.Get("recompute"), "options.recompute"));
 }
 
 Source readSource(const Napi::Value& value) {
@@ -73,7 +81,7 @@ class Gemma : public Napi::ObjectWrap<Gemma> {
  public:
   explicit Gemma(const Napi::CallbackInfo& info)
       : ObjectWrap(info),
-        model_(guarded(info.Env(), [&] { return std::make_unique<Model>(readConfig(info[0]), readDtype(info[1])); })),
+        model_(guarded(info.Env(), [&] { return makeModel(info); })),
         memory_(info.Env()),
         queue_(info.Env()) {}
 
@@ -90,7 +98,8 @@ class Gemma : public Napi::ObjectWrap<Gemma> {
              InstanceMethod<&Gemma::discardGradients>("discardGradients"), InstanceMethod<&Gemma::step>("step"),
              InstanceMethod<&Gemma::trainable>("trainable"), InstanceMethod<&Gemma::readTrainable>("readTrainable"),
              InstanceMethod<&Gemma::writeTrainable>("writeTrainable"),
-             InstanceMethod<&Gemma::readGradient>("readGradient"), InstanceMethod<&Gemma::dispose>("dispose")}));
+             InstanceMethod<&Gemma::readGradient>("readGradient"), InstanceMethod<&Gemma::profile>("profile"),
+             InstanceMethod<&Gemma::dispose>("dispose")}));
   }
 
  private:
@@ -239,6 +248,16 @@ class Gemma : public Napi::ObjectWrap<Gemma> {
           };
         },
         toFloat64Array);
+  }
+
+  Napi::Value profile(const Napi::CallbackInfo& info) {
+    return queued(
+        info, [&] { return [] { return group_robust::profile::take(); }; },
+        [](Napi::Env env, const std::vector<std::pair<std::string, double>>& seconds) -> Napi::Value {
+          auto object = Napi::Object::New(env);
+          for (const auto& [section, value] : seconds) object.Set(section, value);
+          return object;
+        });
   }
 
   /** Answered at once: the tensors of the adapter as the last settled addAdapter() made it. */

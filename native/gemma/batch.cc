@@ -46,32 +46,44 @@ void check(const PackedTokens& packed, int64_t vocabulary) {
 Batch makeBatch(const PackedTokens& packed, int64_t vocabulary) {
   check(packed, vocabulary);
   Batch batch;
-  std::vector<int64_t> positions, predictors, targets, responseOf;
+  std::vector<int64_t> tokens, positions, predictorRows, predictors, targets, responseOf;
+  tokens.reserve(packed.tokens.size());
   positions.reserve(packed.tokens.size());
+  size_t token = 0;
   int64_t response = 0;
   for (size_t t = 0; t < packed.promptLengths.size(); ++t) {
     const auto begin = static_cast<int64_t>(positions.size());
     const int64_t prompt = packed.promptLengths[t];
-    for (int64_t i = 0; i < prompt; ++i) positions.push_back(i);
+    for (int64_t i = 0; i < prompt; ++i, ++token) {
+      tokens.push_back(packed.tokens[token]);
+      positions.push_back(i);
+    }
 
+    // The prompt's last token predicts the first one of every response.
+    const auto promptPredictor = static_cast<int64_t>(predictorRows.size());
+    predictorRows.push_back(begin + prompt - 1);
     std::vector<int64_t> lengths;
     for (int32_t r = 0; r < packed.responseCounts[t]; ++r, ++response) {
       const int64_t length = packed.responseLengths[response];
-      lengths.push_back(length);
-      for (int64_t i = 0; i < length; ++i) {
-        const auto row = static_cast<int64_t>(positions.size());
-        // A response's first token is predicted by the prompt's last, whichever response it belongs to.
-        predictors.push_back(i == 0 ? begin + prompt - 1 : row - 1);
-        targets.push_back(packed.tokens[row]);
+      for (int64_t i = 0; i < length; ++i, ++token) {
+        predictors.push_back(i == 0 ? promptPredictor : static_cast<int64_t>(predictorRows.size()) - 1);
+        targets.push_back(packed.tokens[token]);
         responseOf.push_back(response);
+        // The last token has no row: nothing comes after it that could see it.
+        if (i + 1 == length) continue;
+        predictorRows.push_back(static_cast<int64_t>(tokens.size()));
+        tokens.push_back(packed.tokens[token]);
         positions.push_back(prompt + i);
       }
+      if (length > 1) lengths.push_back(length - 1);
     }
 
     batch.trees.push_back({begin, static_cast<int64_t>(positions.size()) - begin, prompt, std::move(lengths)});
+    batch.predicting.push_back(static_cast<int64_t>(predictorRows.size()) - promptPredictor);
   }
-  batch.tokens = toTensor(std::vector<int64_t>(packed.tokens.begin(), packed.tokens.end()));
+  batch.tokens = toTensor(tokens);
   batch.positions = toTensor(positions);
+  batch.predictorRows = toTensor(predictorRows);
   batch.predictors = toTensor(predictors);
   batch.targets = toTensor(targets);
   batch.responseOf = toTensor(responseOf);

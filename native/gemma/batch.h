@@ -17,14 +17,19 @@ struct PackedTokens {
   std::vector<int32_t> responseLengths;  // [responses]
 };
 
-/** A batch of trees, ready for the model: T token rows, of which P predict a response token. */
+/**
+ * A batch of trees, ready for the model. Of the tokens, T have a row: all but the last one of each response, which is
+ * predicted but predicts nothing. Of those, U predict at least one of the P response tokens.
+ */
 struct Batch {
   at::Tensor tokens;     // [T] int64
   at::Tensor positions;  // [T] int64; each response continues from its prompt
   std::vector<AttentionTree> trees;
-  at::Tensor predictors;  // [P] int64, row whose output predicts the target: the token before it on its path
-  at::Tensor targets;     // [P] int64, token ids
-  at::Tensor responseOf;  // [P] int64
+  std::vector<int64_t> predicting;  // [trees] how many of predictorRows are the tree's
+  at::Tensor predictorRows;         // [U] int64, ascending
+  at::Tensor predictors;            // [P] int64, index in predictorRows of the token before the target on its path
+  at::Tensor targets;               // [P] int64, token ids
+  at::Tensor responseOf;            // [P] int64
   int64_t responses;
 };
 

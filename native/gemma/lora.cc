@@ -79,13 +79,14 @@ Adapter::Adapter(const GemmaConfig& config, LoraConfig lora, at::ScalarType dtyp
   }
 
   layers_ = viewsOf(values_);
-  for (auto& layer : layers_)
-    for (auto& pair : layer) {
+  for (size_t n = 0; n < layers_.size(); ++n)
+    for (size_t p = 0; p < kProjections; ++p) {
+      auto& pair = layers_[n][p];
       if (!pair) continue;
       pair->a.set_requires_grad(true);
       pair->b.set_requires_grad(true);
       pair->gradient = c10::make_intrusive<LoraGradient>();
-      pair->gradient->runs = runs_;
+      pair->gradient->runs = n + 1 == layers_.size() && p >= kOutput ? predictorRuns_ : runs_;
     }
   for (const LoraTensor& tensor : tensors_) {
     LoraGradient& gradient = *layers_[tensor.layer][tensor.projection]->gradient;

@@ -66,7 +66,11 @@ class Adapter {
   /** Σ_k coefficients_k · accumulator_k of one tensor, in its shape. */
   at::Tensor gradient(const std::string& name, const std::vector<double>& coefficients) const;
 
-  void setRuns(std::vector<AccumulatorRun> runs) { *runs_ = std::move(runs); }
+  /** Before a backward pass. @param predictors the runs of the rows that are left after the last layer's attention */
+  void setRuns(std::vector<AccumulatorRun> runs, std::vector<AccumulatorRun> predictors) {
+    *runs_ = std::move(runs);
+    *predictorRuns_ = std::move(predictors);
+  }
   void discardGradients() { accumulators_.zero_(); }
   /** See NativeGemma.step in src/native/types.ts. */
   double step(const std::vector<double>& coefficients, double learningRate, double maxGradNorm);
@@ -85,6 +89,7 @@ class Adapter {
   AdamW optimizer_;
   LoraLayers layers_;
   std::shared_ptr<std::vector<AccumulatorRun>> runs_ = std::make_shared<std::vector<AccumulatorRun>>();
+  std::shared_ptr<std::vector<AccumulatorRun>> predictorRuns_ = std::make_shared<std::vector<AccumulatorRun>>();
 };
 
 }  // namespace group_robust

@@ -8,9 +8,11 @@
 #include "error_types.h"
 #include "kernels/geglu.h"
 #include "kernels/precision.h"
+#include "kernels/recompute.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rotary.h"
 #include "kernels/token_log_prob.h"
+#include "profile.h"
 
 namespace group_robust {
 namespace {
@@ -23,25 +25,46 @@ std::vector<double> toVector(const at::Tensor& tensor) {
 at::Tensor toTensor(const std::vector<double>& values) { return at::tensor(values, at::TensorOptions(at::kDouble)); }
 
 /** Rows of neighbouring trees with one accumulator become one run, so its gradient is one matrix product. */
-std::vector<AccumulatorRun> runsOf(const std::vector<AttentionTree>& trees, const std::vector<int32_t>& accumulators) {
+std::vector<AccumulatorRun> runsOf(const std::vector<int64_t>& rowsOfTrees, const std::vector<int32_t>& accumulators) {
   std::vector<AccumulatorRun> runs;
-  for (size_t t = 0; t < trees.size(); ++t) {
-    const int64_t end = trees[t].begin + trees[t].length;
+  int64_t begin = 0;
+  for (size_t t = 0; t < rowsOfTrees.size(); ++t) {
+    const int64_t end = begin + rowsOfTrees[t];
     if (!runs.empty() && runs.back().accumulator == accumulators[t])
       runs.back().end = end;
     else
-      runs.push_back({trees[t].begin, end, accumulators[t]});
+      runs.push_back({begin, end, accumulators[t]});
+    begin = end;
   }
   return runs;
 }
 
+/** A trainable tensor of layer n; null where it has none. */
+const at::Tensor* firstTrainable(const LoraLayers* layers, size_t n) {
+  if (layers != nullptr)
+    for (const auto& pair : (*layers)[n])
+      if (pair && pair->gradient) return &pair->a;
+  return nullptr;
+}
+
+std::vector<int64_t> lengthsOf(const std::vector<AttentionTree>& trees) {
+  std::vector<int64_t> lengths;
+  for (const AttentionTree& tree : trees) lengths.push_back(tree.length);
+  return lengths;
+}
+
 }  // namespace
 
-Model::Model(const GemmaConfig& config, at::ScalarType dtype) : config_(config), dtype_(dtype) { validate(config); }
+Model::Model(const GemmaConfig& config, at::ScalarType dtype, at::ScalarType stored, bool recompute)
+    : config_(config), dtype_(dtype), stored_(stored), recompute_(recompute) {
+  validate(config);
+  if (stored != dtype && stored != at::kBFloat16)
+    throw InputError("the base weights can be kept in bfloat16 or in the type of the activations");
+}
 
 void Model::load(const std::vector<std::string>& files) {
   const c10::NoGradGuard noGrad;
-  Weights weights = loadWeights(config_, dtype_, files);
+  Weights weights = loadWeights(config_, stored_, files);
   recorded_.reset();
   weights_ = std::move(weights);
 }
@@ -51,7 +74,7 @@ void Model::randomize(uint64_t seed, double standardDeviation) {
   if (!(standardDeviation >= 0 && std::isfinite(standardDeviation)))
     throw InputError("standardDeviation must be a finite number of at least 0");
   recorded_.reset();
-  weights_ = randomWeights(config_, dtype_, seed, standardDeviation);
+  weights_ = randomWeights(config_, stored_, seed, standardDeviation);
 }
 
 void Model::addAdapter(const LoraConfig& lora, uint64_t seed, int64_t accumulators, const AdamWConfig& optimizer) {
@@ -103,42 +126,70 @@ std::vector<double> Model::forward(const PackedTokens& packed, Source source, bo
   const c10::AutoGradMode gradients(record);
   if (record) recorded_.reset();  // before the pass, so that two graphs are never alive at once
   const at::Tensor sums = responseLogProbabilities(batch, active(source));
-  if (record) recorded_ = Recorded{sums, batch.trees};
+  if (record) recorded_ = Recorded{sums, batch.trees, batch.predicting};
   return toVector(sums);
 }
 
 at::Tensor Model::responseLogProbabilities(const Batch& batch, const ActiveLora& lora) const {
+  const profile::Scope scope(profile::kEmbedding);
   const RotaryTable rotary = rotaryTable(batch.positions, config_.headSize, config_.ropeTheta, dtype_);
   // Rounded to the compute type before the product: 45.25, not 45.2548, for hidden 2048 in bfloat16.
   const at::Tensor scale = at::scalar_tensor(std::sqrt(static_cast<double>(config_.hidden)), at::TensorOptions(dtype_));
-  at::Tensor hidden = weights_->embedding.index_select(0, batch.tokens) * scale;
-  for (size_t n = 0; n < weights_->layers.size(); ++n) hidden = layer(n, hidden, batch, rotary, lora);
-  const at::Tensor predicting = rmsNorm(hidden.index_select(0, batch.predictors), weights_->norm, config_.rmsEpsilon);
-  const at::Tensor tokens = tokenLogProbabilities(predicting, weights_->embedding, batch.targets);
-  return at::zeros({batch.responses}, tokens.options()).index_add(0, batch.responseOf, tokens);
+  at::Tensor hidden = weights_->embedding.index_select(0, batch.tokens).to(dtype_) * scale;
+  for (size_t n = 0; n < weights_->layers.size(); ++n) {
+    // By value: when layers are recomputed, the backward pass calls it after this function has returned.
+    const auto run = [this, n, batch, rotary, lora](const at::Tensor& x) { return layer(n, x, batch, rotary, lora); };
+    const at::Tensor* trainable = recompute_ && at::GradMode::is_enabled() ? firstTrainable(lora.layers, n) : nullptr;
+    hidden = trainable ? recomputed(run, hidden, *trainable) : run(hidden);
+  }
+  const profile::Scope head(profile::kHead);
+  const at::Tensor normed = rmsNorm(hidden, weights_->norm, config_.rmsEpsilon);
+  const at::Tensor tokens =
+      tokenLogProbabilities(normed.index_select(0, batch.predictors), weights_->embedding, batch.targets);
+  return profile::backwardEnters(at::zeros({batch.responses}, tokens.options()).index_add(0, batch.responseOf, tokens),
+                                 profile::kHead);
 }
 
 at::Tensor Model::layer(size_t n, const at::Tensor& hidden, const Batch& batch, const RotaryTable& rotary,
                         const ActiveLora& lora) const {
   const LayerWeights& weights = weights_->layers[n];
+  const auto matrix = [&](Projection projection) {
+    return FrozenMatrix{weights.projections[projection], weights_->scratch};
+  };
+  const auto adapterOf = [&](Projection projection) -> const LoraPair* {
+    if (lora.layers == nullptr) return nullptr;
+    const auto& pair = (*lora.layers)[n][projection];
+    return pair ? &*pair : nullptr;
+  };
   const auto project = [&](Projection projection, const at::Tensor& x) {
-    const at::Tensor& weight = weights.projections[projection];
-    if (lora.layers != nullptr)
-      if (const auto& pair = (*lora.layers)[n][projection]) return loraLinear(x, weight, *pair, lora.scale);
-    return at::linear(x, weight);
+    const LoraPair* pair = adapterOf(projection);
+    return pair ? loraLinear(x, matrix(projection), *pair, lora.scale) : frozenLinear(x, matrix(projection));
   };
   const auto heads = [&](Projection projection, const at::Tensor& x) {
     return project(projection, x).view({x.size(0), -1, config_.headSize});
   };
 
-  const at::Tensor attended = rmsNorm(hidden, weights.inputNorm, config_.rmsEpsilon);
-  const at::Tensor attention =
-      treeAttention(rotate(heads(kQuery, attended), rotary), rotate(heads(kKey, attended), rotary),
-                    heads(kValue, attended), batch.trees);
-  const at::Tensor middle = hidden + project(kOutput, attention);
+  at::Tensor middle;
+  {
+    const profile::Scope scope(profile::kAttention);
+    const at::Tensor attended = rmsNorm(hidden, weights.inputNorm, config_.rmsEpsilon);
+    at::Tensor attention = treeAttention(rotate(heads(kQuery, attended), rotary), rotate(heads(kKey, attended), rotary),
+                                         heads(kValue, attended), batch.trees);
+    at::Tensor residual = hidden;
+    if (n + 1 == weights_->layers.size()) {
+      attention = attention.index_select(0, batch.predictorRows);
+      residual = residual.index_select(0, batch.predictorRows);
+    }
+    middle = profile::backwardEnters(residual + project(kOutput, attention), profile::kAttention);
+  }
 
+  const profile::Scope scope(profile::kMlp);
   const at::Tensor fed = rmsNorm(middle, weights.attentionNorm, config_.rmsEpsilon);
-  return middle + project(kDown, geglu(project(kGate, fed), project(kUp, fed)));
+  const at::Tensor gate = project(kGate, fed), up = project(kUp, fed);
+  const LoraPair* down = adapterOf(kDown);
+  return profile::backwardEnters(middle + (down ? loraLinearOfGeglu(gate, up, matrix(kDown), *down, lora.scale)
+                                                : frozenLinear(geglu(gate, up), matrix(kDown))),
+                                 profile::kMlp);
 }
 
 void Model::backward(const std::vector<double>& cotangents, const std::vector<int32_t>& accumulators) {
@@ -154,9 +205,10 @@ void Model::backward(const std::vector<double>& cotangents, const std::vector<in
     if (k < 0 || k >= adapter().accumulators())
       throw InputError("accumulator " + std::to_string(k) + " does not exist; there are " +
                        std::to_string(adapter().accumulators()));
-  adapter().setRuns(runsOf(recorded_->trees, accumulators));
+  adapter().setRuns(runsOf(lengthsOf(recorded_->trees), accumulators), runsOf(recorded_->predicting, accumulators));
   const Recorded recorded = std::move(*recorded_);
   recorded_.reset();
+  const profile::Scope scope(profile::kOther);
   recorded.logProbabilities.backward(toTensor(cotangents));
 }
 
@@ -168,6 +220,7 @@ void Model::discardGradients() {
 
 double Model::step(const std::vector<double>& coefficients, double learningRate, double maxGradNorm) {
   const c10::NoGradGuard noGrad;
+  const profile::Scope scope(profile::kOptimizer);
   const double norm = adapter().step(coefficients, learningRate, maxGradNorm);
   recorded_.reset();  // its graph belongs to the old values
   return norm;

@@ -19,7 +19,12 @@ enum class Source { kPolicy, kReference, kBase };
 /** A Gemma model with at most one trainable adapter. Used from one thread; see NativeGemma in src/native/types.ts. */
 class Model {
  public:
-  Model(const GemmaConfig& config, at::ScalarType dtype);
+  /**
+   * @param dtype type of activations
+   * @param stored type the base weights are kept in: `dtype`, or bfloat16 for half the memory
+   * @param recompute keep only the input of each layer for the backward pass, which computes the layers again
+   */
+  Model(const GemmaConfig& config, at::ScalarType dtype, at::ScalarType stored, bool recompute);
 
   void load(const std::vector<std::string>& files);
   void randomize(uint64_t seed, double standardDeviation);
@@ -55,15 +60,19 @@ class Model {
   struct Recorded {
     at::Tensor logProbabilities;  // [responses] float64, with its graph
     std::vector<AttentionTree> trees;
+    std::vector<int64_t> predicting;
   };
 
   ActiveLora active(Source source) const;
   at::Tensor responseLogProbabilities(const Batch& batch, const ActiveLora& lora) const;
+  /** [T, hidden] to [T, hidden]; the last layer to [U, hidden], since after it only the predicting rows matter. */
   at::Tensor layer(size_t n, const at::Tensor& hidden, const Batch& batch, const struct RotaryTable& rotary,
                    const ActiveLora& lora) const;
 
   GemmaConfig config_;
   at::ScalarType dtype_;
+  at::ScalarType stored_;
+  bool recompute_;
   std::optional<Weights> weights_;
   std::optional<Adapter> adapter_;
   LoraLayers reference_;  // empty: the reference is the base

@@ -128,7 +128,7 @@ Weights loadWeights(const GemmaConfig& config, at::ScalarType dtype, const std::
     throw InputError(files.front() + (files.size() > 1 ? " and the other shards" : "") + ": tensor " + listed(missing) +
                      ": missing");
 
-  for (const auto& [name, shard] : sources) *slots[name].tensor = shard->read(name, dtype);
+  for (const auto& [name, shard] : sources) *slots[name].tensor = shard->view(name, dtype);
   if (head.defined() && !at::equal(head, weights.embedding))
     throw InputError(sources[kHead]->path() + ": tensor " + jsonQuote(kHead) +
                      ": differs from model.embed_tokens.weight; Gemma ties the two, so this is another kind of model");

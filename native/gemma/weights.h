@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "gemma/config.h"
+#include "kernels/frozen_matrix.h"
 
 namespace group_robust {
 
@@ -25,11 +26,13 @@ struct LayerWeights {
   std::array<at::Tensor, kProjections> projections;
 };
 
-/** The frozen base weights, all of one dtype; none requires a gradient. */
+/** The frozen base weights, all of the dtype they are stored in; none requires a gradient. */
 struct Weights {
   at::Tensor embedding;  // [vocabulary, hidden], also the head
   std::vector<LayerWeights> layers;
   at::Tensor norm;  // [hidden]
+  /** Where matrices are widened that are not stored in the type of the data. */
+  c10::intrusive_ptr<Scratch> scratch = c10::make_intrusive<Scratch>();
 
   /** Every tensor with its checkpoint name. */
   std::vector<std::pair<std::string, at::Tensor>> named() const;
@@ -37,7 +40,8 @@ struct Weights {
 };
 
 /**
- * Reads a checkpoint from its shards. Every tensor must be there once with its shape, and no other; lm_head.weight is
+ * Reads a checkpoint from its shards: tensors that are stored in `dtype` stay in the mapped files, the others are
+ * converted one at a time. Every tensor must be there once with its shape, and no other; lm_head.weight is
  * taken only if it equals the embedding it is tied to. Throws InputError naming files and tensors.
  */
 Weights loadWeights(const GemmaConfig& config, at::ScalarType dtype, const std::vector<std::string>& files);

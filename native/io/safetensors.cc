@@ -69,6 +69,13 @@ class SafetensorsFile::Mapping {
   const char* data() const { return data_; }
   size_t size() const { return size_; }
 
+  /** Pages of these bytes need not stay in memory; they are read from the file again where they are used again. */
+  void release(size_t begin, size_t bytes) const {
+    static const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+    const size_t first = (begin + page - 1) / page * page, last = (begin + bytes) / page * page;
+    if (first < last) ::madvise(const_cast<char*>(data_) + first, last - first, MADV_DONTNEED);
+  }
+
  private:
   const char* data_ = nullptr;
   size_t size_ = 0;
@@ -139,15 +146,32 @@ SafetensorsFile::SafetensorsFile(std::string path) : path_(std::move(path)) {
 }
 
 at::Tensor SafetensorsFile::read(const std::string& name, at::ScalarType dtype) const {
+  const at::Tensor tensor = view(name, dtype);
+  return tensor.scalar_type() == entries_.at(name).dtype ? tensor.clone() : tensor;
+}
+
+at::Tensor SafetensorsFile::view(const std::string& name, at::ScalarType dtype) const {
   const TensorEntry& entry = entries_.at(name);
-  at::Tensor tensor = at::empty(entry.shape, at::TensorOptions(entry.dtype));
-  // Copied as bytes: nothing promises that the mapping is aligned for the type.
-  if (entry.bytes > 0) std::memcpy(tensor.data_ptr(), mapping_->data() + dataBegin_ + entry.begin, entry.bytes);
-  tensor = tensor.to(dtype);
+  const at::TensorOptions options(entry.dtype);
+  const size_t begin = dataBegin_ + entry.begin;
+  const char* data = mapping_->data() + begin;
+  at::Tensor stored;
+  if (entry.bytes == 0) {
+    stored = at::empty(entry.shape, options);
+  } else if (reinterpret_cast<uintptr_t>(data) % c10::elementSize(entry.dtype) == 0) {
+    stored = at::from_blob(
+        const_cast<char*>(data), entry.shape, [mapping = mapping_](void*) {}, options);
+  } else {
+    // Nothing promises that the data is aligned for its type.
+    stored = at::empty(entry.shape, options);
+    std::memcpy(stored.data_ptr(), data, entry.bytes);
+  }
+  const at::Tensor tensor = stored.to(dtype);
   // In pieces, because isfinite makes temporaries of its argument's size.
   for (const at::Tensor& piece : tensor.view(-1).split(kFinitePiece))
     if (!at::isfinite(piece).all().item<bool>())
       throw InputError(path_ + ": tensor " + jsonQuote(name) + ": holds NaN or infinity");
+  if (tensor.data_ptr() != data) mapping_->release(begin, entry.bytes);
   return tensor;
 }
 

@@ -33,6 +33,11 @@ class SafetensorsFile {
   const std::map<std::string, TensorEntry>& entries() const { return entries_; }
   /** A copy of the tensor, converted to `dtype`. Throws InputError if it holds NaN or infinity. */
   at::Tensor read(const std::string& name, at::ScalarType dtype) const;
+  /**
+   * As read(), but a tensor that is stored in `dtype` is a view of the mapping, which it keeps alive: it takes no
+   * memory that the system could not take back, and must never be written to.
+   */
+  at::Tensor view(const std::string& name, at::ScalarType dtype) const;
 
  private:
   class Mapping;

@@ -1,7 +1,12 @@
 #include "kernels/lora_linear.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+#include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
+
+#include "kernels/geglu.h"
+#include "profile.h"
 
 namespace group_robust {
 namespace {
@@ -12,56 +17,130 @@ using torch::autograd::variable_list;
 // Low-rank products are taken with the rank's side first, [rank, T] = A xᵀ: matrix products whose long side is the rows
 // of the result take two to six times as long.
 
-/** `low` is A xᵀ [rank, T] in the adapter's type. */
-at::Tensor adapted(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& low, const at::Tensor& b,
-                   double scale) {
-  return at::linear(x, weight).to(b.scalar_type()).addmm_(low.t(), b.t(), 1, scale).to(x.scalar_type());
+/** A xᵀ in the adapter's type, [rank, T]. */
+at::Tensor lowRank(const at::Tensor& x, const at::Tensor& a) {
+  const profile::Scope scope(profile::kLora);
+  return at::mm(a, x.to(a.scalar_type()).t());
 }
 
-at::Tensor lowRank(const at::Tensor& x, const at::Tensor& a) { return at::mm(a, x.to(a.scalar_type()).t()); }
+at::Tensor adapted(const at::Tensor& x, const FrozenMatrix& weight, const at::Tensor& low, const at::Tensor& b,
+                   double scale) {
+  const at::Tensor y = weight.times(x).to(b.scalar_type());
+  const profile::Scope scope(profile::kLora);
+  return y.addmm_(low.t(), b.t(), 1, scale).to(x.scalar_type());
+}
+
+/** What the backward pass of one projection needs beside its input, as the context of an autograd function keeps it. */
+struct Saved {
+  FrozenMatrix weight;
+  at::Tensor a, b, low;
+  double scale;
+  c10::intrusive_ptr<LoraGradient> gradient;
+
+  /** `inputs` come first among the saved variables. */
+  void keep(AutogradContext* ctx, variable_list inputs) const {
+    inputs.insert(inputs.end(), {weight.stored, a, b, low});
+    ctx->save_for_backward(std::move(inputs));
+    ctx->saved_data["scratch"] = c10::IValue::make_capsule(weight.scratch);
+    ctx->saved_data["scale"] = scale;
+    ctx->saved_data["gradient"] = c10::IValue::make_capsule(gradient);
+  }
+
+  static Saved from(AutogradContext* ctx, const variable_list& variables, size_t inputs) {
+    const auto at = variables.begin() + static_cast<std::ptrdiff_t>(inputs);
+    const auto scratch = c10::static_intrusive_pointer_cast<Scratch>(ctx->saved_data["scratch"].toCapsule());
+    const auto gradient = c10::static_intrusive_pointer_cast<LoraGradient>(ctx->saved_data["gradient"].toCapsule());
+    return {{at[0], scratch}, at[1], at[2], at[3], ctx->saved_data["scale"].toDouble(), gradient};
+  }
+
+  /** Adds to the accumulators. @returns dx, where it is asked for */
+  at::Tensor backward(const at::Tensor& x, const at::Tensor& gradientOfOutput, bool needsInput) const {
+    const profile::Section section = profile::current();
+    const profile::Scope scope(profile::kLora);
+    const at::Tensor dy = gradientOfOutput.to(a.scalar_type());
+    const at::Tensor wide = x.to(a.scalar_type());
+    const at::Tensor lowGradient = at::mm(b.t(), dy.t()).mul_(scale);  // [rank, T]
+    for (const auto& [begin, end, accumulator] : *gradient->runs) {
+      const int64_t count = end - begin;
+      gradient->a.select(0, accumulator).addmm_(lowGradient.narrow(1, begin, count), wide.narrow(0, begin, count));
+      const at::Tensor db = at::mm(low.narrow(1, begin, count), dy.narrow(0, begin, count));  // [rank, out]
+      gradient->b.select(0, accumulator).add_(db.t(), scale);
+    }
+    if (!needsInput) return {};
+    at::Tensor dx;
+    {
+      const profile::Scope product(section);
+      dx = weight.transposedTimes(gradientOfOutput).to(a.scalar_type());
+    }
+    return dx.addmm_(lowGradient.t(), a).to(x.scalar_type());
+  }
+};
 
 class LoraLinear : public torch::autograd::Function<LoraLinear> {
  public:
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& a,
-                            const at::Tensor& b, double scale, const c10::intrusive_ptr<LoraGradient>& gradient) {
+  // A and B are inputs so that autograd reaches this node where x needs no gradient; they get none.
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& a, const at::Tensor& b,
+                            const FrozenMatrix& weight, double scale,
+                            const c10::intrusive_ptr<LoraGradient>& gradient) {
     const at::Tensor low = lowRank(x, a);
-    ctx->save_for_backward({x, weight, a, b, low});
-    ctx->saved_data["scale"] = scale;
-    ctx->saved_data["gradient"] = c10::IValue::make_capsule(gradient);
+    Saved{weight, a, b, low, scale, gradient}.keep(ctx, {x});
     return adapted(x, weight, low, b, scale);
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list gradients) {
-    const auto saved = ctx->get_saved_variables();
-    const at::Tensor &x = saved[0], &weight = saved[1], &a = saved[2], &b = saved[3], &low = saved[4];
-    const double scale = ctx->saved_data["scale"].toDouble();
-    const auto holder = ctx->saved_data["gradient"].toCapsule();
-    const auto& accumulators = static_cast<const LoraGradient&>(*holder);
-
-    const at::Tensor dy = gradients[0].to(a.scalar_type());
-    const at::Tensor wide = x.to(a.scalar_type());
-    const at::Tensor lowGradient = at::mm(b.t(), dy.t()).mul_(scale);  // [rank, T]
-    for (const auto& [begin, end, accumulator] : *accumulators.runs) {
-      const int64_t count = end - begin;
-      accumulators.a.select(0, accumulator).addmm_(lowGradient.narrow(1, begin, count), wide.narrow(0, begin, count));
-      const at::Tensor db = at::mm(low.narrow(1, begin, count), dy.narrow(0, begin, count));  // [rank, out]
-      accumulators.b.select(0, accumulator).add_(db.t(), scale);
-    }
-    at::Tensor dx;
+    const auto variables = ctx->get_saved_variables();
     // The first trainable layer's input comes from frozen layers only: nothing below needs it.
-    if (ctx->needs_input_grad(0))
-      dx = at::mm(gradients[0], weight).to(a.scalar_type()).addmm_(lowGradient.t(), a).to(x.scalar_type());
-    // No gradient for A and B: they are inputs so that autograd reaches this node, and have been served above.
+    const at::Tensor dx = Saved::from(ctx, variables, 1).backward(variables[0], gradients[0], ctx->needs_input_grad(0));
     return {dx, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
 
+class LoraLinearOfGeglu : public torch::autograd::Function<LoraLinearOfGeglu> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& gate, const at::Tensor& up, const at::Tensor& a,
+                            const at::Tensor& b, const FrozenMatrix& weight, double scale,
+                            const c10::intrusive_ptr<LoraGradient>& gradient) {
+    const at::Tensor x = geglu(gate, up);
+    const at::Tensor low = lowRank(x, a);
+    Saved{weight, a, b, low, scale, gradient}.keep(ctx, {gate, up});
+    return adapted(x, weight, low, b, scale);
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list gradients) {
+    const auto variables = ctx->get_saved_variables();
+    const bool needsInput = ctx->needs_input_grad(0) || ctx->needs_input_grad(1);
+    const c10::AutoGradMode gradientsOn(needsInput);
+    const variable_list inputs = {variables[0].detach().requires_grad_(needsInput),
+                                  variables[1].detach().requires_grad_(needsInput)};
+    const at::Tensor x = geglu(inputs[0], inputs[1]);
+    at::Tensor dx;
+    {
+      const c10::NoGradGuard noGrad;
+      dx = Saved::from(ctx, variables, 2).backward(x.detach(), gradients[0], needsInput);
+    }
+    variable_list result(7);
+    if (needsInput) {
+      const variable_list onInputs = torch::autograd::grad({x}, inputs, {dx});
+      result[0] = onInputs[0];
+      result[1] = onInputs[1];
+    }
+    return result;
+  }
+};
+
+bool records(const LoraPair& pair) { return at::GradMode::is_enabled() && pair.gradient; }
+
 }  // namespace
 
-at::Tensor loraLinear(const at::Tensor& x, const at::Tensor& weight, const LoraPair& pair, double scale) {
-  if (at::GradMode::is_enabled() && pair.gradient)
-    return LoraLinear::apply(x, weight, pair.a, pair.b, scale, pair.gradient);
+at::Tensor loraLinear(const at::Tensor& x, const FrozenMatrix& weight, const LoraPair& pair, double scale) {
+  if (records(pair)) return LoraLinear::apply(x, pair.a, pair.b, weight, scale, pair.gradient);
   return adapted(x, weight, lowRank(x, pair.a), pair.b, scale);
+}
+
+at::Tensor loraLinearOfGeglu(const at::Tensor& gate, const at::Tensor& up, const FrozenMatrix& weight,
+                             const LoraPair& pair, double scale) {
+  if (records(pair)) return LoraLinearOfGeglu::apply(gate, up, pair.a, pair.b, weight, scale, pair.gradient);
+  return loraLinear(geglu(gate, up), weight, pair, scale);
 }
 
 }  // namespace group_robust

@@ -6,6 +6,8 @@
 #include <memory>
 #include <vector>
 
+#include "kernels/frozen_matrix.h"
+
 namespace group_robust {
 
 /** Rows [begin, end) of the batch give their gradient to one accumulator. */
@@ -38,6 +40,13 @@ struct LoraPair {
  * x Wᵀ + scale · (x Aᵀ) Bᵀ with x [T, in], W [out, in] frozen. The update is computed in the adapter's type and the sum
  * cast to x's. Where gradients are on and the pair has a gradient, backward gives dx and adds to the accumulators.
  */
-at::Tensor loraLinear(const at::Tensor& x, const at::Tensor& weight, const LoraPair& pair, double scale);
+at::Tensor loraLinear(const at::Tensor& x, const FrozenMatrix& weight, const LoraPair& pair, double scale);
+
+/**
+ * loraLinear(geglu(gate, up)): the same numbers, but what is kept for backward is gate and up, not their product as
+ * well, which is a third of all that a layer keeps.
+ */
+at::Tensor loraLinearOfGeglu(const at::Tensor& gate, const at::Tensor& up, const FrozenMatrix& weight,
+                             const LoraPair& pair, double scale);
 
 }  // namespace group_robust

@@ -22,6 +22,15 @@ export interface NativeGemmaConfig {
   ropeTheta: number;
 }
 
+export interface NativeGemmaOptions {
+  /** Type of the activations. */
+  dtype: DType;
+  /** Type the base weights are kept in: `dtype`, or bfloat16, which is then widened a matrix at a time. */
+  baseDtype: DType;
+  /** Keep only the input of each layer for backward, which computes the layer again. */
+  recompute: boolean;
+}
+
 /** LoRA on named projections: y += scale · x Aᵀ Bᵀ, A [rank, in] random, B [out, rank] zero. */
 export interface NativeLoraConfig {
   rank: number;
@@ -97,6 +106,8 @@ export interface NativeGemma {
   writeTrainable(name: string, values: Float64Array): Promise<void>;
   /** Σ_k coefficients_k · accumulator_k of one trainable tensor. */
   readGradient(name: string, coefficients: Float64Array): Promise<Float64Array>;
+  /** Seconds of the model's thread by section of the work, since the last call: embedding, attention, mlp, … */
+  profile(): Promise<Record<string, number>>;
   /** Frees the weights once queued work is done; later calls reject with code DISPOSED. */
   dispose(): void;
 }
@@ -185,5 +196,5 @@ export interface NativeAddon {
   /** Which kernels models use, process-wide, from the next operation on; `fused` at first. */
   setKernels(kernels: NativeKernels): void;
   KernelBench: new () => NativeKernelBench;
-  Gemma: new (config: NativeGemmaConfig, dtype: DType) => NativeGemma;
+  Gemma: new (config: NativeGemmaConfig, options: NativeGemmaOptions) => NativeGemma;
 }

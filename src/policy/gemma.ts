@@ -26,6 +26,10 @@ import type { Policy, StepReport, StepSettings } from './policy.js';
 export interface GemmaOptions {
   /** Type of base weights and activations; adapters, log-softmax and losses are float32 or better. Default float32. */
   dtype?: DType;
+  /** Type the base weights are kept in: `dtype` (the default), or bfloat16 for half the memory of float32. */
+  baseDtype?: DType;
+  /** Keep less for the backward pass, which then computes every layer a second time. Default false. */
+  recompute?: boolean;
   /** Threads of one LibTorch operation, for the whole process; default LibTorch's choice. */
   threads?: number;
 }
@@ -64,8 +68,8 @@ export class GemmaPolicy implements Policy<NativeBatch> {
 
   private constructor(
     private readonly source: GemmaSource,
-    /** What the model was opened with, threads apart. */
-    private readonly settings: Omit<GemmaOptions, 'threads'>,
+    /** What the model was opened with, as far as it changes the numbers. */
+    private readonly settings: Pick<GemmaOptions, 'dtype' | 'baseDtype'>,
     /** The C++ model, for tests and tools that look at single tensors. */
     readonly native: NativeGemma,
   ) {}
@@ -84,11 +88,12 @@ export class GemmaPolicy implements Policy<NativeBatch> {
    * @param model a checkpoint folder in Hugging Face's layout, or `random:tiny`, `random:gemma-2b?layers=6&vocab=64000`
    * @throws InputError naming file and field or tensor; NativeUnavailableError when the addon is not built
    */
-  static async open(model: string, { dtype = 'float32', threads, ...others }: GemmaOptions = {}): Promise<GemmaPolicy> {
+  static async open(model: string, { threads, ...settings }: GemmaOptions = {}): Promise<GemmaPolicy> {
+    const { dtype = 'float32', baseDtype = dtype, recompute = false } = settings;
     const source = resolveGemma(model);
     const addon = loadNative();
     if (threads !== undefined) addon.setThreads(threads);
-    const native = new addon.Gemma(source.config, dtype);
+    const native = new addon.Gemma(source.config, { dtype, baseDtype, recompute });
     try {
       await mended(
         source.kind === 'random' ? native.randomize(source.seed, source.standardDeviation) : native.load(source.files),
@@ -97,7 +102,7 @@ export class GemmaPolicy implements Policy<NativeBatch> {
       native.dispose();
       throw error;
     }
-    return new GemmaPolicy(source, { dtype, ...others }, native);
+    return new GemmaPolicy(source, { dtype, baseDtype }, native);
   }
 
   /** Makes a new trainable adapter (A random, B zero: at first it changes nothing) in place of any there is. */

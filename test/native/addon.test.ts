@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, it } from 'vitest';
 import { addonCandidates, loadNative } from '../../src/native/load.js';
-import type { NativeBatch, NativeGemma, NativeGemmaConfig } from '../../src/native/types.js';
+import type { NativeBatch, NativeGemma, NativeGemmaConfig, NativeGemmaOptions } from '../../src/native/types.js';
 
 /** How jobs behave, whatever they compute: order, errors, the event loop, the end of an environment. */
 
@@ -27,10 +27,12 @@ const BATCH: NativeBatch = {
 /** Big enough that filling it with random numbers takes some hundreds of milliseconds. */
 const SLOW: NativeGemmaConfig = { ...CONFIG, hidden: 256, vocabulary: 64_000 };
 
+const OPTIONS: NativeGemmaOptions = { dtype: 'float32', baseDtype: 'float32', recompute: false };
+
 const native = loadNative();
 const models: NativeGemma[] = [];
 function make(config = CONFIG): NativeGemma {
-  const model = new native.Gemma(config, 'float32');
+  const model = new native.Gemma(config, OPTIONS);
   models.push(model);
   return model;
 }
@@ -41,7 +43,7 @@ afterEach(() => {
 /** Runs a script of its own process to the end; `ADDON` is the path to require. */
 function script(text: string): Promise<{ code: number; stdout: string; stderr: string; seconds: number }> {
   const start = Date.now();
-  const prelude = `const ADDON = ${JSON.stringify(addonCandidates()[0])}, CONFIG = ${JSON.stringify(CONFIG)}, SLOW = ${JSON.stringify(SLOW)};\n`;
+  const prelude = `const ADDON = ${JSON.stringify(addonCandidates()[0])}, CONFIG = ${JSON.stringify(CONFIG)}, SLOW = ${JSON.stringify(SLOW)}, OPTIONS = ${JSON.stringify(OPTIONS)};\n`;
   return new Promise((done) => {
     execFile(process.execPath, ['-e', prelude + text], { timeout: 50_000 }, (error, stdout, stderr) => {
       const code = error ? (typeof error.code === 'number' ? error.code : -1) : 0;
@@ -70,7 +72,7 @@ describe('errors', () => {
   it('throws NATIVE_INPUT from what is answered at once', () => {
     expect(() => native.setThreads(0)).toThrow(expect.objectContaining({ code: 'NATIVE_INPUT' }));
     expect(() => native.setThreads('two' as unknown as number)).toThrow(/setThreads count/);
-    expect(() => new native.Gemma({ ...CONFIG, layers: 1.5 }, 'float32')).toThrow(
+    expect(() => new native.Gemma({ ...CONFIG, layers: 1.5 }, OPTIONS)).toThrow(
       expect.objectContaining({ code: 'NATIVE_INPUT', message: expect.stringContaining('config.layers') }),
     );
   });
@@ -156,7 +158,7 @@ describe('process', () => {
 
   it('ends by itself after its last job, though nothing was disposed', async () => {
     const { code, stdout, seconds } = await script(`
-      const model = new (require(ADDON).Gemma)(CONFIG, 'float32');
+      const model = new (require(ADDON).Gemma)(CONFIG, OPTIONS);
       model.randomize(1, 0.1).then(() => console.log('done'));
     `);
     expect({ code, stdout }).toEqual({ code: 0, stdout: 'done\n' });
@@ -165,14 +167,14 @@ describe('process', () => {
 
   it('stays alive while a job is pending', async () => {
     const { stdout } = await script(
-      `new (require(ADDON).Gemma)(SLOW, 'float32').randomize(1, 0.1).then(() => console.log('done'))`,
+      `new (require(ADDON).Gemma)(SLOW, OPTIONS).randomize(1, 0.1).then(() => console.log('done'))`,
     );
     expect(stdout).toBe('done\n');
   });
 
   it('may call process.exit() during a job', async () => {
     const { code, stderr } = await script(`
-      const model = new (require(ADDON).Gemma)(SLOW, 'float32');
+      const model = new (require(ADDON).Gemma)(SLOW, OPTIONS);
       for (let i = 0; i < 5; i++) model.randomize(i, 0.1);
       setTimeout(() => process.exit(7), 20);
     `);
@@ -185,12 +187,12 @@ describe('process', () => {
       const text = \`
         const { parentPort, workerData } = require('node:worker_threads');
         const { Gemma } = require(workerData.ADDON);
-        const model = new Gemma(workerData.SLOW, 'float32');
+        const model = new Gemma(workerData.SLOW, workerData.OPTIONS);
         for (let i = 0; i < 50; i++) model.randomize(i, 0.1).then(() => parentPort.postMessage('job'));
         parentPort.postMessage('started');
       \`;
       const once = (delay) => new Promise((done, fail) => {
-        const worker = new Worker(text, { eval: true, workerData: { ADDON, SLOW: { ...SLOW, vocabulary: 8000 } } });
+        const worker = new Worker(text, { eval: true, workerData: { ADDON, OPTIONS, SLOW: { ...SLOW, vocabulary: 8000 } } });
         worker.on('error', fail);
         worker.on('message', (message) => {
           if (message === 'started') setTimeout(() => worker.terminate().then(done, fail), delay);
@@ -199,7 +201,7 @@ describe('process', () => {
       (async () => {
         for (let i = 0; i < 20; i++) await Promise.all([once(5 + i), once(35 - i)]);
         // The main thread can still use it.
-        await new (require(ADDON).Gemma)(CONFIG, 'float32').randomize(1, 0.1);
+        await new (require(ADDON).Gemma)(CONFIG, OPTIONS).randomize(1, 0.1);
         console.log('survived', require(ADDON).liveTensors() > 0);
       })();
     `);
@@ -213,7 +215,7 @@ describe('process', () => {
         let most = 0;
         // 16 MB each, 2.4 GB in all.
         for (let i = 0; i < 150; i++) {
-          await new Gemma({ ...CONFIG, hidden: 64, vocabulary: 64000 }, 'float32').randomize(i, 0.1);
+          await new Gemma({ ...CONFIG, hidden: 64, vocabulary: 64000 }, OPTIONS).randomize(i, 0.1);
           most = Math.max(most, process.memoryUsage().rss);
         }
         console.log(most < 1.4e9);

@@ -15,6 +15,7 @@ const GEMMA = [
   'load',
   'loadAdapter',
   'loadState',
+  'profile',
   'randomize',
   'readGradient',
   'readTrainable',

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <ATen/core/ivalue.h>
+
+namespace group_robust {
+
+/** A buffer as large as the largest matrix widened in it so far. Used by one thread. */
+struct Scratch : torch::CustomClassHolder {
+  at::Tensor buffer;
+};
+
+/**
+ * A frozen weight [out, in] in the type it is stored in. Where that is not the type of the data it is widened a product
+ * at a time, into scratch that the matrices of a model share: bfloat16 weights take half the memory, and a CPU without
+ * bfloat16 arithmetic computes in float32.
+ */
+struct FrozenMatrix {
+  at::Tensor stored;
+  c10::intrusive_ptr<Scratch> scratch;
+
+  /** x Wᵀ, [T, out]; no graph. */
+  at::Tensor times(const at::Tensor& x) const;
+  /** dy W, [T, in]; no graph. */
+  at::Tensor transposedTimes(const at::Tensor& dy) const;
+};
+
+/** `stored` in `dtype`: itself, or a copy in the scratch that the next call overwrites. */
+at::Tensor widened(const at::Tensor& stored, at::ScalarType dtype, Scratch& scratch);
+
+/** x Wᵀ, differentiable in x; keeps nothing of x. */
+at::Tensor frozenLinear(const at::Tensor& x, const FrozenMatrix& weight);
+
+}  // namespace group_robust
