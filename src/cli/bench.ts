@@ -1,5 +1,6 @@
 import { type Command, Option } from 'commander';
 import type { KernelBenchmark, KernelDType, KernelShape } from '../bench/kernels.js';
+import type { TrainStepBenchmark } from '../bench/train-step.js';
 import type { NativeDevice } from '../native/types.js';
 import { textTable } from '../report/text-table.js';
 import { defineAction, parseNumber } from './command.js';
@@ -54,6 +55,76 @@ export function registerBench(program: Command): void {
       return result;
     },
   );
+
+  defineAction<TrainStepFlags>(
+    bench
+      .command('train-step')
+      .description('GR-IPO steps with LoRA on random weights: speed, part of the matrix product rate, memory')
+      .addOption(choice('--shape <name>', 'the model’s sizes', shapes))
+      .option('--layers <n>', 'number of layers (default: the shape’s)')
+      .option('--vocab <n>', 'size of the vocabulary (default: the shape’s)')
+      .option('--batch <n>', 'pairs a step', '4')
+      .option('--prompt <n>', 'tokens of each prompt', '86')
+      .option('--response <n>', 'tokens of each response; EOS comes on top', '1')
+      .option('--pairs-per-prompt <n>', 'how many of the pairs share a prompt', '1')
+      .option('--steps <n>', 'timed steps, after one that is not', '3')
+      .addOption(choice('--base-dtype <type>', 'type the base weights are kept in', dtypes))
+      .option('--recompute', 'compute every layer again in the backward pass, for less memory')
+      .option('--threads <n>', 'LibTorch threads (default: all cores)'),
+    async (flags, output) => {
+      const { benchmarkTrainStep } = await import('../bench/train-step.js');
+      const count = (flag: string, value: string, min = 1) => parseNumber(flag, value, { min, integer: true });
+      const sizes = Object.entries({ layers: flags.layers, vocab: flags.vocab })
+        .filter(([, value]) => value !== undefined)
+        .map(([name, value]) => `${name}=${count(`--${name}`, value as string, name === 'vocab' ? 4 : 1)}`);
+      const settings = {
+        model: `random:${flags.shape}${sizes.length > 0 ? `?${sizes.join('&')}` : ''}`,
+        batch: count('--batch', flags.batch),
+        prompt: count('--prompt', flags.prompt),
+        response: count('--response', flags.response),
+        pairsPerPrompt: count('--pairs-per-prompt', flags.pairsPerPrompt),
+        steps: count('--steps', flags.steps),
+        baseDtype: flags.baseDtype,
+        recompute: flags.recompute,
+        threads: flags.threads === undefined ? undefined : count('--threads', flags.threads),
+      };
+      const result = await benchmarkTrainStep(settings, output.log);
+      output.log(describeTrainStep(result));
+      return result;
+    },
+  );
+}
+
+interface TrainStepFlags {
+  shape: KernelShape;
+  layers?: string;
+  vocab?: string;
+  batch: string;
+  prompt: string;
+  response: string;
+  pairsPerPrompt: string;
+  steps: string;
+  baseDtype: KernelDType;
+  recompute?: boolean;
+  threads?: string;
+}
+
+function describeTrainStep(result: TrainStepBenchmark): string {
+  const { machine, breakdown } = result;
+  const total = Object.values(breakdown).reduce((sum, seconds) => sum + seconds, 0);
+  const parts = Object.entries(breakdown).map(([part, seconds]) => [
+    part,
+    `${(1000 * seconds).toFixed(1)} ms`,
+    `${((100 * seconds) / total).toFixed(1)} %`,
+  ]);
+  const gigabytes = (result.peak_memory_bytes / 1e9).toFixed(2);
+  return [
+    `${machine.cpu}, ${machine.threads} threads, load ${machine.load.toFixed(1)}, LibTorch ${machine.torch}`,
+    `checked: gradient within ${(100 * result.gradient_error).toFixed(2)} % of a difference, a pair by itself within ${result.batch_error.toExponential(0)} nats`,
+    `${result.seconds_per_step.toFixed(3)} s a step, ${result.pairs_per_second.toPrecision(3)} pairs/s, ${Math.round(result.tokens_per_second)} tokens/s, peak memory ${gigabytes} GB`,
+    `${result.useful_gflops.toFixed(0)} useful GFLOP/s of ${result.gemm_gflops.toFixed(0)} that a plain product reaches: ${(100 * result.fraction_of_gemm).toFixed(0)} %`,
+    textTable(['part', 'a step', 'share'], parts),
+  ].join('\n');
 }
 
 /** The measuring table for people, with the machine's limits above it. */

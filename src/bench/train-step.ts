@@ -1,0 +1,201 @@
+import type { PairDataset, TokenisedPair } from '../data/dataset.js';
+import { packPairs, pairLogProbabilities, responseCotangents } from '../data/packing.js';
+import { GroupRobustError } from '../errors.js';
+import { loadNative } from '../native/load.js';
+import { type GemmaOptions, GemmaPolicy } from '../policy/gemma.js';
+import { Random } from '../random.js';
+import { configSchema } from '../train/config.js';
+import { trainPolicy } from '../train/trainer.js';
+import { stepFlops } from './flops.js';
+import { type MachineRecord, machineRecord } from './measure.js';
+
+export interface TrainStepSettings extends GemmaOptions {
+  /** As `--model` takes it. */
+  model: string;
+  /** Pairs a step. */
+  batch: number;
+  /** Tokens of each prompt. */
+  prompt: number;
+  /** Tokens of each response, EOS not counted. */
+  response: number;
+  /** How many of the pairs share one prompt. */
+  pairsPerPrompt: number;
+  /** Timed steps, after one that is not. */
+  steps: number;
+}
+
+export interface TrainStepBenchmark {
+  machine: MachineRecord & { torch: string; threads: number };
+  /** Median. */
+  seconds_per_step: number;
+  pairs_per_second: number;
+  /** Tokens of prompts and responses, each prompt once for all pairs that share it. */
+  tokens_per_second: number;
+  /** Of the arithmetic that the step cannot do without (bench/flops.ts). */
+  useful_gflops: number;
+  /** Float32 product of two 2048 × 2048 matrices, the best way there is, measured in this run. */
+  gemm_gflops: number;
+  fraction_of_gemm: number;
+  /** Largest resident set of the process, LibTorch and Node included. */
+  peak_memory_bytes: number;
+  /** Seconds a step, mean over the timed ones; `typescript` is all that is not in the model's thread. */
+  breakdown: Record<string, number>;
+  /** Relative error of the gradient against a difference of log-probabilities. */
+  gradient_error: number;
+  /** Largest difference of a pair's log-probability from that of the pair by itself. */
+  batch_error: number;
+  checked: true;
+}
+
+const rank = 8;
+const eos = 1;
+
+/**
+ * Times steps of GR-IPO with LoRA on all projections as `train` makes them, reference scores cached, after checking the
+ * first batch: a pair scores by itself as among others, and the gradient predicts what a small step along it does.
+ * @throws GroupRobustError CHECK_FAILED
+ */
+export async function benchmarkTrainStep(
+  settings: TrainStepSettings,
+  log: (text: string) => void = () => {},
+): Promise<TrainStepBenchmark> {
+  const { model, steps } = settings;
+  using policy = await GemmaPolicy.open(model, settings);
+  await policy.addAdapter({ rank, alpha: 32 }, { accumulators: 2 });
+  const data = randomPairs(settings, policy.config.vocabulary, policy.bos);
+  log('checking one batch');
+  const batchError = await checkBatch(policy, data);
+  const gradientError = await checkGradient(policy, data);
+
+  log(`timing ${steps} steps`);
+  const marks: { at: number; profile: Record<string, number> }[] = [];
+  const config = configSchema.parse({
+    model,
+    output: 'none',
+    data: { train: 'none' },
+    objective: { loss: 'ipo', beta: 0.01, weights: 'mirror-ascent', step: 0.01 },
+    optimizer: { learningRate: 1e-5 },
+    batch: { size: settings.batch },
+    steps: steps + 1,
+  });
+  await trainPolicy(policy, data, undefined, config, {
+    onStep() {},
+    async afterStep() {
+      const at = performance.now();
+      marks.push({ at, profile: await policy.native.profile() });
+      return true;
+    },
+  });
+  const timed = marks.slice(-steps);
+  const before = marks.slice(-steps - 1);
+  const seconds = timed.map(({ at }, i) => (at - before[i].at) / 1000);
+  const median = [...seconds].sort((a, b) => a - b)[Math.floor(seconds.length / 2)];
+  const breakdown: Record<string, number> = {};
+  for (const section of Object.keys(timed[0].profile))
+    breakdown[section] = timed.reduce((sum, { profile }) => sum + profile[section], 0) / steps;
+  const native = Object.values(breakdown).reduce((sum, value) => sum + value, 0);
+  breakdown.typescript = seconds.reduce((sum, value) => sum + value, 0) / steps - native;
+
+  const { batch } = packPairs(data.pairs, { responses: 'both' });
+  const useful = stepFlops(policy.config, rank, batch).total / median;
+  policy.dispose();
+  const gemm = await gemmRate();
+  const info = loadNative().nativeInfo();
+  return {
+    machine: { ...machineRecord(), torch: info.torchVersion, threads: info.threads },
+    seconds_per_step: median,
+    pairs_per_second: settings.batch / median,
+    tokens_per_second: batch.tokens.length / median,
+    useful_gflops: useful / 1e9,
+    gemm_gflops: gemm / 1e9,
+    fraction_of_gemm: useful / gemm,
+    peak_memory_bytes: process.resourceUsage().maxRSS * 1024,
+    breakdown,
+    gradient_error: gradientError,
+    batch_error: batchError,
+    checked: true,
+  };
+}
+
+/** Float32 products a second of this machine, in flops. */
+async function gemmRate(): Promise<number> {
+  const bench = new (loadNative().KernelBench)();
+  try {
+    return (await bench.measureMachine({ dtype: 'float32', device: 'cpu', seconds: 1 })).gemmFlopsPerSecond;
+  } finally {
+    bench.dispose();
+  }
+}
+
+/** One batch of random tokens, in two groups by halves; prompts are shared as asked. */
+function randomPairs(
+  { batch, prompt, response, pairsPerPrompt }: TrainStepSettings,
+  vocabulary: number,
+  bos: number,
+): PairDataset {
+  const random = Random.stream(0, 'benchmark pairs');
+  const ids = (length: number) => Int32Array.from({ length }, () => 3 + random.integer(vocabulary - 3));
+  const answer = () => Int32Array.of(...ids(response), eos);
+  const prompts = Array.from({ length: Math.ceil(batch / pairsPerPrompt) }, () =>
+    Int32Array.of(bos, ...ids(prompt - 1)),
+  );
+  const pairs = Array.from({ length: batch }, (_, i): TokenisedPair => {
+    const p = Math.floor(i / pairsPerPrompt);
+    return {
+      id: `pair ${i}`,
+      group: p < prompts.length / 2 ? 0 : 1,
+      prompt: prompts[p],
+      chosen: answer(),
+      rejected: answer(),
+      weight: 1,
+    };
+  });
+  // A single prompt is in the first group alone.
+  const groups = prompts.length > 1 ? ['first', 'second'] : ['first'];
+  const counts = groups.map((_, g) => pairs.filter((pair) => pair.group === g).length);
+  const report = {
+    dropped: { empty: 0, degenerate: 0, tooLong: 0 },
+    boundaryDiffers: { count: 0, firstLines: [] },
+    warnings: [],
+  };
+  return { file: 'random', groups, pairs, counts, report };
+}
+
+async function checkBatch(policy: GemmaPolicy, { pairs }: PairDataset): Promise<number> {
+  const scores = async (some: readonly TokenisedPair[]) => {
+    const packed = packPairs(some, { responses: 'both' });
+    return pairLogProbabilities(packed, await policy.logProbabilities(packed.batch, 'policy'));
+  };
+  const together = await scores(pairs);
+  const alone = await scores(pairs.slice(-1));
+  const last = pairs.length - 1;
+  const error = Math.max(
+    Math.abs(together.chosen[last] - alone.chosen[0]),
+    Math.abs(together.rejected[last] - alone.rejected[0]),
+  );
+  if (!(error <= 1e-2)) throw new GroupRobustError('CHECK_FAILED', `a pair scores ${error} nats otherwise by itself`);
+  return error;
+}
+
+/** Along the gradient of the first layer's first B, whose derivative has been through every layer and the head. */
+async function checkGradient(policy: GemmaPolicy, { pairs }: PairDataset): Promise<number> {
+  const packed = packPairs(pairs.slice(0, 1), { responses: 'both' });
+  const before = await policy.forward(packed.batch);
+  const cotangents = responseCotangents(packed, Float64Array.of(1), Float64Array.of(-1));
+  await policy.backward(cotangents, packed.treeGroups);
+  const tensor = policy.native.trainable().find(({ name }) => name.endsWith('lora_B.weight'))!.name;
+  const gradient = await policy.native.readGradient(tensor, Float64Array.of(1, 0));
+  const start = await policy.native.readTrainable(tensor);
+  const slope = gradient.reduce((sum, value) => sum + value * value, 0);
+  const predicted = 0.02;
+  const moved = start.map((value, i) => value + (predicted / slope) * gradient[i]);
+  await policy.native.writeTrainable(tensor, moved);
+  const after = await policy.logProbabilities(packed.batch, 'policy');
+  await policy.native.writeTrainable(tensor, start);
+  await policy.native.discardGradients();
+  const change = cotangents.reduce((sum, cotangent, i) => sum + cotangent * (after[i] - before[i]), 0);
+  const error = Math.abs(change - predicted) / predicted;
+  if (!(error <= 0.05))
+    throw new GroupRobustError('CHECK_FAILED', `a step along the gradient changes ${change}, not ${predicted}`);
+  return error;
+}

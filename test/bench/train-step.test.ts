@@ -1,0 +1,77 @@
+import { describe, expect, it } from 'vitest';
+import { stepFlops } from '../../src/bench/flops.js';
+import { benchmarkTrainStep } from '../../src/bench/train-step.js';
+import type { NativeBatch, NativeGemmaConfig } from '../../src/native/types.js';
+
+const config: NativeGemmaConfig = {
+  layers: 1,
+  hidden: 3,
+  heads: 2,
+  keyValueHeads: 1,
+  headSize: 2,
+  mlp: 5,
+  vocabulary: 11,
+  rmsEpsilon: 1e-6,
+  ropeTheta: 1e4,
+};
+
+/** A prompt of 4 tokens with responses of 1 and 3: rows 4 + 0 + 2, of which 1 + 2 predict the 4 targets. */
+const batch: NativeBatch = {
+  tokens: new Int32Array(8),
+  promptLengths: Int32Array.of(4),
+  responseCounts: Int32Array.of(2),
+  responseLengths: Int32Array.of(1, 3),
+};
+
+describe('useful arithmetic of a step', () => {
+  it('of one layer, counted by hand', () => {
+    const { projections, attention, head } = stepFlops(config, 2, batch);
+    // q 3→4, k and v 3→2 on 6 rows, forward only; o 4→3, gate and up 3→5, down 5→3 on 3 rows, forward and backward.
+    expect(projections).toBe(2 * 6 * (12 + 6 + 6) + 2 * 2 * 3 * (12 + 15 + 15 + 15));
+    // The prompt's rows see 1 + 2 + 3 + 4 positions, the response's two rows 4 + 1 and 4 + 2.
+    expect(attention).toBe(12 * 4 * (10 + 5 + 6));
+    expect(head).toBe(2 * 2 * 4 * 11 * 3);
+  });
+
+  it('of a second layer: all rows, in both directions', () => {
+    const one = stepFlops(config, 2, batch).projections;
+    const two = stepFlops({ ...config, layers: 2 }, 2, batch).projections;
+    const all = 12 + 6 + 6 + 12 + 15 + 15 + 15;
+    // The new last layer's q, k and v need the gradient of their input, the first layer's o and MLP are on all rows.
+    expect(two - one).toBe(2 * 2 * 6 * all);
+  });
+
+  it('of LoRA grows with the rank', () => {
+    expect(stepFlops(config, 4, batch).lora).toBe(2 * stepFlops(config, 2, batch).lora);
+  });
+});
+
+describe('bench train-step', () => {
+  it('checks, times and accounts for the whole step', async () => {
+    const result = await benchmarkTrainStep({
+      model: 'random:tiny',
+      batch: 4,
+      prompt: 12,
+      response: 2,
+      pairsPerPrompt: 2,
+      steps: 3,
+      threads: 1,
+    });
+    expect(result).toMatchObject({ checked: true, tokens_per_second: expect.any(Number) });
+    expect(result.gradient_error).toBeLessThan(0.05);
+    expect(Object.keys(result.breakdown)).toEqual([
+      'other',
+      'embedding',
+      'attention',
+      'mlp',
+      'head',
+      'lora',
+      'optimizer',
+      'typescript',
+    ]);
+    expect(Math.min(...Object.values(result.breakdown))).toBeGreaterThanOrEqual(0);
+    expect(result.pairs_per_second * result.seconds_per_step).toBeCloseTo(4, 9);
+    // Two prompts of 12, four pairs of two responses of 3.
+    expect(result.tokens_per_second * result.seconds_per_step).toBeCloseTo(24 + 24, 6);
+  });
+});
