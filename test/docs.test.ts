@@ -45,8 +45,10 @@ beforeAll(() => {
     'evaluateEvery=1',
     '--set',
     'nonFinite.action=skip',
+    '--set',
+    'optimizer.schedule=plateau',
   );
-  run('train', 'experiments/survey/ipo.yaml', ...short);
+  run('train', 'experiments/survey/ipo.yaml', ...short, '--set', 'checkpoint.best=true');
 });
 
 describe('commands in docs/', () => {

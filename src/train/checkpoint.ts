@@ -40,12 +40,13 @@ export class Checkpoints {
   constructor(
     run: string,
     private readonly keep: number,
+    private readonly best: boolean,
   ) {
     this.folder = join(run, 'checkpoints');
   }
 
   /**
-   * Adds a checkpoint, then removes all but the newest `keep`.
+   * Adds a checkpoint, then removes all but the newest `keep` and, with `best`, the best ones that those know of.
    * @param savePolicy writes the policy's state to the file it is given
    * @throws GroupRobustError where that fails; earlier checkpoints are as they were
    */
@@ -103,6 +104,18 @@ export class Checkpoints {
     });
   }
 
+  /**
+   * The policy's file of the checkpoint of one step.
+   * @throws GroupRobustError where that is not whole
+   */
+  async policyFile(step: number): Promise<string> {
+    const folder = join(this.folder, folderName(step));
+    const fault = await damage(folder);
+    if (fault !== undefined)
+      throw new GroupRobustError('CHECKPOINT', `${folder} is not whole: ${fault}\n  fix: restore it, or run anew`);
+    return join(folder, files.policy);
+  }
+
   /** Names of checkpoint folders, newest first. */
   private names(): string[] {
     return readdirSync(this.folder)
@@ -111,7 +124,22 @@ export class Checkpoints {
   }
 
   private prune(): void {
-    for (const name of this.names().slice(this.keep)) rmSync(join(this.folder, name), { recursive: true });
+    const names = this.names();
+    const newest = names.slice(0, this.keep);
+    // Each of them may be the one that a run goes on from, so the best that each knows of has to be there at the end.
+    const best = this.best ? newest.map((name) => this.bestOf(name)) : [];
+    for (const name of names.slice(this.keep))
+      if (!best.includes(name)) rmSync(join(this.folder, name), { recursive: true });
+  }
+
+  /** Name of the best checkpoint that a checkpoint knows of; undefined where it cannot be read any more. */
+  private bestOf(name: string): string | undefined {
+    try {
+      const { best } = readState(join(this.folder, name)).trainer;
+      return best && folderName(best.step);
+    } catch {
+      return undefined;
+    }
   }
 }
 

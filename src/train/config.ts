@@ -6,6 +6,7 @@ import { samplerKinds } from '../data/sampler.js';
 import { InputError } from '../errors.js';
 import { type WeightSettings, weightingNames } from '../objective/group-weights.js';
 import { type LossSettings, lossNames } from '../objective/losses.js';
+import { watchedLosses } from './plateau.js';
 import { scheduleNames } from './schedule.js';
 
 /** The configuration of a training run: a YAML file, validated here; docs for each key stand beside it. */
@@ -65,6 +66,22 @@ export const objectiveSchema = z
 
 export type Objective = z.infer<typeof objectiveSchema>;
 
+/** When `schedule: plateau` cuts the learning rate, and when it ends the run; see plateau.ts. The defaults are the authors'. */
+const plateauSchema = z.strictObject({
+  /** The validation loss that has to fall: of the worst group, or the mean over groups. */
+  watch: z.enum(watchedLosses).default('worst-group'),
+  /** A cut multiplies the learning rate by this. */
+  factor: positive.lt(1).default(0.1),
+  /** A cut multiplies η_α by this, mirror-ascent only. Default 0.5. */
+  stepFactor: positive.max(1).optional(),
+  /** So many evaluations in a row may be no improvement; the next one cuts. */
+  patience: z.number().int().min(0).default(4),
+  /** An improvement lies below the best loss by more than this part of it. */
+  threshold: z.number().min(0).lt(1).default(1e-3),
+  /** The run ends when the learning rate has been cut below this; at the first cut where it is learningRate itself. */
+  stopBelow: positive.default(1.001e-8),
+});
+
 export const configSchema = z.strictObject({
   /** A Hugging Face checkpoint folder, an id of the hub (google/gemma-2b, or google/gemma-2b@REVISION), or random:NAME?key=value. */
   model: z.string().min(1),
@@ -118,8 +135,10 @@ export const configSchema = z.strictObject({
       maxGradNorm: positive.default(10),
       /** Optimiser steps over which the rate rises linearly. */
       warmupSteps: z.number().int().min(0).default(0),
-      /** After that: `constant`, or `cosine` down to 0 at the end of the run. */
+      /** After that: `constant`, `cosine` down to 0 at the end of the run, or `plateau`: cut when a validation loss stops falling. */
       schedule: z.enum(scheduleNames).default('constant'),
+      /** With `schedule: plateau` only. */
+      plateau: plateauSchema.optional(),
     })
     .prefault({}),
   batch: z
@@ -148,6 +167,8 @@ export const configSchema = z.strictObject({
       every: count.default(100),
       /** The newest so many are kept. */
       keep: count.default(2),
+      /** Keep the one with the smallest worst-group validation loss besides, and write its adapter to adapter-best. */
+      best: z.boolean().default(false),
     })
     .prefault({}),
   /** What to do with a step whose loss or gradient is not finite; it never changes weights or α. */
@@ -185,11 +206,32 @@ export function resolveConfig(
         refuse(['batch', 'micro'], `exceeds batch.size ${config.batch.size}; lower it`);
       if (config.evaluateEvery !== undefined && config.data.validation === undefined)
         refuse(['evaluateEvery'], 'does nothing without data.validation; remove it or name a validation file');
+      const { schedule, plateau, learningRate } = config.optimizer;
+      if (schedule !== 'plateau' && plateau !== undefined)
+        refuse(['optimizer', 'plateau'], `does nothing with schedule: ${schedule}; remove it or set schedule: plateau`);
+      if (schedule === 'plateau' && config.data.validation === undefined)
+        refuse(
+          ['optimizer', 'schedule'],
+          'plateau needs data.validation, whose loss it watches; name a validation file',
+        );
+      if (plateau?.stepFactor !== undefined && config.objective.weights !== 'mirror-ascent')
+        refuse(
+          ['optimizer', 'plateau', 'stepFactor'],
+          `does nothing with weights: ${config.objective.weights}; remove it or set weights: mirror-ascent`,
+        );
+      if (plateau && plateau.stopBelow > learningRate)
+        refuse(['optimizer', 'plateau', 'stopBelow'], `exceeds learningRate ${learningRate}; lower it`);
+      if (config.checkpoint.best && config.data.validation === undefined)
+        refuse(['checkpoint', 'best'], 'needs data.validation, by which the best is chosen; name a file or remove it');
       if (config.nonFinite.limit !== undefined && config.nonFinite.action !== 'skip')
         refuse(['nonFinite', 'limit'], 'does nothing with action: stop; remove it or set action: skip');
     })
     .safeParse(raw);
-  if (parsed.success) return parsed.data;
+  if (parsed.success) {
+    const { optimizer } = parsed.data;
+    if (optimizer.schedule === 'plateau') optimizer.plateau ??= plateauSchema.parse({});
+    return parsed.data;
+  }
   // An unknown key first: where it is misspelt, the key that was meant is reported as missing too.
   const { issues } = parsed.error;
   const issue = issues.find(({ code }) => code === 'unrecognized_keys') ?? issues[0];

@@ -21,12 +21,13 @@ import { ReferenceCache } from './reference-cache.js';
 import { logUntil, RunLog } from './run-log.js';
 import { Reference, scoredDataset } from './scoring.js';
 import { EventFile } from './tensorboard.js';
-import { type MetricsLine, type TrainerState, trainPolicy } from './trainer.js';
+import { type BestEvaluation, type MetricsLine, type TrainerState, trainPolicy } from './trainer.js';
 
 /** What a finished run leaves behind; the JSON of `group-robust train --json`. */
 export interface RunResult {
   run: string;
   method: string;
+  /** Optimiser steps taken in all, which a plateau may make fewer than planned. */
   steps: number;
   seconds: number;
   /** Last line of metrics.jsonl. */
@@ -36,6 +37,8 @@ export interface RunResult {
   reference: { pairs: number; forwardPasses: number };
   /** Exact metrics of the test split, where there is one. */
   test?: GroupSummary;
+  /** The evaluation with the smallest worst-group validation loss, where there is a validation split. */
+  best?: BestEvaluation;
 }
 
 /** Files and folders of a run folder, besides TensorBoard's. */
@@ -46,13 +49,16 @@ const names = {
   alpha: 'alpha.csv',
   adapter: 'adapter',
   evaluation: 'evaluation.json',
+  bestAdapter: 'adapter-best',
+  bestEvaluation: 'evaluation-best.json',
 } as const;
 
 /**
  * Trains one model as `config` says and fills its run folder:
  * config.yaml (resolved), run.json (provenance), metrics.jsonl (a line per step, from step 0), events.out.tfevents.* (the
  * same for TensorBoard), checkpoints/ (see checkpoint.ts), alpha.csv (α per step and group), evaluation.json (exact test
- * metrics), report.html, and at last adapter/ (PEFT).
+ * metrics), report.html, and at last adapter/ (PEFT). With `checkpoint.best`, adapter-best/ and evaluation-best.json are the
+ * same of the step with the smallest worst-group validation loss.
  *
  * Everything that can be wrong with the input is found before the folder is made.
  *
@@ -68,7 +74,7 @@ export async function runTraining(
 ): Promise<RunResult> {
   const at = (name: keyof typeof names) => join(config.output, names[name]);
   const warn = (text: string) => ui.log(`warning: ${text}`);
-  const checkpoints = new Checkpoints(config.output, config.checkpoint.keep);
+  const checkpoints = new Checkpoints(config.output, config.checkpoint.keep, config.checkpoint.best);
   if (!resume) refuseExisting(config.output);
   const { names: local, hub } = await localNames(config, { quiet: ui.quiet });
   const identity = await runIdentity(local);
@@ -102,6 +108,7 @@ export async function runTraining(
   let events: EventFile | undefined;
   let bar: Progress | undefined;
   let steps = 0;
+  let best = from?.trainer.best;
   const save = (trainer: TrainerState) => {
     const checkpoint = { trainer, log: (log as RunLog).sync(), identity, made };
     return checkpoints.save(checkpoint, (file) => policy.saveState(file));
@@ -127,7 +134,9 @@ export async function runTraining(
                 `the run began with ${JSON.stringify(from.made)} and goes on with ${JSON.stringify(made)}: ` +
                   'its numbers may differ in their last bits from those of a run without a break',
               );
-            noteResumption(at('record'), from.trainer.step, made);
+            // The step after which the run went on, when, and with what.
+            const resumption = { step: from.trainer.step, at: new Date().toISOString(), ...made };
+            amendRecord(at('record'), ({ resumed = [] }) => ({ resumed: [...(resumed as object[]), resumption] }));
             log = RunLog.resume(at('metrics'), from.log);
           } else {
             // The configuration first: by it a later --resume knows the folder as a run.
@@ -160,11 +169,14 @@ export async function runTraining(
           bar.update(line.step as number, typeof line.loss === 'number' ? `loss ${line.loss.toPrecision(4)}` : '');
         },
         async afterStep(state) {
-          const due = state.step > 0 && (state.step % config.checkpoint.every === 0 || state.step === steps);
-          if (due || interruption) await save(state);
+          best = state.best;
+          const due = state.step > 0 && (state.step % config.checkpoint.every === 0 || state.finished);
+          const isBest = config.checkpoint.best && best?.step === state.step;
+          if (due || isBest || interruption) await save(state);
           return interruption === undefined;
         },
         onWarning: warn,
+        onDecision: ui.log,
       },
       from?.trainer,
     );
@@ -176,31 +188,37 @@ export async function runTraining(
   }
   if (interruption) throw interrupted(interruption, `after step ${last.step} of ${steps}, which is saved`);
 
-  const test =
-    data.test &&
-    (await evaluatePairs(
-      policy,
-      await scoredDataset(data.test, objective.usesReference ? reference : undefined),
-      objective,
-    ));
-  if (test) writeFileWhole(at('evaluation'), json(test));
+  const scoredTest = data.test && (await scoredDataset(data.test, objective.usesReference ? reference : undefined));
+  /** Writes the exact test metrics of the policy as it is now, and its adapter. */
+  const writeOutcome = async (evaluation: 'evaluation' | 'bestEvaluation', adapter: 'adapter' | 'bestAdapter') => {
+    const scores = scoredTest && (await evaluatePairs(policy, scoredTest, objective));
+    if (scores) writeFileWhole(at(evaluation), json(scores));
+    // A run that had ended before has the same adapter already.
+    if (!existsSync(at(adapter))) {
+      const base = { baseModel: hub.model?.id ?? config.model, revision: hub.model?.commit };
+      await policy.saveAdapter(at(adapter), base);
+    }
+    return scores;
+  };
   writeFileWhole(at('alpha'), alphaCsv(groups, alphaHistory));
+  amendRecord(at('record'), () => ({ steps: last.step, best }));
+  const test = await writeOutcome('evaluation', 'adapter');
+  if (config.checkpoint.best && best) {
+    await policy.loadState(await checkpoints.policyFile(best.step));
+    await writeOutcome('bestEvaluation', 'bestAdapter');
+  }
   const { writeRunReport } = await import('../report/runs-page.js');
   await writeRunReport(config.output);
-  // A run that had ended before has the same adapter already.
-  if (!existsSync(at('adapter'))) {
-    const base = { baseModel: hub.model?.id ?? config.model, revision: hub.model?.commit };
-    await policy.saveAdapter(at('adapter'), base);
-  }
   return {
     run: config.output,
     method: methodName(config.objective),
-    steps,
+    steps: last.step as number,
     seconds: (Date.now() - started) / 1000,
     last,
     alpha: Object.fromEntries(groups.map((name, g) => [name, (alphaHistory.at(-1) as number[])[g]])),
     reference: { pairs: reference.pairs, forwardPasses: reference.forwardPasses },
     test,
+    best,
   };
 }
 
@@ -229,16 +247,15 @@ async function findCheckpoint(
   return undefined;
 }
 
-/** Tells run.json of a break: the step after which the run went on, when, and with what. */
-function noteResumption(file: string, step: number, made: object): void {
-  let record: { resumed?: object[] };
+/** Adds what a run has come to know of itself to its run.json. */
+function amendRecord(file: string, change: (record: Record<string, unknown>) => object): void {
+  let record: Record<string, unknown>;
   try {
     record = JSON.parse(readFileSync(file, 'utf8'));
   } catch (cause) {
     throw new InputError(`cannot be read: ${(cause as Error).message}`, { at: { file }, cause });
   }
-  const { resumed = [] } = record;
-  writeFileWhole(file, json({ ...record, resumed: [...resumed, { step, at: new Date().toISOString(), ...made }] }));
+  writeFileWhole(file, json({ ...record, ...change(record) }));
 }
 
 function interrupted(signal: StopSignal, when: string): InterruptedError {

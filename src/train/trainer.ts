@@ -10,6 +10,7 @@ import { evaluatePairs } from './evaluate.js';
 import { alphaMetrics, flatMetrics, GroupMetrics } from './metrics.js';
 import { checkFinite, NonFiniteError, namesOf } from './non-finite.js';
 import { type PairScores, pairObjective } from './objective.js';
+import { Plateau, type PlateauState, watchedLoss } from './plateau.js';
 import { learningRateAt } from './schedule.js';
 import { byPair, packBatch, pairColumns, promptNumbers, Reference, scoredDataset } from './scoring.js';
 
@@ -37,9 +38,19 @@ export interface TrainerHooks {
   onPlan?(plan: { steps: number; sampler: SamplerPlan }): void;
   /** Something a user should know that is no error. */
   onWarning?(text: string): void;
+  /** A decision the loop has taken: a cut of the learning rate, an early end. */
+  onDecision?(text: string): void;
 }
 
-/** What the loop remembers between steps, plain JSON. Learning rates depend on the step alone. */
+/** The evaluation with the smallest worst-group validation loss so far. */
+export interface BestEvaluation {
+  step: number;
+  loss: number;
+  /** The group whose loss that is. */
+  group: string;
+}
+
+/** What the loop remembers between steps, plain JSON. Learning rates depend on the step and the cuts of a plateau alone. */
 export interface TrainerState {
   step: number;
   /** Pairs drawn so far. */
@@ -47,6 +58,12 @@ export interface TrainerState {
   sampler: SamplerState;
   /** Absent where the group weights never move. */
   ascent?: MirrorAscentState;
+  /** Absent with other schedules. */
+  plateau?: PlateauState;
+  /** Absent without validation pairs. */
+  best?: BestEvaluation;
+  /** Whether the run ends with this step. */
+  finished: boolean;
   /** Steps skipped because a loss or gradient was not finite. */
   skipped: number;
   /** Whether the warning about a saturated α was given. */
@@ -104,8 +121,24 @@ export async function trainPolicy(
   const { reference: referenceScores } = await scored(train);
   const watched = validation && (await scored(validation));
 
-  const evaluation = async () => (watched ? flatMetrics(await evaluatePairs(policy, watched, objective), 'eval_') : {});
   const ascent = weighting instanceof MirrorAscent ? weighting : undefined;
+  const plateau = optimizer.plateau && new Plateau(optimizer.plateau, optimizer.learningRate);
+  if (from?.plateau) plateau?.restore(from.plateau);
+  let best = from?.best;
+  const finished = (step: number) => step === steps || plateau?.ended === true;
+  /** Exact validation metrics; what hangs on them is decided here. */
+  const evaluation = async (step: number): Promise<MetricsLine> => {
+    if (!watched) return {};
+    const summary = await evaluatePairs(policy, watched, objective);
+    const { loss, group } = summary.worst;
+    if (loss !== undefined && !(loss >= (best?.loss ?? Number.POSITIVE_INFINITY))) best = { step, loss, group };
+    if (optimizer.plateau && plateau?.observe(watchedLoss(summary, optimizer.plateau.watch)))
+      hooks.onDecision?.(
+        `step ${step}: the ${optimizer.plateau.watch} validation loss has not fallen for ${optimizer.plateau.patience + 1} ` +
+          `evaluations; ${plateau.ended ? 'the run ends' : `the learning rate is cut to ${(optimizer.learningRate * plateau.rateScale).toPrecision(3)}`}`,
+      );
+    return { ...flatMetrics(summary, 'eval_'), ...plateau?.metrics() };
+  };
   let seen = from?.seen ?? 0;
   let skipped = from?.skipped ?? 0;
   let saturated = from?.saturated ?? false;
@@ -114,6 +147,9 @@ export async function trainPolicy(
     seen,
     sampler: sampler.state(),
     ascent: ascent?.state(),
+    plateau: plateau?.state(),
+    best,
+    finished: finished(step),
     skipped,
     saturated,
   });
@@ -145,9 +181,10 @@ export async function trainPolicy(
       );
     }
 
+    if (ascent && plateau) ascent.step = (settings.objective.step as number) * plateau.stepScale;
     const robust = robustStep(totals, weighting, sampler.groupProbabilities, settings.objective.scaling);
     if (!Number.isFinite(robust.loss)) throw new NonFiniteError('α has overflowed: lower objective.step');
-    const learningRate = learningRateAt(optimizer, step, steps);
+    const learningRate = learningRateAt(optimizer, step, steps) * (plateau?.rateScale ?? 1);
     const { gradNorm } = await policy.step(robust.coefficients, { learningRate, maxGradNorm: optimizer.maxGradNorm });
     if (!Number.isFinite(gradNorm))
       throw new NonFiniteError(
@@ -162,6 +199,7 @@ export async function trainPolicy(
       grad_norm: gradNorm,
       grad_clipped: gradNorm > optimizer.maxGradNorm,
       learning_rate: learningRate,
+      ...(ascent && plateau ? { 'alpha/step': ascent.step } : {}),
     };
   };
 
@@ -191,11 +229,11 @@ export async function trainPolicy(
     sampler.restore(from.sampler);
     if (from.ascent) ascent?.restore(from.ascent);
   } else {
-    hooks.onStep({ step: 0, epoch: 0, ...alphaMetrics(train.groups, weighting.alpha), ...(await evaluation()) });
+    hooks.onStep({ step: 0, epoch: 0, ...alphaMetrics(train.groups, weighting.alpha), ...(await evaluation(0)) });
     if ((await hooks.afterStep?.(stateAt(0))) === false) return [[...weighting.alpha]];
   }
   const alphaHistory = [[...weighting.alpha]];
-  for (let step = (from?.step ?? 0) + 1; step <= steps; step++) {
+  for (let step = (from?.step ?? 0) + 1; step <= steps && !plateau?.ended; step++) {
     const indices = sampler.next();
     const metrics = await tryStep(step, indices);
     seen += indices.length;
@@ -214,7 +252,7 @@ export async function trainPolicy(
       ...metrics,
       ...(settings.nonFinite.action === 'skip' ? { skipped_steps: skipped } : {}),
       ...alpha,
-      ...(step % evaluateEvery === 0 || step === steps ? await evaluation() : {}),
+      ...(step % evaluateEvery === 0 || step === steps ? await evaluation(step) : {}),
     });
     if ((await hooks.afterStep?.(stateAt(step))) === false) break;
   }

@@ -89,6 +89,9 @@ describe('training configuration', () => {
     ['epochs=1', 'epochs', 'either'],
     ['batch.micro=17', 'batch.micro', '16'],
     ['evaluateEvery=5', 'evaluateEvery', 'validation'],
+    ['optimizer.schedule=plateau', 'optimizer.schedule', 'data.validation'],
+    ['optimizer.plateau.patience=3', 'optimizer.plateau', 'set schedule: plateau'],
+    ['checkpoint.best=true', 'checkpoint.best', 'data.validation'],
     ['reference=base', 'reference', 'adapter'],
     ['model=null', 'model', ''],
     ['seed=0.5', 'seed', ''],
@@ -96,6 +99,23 @@ describe('training configuration', () => {
     const error = failure(base, [override]);
     expect(error.location.field).toBe(field);
     expect(error.message).toContain(text);
+  });
+
+  it('a plateau has the paper’s settings, and refuses those that would do nothing', () => {
+    const plateau = ['optimizer.schedule=plateau', 'data.validation=validation.jsonl'];
+    const config = load(base, plateau);
+    expect(config.optimizer.plateau).toEqual({
+      watch: 'worst-group',
+      factor: 0.1,
+      patience: 4,
+      threshold: 1e-3,
+      stopBelow: 1.001e-8,
+    });
+    expect(load(printConfig(config))).toEqual(config);
+    const refused = (setting: string) => failure(base, [...plateau, `optimizer.plateau.${setting}`]);
+    expect(refused('stepFactor=0.5').message).toContain('set weights: mirror-ascent');
+    expect(refused('stopBelow=1').message).toContain('exceeds learningRate 0.0001');
+    expect(refused('cooldown=1').fix).toContain('keys here: watch, factor');
   });
 
   it('refuses malformed YAML, overrides without a value, and missing files', () => {

@@ -145,6 +145,77 @@ describe('six steps straight are three, a kill, and three, bit for bit', () => {
   });
 });
 
+/** Settings under which a few steps show everything: cuts on the way, and an end by them before the last step. */
+const impatient = {
+  optimizer: {
+    learningRate: 0.02,
+    schedule: 'plateau',
+    plateau: { patience: 0, threshold: 0.5, factor: 0.5, stopBelow: 0.003 },
+  },
+  steps: 9,
+  evaluateEvery: 1,
+  checkpoint: { every: 1, keep: 3, best: true },
+};
+
+describe('a plateau and the best checkpoint', () => {
+  const objective = { loss: 'ipo', beta: 0.1, ...gr };
+  const record = (config: TrainConfig) => JSON.parse(readFileSync(join(config.output, 'run.json'), 'utf8'));
+  const lines = (config: TrainConfig): Record<string, number>[] =>
+    readFileSync(join(config.output, 'metrics.jsonl'), 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+
+  it('come out the same to the bit from every checkpoint on', async () => {
+    const config = configFor(objective, impatient);
+    const { result } = await run(config);
+    const before = contents(config.output);
+    const log = lines(config);
+    // Every evaluation but the first is no improvement by half, and the third cut takes 0.02 to 0.0025.
+    expect(log.map((line) => line['plateau/cuts'])).toEqual([0, 1, 2, 3]);
+    expect(log.slice(1).map((line) => line.learning_rate)).toEqual([0.02, 0.01, 0.005]);
+    expect(log.slice(1).map((line) => line['alpha/step'])).toEqual([0.02, 0.01, 0.005]);
+    expect(result.steps).toBe(3);
+    expect(record(config)).toMatchObject({ steps: 3, best: result.best });
+    for (const step of [3, 2, 1]) {
+      for (let later = step + 1; later <= 3; later++) rmSync(checkpoint(config, later), { recursive: true });
+      for (const name of ['adapter', 'adapter-best']) rmSync(join(config.output, name), { recursive: true });
+      await run(config, true);
+      expect(contents(config.output)).toEqual(before);
+    }
+  });
+
+  it('keep the best step apart from the newest, with the adapter and test scores that it had', async () => {
+    // The worst group's loss rises at this rate, so the best step is an early one.
+    const changes = {
+      optimizer: { learningRate: 0.02 },
+      evaluateEvery: 1,
+      checkpoint: { every: 1, keep: 2, best: true },
+    };
+    const config = configFor({ loss: 'ipo', beta: 0.1 }, changes);
+    const { result } = await run(config);
+    const worst = lines(config).map((line) => line['eval_worst/loss']);
+    const step = worst.indexOf(Math.min(...worst));
+    expect(result.best).toMatchObject({ step, loss: worst[step] });
+    expect(step).toBeLessThan(4);
+    expect(readdirSync(join(config.output, 'checkpoints')).sort()).toEqual(
+      [step, 5, 6].map((kept) => `step-0000000${kept}`),
+    );
+    // Validation and test are one file here.
+    const best = JSON.parse(readFileSync(join(config.output, 'evaluation-best.json'), 'utf8'));
+    expect(best.worst.loss).toBe(worst[step]);
+    const adapterOf = (name: string) => digest(readFileSync(join(config.output, name, 'adapter_model.safetensors')));
+    expect(adapterOf('adapter-best')).not.toBe(adapterOf('adapter'));
+  });
+
+  it('cannot be asked for half-way: the best step so far may be gone', async () => {
+    const config = configFor(objective);
+    await run(config);
+    const changed = { ...config, checkpoint: { ...config.checkpoint, best: true } };
+    await expect(run(changed, true)).rejects.toThrow(/field "checkpoint\.best": is true, and was false/);
+  });
+});
+
 describe('--resume', () => {
   const objective = { loss: 'ipo', beta: 0.1, ...gr };
 
@@ -190,7 +261,7 @@ describe('--resume', () => {
     const config = configFor(objective);
     await run(config);
     killedAfterStep3(config);
-    const { text } = await run({ ...config, threads: 2, checkpoint: { every: 2, keep: 1 } }, true);
+    const { text } = await run({ ...config, threads: 2, checkpoint: { every: 2, keep: 1, best: false } }, true);
     expect(text).toMatch(/began with .*"threads":1.* goes on with .*"threads":2/);
     expect(readdirSync(join(config.output, 'checkpoints'))).toEqual(['step-00000006']);
   });
