@@ -9,7 +9,7 @@ import { type LossSettings, lossNames } from '../objective/losses.js';
 import { watchedLosses } from './plateau.js';
 import { scheduleNames } from './schedule.js';
 
-/** The configuration of a training run: a YAML file, validated here; docs for each key stand beside it. */
+/** The configuration of a training run: a YAML file, validated here; the description of each key stands beside it. */
 
 const positive = z.number().positive();
 const count = z.number().int().positive();
@@ -20,28 +20,40 @@ const count = z.number().int().positive();
  */
 export const objectiveSchema = z
   .strictObject({
-    loss: z.enum([...lossNames, 'sft']),
-    /** β of the preference loss; every loss but sft needs it. */
-    beta: positive.optional(),
-    /** ε of conservative DPO, dpo only. */
-    labelSmoothing: z.number().min(0).lt(0.5).optional(),
-    /** Sum token log-probs of a response (the paper) or average them. */
-    reduction: z.enum(['sum', 'mean']).default('sum'),
-    weights: z.enum(weightingNames).default('erm'),
-    /** η_α, mirror-ascent only. */
-    step: z.number().min(0).optional(),
-    /** χ in [0, 1], mirror-ascent only; 1 is fully robust. */
-    chi: z.number().min(0).max(1).optional(),
-    /** C or [C_g] of the adjustment C/√n_g, mirror-ascent only. */
-    adjustment: z.union([z.number().min(0), z.array(z.number().min(0))]).optional(),
-    /** Least α of any group, mirror-ascent only. */
-    floor: z.number().min(0).optional(),
-    /** α before θ, or both from the old state; mirror-ascent only. */
-    order: z.enum(['alternating', 'simultaneous']).optional(),
-    /** `paper`: group signals are not divided by the batch size, as in the authors' code; mirror-ascent only. */
-    scaling: z.enum(['normalised', 'paper']).optional(),
-    /** Weight of one pair of each group, importance only; default 1/N_g. */
-    pairWeights: z.array(z.number().min(0)).optional(),
+    loss: z.enum([...lossNames, 'sft']).describe('Loss of a pair; sft fine-tunes on the chosen responses alone.'),
+    beta: positive.optional().describe('β of the preference loss; every loss but sft needs it.'),
+    labelSmoothing: z.number().min(0).lt(0.5).optional().describe('ε of conservative DPO, dpo only.'),
+    reduction: z
+      .enum(['sum', 'mean'])
+      .default('sum')
+      .describe('Sum token log-probs of a response (the paper) or average them.'),
+    weights: z
+      .enum(weightingNames)
+      .default('erm')
+      .describe(
+        'How groups count: erm by their pairs, uniform all the same, importance by pairWeights, mirror-ascent by α, which follows the losses (GR-DPO, GR-IPO).',
+      ),
+    step: z.number().min(0).optional().describe('η_α, the step size of the mirror ascent, mirror-ascent only.'),
+    chi: z.number().min(0).max(1).optional().describe('χ in [0, 1], mirror-ascent only; 1 is fully robust.'),
+    adjustment: z
+      .union([z.number().min(0), z.array(z.number().min(0))])
+      .optional()
+      .describe('C or [C_g] of the adjustment C/√n_g, mirror-ascent only.'),
+    floor: z.number().min(0).optional().describe('Least α of any group, mirror-ascent only.'),
+    order: z
+      .enum(['alternating', 'simultaneous'])
+      .optional()
+      .describe('α before θ, or both from the old state; mirror-ascent only.'),
+    scaling: z
+      .enum(['normalised', 'paper'])
+      .optional()
+      .describe(
+        "`paper`: group signals are not divided by the batch size, as in the authors' code; mirror-ascent only.",
+      ),
+    pairWeights: z
+      .array(z.number().min(0))
+      .optional()
+      .describe('Weight of one pair of each group, importance only; default 1/N_g.'),
   })
   .superRefine((objective, context) => {
     const refuse = (key: string, problem: string) =>
@@ -68,118 +80,163 @@ export type Objective = z.infer<typeof objectiveSchema>;
 
 /** When `schedule: plateau` cuts the learning rate, and when it ends the run; see plateau.ts. The defaults are the authors'. */
 const plateauSchema = z.strictObject({
-  /** The validation loss that has to fall: of the worst group, or the mean over groups. */
-  watch: z.enum(watchedLosses).default('worst-group'),
-  /** A cut multiplies the learning rate by this. */
-  factor: positive.lt(1).default(0.1),
-  /** A cut multiplies η_α by this, mirror-ascent only. Default 0.5. */
-  stepFactor: positive.max(1).optional(),
-  /** So many evaluations in a row may be no improvement; the next one cuts. */
-  patience: z.number().int().min(0).default(4),
-  /** An improvement lies below the best loss by more than this part of it. */
-  threshold: z.number().min(0).lt(1).default(1e-3),
-  /** The run ends when the learning rate has been cut below this; at the first cut where it is learningRate itself. */
-  stopBelow: positive.default(1.001e-8),
+  watch: z
+    .enum(watchedLosses)
+    .default('worst-group')
+    .describe('The validation loss that has to fall: of the worst group, or the mean over groups.'),
+  factor: positive.lt(1).default(0.1).describe('A cut multiplies the learning rate by this.'),
+  stepFactor: positive.max(1).optional().describe('A cut multiplies η_α by this, mirror-ascent only. Default 0.5.'),
+  patience: z
+    .number()
+    .int()
+    .min(0)
+    .default(4)
+    .describe('So many evaluations in a row may be no improvement; the next one cuts.'),
+  threshold: z
+    .number()
+    .min(0)
+    .lt(1)
+    .default(1e-3)
+    .describe('An improvement lies below the best loss by more than this part of it.'),
+  stopBelow: positive
+    .default(1.001e-8)
+    .describe(
+      'The run ends when the learning rate has been cut below this; at the first cut where it is learningRate itself.',
+    ),
 });
 
 export const configSchema = z.strictObject({
-  /** A Hugging Face checkpoint folder, an id of the hub (google/gemma-2b, or google/gemma-2b@REVISION), or random:NAME?key=value. */
-  model: z.string().min(1),
-  /** tokenizer.json, its folder or an id of the hub, to use instead of the model's own. */
-  tokenizer: z.string().min(1).optional(),
-  /** PEFT folder, or an id of the hub, to start from; default: a new adapter on the base model. */
-  adapter: z.string().min(1).optional(),
-  /** With `adapter`: the reference is a frozen copy of it (`start`, the default) or the model without it (`base`). */
-  reference: z.enum(['start', 'base']).optional(),
-  /** Type of the base weights and activations; adapters and losses are float32 or better. */
-  dtype: z.enum(['float32', 'bfloat16', 'float64']).default('float32'),
-  /** LibTorch threads; default: all cores. */
-  threads: count.optional(),
-  /** Seeds the adapter's start and the order of the data. */
-  seed: z.number().int().min(0).default(0),
-  /** Run folder; must not exist, but for --resume. */
-  output: z.string().min(1),
-  data: z.strictObject({
-    /** Files of pairs: JSONL, CSV or Parquet, by their ending. */
-    train: z.string().min(1),
-    /** Watched while training. */
-    validation: z.string().min(1).optional(),
-    /** Scored once, at the end. */
-    test: z.string().min(1).optional(),
-    /** The groups and their order; a pair of another is an error. Default: as they first appear in the training file. */
-    groups: z.array(z.string().min(1)).nonempty().optional(),
-    /** Column that names the group, or several, whose cross product then makes the groups (`country=x/sex=y`). */
-    groupBy: z.union([z.string().min(1), z.array(z.string().min(1)).nonempty()]).default('group'),
-    /** Most tokens of a prompt with its longer response. */
-    maxLength: count.default(512),
-    /** A pair that is too long, or has an empty text or equal responses: an error, or left out and counted. */
-    unusable: z.enum(['error', 'drop']).default('error'),
-  }),
-  objective: objectiveSchema,
-  /** LoRA of a new adapter; not with `adapter`, whose own settings hold. */
+  model: z
+    .string()
+    .min(1)
+    .describe(
+      'A Hugging Face checkpoint folder, an id of the hub (google/gemma-2b, or google/gemma-2b@REVISION), or random:NAME?key=value.',
+    ),
+  tokenizer: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("tokenizer.json, its folder or an id of the hub, to use instead of the model's own."),
+  adapter: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('PEFT folder, or an id of the hub, to start from; default: a new adapter on the base model.'),
+  reference: z
+    .enum(['start', 'base'])
+    .optional()
+    .describe(
+      'With `adapter`: the reference is a frozen copy of it (`start`, the default) or the model without it (`base`).',
+    ),
+  dtype: z
+    .enum(['float32', 'bfloat16', 'float64'])
+    .default('float32')
+    .describe('Type of the base weights and activations; adapters and losses are float32 or better.'),
+  threads: count.optional().describe('LibTorch threads; default: all cores.'),
+  seed: z.number().int().min(0).default(0).describe("Seeds the adapter's start and the order of the data."),
+  output: z.string().min(1).describe('Run folder; must not exist, but for --resume.'),
+  data: z
+    .strictObject({
+      train: z.string().min(1).describe('Files of pairs: JSONL, CSV or Parquet, by their ending.'),
+      validation: z.string().min(1).optional().describe('Watched while training.'),
+      test: z.string().min(1).optional().describe('Scored once, at the end.'),
+      groups: z
+        .array(z.string().min(1))
+        .nonempty()
+        .optional()
+        .describe(
+          'The groups and their order; a pair of another is an error. Default: as they first appear in the training file.',
+        ),
+      groupBy: z
+        .union([z.string().min(1), z.array(z.string().min(1)).nonempty()])
+        .default('group')
+        .describe(
+          'Column that names the group, or several, whose cross product then makes the groups (`country=x/sex=y`).',
+        ),
+      maxLength: count.default(512).describe('Most tokens of a prompt with its longer response.'),
+      unusable: z
+        .enum(['error', 'drop'])
+        .default('error')
+        .describe(
+          'A pair that is too long, or has an empty text or equal responses: an error, or left out and counted.',
+        ),
+    })
+    .describe('The pairs and their groups.'),
+  objective: objectiveSchema.describe('What is minimised.'),
   lora: z
     .strictObject({
-      rank: count.default(8),
-      alpha: positive.default(32),
-      targets: z.array(z.string()).nonempty().optional(),
+      rank: count.default(8).describe('r, the rank of the update.'),
+      alpha: positive.default(32).describe('The update is scaled by alpha/rank.'),
+      targets: z
+        .array(z.string())
+        .nonempty()
+        .optional()
+        .describe('Projections that get an update, e.g. [q_proj, v_proj]. Default: all seven.'),
     })
-    .optional(),
-  /** AdamW. */
+    .optional()
+    .describe('LoRA of a new adapter; not with `adapter`, whose own settings hold.'),
   optimizer: z
     .strictObject({
-      learningRate: positive.default(1e-4),
-      betas: z.tuple([z.number().min(0).lt(1), z.number().min(0).lt(1)]).default([0.9, 0.999]),
-      epsilon: positive.default(1e-8),
-      weightDecay: z.number().min(0).default(0.01),
-      /** Gradient norms above this are cut to it. */
-      maxGradNorm: positive.default(10),
-      /** Optimiser steps over which the rate rises linearly. */
-      warmupSteps: z.number().int().min(0).default(0),
-      /** After that: `constant`, `cosine` down to 0 at the end of the run, or `plateau`: cut when a validation loss stops falling. */
-      schedule: z.enum(scheduleNames).default('constant'),
-      /** With `schedule: plateau` only. */
-      plateau: plateauSchema.optional(),
+      learningRate: positive.default(1e-4).describe('The highest rate.'),
+      betas: z
+        .tuple([z.number().min(0).lt(1), z.number().min(0).lt(1)])
+        .default([0.9, 0.999])
+        .describe('Decay of the two moments.'),
+      epsilon: positive.default(1e-8).describe('Added to the root of the second moment.'),
+      weightDecay: z.number().min(0).default(0.01).describe('Decoupled weight decay.'),
+      maxGradNorm: positive.default(10).describe('Gradient norms above this are cut to it.'),
+      warmupSteps: z.number().int().min(0).default(0).describe('Optimiser steps over which the rate rises linearly.'),
+      schedule: z
+        .enum(scheduleNames)
+        .default('constant')
+        .describe(
+          'After that: `constant`, `cosine` down to 0 at the end of the run, or `plateau`: cut when a validation loss stops falling.',
+        ),
+      plateau: plateauSchema.optional().describe('With `schedule: plateau` only.'),
     })
-    .prefault({}),
+    .prefault({})
+    .describe('AdamW.'),
   batch: z
     .strictObject({
-      /** Pairs per optimiser step. */
-      size: count.default(16),
-      /** Pairs scored at once; the step does not depend on it beyond rounding. Default: size. */
-      micro: count.optional(),
-      /**
-       * proportional: every pair once per epoch, shuffled; balanced: group uniform, then a pair of it;
-       * stratified: a fixed number of each group in every batch. Pairs of one prompt come one after another in all three.
-       */
-      sampler: z.enum(samplerKinds).default('proportional'),
+      size: count.default(16).describe('Pairs per optimiser step.'),
+      micro: count
+        .optional()
+        .describe('Pairs scored at once; the step does not depend on it beyond rounding. Default: size.'),
+      sampler: z
+        .enum(samplerKinds)
+        .default('proportional')
+        .describe(
+          'proportional: every pair once per epoch, shuffled; balanced: group uniform, then a pair of it; stratified: a fixed number of each group in every batch. Pairs of one prompt come one after another in all three.',
+        ),
     })
-    .prefault({}),
-  /** Passes over the training pairs; give this or `steps`. */
-  epochs: positive.optional(),
-  /** Optimiser steps. */
-  steps: count.optional(),
-  /** Steps between validations. Default: once per epoch. */
-  evaluateEvery: count.optional(),
-  /** What `--resume` continues from; a run that is asked to stop, or ends, saves too. */
+    .prefault({})
+    .describe('How pairs are drawn.'),
+  epochs: positive.optional().describe('Passes over the training pairs; give this or `steps`.'),
+  steps: count.optional().describe('Optimiser steps.'),
+  evaluateEvery: count.optional().describe('Steps between validations. Default: once per epoch.'),
   checkpoint: z
     .strictObject({
-      /** Optimiser steps between checkpoints. */
-      every: count.default(100),
-      /** The newest so many are kept. */
-      keep: count.default(2),
-      /** Keep the one with the smallest worst-group validation loss besides, and write its adapter to adapter-best. */
-      best: z.boolean().default(false),
+      every: count.default(100).describe('Optimiser steps between checkpoints.'),
+      keep: count.default(2).describe('The newest so many are kept.'),
+      best: z
+        .boolean()
+        .default(false)
+        .describe(
+          'Keep the one with the smallest worst-group validation loss besides, and write its adapter to adapter-best.',
+        ),
     })
-    .prefault({}),
-  /** What to do with a step whose loss or gradient is not finite; it never changes weights or α. */
+    .prefault({})
+    .describe('What `--resume` continues from; a run that is asked to stop, or ends, saves too.'),
   nonFinite: z
     .strictObject({
-      /** `stop` the run, or `skip` the step and go on with the next batch. */
-      action: z.enum(['stop', 'skip']).default('stop'),
-      /** Most steps of a run to skip, then it stops; skip only. Default 10. */
-      limit: count.optional(),
+      action: z
+        .enum(['stop', 'skip'])
+        .default('stop')
+        .describe('`stop` the run, or `skip` the step and go on with the next batch.'),
+      limit: count.optional().describe('Most steps of a run to skip, then it stops; skip only. Default 10.'),
     })
-    .prefault({}),
+    .prefault({})
+    .describe('What to do with a step whose loss or gradient is not finite; it never changes weights or α.'),
 });
 
 export type TrainConfig = z.infer<typeof configSchema>;
