@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { LineCounter, parseDocument, parse as parseYaml, stringify } from 'yaml';
 import { z } from 'zod';
-import { editDistance } from '../data/near-matches.js';
 import { samplerKinds } from '../data/sampler.js';
 import { InputError } from '../errors.js';
 import { type WeightSettings, weightingNames } from '../objective/group-weights.js';
 import { type LossSettings, lossNames } from '../objective/losses.js';
+import { keyAdvice } from './other-names.js';
 import { watchedLosses } from './plateau.js';
 import { scheduleNames } from './schedule.js';
 
@@ -297,7 +297,7 @@ export function resolveConfig(
   const shape = issue.code === 'unrecognized_keys' ? keysAt(issue.path) : undefined;
   throw new InputError(shape ? 'unknown key' : issue.message, {
     at: { file, line: lineOf(path), field: path.join('.') || '(top level)' },
-    fix: shape && `${suggestion(String(path.at(-1)), shape)}keys here: ${shape.join(', ')}`,
+    fix: shape && `${keyAdvice(String(path.at(-1)), shape, configKeys())}keys in this place: ${shape.join(', ')}`,
   });
 }
 
@@ -389,11 +389,16 @@ function applyOverride(raw: unknown, override: string): void {
   else node[last] = value;
 }
 
-/** "did you mean learningRate? " for learning_rate; empty where no key is near. */
-function suggestion(wanted: string, keys: readonly string[]): string {
-  const plain = (key: string) => key.replaceAll(/[_-]/g, '').toLowerCase();
-  const near = keys.find((key) => editDistance(plain(wanted), plain(key)) <= 2 && key.length > 2);
-  return near === undefined ? '' : `did you mean ${near}? `;
+/** Every key of the configuration with its parents, such as `optimizer.learningRate`. */
+export function configKeys(): string[] {
+  const below = (schema: z.ZodType, path: string[]): string[] => {
+    const { shape } = unwrap(schema) as Partial<typeof configSchema>;
+    return [
+      ...(path.length > 0 ? [path.join('.')] : []),
+      ...Object.entries(shape ?? {}).flatMap(([key, child]) => below(child, [...path, key])),
+    ];
+  };
+  return below(configSchema, []);
 }
 
 function keysAt(path: PropertyKey[]): string[] {

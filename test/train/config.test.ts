@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { InputError } from '../../src/errors.js';
-import { loadConfig, methodName, printConfig, weightSettings } from '../../src/train/config.js';
+import { configKeys, loadConfig, methodName, printConfig, weightSettings } from '../../src/train/config.js';
+import { otherNames } from '../../src/train/other-names.js';
 
 const base = `model: random:tiny
 output: runs/x
@@ -78,6 +79,27 @@ describe('training configuration', () => {
   });
 
   it.each([
+    ['lr: 1e-4', 'lr', 'lr is called optimizer.learningRate here'],
+    ['batch: { per_device_train_batch_size: 4 }', 'batch.per_device_train_batch_size', 'batch.size'],
+    ['beta: 0.1', 'beta', 'beta is called objective.beta here'],
+    ['warmup_steps: 10', 'warmup_steps', 'optimizer.warmupSteps'],
+    ['loss: { name: ipo }', 'loss', 'objective.loss'],
+    ['constructor: 1', 'constructor', 'keys in this place: model'],
+  ])('%s is answered with the key’s name here', (text, field, fix) => {
+    const error = failure(`${base}${text}\n`);
+    expect(error.location).toMatchObject({ field, line: 9 });
+    expect(error.fix).toContain(fix);
+  });
+
+  it('every name from elsewhere leads to a key that exists, and is none itself', () => {
+    const keys = configKeys();
+    for (const [name, key] of Object.entries(otherNames)) {
+      expect(keys).toContain(key);
+      expect(keys).not.toContain(name);
+    }
+  });
+
+  it.each([
     ['objective.labelSmoothing=0.1', 'objective.labelSmoothing', 'loss: dpo'],
     ['objective.chi=0.5', 'objective.chi', 'mirror-ascent'],
     ['objective.scaling=paper', 'objective.scaling', 'mirror-ascent'],
@@ -115,7 +137,7 @@ describe('training configuration', () => {
     const refused = (setting: string) => failure(base, [...plateau, `optimizer.plateau.${setting}`]);
     expect(refused('stepFactor=0.5').message).toContain('set weights: mirror-ascent');
     expect(refused('stopBelow=1').message).toContain('exceeds learningRate 0.0001');
-    expect(refused('cooldown=1').fix).toContain('keys here: watch, factor');
+    expect(refused('cooldown=1').fix).toContain('keys in this place: watch, factor');
   });
 
   it('refuses malformed YAML, overrides without a value, and missing files', () => {
