@@ -18,9 +18,14 @@ const inputs = ['model', 'tokenizer', 'adapter', 'data.train', 'data.validation'
 /** Settings by dotted key, in the order of the configuration; files as SHA-256. */
 export async function runIdentity(config: TrainConfig): Promise<RunIdentity> {
   const identity: RunIdentity = {};
-  for (const [key, value] of leaves(config))
-    if (!free.test(key)) identity[key] = inputs.includes(key) ? await inputIdentity(key, value as string) : value;
+  for (const [key, value] of settingsOf(config))
+    identity[key] = inputs.includes(key) ? await inputIdentity(key, value as string) : value;
   return identity;
+}
+
+/** The settings that decide a run's numbers, by dotted key. */
+export function settingsOf(config: TrainConfig): [key: string, value: unknown][] {
+  return [...leaves(config)].filter(([key]) => !free.test(key));
 }
 
 /**

@@ -102,7 +102,7 @@ export function flatMetrics(summary: GroupSummary, prefix = ''): Record<string, 
       if (value !== undefined) line[`${prefix}group/${name}/${metric}`] = value;
     }
   }
-  for (const key of ['loss', 'accuracy', 'group'] as const) {
+  for (const key of ['loss', 'accuracy', 'logps/accuracies', 'group'] as const) {
     const value = summary.worst[key];
     if (value !== undefined && value !== '') line[`${prefix}worst/${key}`] = value;
   }

@@ -337,6 +337,12 @@ function curves(methods: readonly Method[], groups: readonly string[], colours: 
       { title: 'Log-probability accuracy' },
       byMethods(methods, `${prefix}logps/accuracies`),
     ),
+    curveFigure(
+      'worst-group-log-probability-accuracy',
+      `Worst-group log-probability accuracy (${split}) over training`,
+      { title: 'Worst-group log-probability accuracy' },
+      byMethods(methods, `${prefix}worst/logps/accuracies`),
+    ),
   );
   for (const method of methods.filter(({ robust }) => robust))
     figures.push(
@@ -377,16 +383,22 @@ function curveFigure(
   };
 }
 
-/** Mean over the runs of one logged metric at every step, thinned evenly to what can be seen, both ends kept. */
+/**
+ * Mean over the runs of one logged metric at every step, thinned evenly to what can be seen, both ends kept. A run that ended
+ * early keeps its last value, as in the paper's figures: otherwise the mean would jump where it leaves.
+ */
 function curve(runs: readonly Run[], metric: string): Point[] {
   const bySteps = new Map<number, number[]>();
-  for (const { metrics } of runs)
-    for (const line of metrics) {
-      const value = line[metric];
-      if (typeof value !== 'number') continue;
-      const step = line.step as number;
-      bySteps.set(step, [...(bySteps.get(step) ?? []), value]);
-    }
+  const add = (step: number, value: number) => bySteps.set(step, [...(bySteps.get(step) ?? []), value]);
+  const logged = runs
+    .map(({ metrics }) => metrics.filter((line) => typeof line[metric] === 'number'))
+    .filter((lines) => lines.length > 0);
+  const steps = [...new Set(logged.flat().map((line) => line.step as number))];
+  for (const lines of logged) {
+    for (const line of lines) add(line.step as number, line[metric] as number);
+    const last = lines[lines.length - 1];
+    for (const step of steps) if (step > (last.step as number)) add(step, last[metric] as number);
+  }
   const points = [...bySteps]
     .sort(([a], [b]) => a - b)
     .map(([x, values]) => {

@@ -1,0 +1,173 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { opinionPairs, readSurvey, writeOpinionPairs } from '../data/global-opinions.js';
+import { writeFileWhole, writeFolderWhole } from '../files.js';
+import { localCsv } from '../hub/local.js';
+import { formatEstimate } from '../report/format.js';
+import { renderPage } from '../report/html.js';
+import { type Run, readRun } from '../report/runs.js';
+import { runsCsv, runsPage } from '../report/runs-page.js';
+import { pairedDifference } from '../statistics.js';
+import { loadConfig, type TrainConfig } from '../train/config.js';
+import { checkIdentity, type RunIdentity, settingsOf } from '../train/identity.js';
+import { runTraining } from '../train/run.js';
+import type { Check } from './reproduce.js';
+
+/** Configurations with the paper's settings, in experiments/global-opinions of this package. */
+const configs = fileURLToPath(new URL('../../experiments/global-opinions/', import.meta.url));
+
+const methods = ['ipo', 'gr-ipo'] as const;
+type Stage = 'sft' | (typeof methods)[number];
+
+/** The countries of the paper's experiment, as the data set names them. */
+export const paperCountries = ['Nigeria', 'Egypt', 'India (Current national sample)', 'China', 'Japan'] as const;
+
+/** Splits and pairs are the same for all seeds of a run, as the authors' test pairs are. */
+const DATA_SEED = 42;
+/** The authors trained one SFT model. */
+const SFT_SEED = 0;
+
+/** Where the authors' scripts differ from the paper's text, or from what it must have meant; the files have the latter. */
+const authorsSettings: Record<Stage, string[]> = {
+  sft: ['optimizer.warmupSteps=150'],
+  ipo: ['optimizer.learningRate=2e-5'],
+  'gr-ipo': ['objective.scaling=paper', 'objective.step=5e-7'],
+};
+
+export interface OpinionExperiment {
+  /** Default: that of the configurations, google/gemma-2b. */
+  model?: string;
+  /** CSV in the layout of Anthropic's llm_global_opinions, or the hub's id of it. */
+  file: string;
+  groups: string[];
+  seeds: readonly number[];
+  /** The authors' literal settings. */
+  authors?: boolean;
+  /** `key=value` settings of all three configurations. */
+  overrides?: string[];
+  folder: string;
+}
+
+export interface OpinionOutcome {
+  report: string;
+  checks: Check[];
+  /** Run folders of IPO and GR-IPO over all seeds. */
+  runs: string[];
+}
+
+/**
+ * Runs the experiment in `folder`: pairs in data/, then sft/, seed-S/ipo/ and seed-S/gr-ipo/, each as `group-robust train` would,
+ * then report.html and runs.csv. What is done already is left, and what was interrupted goes on; more seeds may be added later.
+ *
+ * @throws InputError where the folder holds an experiment of other settings
+ * @throws InterruptedError after SIGINT or SIGTERM, with the current step saved
+ */
+export async function opinionExperiment(
+  experiment: OpinionExperiment,
+  ui: { quiet: boolean; log(text: string): void },
+): Promise<OpinionOutcome> {
+  const { folder, seeds, groups, file } = experiment;
+  const plan: TrainConfig[] = [
+    configOf(experiment, 'sft', SFT_SEED, join(folder, 'sft')),
+    ...seeds.flatMap((seed) =>
+      methods.map((method) => configOf(experiment, method, seed, join(folder, `seed-${seed}`, method))),
+    ),
+  ];
+  checkSame(experiment, plan);
+
+  const data = join(folder, 'data');
+  if (!existsSync(data)) {
+    const survey = readSurvey((await localCsv(file, { quiet: ui.quiet })).path);
+    const pairs = opinionPairs(survey, { groups, seed: DATA_SEED });
+    await writeFolderWhole(data, (partial) => writeOpinionPairs(partial, pairs));
+  }
+  for (const [i, config] of plan.entries()) {
+    // The report is the last that a run writes.
+    const done = existsSync(join(config.output, 'report.html'));
+    ui.log(`[${i + 1}/${plan.length}] ${config.output}${done ? ': done before' : ''}`);
+    if (!done) await runTraining(config, ui, { resume: true });
+  }
+
+  const folders = plan.slice(1).map(({ output }) => output);
+  const runs = await Promise.all(folders.map(readRun));
+  const checks = checksOf(runs);
+  for (const { claim, holds, detail } of checks) ui.log(`${holds ? '✓' : '✗'} ${claim} (${detail})`);
+  const report = join(folder, 'report.html');
+  writeFileWhole(
+    report,
+    await renderPage({
+      ...runsPage(runs),
+      title: 'GlobalOpinionQA: IPO and GR-IPO',
+      summary: `The paper’s experiment on survey answers, ${plan[0].model}, ${experiment.authors ? 'the authors’ literal settings' : 'corrected settings'}: both methods start from one SFT model and see the same batches.`,
+    }),
+  );
+  writeFileWhole(join(folder, 'runs.csv'), runsCsv(runs));
+  ui.log(`report: ${report}`);
+  return { report, checks, runs: folders };
+}
+
+function configOf(
+  { model, folder, authors, overrides = [] }: OpinionExperiment,
+  stage: Stage,
+  seed: number,
+  output: string,
+): TrainConfig {
+  return loadConfig(join(configs, `${stage}.yaml`), [
+    ...(authors ? authorsSettings[stage] : []),
+    ...overrides,
+    ...(model === undefined ? [] : [setting('model', model)]),
+    setting('seed', seed),
+    setting('output', output),
+    ...['train', 'validation', 'test'].map((split) => setting(`data.${split}`, join(folder, 'data', `${split}.jsonl`))),
+    ...(stage === 'sft' ? [] : [setting('adapter', join(folder, 'sft', 'adapter'))]),
+  ]);
+}
+
+/** As `--set` takes it; JSON is YAML. */
+function setting(key: string, value: string | number): string {
+  return `${key}=${JSON.stringify(value)}`;
+}
+
+/** What differs between the runs of one experiment. */
+const ofOneRun = /^(seed|adapter|data\.(train|validation|test))$/;
+
+/** Holds the experiment against the one that its folder was made with, and writes that down where the folder is new. */
+function checkSame({ folder, file, groups }: OpinionExperiment, [sft, ipo, grIpo]: readonly TrainConfig[]): void {
+  const identity: RunIdentity = { file, groups };
+  for (const [stage, config] of Object.entries({ sft, ipo, 'gr-ipo': grIpo }))
+    for (const [key, value] of settingsOf(config)) if (!ofOneRun.test(key)) identity[`${stage}: ${key}`] = value;
+  const record = join(folder, 'experiment.json');
+  if (existsSync(record)) checkIdentity(JSON.parse(readFileSync(record, 'utf8')), identity, folder);
+  else writeFileWhole(record, `${JSON.stringify(identity, null, 2)}\n`);
+}
+
+/** What the paper says of the outcome, by the mean of paired differences over seeds. */
+function checksOf(runs: readonly Run[]): Check[] {
+  const bySeed = (method: string, score: (groups: { loss: number; 'rewards/accuracies'?: number }[]) => number) =>
+    new Map(
+      runs
+        .filter((run) => run.method === method)
+        .map((run) => [run.seed, score(Object.values(run.scores.test ?? {}))] as const),
+    );
+  const check = (claim: string, score: Parameters<typeof bySeed>[1], sign: 1 | -1): Check => {
+    const difference = pairedDifference(bySeed('gr-ipo', score), bySeed('ipo', score))!;
+    return {
+      claim,
+      holds: sign * difference.mean > 0,
+      detail: `paired difference ${formatEstimate(difference)} over ${difference.pairs} ${difference.pairs === 1 ? 'seed' : 'seeds'}`,
+    };
+  };
+  return [
+    check(
+      'GR-IPO lowers the worst group’s test loss against IPO',
+      (groups) => Math.max(...groups.map(({ loss }) => loss)),
+      -1,
+    ),
+    check(
+      'GR-IPO raises the worst group’s reward accuracy against IPO',
+      (groups) => Math.min(...groups.map((group) => group['rewards/accuracies'] as number)),
+      1,
+    ),
+  ];
+}
