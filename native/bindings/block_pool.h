@@ -52,7 +52,7 @@ class BlockPool {
  private:
   static constexpr size_t kSmallest = size_t{1} << 20;
   static constexpr size_t kLargest = size_t{64} << 20;  // above are weights
-  static constexpr size_t kLimit = size_t{256} << 20;
+  static constexpr size_t kLimit = size_t{128} << 20;
 
   struct Block {
     void* data;

@@ -6,6 +6,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "kernels/geglu.h"
+#include "kernels/product.h"
 #include "profile.h"
 
 namespace group_robust {
@@ -14,20 +15,17 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// Low-rank products are taken with the rank's side first, [rank, T] = A xᵀ: matrix products whose long side is the rows
-// of the result take two to six times as long.
-
-/** A xᵀ in the adapter's type, [rank, T]. */
+/** x Aᵀ in the adapter's type, [T, rank]. */
 at::Tensor lowRank(const at::Tensor& x, const at::Tensor& a) {
   const profile::Scope scope(profile::kLora);
-  return at::mm(a, x.to(a.scalar_type()).t());
+  return product(x.to(a.scalar_type()), a);
 }
 
 at::Tensor adapted(const at::Tensor& x, const FrozenMatrix& weight, const at::Tensor& low, const at::Tensor& b,
                    double scale) {
   const at::Tensor y = weight.times(x).to(b.scalar_type());
   const profile::Scope scope(profile::kLora);
-  return y.addmm_(low.t(), b.t(), 1, scale).to(x.scalar_type());
+  return y.addmm_(low, b.t(), 1, scale).to(x.scalar_type());
 }
 
 /** What the backward pass of one projection needs beside its input, as the context of an autograd function keeps it. */
@@ -59,20 +57,22 @@ struct Saved {
     const profile::Scope scope(profile::kLora);
     const at::Tensor dy = gradientOfOutput.to(a.scalar_type());
     const at::Tensor wide = x.to(a.scalar_type());
-    const at::Tensor lowGradient = at::mm(b.t(), dy.t()).mul_(scale);  // [rank, T]
+    const at::Tensor lowGradient = product(dy, b.t()).mul_(scale);  // [T, rank]
     for (const auto& [begin, end, accumulator] : *gradient->runs) {
-      const int64_t count = end - begin;
-      gradient->a.select(0, accumulator).addmm_(lowGradient.narrow(1, begin, count), wide.narrow(0, begin, count));
-      const at::Tensor db = at::mm(low.narrow(1, begin, count), dy.narrow(0, begin, count));  // [rank, out]
-      gradient->b.select(0, accumulator).add_(db.t(), scale);
+      // [n, T]: as products they are taken with the rows of the batch last.
+      const auto columns = [begin = begin, count = end - begin](const at::Tensor& t) {
+        return t.narrow(0, begin, count).t();
+      };
+      gradient->a.select(0, accumulator).add_(product(columns(lowGradient), columns(wide)));
+      gradient->b.select(0, accumulator).add_(product(columns(low), columns(dy)).t(), scale);
     }
     if (!needsInput) return {};
     at::Tensor dx;
     {
-      const profile::Scope product(section);
+      const profile::Scope frozen(section);
       dx = weight.transposedTimes(gradientOfOutput).to(a.scalar_type());
     }
-    return dx.addmm_(lowGradient.t(), a).to(x.scalar_type());
+    return dx.addmm_(lowGradient, a).to(x.scalar_type());
   }
 };
 

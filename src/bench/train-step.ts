@@ -61,8 +61,8 @@ export async function benchmarkTrainStep(
 ): Promise<TrainStepBenchmark> {
   const { model, steps } = settings;
   using policy = await GemmaPolicy.open(model, settings);
-  await policy.addAdapter({ rank, alpha: 32 }, { accumulators: 2 });
   const data = randomPairs(settings, policy.config.vocabulary, policy.bos);
+  await policy.addAdapter({ rank, alpha: 32 }, { accumulators: data.groups.length });
   log('checking one batch');
   const batchError = await checkBatch(policy, data);
   const gradientError = await checkGradient(policy, data);
@@ -178,13 +178,13 @@ async function checkBatch(policy: GemmaPolicy, { pairs }: PairDataset): Promise<
 }
 
 /** Along the gradient of the first layer's first B, whose derivative has been through every layer and the head. */
-async function checkGradient(policy: GemmaPolicy, { pairs }: PairDataset): Promise<number> {
+async function checkGradient(policy: GemmaPolicy, { pairs, groups }: PairDataset): Promise<number> {
   const packed = packPairs(pairs.slice(0, 1), { responses: 'both' });
   const before = await policy.forward(packed.batch);
   const cotangents = responseCotangents(packed, Float64Array.of(1), Float64Array.of(-1));
   await policy.backward(cotangents, packed.treeGroups);
   const tensor = policy.native.trainable().find(({ name }) => name.endsWith('lora_B.weight'))!.name;
-  const gradient = await policy.native.readGradient(tensor, Float64Array.of(1, 0));
+  const gradient = await policy.native.readGradient(tensor, new Float64Array(groups.length).fill(1));
   const start = await policy.native.readTrainable(tensor);
   const slope = gradient.reduce((sum, value) => sum + value * value, 0);
   const predicted = 0.02;

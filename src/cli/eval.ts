@@ -11,6 +11,7 @@ interface Options {
   objective: string;
   tokenizer?: string;
   dtype?: string;
+  baseDtype?: string;
   threads?: string;
   batch?: string;
   groupBy: string;
@@ -67,6 +68,10 @@ export function scoringOptions(command: Command): Command {
     )
     .option('--tokenizer <path>', "tokenizer.json or its folder (default: the model's own)")
     .option('--dtype <type>', 'float32, bfloat16 or float64', 'float32')
+    .option(
+      '--base-dtype <type>',
+      'type the base weights are kept in: bfloat16 takes half of float32 (default: --dtype)',
+    )
     .option('--threads <n>', 'LibTorch threads (default: all cores)')
     .option('--batch <n>', 'most pairs scored at once (default: as many as have 1024 tokens)')
     .option('--max-length <n>', 'a longer pair is an error', '8192')
@@ -84,10 +89,11 @@ export async function openScorer(options: Omit<Options, 'objective'>) {
       fix: 'name the trained adapter with --adapter',
     });
   const [dtype] = parseList('--dtype', options.dtype ?? 'float32', ['float32', 'bfloat16', 'float64']);
+  const [baseDtype] = parseList('--base-dtype', options.baseDtype ?? dtype, ['float32', 'bfloat16', 'float64']);
   const threads = options.threads && parseNumber('--threads', options.threads, { min: 1, integer: true });
   const { names } = await localNames(options, { quiet: options.quiet });
   const start = options.referenceAdapter && (await localAdapter(options.referenceAdapter, { quiet: options.quiet }));
-  const policy = await GemmaPolicy.open(names.model, { dtype, threads: threads || undefined });
+  const policy = await GemmaPolicy.open(names.model, { dtype, baseDtype, threads: threads || undefined });
   try {
     if (start) {
       await policy.loadAdapter(start.path);

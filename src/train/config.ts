@@ -132,6 +132,18 @@ export const configSchema = z.strictObject({
     .enum(['float32', 'bfloat16', 'float64'])
     .default('float32')
     .describe('Type of the base weights and activations; adapters and losses are float32 or better.'),
+  baseDtype: z
+    .enum(['float32', 'bfloat16', 'float64'])
+    .optional()
+    .describe(
+      'Type the base weights are kept in; default `dtype`. bfloat16 halves their memory, and a checkpoint in bfloat16 loses nothing: the weights are widened to `dtype` for every product.',
+    ),
+  recompute: z
+    .boolean()
+    .default(false)
+    .describe(
+      'Keep only the input of each layer for the backward pass, and compute the layers again: less memory, more time.',
+    ),
   threads: count.optional().describe('LibTorch threads; default: all cores.'),
   seed: z.number().int().min(0).default(0).describe("Seeds the adapter's start and the order of the data."),
   output: z.string().min(1).describe('Run folder; must not exist, but for --resume.'),
@@ -259,6 +271,8 @@ export function resolveConfig(
         refuse(['lora'], 'does nothing with adapter, whose own rank and targets hold; remove one of the two');
       if (config.reference !== undefined && (config.adapter === undefined || config.objective.loss === 'sft'))
         refuse(['reference'], 'does nothing without an adapter to start from and a preference loss; remove it');
+      if (config.baseDtype !== undefined && config.baseDtype !== 'bfloat16' && config.baseDtype !== config.dtype)
+        refuse(['baseDtype'], `must be bfloat16, or dtype (${config.dtype}), which is the default`);
       if ((config.batch.micro ?? 1) > config.batch.size)
         refuse(['batch', 'micro'], `exceeds batch.size ${config.batch.size}; lower it`);
       if (config.evaluateEvery !== undefined && config.data.validation === undefined)

@@ -11,7 +11,7 @@ import type { TrainConfig } from './config.js';
 export type RunIdentity = Record<string, unknown>;
 
 /** Keys that may differ when a run is resumed. */
-const free = /^(output|threads|checkpoint\.(every|keep)|nonFinite\..*)$/;
+const free = /^(output|threads|recompute|checkpoint\.(every|keep)|nonFinite\..*)$/;
 /** Keys that name files: their content counts, not where they lie. */
 const inputs = ['model', 'tokenizer', 'adapter', 'data.train', 'data.validation', 'data.test'];
 

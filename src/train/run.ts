@@ -266,7 +266,8 @@ function interrupted(signal: StopSignal, when: string): InterruptedError {
 }
 
 async function openForTraining(config: TrainConfig): Promise<GemmaPolicy> {
-  return GemmaPolicy.open(config.model, { dtype: config.dtype, threads: config.threads });
+  const { model, dtype, baseDtype, recompute, threads } = config;
+  return GemmaPolicy.open(model, { dtype, baseDtype, recompute, threads });
 }
 
 /** A new adapter, or the one to start from; in that case it is frozen as the reference unless the base is asked for. */

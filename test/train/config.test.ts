@@ -101,6 +101,7 @@ describe('training configuration', () => {
 
   it.each([
     ['objective.labelSmoothing=0.1', 'objective.labelSmoothing', 'loss: dpo'],
+    ['baseDtype=float64', 'baseDtype', 'must be bfloat16, or dtype (float32)'],
     ['objective.chi=0.5', 'objective.chi', 'mirror-ascent'],
     ['objective.scaling=paper', 'objective.scaling', 'mirror-ascent'],
     ['objective.pairWeights=[1, 2]', 'objective.pairWeights', 'importance'],
