@@ -86,7 +86,7 @@ export async function opinionExperiment(
     // The report is the last that a run writes.
     const done = existsSync(join(config.output, 'report.html'));
     ui.log(`[${i + 1}/${plan.length}] ${config.output}${done ? ': done before' : ''}`);
-    if (!done) await runTraining(config, ui, { resume: true });
+    if (!done) await runTraining(config, ui, { resume: true, again: 'the same command' });
   }
 
   const folders = plan.slice(1).map(({ output }) => output);

@@ -71,7 +71,10 @@ export const objectiveSchema = z
       if (weights !== 'mirror-ascent' && objective[key] !== undefined)
         refuse(key, `does nothing with weights: ${weights}; remove it or set weights: mirror-ascent`);
     if (weights === 'mirror-ascent' && objective.step === undefined)
-      refuse('step', 'is needed with weights: mirror-ascent; the paper has 0.01 for IPO bandits, 4e-6 for Gemma');
+      refuse(
+        'step',
+        'is needed with weights: mirror-ascent; the paper has 0.01 for IPO bandits, 8e-6 for Gemma with batches of 16',
+      );
     if (weights !== 'importance' && objective.pairWeights !== undefined)
       refuse('pairWeights', `does nothing with weights: ${weights}; remove it or set weights: importance`);
   });

@@ -65,12 +65,13 @@ const names = {
  * With `resume`, a run that the folder holds goes on from its newest whole checkpoint, and ends with the very files that it
  * would have had without a break (run.json tells of the break); where there is none yet, it starts.
  *
+ * @param options.again what to run after an interruption, for the error's text
  * @throws InterruptedError after SIGINT or SIGTERM, once the step is done and saved
  */
 export async function runTraining(
   config: TrainConfig,
   ui: { quiet: boolean; log(text: string): void },
-  { resume = false }: { resume?: boolean } = {},
+  { resume = false, again = 'the same command with --resume' }: { resume?: boolean; again?: string } = {},
 ): Promise<RunResult> {
   const at = (name: keyof typeof names) => join(config.output, names[name]);
   const warn = (text: string) => ui.log(`warning: ${text}`);
@@ -93,7 +94,8 @@ export async function runTraining(
     cache: new ReferenceCache(() => policy.referenceIdentity(), warn),
     progress: (file, pairs) => progress(`reference of ${file}`, pairs, ui.quiet),
     pause() {
-      if (interruption) throw interrupted(interruption, 'while the reference scored the pairs; those done are kept');
+      if (interruption)
+        throw interrupted(interruption, 'while the reference scored the pairs; those done are kept', again);
     },
   });
   const started = Date.now();
@@ -186,7 +188,7 @@ export async function runTraining(
     events?.close();
     signals[Symbol.dispose]();
   }
-  if (interruption) throw interrupted(interruption, `after step ${last.step} of ${steps}, which is saved`);
+  if (interruption) throw interrupted(interruption, `after step ${last.step} of ${steps}, which is saved`, again);
 
   const scoredTest = data.test && (await scoredDataset(data.test, objective.usesReference ? reference : undefined));
   /** Writes the exact test metrics of the policy as it is now, and its adapter. */
@@ -258,11 +260,8 @@ function amendRecord(file: string, change: (record: Record<string, unknown>) => 
   writeFileWhole(file, json({ ...record, ...change(record) }));
 }
 
-function interrupted(signal: StopSignal, when: string): InterruptedError {
-  return new InterruptedError(
-    `stopped by ${signal} ${when}\n  fix: run the same command with --resume to go on`,
-    signal,
-  );
+function interrupted(signal: StopSignal, when: string, again: string): InterruptedError {
+  return new InterruptedError(`stopped by ${signal} ${when}\n  fix: run ${again} to go on`, signal);
 }
 
 async function openForTraining(config: TrainConfig): Promise<GemmaPolicy> {
