@@ -12,9 +12,14 @@ export function fencedBlocks(file: string, language: string): string[] {
   );
 }
 
-/** One command a line. */
+/** One command a line, or more where all but the last end in a backslash. */
 export function shellCommands(file: string): string[] {
-  return fencedBlocks(file, 'sh').flatMap((block) => block.trim().split('\n'));
+  return fencedBlocks(file, 'sh').flatMap((block) =>
+    block
+      .trim()
+      .replaceAll(/ *\\\n */g, ' ')
+      .split('\n'),
+  );
 }
 
 const program = `'${process.execPath}' '${resolve('dist/cli/main.js')}'`;
@@ -29,5 +34,5 @@ export function runCommand(command: string, folder: string): string {
 
 /** Targets of the links of a page that are not on the web. */
 export function localLinks(file: string): string[] {
-  return [...readFileSync(file, 'utf8').matchAll(/\]\((?!https?:)([^)#]+)\)/g)].map(([, path]) => path);
+  return [...readFileSync(file, 'utf8').matchAll(/\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)/g)].map(([, path]) => path);
 }

@@ -21,7 +21,9 @@ const pages = readdirSync('docs')
 const elsewhere = new Set(shellCommands('README.md'));
 const heavy = (command: string) =>
   elsewhere.has(command) ||
-  /^npx (tsx|group-robust (reproduce|converge|bench|data global-opinions|train [^ ]+( --resume)?$))/.test(command);
+  /^npx (tsx|group-robust (reproduce|converge|bench|merge|data global-opinions|train [^ ]+( --resume)?$))/.test(
+    command,
+  );
 
 const folder = mkdtempSync(join(tmpdir(), 'docs-'));
 const inFolder = (...path: string[]) => join(folder, 'runs/survey', ...path);
