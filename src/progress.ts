@@ -21,8 +21,11 @@ export function progress(label: string, total: number, quiet = false, start = 0)
     const bar = new SingleBar({
       format: `${label} [{bar}] {value}/{total}{pace} {note}`,
       stream: process.stderr,
-      hideCursor: true,
       clearOnComplete: false,
+      // Its own handler would swallow the first Ctrl-C; and without one nothing may be left to put back.
+      gracefulExit: false,
+      hideCursor: false,
+      linewrap: true,
     });
     bar.start(total, start, { pace: '', note: '' });
     return {

@@ -14,6 +14,7 @@
 #include "bindings/arguments.h"
 #include "bindings/block_pool.h"
 #include "bindings/errors.h"
+#include "kernels/implementation.h"
 
 namespace group_robust {
 namespace {
@@ -92,6 +93,7 @@ Napi::Value nativeInfo(const Napi::CallbackInfo& info) {
 #endif
     result.Set("cudaDevices", cudaDevices());
     result.Set("threads", requested > 0 ? requested : at::get_num_threads());
+    result.Set("kernels", chosenKernels() == Kernels::kFused ? "fused" : "libtorch");
     return result;
   });
 }

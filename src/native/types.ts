@@ -120,6 +120,8 @@ export interface NativeInfo {
   cudaBuilt: boolean;
   cudaDevices: number;
   threads: number;
+  /** What setKernels() has chosen. */
+  kernels: NativeKernels;
 }
 
 /** Where tensors live. */

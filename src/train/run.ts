@@ -65,13 +65,19 @@ const names = {
  * With `resume`, a run that the folder holds goes on from its newest whole checkpoint, and ends with the very files that it
  * would have had without a break (run.json tells of the break); where there is none yet, it starts.
  *
- * @param options.again what to run after an interruption, for the error's text
  * @throws InterruptedError after SIGINT or SIGTERM, once the step is done and saved
  */
 export async function runTraining(
   config: TrainConfig,
   ui: { quiet: boolean; log(text: string): void },
-  { resume = false, again = 'the same command with --resume' }: { resume?: boolean; again?: string } = {},
+  {
+    resume = false,
+    again = 'the same command with --resume',
+  }: {
+    resume?: boolean;
+    /** What to run after an interruption, for the error's text. */
+    again?: string;
+  } = {},
 ): Promise<RunResult> {
   const at = (name: keyof typeof names) => join(config.output, names[name]);
   const warn = (text: string) => ui.log(`warning: ${text}`);

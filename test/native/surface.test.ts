@@ -25,7 +25,7 @@ const GEMMA = [
   'trainable',
   'writeTrainable',
 ] as const;
-const INFO = ['cudaBuilt', 'cudaDevices', 'cxx11Abi', 'napiVersion', 'threads', 'torchVersion'];
+const INFO = ['cudaBuilt', 'cudaDevices', 'cxx11Abi', 'kernels', 'napiVersion', 'threads', 'torchVersion'];
 
 type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : never) : never;
 const addonNames: Same<(typeof ADDON)[number], keyof NativeAddon> = true;
