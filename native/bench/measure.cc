@@ -17,6 +17,7 @@
 #include "error_types.h"
 #include "gemma/generator.h"
 #include "kernels/parallel.h"
+#include "kernels/product.h"
 
 namespace group_robust {
 namespace {
@@ -50,7 +51,8 @@ double largestError(const Tensors& results, const Tensors& oracle) {
     if (results[i].sizes() != oracle[i].sizes()) return std::numeric_limits<double>::quiet_NaN();
     const double difference = (results[i].to(at::kDouble) - oracle[i]).abs().max().item<double>();
     const double relative = difference / oracle[i].abs().max().item<double>();
-    if (!(relative <= largest)) largest = relative;
+    if (std::isnan(relative)) return relative;
+    largest = std::max(largest, relative);
   }
   return largest;
 }
@@ -115,10 +117,11 @@ double gemmRate(at::ScalarType dtype, const c10::Device& device, double seconds)
     return at::empty({n, n}, at::TensorOptions(at::kFloat)).normal_(0, 1, generator).to(device, dtype);
   };
   const at::Tensor a = matrix(), b = matrix();
-  std::vector<std::function<void()>> ways{[&] { at::mm(a, b); }, [&] { at::mm(a, b.t()); }, [&] { at::mm(a.t(), b); }};
+  std::vector<std::function<void()>> ways{[&] { at::mm(a, b); }, [&] { at::mm(a, b.t()); }, [&] { at::mm(a.t(), b); },
+                                          [&] { product(a, b); }, [&] { product(a, b.t()); }};
   at::Tensor packedA, packedB;
-  if (device.is_cpu() && at::globalContext().hasMKLDNN()) {
-    // oneDNN's own layout, which the products above convert to at every call, if they use oneDNN at all.
+  if (device.is_cpu() && dtype == at::kFloat && at::globalContext().hasMKLDNN()) {
+    // Tensors of oneDNN's own, whose weight it may bring into another order at every call.
     packedA = a.to_mkldnn();
     packedB = b.to_mkldnn();
     ways.push_back([&] { at::mkldnn_linear(packedA, packedB); });

@@ -35,7 +35,8 @@ class SafetensorsFile {
   at::Tensor read(const std::string& name, at::ScalarType dtype) const;
   /**
    * As read(), but a tensor that is stored in `dtype` is a view of the mapping, which it keeps alive: it takes no
-   * memory that the system could not take back, and must never be written to.
+   * memory that the system could not take back, and must never be written to. A file that is overwritten in place
+   * changes it, and one that is cut short ends the process; one that is removed, or replaced by renaming, does neither.
    */
   at::Tensor view(const std::string& name, at::ScalarType dtype) const;
 

@@ -23,7 +23,11 @@ const std::optional<c10::TypedOperatorHandle<OneDnnLinear>>& oneDnnLinear() {
   static const auto handle = []() -> std::optional<c10::TypedOperatorHandle<OneDnnLinear>> {
     const auto found = c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""});
     if (!found || !found->hasKernelForDispatchKey(c10::DispatchKey::CPU)) return std::nullopt;
-    return found->typed<OneDnnLinear>();
+    try {
+      return found->typed<OneDnnLinear>();
+    } catch (const c10::Error&) {
+      return std::nullopt;  // another signature than that of LibTorch 2.11 to 2.14
+    }
   }();
   return handle;
 }

@@ -13,8 +13,8 @@ export interface StepFlops {
 
 /**
  * The arithmetic that a preference step cannot do without: every token's row once (the last token of a response has none,
- * since nothing follows it), after the last layer's attention only the rows that predict something, no gradient of frozen
- * weights, none below the first layer. What is computed twice (recomputed layers, logits of the backward pass) counts
+ * since nothing follows it), but of the last layer only keys and values for rows that predict nothing; a row's head once
+ * for all it predicts; no gradient of frozen weights, none below the first layer. What is computed twice (recomputed layers, logits of the backward pass) counts
  * once; the reference is cached and counts nothing.
  *
  * LoRA on all seven projections of every layer.
@@ -25,27 +25,31 @@ export function stepFlops(config: NativeGemmaConfig, rank: number, batch: Native
   const keys = keyValueHeads * headSize;
   let rows = 0;
   let predictors = 0;
+  // Positions that the rows see, and that the predicting ones see.
   let visible = 0;
+  let visibleToPredictors = 0;
   let response = 0;
   batch.promptLengths.forEach((prompt, tree) => {
     rows += prompt;
     predictors += 1;
     visible += (prompt * (prompt + 1)) / 2;
+    visibleToPredictors += prompt;
     for (let r = 0; r < batch.responseCounts[tree]; r++, response++) {
       const own = batch.responseLengths[response] - 1;
       rows += own;
       predictors += own;
-      visible += own * prompt + (own * (own + 1)) / 2;
+      const seen = own * prompt + (own * (own + 1)) / 2;
+      visible += seen;
+      visibleToPredictors += seen;
     }
   });
-  const targets = batch.responseLengths.reduce((sum, length) => sum + length, 0);
 
   const before: [number, number][] = [
-    [hidden, queries],
     [hidden, keys],
     [hidden, keys],
   ];
   const after: [number, number][] = [
+    [hidden, queries],
     [queries, hidden],
     [hidden, mlp],
     [hidden, mlp],
@@ -58,13 +62,14 @@ export function stepFlops(config: NativeGemmaConfig, rank: number, batch: Native
   let lora = 0;
   for (let layer = 0; layer < layers; layer++) {
     projections += 2 * (rows * area(before) + lastRows(layer) * area(after));
-    projections += 2 * ((layer === 0 ? 0 : rows) * area(before) + lastRows(layer) * area(after));
+    projections += 2 * (rows * area(before) + lastRows(layer) * area(after));
+    if (layer === 0) projections -= 2 * (rows * area(before) + lastRows(layer) * hidden * queries);
     // x Aᵀ and its Bᵀ; then dA, dB, the gradient of x Aᵀ and, above the first layer's input, its A.
     lora += 6 * rank * (rows * edge(before) + lastRows(layer) * edge(after));
-    if (layer === 0) lora -= 2 * rank * rows * hidden * before.length;
+    if (layer === 0) lora -= 2 * rank * hidden * (2 * rows + lastRows(layer));
   }
   // Two products forward, four backward.
-  const attention = layers * 12 * queries * visible;
-  const head = 4 * targets * vocabulary * hidden;
+  const attention = 12 * queries * ((layers - 1) * visible + visibleToPredictors);
+  const head = 4 * predictors * vocabulary * hidden;
   return { projections, attention, head, lora, total: projections + attention + head + lora };
 }

@@ -98,6 +98,8 @@ export async function benchmarkTrainStep(
 
   const { batch } = packPairs(data.pairs, { responses: 'both' });
   const useful = stepFlops(policy.config, rank, batch).total / median;
+  // Before the arrays that the measurement below takes.
+  const peak = process.resourceUsage().maxRSS * 1024;
   policy.dispose();
   const gemm = await gemmRate();
   const info = loadNative().nativeInfo();
@@ -109,7 +111,7 @@ export async function benchmarkTrainStep(
     useful_gflops: useful / 1e9,
     gemm_gflops: gemm / 1e9,
     fraction_of_gemm: useful / gemm,
-    peak_memory_bytes: process.resourceUsage().maxRSS * 1024,
+    peak_memory_bytes: peak,
     breakdown,
     gradient_error: gradientError,
     batch_error: batchError,

@@ -38,6 +38,11 @@ export function registerEval(program: Command): void {
     const { progress } = await import('../progress.js');
     const { groupTable } = await import('./group-table.js');
     const objective = pairObjective(await parseObjective(options.objective));
+    if (options.referenceAdapter !== undefined && !objective.usesReference)
+      throw new InputError(`does nothing with --objective ${options.objective}`, {
+        at: { field: '--reference-adapter' },
+        fix: 'leave it out',
+      });
     using scorer = await openScorer(options);
     const { policy, data } = scorer;
     const quiet = options.quiet || output.json;
@@ -48,10 +53,9 @@ export function registerEval(program: Command): void {
     });
     const scored = await scoredDataset(data, objective.usesReference ? reference : undefined, batch || undefined);
     const bar = progress('scoring', data.pairs.length, quiet);
-    const summary = await evaluatePairs(policy, scored, objective, bar.update);
-    bar.stop();
+    const summary = await evaluatePairs(policy, scored, objective, bar.update).finally(() => bar.stop());
     output.log(groupTable(options.pairs, summary));
-    return summary;
+    return { ...summary, dropped: data.report.dropped };
   });
 }
 

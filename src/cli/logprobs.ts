@@ -12,6 +12,7 @@ export function registerLogprobs(program: Command): void {
   defineAction<Options>(command, async (options, output) => {
     const { byPair, packForScoring, scoringBatches } = await import('../train/scoring.js');
     const { writeFileWhole } = await import('../files.js');
+    const { checkFinite } = await import('../train/non-finite.js');
     const { progress } = await import('../progress.js');
     using scorer = await openScorer(options);
     const { policy, data } = scorer;
@@ -19,22 +20,28 @@ export function registerLogprobs(program: Command): void {
     const bar = progress('scoring', data.pairs.length, options.quiet || output.json);
     const lines = new Array<string>(data.pairs.length);
     let done = 0;
-    for (const indices of scoringBatches(data, batch || undefined)) {
-      const packed = packForScoring(data, indices);
-      const scored = byPair(packed, await policy.logProbabilities(packed.batch, 'policy'));
-      const reference = byPair(packed, await policy.logProbabilities(packed.batch, 'base'));
-      indices.forEach((pair, i) => {
-        lines[pair] = JSON.stringify({
-          chosen: scored.chosen[i],
-          rejected: scored.rejected?.[i],
-          reference_chosen: reference.chosen[i],
-          reference_rejected: reference.rejected?.[i],
+    try {
+      for (const indices of scoringBatches(data, batch || undefined)) {
+        const packed = packForScoring(data, indices);
+        const scored = byPair(packed, await policy.logProbabilities(packed.batch, 'policy'));
+        const reference = byPair(packed, await policy.logProbabilities(packed.batch, 'base'));
+        const pairs = Array.from(indices, (pair) => data.pairs[pair]);
+        for (const { chosen, rejected } of [scored, reference])
+          checkFinite(pairs, { 'logps/chosen': chosen, ...(rejected && { 'logps/rejected': rejected }) });
+        indices.forEach((pair, i) => {
+          lines[pair] = JSON.stringify({
+            chosen: scored.chosen[i],
+            rejected: scored.rejected?.[i],
+            reference_chosen: reference.chosen[i],
+            reference_rejected: reference.rejected?.[i],
+          });
         });
-      });
-      done += indices.length;
-      bar.update(done);
+        done += indices.length;
+        bar.update(done);
+      }
+    } finally {
+      bar.stop();
     }
-    bar.stop();
     const text = `${lines.join('\n')}\n`;
     if (options.out !== '-') {
       writeFileWhole(options.out, text);

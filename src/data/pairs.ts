@@ -72,7 +72,7 @@ export class PairParser {
 
   /** @throws InputError naming file, line or row, and field; an {@link UnusablePair} where a text is empty */
   parse(row: Row): PreferenceRecord {
-    const origin = { group: readGroup(row, this.groupBy), weight: readWeight(row), at: row.at };
+    const origin = { group: readGroup(row, this.groupBy), weight: readWeight(row, this.groupBy), at: row.at };
     const ids = idColumns.filter((column) => row.values[column] != null);
     if (ids.length === 0) return { ...origin, ...this.texts(row) };
     for (const field of textColumns)
@@ -169,11 +169,14 @@ function readGroup(row: Row, groupBy: readonly string[]): string {
   return values.length === 1 ? values[0] : values.map((value, i) => `${groupBy[i]}=${value}`).join('/');
 }
 
-function readWeight(row: Row): number {
+function readWeight(row: Row, groupBy: readonly string[]): number {
   const at = { ...row.at, field: 'weight' };
   if (!row.columns.includes('weight')) {
     // The one optional column: a slip of the pen here would change results in silence.
-    const misspelt = row.columns.find((field) => editDistance(field.toLowerCase(), 'weight') <= 2);
+    const misspelt = row.columns.find((field) => {
+      const name = field.toLowerCase();
+      return !groupBy.includes(field) && name.startsWith('w') && editDistance(name, 'weight') <= 2;
+    });
     if (misspelt === undefined) return 1;
     throw new InputError('is not known, and looks like a misspelt "weight"', {
       at: { ...at, field: misspelt },

@@ -59,7 +59,8 @@ export async function hubSnapshot(repository: Repository, selection: Selection, 
   await fetchMissing(
     storage,
     { ...repository, revision: commit },
-    files.filter(({ path }) => wanted.has(path)),
+    // The largest last: weights that are there mean that all is.
+    files.filter(({ path }) => wanted.has(path)).sort((a, b) => a.size - b.size),
     quiet,
   );
   // Only now: a commit that refs name is one that can be used.

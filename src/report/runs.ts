@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse as parseYaml, YAMLParseError } from 'yaml';
 import { z } from 'zod';
-import { readLines } from '../data/lines.js';
+import { readBytes, splitLines } from '../data/lines.js';
 import { InputError } from '../errors.js';
 import { type MetricMeans, metricDirections, type PairMetric, pairMetrics } from '../train/metrics.js';
 import type { MetricsLine } from '../train/trainer.js';
@@ -40,7 +40,7 @@ const configSchema = z.looseObject({
 });
 
 /** What says where a run stands rather than how it is made: runs that differ in nothing else are seeds of one method. */
-const placeKeys = /^(seed|output|adapter|threads|data (train|validation|test)|checkpoint .*)$/;
+const placeKeys = /^(seed|output|adapter|threads|recompute|data (train|validation|test)|checkpoint .*|nonFinite .*)$/;
 
 /** The splits on which a run may have been scored, the best first. */
 export const splits = ['test', 'validation', 'training'] as const;
@@ -90,7 +90,11 @@ export async function readRun(folder: string): Promise<Run> {
   const settings = new Map(flatten(parsed).filter(([key]) => !placeKeys.test(key)));
   const metrics: MetricsLine[] = [];
   const file = join(folder, 'metrics.jsonl');
-  for await (const { number: line, text } of readLines(file))
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of readBytes(file)) chunks.push(chunk);
+  const log = Buffer.concat(chunks);
+  // A run that was killed, or is writing now, may have left half of its last line.
+  for await (const { number: line, text } of splitLines([log.subarray(0, log.lastIndexOf(0x0a) + 1)], file))
     metrics.push(validate(jsonOf(text, { file, line }), metricsLineSchema, { file, line }));
   const evaluation = join(folder, 'evaluation.json');
   const scores = {

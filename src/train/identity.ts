@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
-import { createReadStream, existsSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { InputError } from '../errors.js';
+import { fileDigest } from '../policy/identity.js';
 import type { TrainConfig } from './config.js';
 
 /**
@@ -68,30 +69,16 @@ function* leaves(value: object, prefix = ''): Generator<[key: string, value: unk
   }
 }
 
-/** Of files in a folder, those up to this size are read whole, of larger ones the beginning and the end: a model's weights. */
-const readWhole = 2 ** 26;
-const piece = 2 ** 20;
+/** What is read of the folder of a model, adapter or tokenizer; other files there change nothing. */
+const readNames =
+  /^(config|tokenizer|tokenizer_config|adapter_config|model\.safetensors\.index)\.json$|^chat_template\.jinja$|\.safetensors$/;
 
-/** A digest of a file, or of the files directly in a folder; what is neither (`random:tiny`) counts by its name. */
+/** A digest of a file, or of what is read of a folder; what is neither (`random:tiny`) counts by its name. */
 async function contentOf(path: string): Promise<string> {
   if (!existsSync(path)) return path;
+  const names = statSync(path).isDirectory() ? readdirSync(path).filter((name) => readNames.test(name)) : [''];
   const hash = createHash('sha256');
-  const add = async (file: string, range: { start?: number; end?: number } = {}) => {
-    for await (const chunk of createReadStream(file, { highWaterMark: piece, ...range })) hash.update(chunk);
-  };
-  if (!statSync(path).isDirectory()) await add(path);
-  else
-    for (const name of readdirSync(path).sort()) {
-      const file = join(path, name);
-      const status = statSync(file);
-      if (!status.isFile()) continue;
-      hash.update(`${name}\0${status.size}\0`);
-      if (status.size <= readWhole) await add(file);
-      else {
-        await add(file, { end: piece - 1 });
-        await add(file, { start: status.size - piece });
-      }
-    }
+  for (const name of names.sort()) hash.update(`${name}\0${await fileDigest(join(path, name))}\0`);
   return contentPrefix + hash.digest('hex');
 }
 

@@ -57,7 +57,7 @@ const names = {
  * Trains one model as `config` says and fills its run folder:
  * config.yaml (resolved), run.json (provenance), metrics.jsonl (a line per step, from step 0), events.out.tfevents.* (the
  * same for TensorBoard), checkpoints/ (see checkpoint.ts), alpha.csv (α per step and group), evaluation.json (exact test
- * metrics), report.html, and at last adapter/ (PEFT). With `checkpoint.best`, adapter-best/ and evaluation-best.json are the
+ * metrics), report.html, and adapter/ (PEFT). With `checkpoint.best`, adapter-best/ and evaluation-best.json are the
  * same of the step with the smallest worst-group validation loss.
  *
  * Everything that can be wrong with the input is found before the folder is made.
@@ -199,13 +199,15 @@ export async function runTraining(
   const scoredTest = data.test && (await scoredDataset(data.test, objective.usesReference ? reference : undefined));
   /** Writes the exact test metrics of the policy as it is now, and its adapter. */
   const writeOutcome = async (evaluation: 'evaluation' | 'bestEvaluation', adapter: 'adapter' | 'bestAdapter') => {
-    const scores = scoredTest && (await evaluatePairs(policy, scoredTest, objective));
-    if (scores) writeFileWhole(at(evaluation), json(scores));
-    // A run that had ended before has the same adapter already.
+    // The adapter first: scoring may take long, or meet a pair whose score is not finite. A run that had ended before has it.
     if (!existsSync(at(adapter))) {
       const base = { baseModel: hub.model?.id ?? config.model, revision: hub.model?.commit };
       await policy.saveAdapter(at(adapter), base);
     }
+    if (!scoredTest) return undefined;
+    const bar = progress('scoring the test pairs', scoredTest.data.pairs.length, ui.quiet);
+    const scores = await evaluatePairs(policy, scoredTest, objective, bar.update).finally(() => bar.stop());
+    writeFileWhole(at(evaluation), json(scores));
     return scores;
   };
   writeFileWhole(at('alpha'), alphaCsv(groups, alphaHistory));

@@ -26,19 +26,20 @@ const batch: NativeBatch = {
 describe('useful arithmetic of a step', () => {
   it('of one layer, counted by hand', () => {
     const { projections, attention, head } = stepFlops(config, 2, batch);
-    // q 3→4, k and v 3→2 on 6 rows, forward only; o 4→3, gate and up 3→5, down 5→3 on 3 rows, forward and backward.
-    expect(projections).toBe(2 * 6 * (12 + 6 + 6) + 2 * 2 * 3 * (12 + 15 + 15 + 15));
-    // The prompt's rows see 1 + 2 + 3 + 4 positions, the response's two rows 4 + 1 and 4 + 2.
-    expect(attention).toBe(12 * 4 * (10 + 5 + 6));
-    expect(head).toBe(2 * 2 * 4 * 11 * 3);
+    // Forward only: k and v 3→2 on 6 rows, q 3→4 on 3. Forward and backward: o 4→3, gate and up 3→5, down 5→3 on 3 rows.
+    expect(projections).toBe(2 * 6 * (6 + 6) + 2 * 3 * 12 + 2 * 2 * 3 * (12 + 15 + 15 + 15));
+    // The prompt's last row sees 4 positions, the response's two rows 4 + 1 and 4 + 2.
+    expect(attention).toBe(12 * 4 * (4 + 5 + 6));
+    expect(head).toBe(2 * 2 * 3 * 11 * 3);
   });
 
   it('of a second layer: all rows, in both directions', () => {
     const one = stepFlops(config, 2, batch).projections;
     const two = stepFlops({ ...config, layers: 2 }, 2, batch).projections;
-    const all = 12 + 6 + 6 + 12 + 15 + 15 + 15;
-    // The new last layer's q, k and v need the gradient of their input, the first layer's o and MLP are on all rows.
-    expect(two - one).toBe(2 * 2 * 6 * all);
+    // The first layer is on all rows now, still without the gradient of its input; the last one has that too.
+    const first = 2 * 6 * (6 + 6 + 12) + 2 * 2 * 6 * (12 + 15 + 15 + 15);
+    const last = 2 * 2 * 6 * (6 + 6) + 2 * 2 * 3 * (12 + 12 + 15 + 15 + 15);
+    expect(two - one).toBe(first + last - one);
   });
 
   it('of LoRA grows with the rank', () => {

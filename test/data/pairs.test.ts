@@ -96,6 +96,11 @@ describe('readPairs', () => {
     expect(error.location).toEqual({ file: 'f.jsonl', line: 7, field });
   });
 
+  it.each(['height', 'right', 'pweight'])('lets a column be called %s', (name) => {
+    const line = { number: 1, text: JSON.stringify({ ...good, [name]: 170 }) };
+    expect(parsePair(line, 'f.jsonl', {})).toMatchObject({ weight: 1 });
+  });
+
   it.each(['{"group": "a", "weight": NaN}', '[1]', 'null', '{"group": "a"', '"text"'])(
     'refuses the line %s',
     async (text) => {

@@ -77,7 +77,8 @@ export function largestDifference(a: ArrayLike<number>, b: ArrayLike<number>): n
   let largest = 0;
   for (let i = 0; i < a.length; i++) {
     const difference = Math.abs(a[i] - b[i]);
-    if (!(difference <= largest)) largest = difference;
+    if (Number.isNaN(difference)) return difference;
+    if (difference > largest) largest = difference;
   }
   return largest;
 }

@@ -235,6 +235,12 @@ describe('the page of several runs', () => {
 describe('readRun', () => {
   const metrics = (folder: string) => join(folder, 'metrics.jsonl');
 
+  it('leaves out the half line of a run that was killed', async () => {
+    const before = await readRun(folders[0]);
+    appendFileSync(metrics(folders[0]), Buffer.from('{"step": 31, "note": "é', 'utf8').subarray(0, -1));
+    expect((await readRun(folders[0])).metrics).toEqual(before.metrics);
+  });
+
   it.each<[string, (folder: string) => void, RegExp]>([
     ['no such folder', (folder) => rmSync(folder, { recursive: true }), /run\.json: cannot be read\n {2}fix: /],
     [
@@ -252,7 +258,11 @@ describe('readRun', () => {
       (folder) => writeFileSync(join(folder, 'run.json'), '{"method": "ipo"}'),
       /run\.json, field "seed": /,
     ],
-    ['a cut line', (folder) => appendFileSync(metrics(folder), '{"step": 31, "lo'), /metrics\.jsonl:32: is not JSON/],
+    [
+      'a broken line',
+      (folder) => appendFileSync(metrics(folder), '{"step": 31, "lo\n'),
+      /metrics\.jsonl:32: is not JSON/,
+    ],
     [
       'a line without step',
       (folder) => appendFileSync(metrics(folder), '{"loss": 1}\n'),
