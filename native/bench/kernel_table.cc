@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "kernels/geglu.h"
+#include "kernels/lora_linear.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rotary.h"
 #include "kernels/token_log_prob.h"
@@ -136,10 +137,58 @@ BenchKernel tokenLogProbKernel() {
           work};
 }
 
+BenchKernel loraLinearKernel() {
+  // low-rank products of x and of the output, two forward, four backward, beside the frozen one.
+  const auto work = [](double lowRankProducts) {
+    return [lowRankProducts](const KernelSizes& sizes, double) -> KernelWork {
+      const auto rows = static_cast<double>(sizes.at("rows")), rank = static_cast<double>(sizes.at("rank"));
+      const auto in = static_cast<double>(sizes.at("in")), out = static_cast<double>(sizes.at("out"));
+      return {0, 2 * rows * (in * out + lowRankProducts / 2 * rank * (in + out))};
+    };
+  };
+  constexpr double kScale = 4;
+  return {
+      "lora-linear",
+      {"rows", "in", "out", "rank"},
+      [](const KernelSizes& sizes, const at::Generator& generator) -> Inputs {
+        const int64_t rows = sizes.at("rows"), rank = sizes.at("rank");
+        const int64_t in = sizes.at("in"), out = sizes.at("out");
+        return {normal({rows, in}, generator), normal({rank, in}, generator, 0.1), normal({out, rank}, generator, 0.1),
+                normal({out, in}, generator, 0.05), normal({rows, out}, generator)};
+      },
+      [](const Inputs& inputs, Kernels kernels) -> KernelRun {
+        if (kernels == Kernels::kLibTorch)
+          return autogradRun(inputs, 3, inputs[4], [](const Inputs& leaves) {
+            return at::linear(leaves[0], leaves[3]) + at::linear(at::linear(leaves[0], leaves[1]), leaves[2]) * kScale;
+          });
+        // The gradients of A and B go to accumulators, here a single one.
+        LoraPair pair{inputs[1].detach().set_requires_grad(true), inputs[2].detach().set_requires_grad(true),
+                      c10::make_intrusive<LoraGradient>()};
+        pair.gradient->a = at::zeros_like(inputs[1]).unsqueeze(0);
+        pair.gradient->b = at::zeros_like(inputs[2]).unsqueeze(0);
+        pair.gradient->runs = std::make_shared<std::vector<AccumulatorRun>>(1, AccumulatorRun{0, inputs[0].size(0), 0});
+        const KernelRun run =
+            autogradRun({inputs[0], inputs[3]}, 1, inputs[4],
+                        [pair, scratch = c10::make_intrusive<Scratch>()](const Inputs& leaves) {
+                          return loraLinear(leaves[0], FrozenMatrix{leaves[1], scratch}, pair, kScale);
+                        });
+        return {run.forward, [run, gradient = pair.gradient]() -> Inputs {
+                  gradient->a.zero_();
+                  gradient->b.zero_();
+                  const Inputs dx = run.backward();
+                  return {dx[0], gradient->a[0].clone(), gradient->b[0].clone()};
+                }};
+      },
+      work(2),
+      work(4),
+      false};
+}
+
 }  // namespace
 
 const std::vector<BenchKernel>& kernelTable() {
-  static const std::vector<BenchKernel> table{rmsNormKernel(), rotaryKernel(), gegluKernel(), tokenLogProbKernel()};
+  static const std::vector<BenchKernel> table{rmsNormKernel(), rotaryKernel(), gegluKernel(), tokenLogProbKernel(),
+                                              loraLinearKernel()};
   return table;
 }
 

@@ -38,6 +38,8 @@ struct BenchKernel {
   std::function<KernelRun(const std::vector<at::Tensor>& inputs, Kernels)> run;
   std::function<KernelWork(const KernelSizes&, double elementBytes)> forwardWork;
   std::function<KernelWork(const KernelSizes&, double elementBytes)> backwardWork;
+  /** The bits do not depend on the number of threads; where LibTorch's products do the sums, they may. */
+  bool anyThreads = true;
 };
 
 /** Every kernel measured; to add one, add an entry. */

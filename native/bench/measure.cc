@@ -57,14 +57,16 @@ double largestError(const Tensors& results, const Tensors& oracle) {
   return largest;
 }
 
-/** Whether two more runs give the same bits: one as before, and one with a single thread where the CPU runs it. */
-bool repeats(const Pass& pass, const Tensors& first) {
+/** Whether more runs give the same bits: one as before, and, where `anyThreads`, one with a single thread on the CPU.
+ */
+bool repeats(const Pass& pass, const Tensors& first, bool anyThreads) {
   const auto same = [&] {
     const Tensors again = pass();
     return std::equal(first.begin(), first.end(), again.begin(), again.end(),
                       [](const at::Tensor& a, const at::Tensor& b) { return a.equal(b); });
   };
   if (!same()) return false;
+  if (!anyThreads) return true;
   const int threads = at::get_num_threads();
   at::set_num_threads(1);
   const bool alone = same();
@@ -72,13 +74,13 @@ bool repeats(const Pass& pass, const Tensors& first) {
   return alone;
 }
 
-PassMeasurement measurePass(const Pass& fused, const Pass& composed, const Pass& oracle, const KernelWork& work,
-                            const c10::Device& device, double seconds) {
+PassMeasurement measurePass(const Pass& fused, const Pass& composed, const Pass& oracle, bool anyThreads,
+                            const KernelWork& work, const c10::Device& device, double seconds) {
   PassMeasurement pass{};
   {
     const Tensors exact = oracle(), results = fused();
     pass.error = largestError(results, exact);
-    pass.repeatable = repeats(fused, results);
+    pass.repeatable = repeats(fused, results, anyThreads);
     pass.torchError = largestError(composed(), exact);
   }
   const auto medians = medianSeconds({[&] { fused(); }, [&] { composed(); }}, device, seconds);
@@ -179,10 +181,10 @@ KernelMeasurement measureKernel(const std::string& name, const KernelSizes& size
   const KernelRun composed = kernel.run(inputs, Kernels::kLibTorch);
   const KernelRun oracle = kernel.run(cast(inputs, at::kDouble, device), Kernels::kLibTorch);
   const auto elementBytes = static_cast<double>(c10::elementSize(dtype));
-  return {measurePass(fused.forward, composed.forward, oracle.forward, kernel.forwardWork(sizes, elementBytes), device,
-                      seconds),
-          measurePass(fused.backward, composed.backward, oracle.backward, kernel.backwardWork(sizes, elementBytes),
-                      device, seconds)};
+  return {measurePass(fused.forward, composed.forward, oracle.forward, kernel.anyThreads,
+                      kernel.forwardWork(sizes, elementBytes), device, seconds),
+          measurePass(fused.backward, composed.backward, oracle.backward, kernel.anyThreads,
+                      kernel.backwardWork(sizes, elementBytes), device, seconds)};
 }
 
 MachineMeasurement measureMachine(at::ScalarType dtype, const c10::Device& device, double seconds) {

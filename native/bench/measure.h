@@ -26,7 +26,7 @@ KernelResults runKernel(const std::string& name, const KernelSizes& sizes, at::S
 struct PassMeasurement {
   double error;
   double torchError;  // of LibTorch's composition in the same type
-  bool repeatable;    // a second run, and on the CPU one with a single thread, gave the same bits
+  bool repeatable;    // more runs gave the same bits; see repeats()
   double medianSeconds;
   double torchMedianSeconds;
   KernelWork work;

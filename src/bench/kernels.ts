@@ -20,6 +20,8 @@ export const kernelShapes = {
     ['token-log-prob', { positions: 16, vocabulary: 64000, hidden: 2048 }],
     ['token-log-prob', { positions: 64, vocabulary: 64000, hidden: 2048 }],
     ['token-log-prob', { positions: 400, vocabulary: 64000, hidden: 2048 }],
+    ['lora-linear', { rows: 332, in: 2048, out: 16384, rank: 8 }],
+    ['lora-linear', { rows: 332, in: 16384, out: 2048, rank: 8 }],
   ],
   // Odd sizes: every loop has a remainder.
   tiny: [
@@ -27,6 +29,7 @@ export const kernelShapes = {
     ['rotary', { tokens: 7, heads: 3, headSize: 22 }],
     ['geglu', { rows: 7, columns: 1035 }],
     ['token-log-prob', { positions: 5, vocabulary: 1235, hidden: 37 }],
+    ['lora-linear', { rows: 7, in: 67, out: 35, rank: 3 }],
   ],
 } as const satisfies Record<string, readonly (readonly [kernel: string, sizes: Record<string, number>])[]>;
 
@@ -43,7 +46,7 @@ export interface KernelRow {
   error: number;
   /** The same of LibTorch's composition in `dtype`. */
   torch_error: number;
-  /** A second run, and on the CPU one with a single thread, gave the same bits. */
+  /** A second run gave the same bits, and on the CPU one with a single thread, unless LibTorch's products do the sums. */
   repeatable: boolean;
   /** Repeatable, and `error` is within {@link errorLimit}. */
   ok: boolean;

@@ -150,7 +150,7 @@ export interface NativePassMeasurement {
   error: number;
   /** Error of LibTorch's composition in the same type. */
   torchError: number;
-  /** A second run, and on the CPU one with a single thread, gave the same bits. */
+  /** A second run gave the same bits, and on the CPU one with a single thread, unless LibTorch's products do the sums. */
   repeatable: boolean;
   medianSeconds: number;
   torchMedianSeconds: number;

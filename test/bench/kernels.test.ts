@@ -25,10 +25,12 @@ it('prints a row for each pass of each kernel, checked', () => {
   );
   expect(rows.map((row: Record<string, string>) => `${row.kernel} ${row.pass} ${row.size}`)).toEqual(expected);
   for (const row of rows) {
-    expect(row).toMatchObject({ dtype: 'bfloat16', device: 'cpu', unit: 'GB/s', ok: true, repeatable: true });
+    const [unit, limit] =
+      row.kernel === 'lora-linear' ? ['GFLOP/s', machine.gemm_gflops] : ['GB/s', machine.copy_gb_per_second];
+    expect(row).toMatchObject({ dtype: 'bfloat16', device: 'cpu', unit, ok: true, repeatable: true });
     for (const key of ['error', 'median_seconds', 'rate', 'fraction_of_limit', 'torch_median_seconds'])
       expect(row[key], key).toBeGreaterThan(0);
-    expect(row.fraction_of_limit).toBeCloseTo(row.rate / machine.copy_gb_per_second, 9);
+    expect(row.fraction_of_limit).toBeCloseTo(row.rate / limit, 9);
   }
 });
 
