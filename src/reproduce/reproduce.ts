@@ -120,7 +120,7 @@ export async function reproduce(
     {
       claim: 'GR-IPO lowers the worst group’s test loss against IPO',
       holds: gain.mean < 0,
-      detail: `paired difference ${formatEstimate(gain)} over ${gain.pairs} seeds`,
+      detail: `paired difference ${formatEstimate(gain)} over ${gain.pairs} seeds${isClear(gain) ? '' : ', within two standard errors: no clear gain on these seeds'}`,
     },
   ];
 
@@ -159,4 +159,9 @@ export function machine(): Record<string, string> {
   return {
     machine: `${cpu?.model.trim() ?? process.arch}, ${availableParallelism()} cores, ${Math.round(totalmem() / 2 ** 30)} GiB`,
   };
+}
+
+/** Beyond two standard errors. */
+function isClear({ mean, standard_error: error }: PairedDifference): boolean {
+  return error !== null && Math.abs(mean) > 2 * error;
 }
