@@ -16,6 +16,6 @@
  *
  * Each must come out within 3·√2 standard errors. Exits 1 otherwise.
  */
-import { showFigure } from '../src/reproduce/figures.js';
+import { showFigure } from '../src/cli/figure.js';
 
-await showFigure(6, process.argv[2]);
+await showFigure(6);

@@ -7,6 +7,6 @@
  * the group robust methods have the lowest worst loss, GR-DPO the lowest reward error.
  * That this setting is Figure 10 is our reading: the order of the features and scenarios.
  */
-import { showFigure } from '../src/reproduce/figures.js';
+import { showFigure } from '../src/cli/figure.js';
 
-await showFigure(10, process.argv[2]);
+await showFigure(10);

@@ -8,7 +8,7 @@
  * accuracy above (0.68 to 0.78), and α risen for Egypt and Japan. Exits 1 where one of the first two does not come out.
  */
 import { Command } from 'commander';
-import { defineAction, parseList, parseSeeds } from '../../src/cli/command.js';
+import { defineAction, parseList, parseSeeds, runProgram } from '../../src/cli/command.js';
 import { opinionExperiment, paperCountries } from '../../src/reproduce/global-opinions.js';
 
 interface Options {
@@ -51,4 +51,4 @@ defineAction<Options>(program, async ({ groups, seeds, set, quiet = false, out, 
   if (result.checks.some(({ holds }) => !holds)) process.exitCode = 1;
   return result;
 });
-await program.parseAsync();
+await runProgram(program);

@@ -1,5 +1,29 @@
-import type { Command } from 'commander';
+import { type Command, CommanderError } from 'commander';
+import { parse } from 'csv-parse/sync';
 import { GroupRobustError, InputError, InterruptedError } from '../errors.js';
+
+/** Runs a program on the arguments of this process: `group-robust`, or a file of experiments/ that takes some. */
+export async function runProgram(program: Command): Promise<void> {
+  throwUsageErrors(program);
+  // A reader that has seen enough (`| head`) is no error.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+    process.exit();
+  });
+  try {
+    await program.parseAsync();
+  } catch (error) {
+    // Commander has printed its own message; a wrong flag is a usage error, --help and --version are not.
+    if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 2;
+    else reportError(error);
+  }
+}
+
+/** Left to itself Commander ends the process, with 1. */
+function throwUsageErrors(command: Command): void {
+  command.exitOverride();
+  command.commands.forEach(throwUsageErrors);
+}
 
 /** What every command shares: `--json`, where text goes, and exit codes (src/errors.ts). */
 export interface Output {
@@ -42,16 +66,32 @@ export function reportError(error: unknown): void {
   process.stderr.write(`error: ${text}\n`);
 }
 
-/** "dpo,ipo" → ["dpo", "ipo"], each of `allowed` where that is given. @throws InputError */
+/**
+ * "dpo,ipo" → ["dpo", "ipo"], each of `allowed` where that is given; an item in double quotes may hold commas itself.
+ * @throws InputError
+ */
 export function parseList<T extends string>(flag: string, text: string, allowed?: readonly T[]): T[] {
-  const items = text.split(',').map((item) => item.trim());
+  const items = parseLine(flag, text);
   for (const item of items)
     if (item === '' || (allowed && !allowed.includes(item as T)))
       throw new InputError(`"${item}" is not allowed`, {
         at: { field: flag },
-        fix: allowed ? `use ${allowed.join(', ')}` : 'separate the values by single commas',
+        fix: allowed ? `use ${allowed.join(', ')}` : separate,
       });
   return items as T[];
+}
+
+const separate = 'separate the values by single commas, and quote one that holds a comma: \'"A, B",C\'';
+
+function parseLine(flag: string, text: string): string[] {
+  let lines: string[][];
+  try {
+    lines = parse(text, { trim: true });
+  } catch (cause) {
+    throw new InputError(`cannot be read: ${(cause as Error).message}`, { at: { field: flag }, fix: separate, cause });
+  }
+  if (lines.length !== 1) throw new InputError('is not one line of values', { at: { field: flag }, fix: separate });
+  return lines[0];
 }
 
 /** "2021-2023,2030" → [2021, 2022, 2023, 2030]. @throws InputError */

@@ -1,7 +1,6 @@
 import type { Command } from 'commander';
 import type { OpinionSummary } from '../data/global-opinions.js';
-import { InputError } from '../errors.js';
-import { defineAction, type Output, parseNumber } from './command.js';
+import { defineAction, type Output, parseList, parseNumber } from './command.js';
 
 /** `group-robust data global-opinions` and `group-robust data survey`: from a survey to preference pairs. */
 export function registerData(program: Command): void {
@@ -27,7 +26,7 @@ export function registerData(program: Command): void {
       const { opinionPairs, readSurvey, writeOpinionPairs } = await import('../data/global-opinions.js');
       const { refuseExisting, writeFolderWhole } = await import('../files.js');
       const seed = parseSeed(options.seed);
-      const groups = await parseGroups(options.groups);
+      const groups = parseList('--groups', options.groups);
       refuseExisting(options.out);
       const { multiPair, skipBadRows } = options;
       const { localCsv } = await import('../hub/local.js');
@@ -60,20 +59,6 @@ export function registerData(program: Command): void {
 
 function parseSeed(text: string): number {
   return parseNumber('--seed', text, { min: 0, max: Number.MAX_SAFE_INTEGER, integer: true });
-}
-
-/** Names separated by commas; a name in double quotes may hold commas itself. */
-async function parseGroups(text: string): Promise<string[]> {
-  const { parse } = await import('csv-parse/sync');
-  let rows: string[][];
-  try {
-    rows = parse(text, { trim: true });
-  } catch (error) {
-    throw new InputError(`cannot be read: ${(error as Error).message}`, { at: { field: '--groups' }, cause: error });
-  }
-  if (rows.length !== 1 || rows[0].includes(''))
-    throw new InputError('holds an empty name', { at: { field: '--groups' }, fix: 'e.g. --groups "Nigeria,Egypt"' });
-  return rows[0];
 }
 
 function logSummary(output: Output, summary: OpinionSummary, out: string): void {

@@ -1,9 +1,9 @@
 #!/usr/bin/env node
-import { Command, CommanderError } from 'commander';
+import { Command } from 'commander';
 import { packageVersion } from '../version.js';
 import { registerBandit } from './bandit.js';
 import { registerBench } from './bench.js';
-import { reportError } from './command.js';
+import { runProgram } from './command.js';
 import { registerConverge } from './converge.js';
 import { registerData } from './data.js';
 import { registerDoctor } from './doctor.js';
@@ -18,7 +18,6 @@ import { registerTrain } from './train.js';
 const program = new Command('group-robust')
   .description('Group Robust Preference Optimization: GR-DPO and GR-IPO (not Group Relative Policy Optimization)')
   .version(packageVersion())
-  .exitOverride()
   .configureHelp({ showGlobalOptions: true });
 
 registerDoctor(program);
@@ -33,16 +32,4 @@ registerMerge(program);
 registerReport(program);
 registerBench(program);
 
-// A reader that has seen enough (`| head`) is no error.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error;
-  process.exit();
-});
-
-try {
-  await program.parseAsync();
-} catch (error) {
-  // Commander has printed its own message; a wrong flag is a usage error, --help and --version are not.
-  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 2;
-  else reportError(error);
-}
+await runProgram(program);

@@ -1,10 +1,8 @@
 import { join } from 'node:path';
-import { comparisonTable, orderFaults } from '../bandit/comparison.js';
-import { paperSeeds } from '../bandit/expected.js';
-import { type FigureOutcome, figuresNumbered, runFigures } from '../bandit/figures.js';
+import { orderFaults } from '../bandit/comparison.js';
+import type { FigureOutcome } from '../bandit/figures.js';
 import { banditCsv, comparisonCsv, historyCsv } from '../bandit/report.js';
-import { writeFileWhole, writeFolderWhole } from '../files.js';
-import { progress } from '../progress.js';
+import { writeFileWhole } from '../files.js';
 import { drawChart } from '../report/charts.js';
 import type { Figure, Section } from '../report/html.js';
 import { banditBars, banditCurves, banditSection } from '../report/sections/bandit.js';
@@ -15,7 +13,7 @@ export function figureFolder(number: number): string {
 }
 
 /** What a reader is told of an outcome first: what the paper says, whether values are on record, which curves coincide. */
-function figureNotes({ figure, rows }: FigureOutcome): string[] {
+export function figureNotes({ figure, rows }: FigureOutcome): string[] {
   const recorded = rows.some(({ expected }) => expected !== null);
   return [
     `The paper: ${figure.claim}`,
@@ -55,22 +53,4 @@ export async function writeFigure(outcome: FigureOutcome, folder: string): Promi
 /** True when no value on record is missed, and Figure 2 shows the paper's order. */
 export function figureHolds({ figure, rows }: FigureOutcome): boolean {
   return rows.every(({ passes }) => passes !== false) && (figure.number !== 2 || orderFaults(rows).length === 0);
-}
-
-/**
- * What a file of `experiments/` runs: one figure over the paper's seeds, its comparison printed, its curves and numbers
- * written to `folder`. Sets exit code 1 where an expected value is missed.
- */
-export async function showFigure(number: number, folder = join('runs', figureFolder(number))): Promise<void> {
-  const figures = figuresNumbered(number);
-  await writeFolderWhole(folder, async (partial) => {
-    const bar = progress(`figure ${number}`, paperSeeds.length);
-    const [outcome] = await runFigures(figures, paperSeeds, { onDone: (done) => bar.update(done) }).finally(() =>
-      bar.stop(),
-    );
-    await writeFigure(outcome, partial);
-    console.log([outcome.figure.title, ...figureNotes(outcome), '', comparisonTable(outcome.rows)].join('\n'));
-    if (!figureHolds(outcome)) process.exitCode = 1;
-  });
-  console.log(`\nwritten to ${folder}`);
 }

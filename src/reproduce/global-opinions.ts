@@ -1,6 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { opinionPairs, readSurvey, writeOpinionPairs } from '../data/global-opinions.js';
 import { writeFileWhole, writeFolderWhole } from '../files.js';
 import { localCsv } from '../hub/local.js';
@@ -13,12 +12,7 @@ import { loadConfig, type TrainConfig } from '../train/config.js';
 import { checkIdentity, type RunIdentity, settingsOf } from '../train/identity.js';
 import { runTraining } from '../train/run.js';
 import type { Check } from './reproduce.js';
-
-/** Configurations with the paper's settings, in experiments/global-opinions of this package. */
-const configs = fileURLToPath(new URL('../../experiments/global-opinions/', import.meta.url));
-
-const methods = ['ipo', 'gr-ipo'] as const;
-type Stage = 'sft' | (typeof methods)[number];
+import { comparedMethods, configFile, placeSettings, type Stage, setting } from './stages.js';
 
 /** The countries of the paper's experiment, as the data set names them. */
 export const paperCountries = ['Nigeria', 'Egypt', 'India (Current national sample)', 'China', 'Japan'] as const;
@@ -71,17 +65,20 @@ export async function opinionExperiment(
   const plan: TrainConfig[] = [
     configOf(experiment, 'sft', SFT_SEED, join(folder, 'sft')),
     ...seeds.flatMap((seed) =>
-      methods.map((method) => configOf(experiment, method, seed, join(folder, `seed-${seed}`, method))),
+      comparedMethods.map((method) => configOf(experiment, method, seed, join(folder, `seed-${seed}`, method))),
     ),
   ];
-  checkSame(experiment, plan);
+  const identity = identityOf(experiment, plan);
+  const record = join(folder, 'experiment.json');
+  if (existsSync(record)) checkSame(JSON.parse(readFileSync(record, 'utf8')), identity, folder);
 
   const data = join(folder, 'data');
-  if (!existsSync(data)) {
-    const survey = readSurvey((await localCsv(file, { quiet: ui.quiet })).path);
-    const pairs = opinionPairs(survey, { groups, seed: DATA_SEED });
-    await writeFolderWhole(data, (partial) => writeOpinionPairs(partial, pairs));
-  }
+  const pairs = existsSync(data)
+    ? undefined
+    : opinionPairs(readSurvey((await localCsv(file, { quiet: ui.quiet })).path), { groups, seed: DATA_SEED });
+  // Not before the file and the groups are known to be right: a mistake in them must not stand in the way of the next try.
+  writeFileWhole(record, `${JSON.stringify(identity, null, 2)}\n`);
+  if (pairs) await writeFolderWhole(data, (partial) => writeOpinionPairs(partial, pairs));
   for (const [i, config] of plan.entries()) {
     // The report is the last that a run writes.
     const done = existsSync(join(config.output, 'report.html'));
@@ -113,33 +110,34 @@ function configOf(
   seed: number,
   output: string,
 ): TrainConfig {
-  return loadConfig(join(configs, `${stage}.yaml`), [
+  const place = { seed, output, data: join(folder, 'data'), sft: join(folder, 'sft') };
+  return loadConfig(configFile('global-opinions', stage), [
     ...(authors ? authorsSettings[stage] : []),
     ...overrides,
     ...(model === undefined ? [] : [setting('model', model)]),
-    setting('seed', seed),
-    setting('output', output),
-    ...['train', 'validation', 'test'].map((split) => setting(`data.${split}`, join(folder, 'data', `${split}.jsonl`))),
-    ...(stage === 'sft' ? [] : [setting('adapter', join(folder, 'sft', 'adapter'))]),
+    ...placeSettings(stage, place),
   ]);
-}
-
-/** As `--set` takes it; JSON is YAML. */
-function setting(key: string, value: string | number): string {
-  return `${key}=${JSON.stringify(value)}`;
 }
 
 /** What differs between the runs of one experiment. */
 const ofOneRun = /^(seed|adapter|data\.(train|validation|test))$/;
 
-/** Holds the experiment against the one that its folder was made with, and writes that down where the folder is new. */
-function checkSame({ folder, file, groups }: OpinionExperiment, [sft, ipo, grIpo]: readonly TrainConfig[]): void {
+/** The survey, the groups, and of each stage the settings that decide its numbers. */
+function identityOf({ file, groups }: OpinionExperiment, [sft, ipo, grIpo]: readonly TrainConfig[]): RunIdentity {
   const identity: RunIdentity = { file, groups };
   for (const [stage, config] of Object.entries({ sft, ipo, 'gr-ipo': grIpo }))
     for (const [key, value] of settingsOf(config)) if (!ofOneRun.test(key)) identity[`${stage}: ${key}`] = value;
-  const record = join(folder, 'experiment.json');
-  if (existsSync(record)) checkIdentity(JSON.parse(readFileSync(record, 'utf8')), identity, folder);
-  else writeFileWhole(record, `${JSON.stringify(identity, null, 2)}\n`);
+  return identity;
+}
+
+/**
+ * Holds the experiment against the one that its folder was made with; until a run has begun, by its pairs only.
+ * @throws InputError naming what differs
+ */
+function checkSame(saved: RunIdentity, now: RunIdentity, folder: string): void {
+  const begun = existsSync(join(folder, 'sft'));
+  const checked = (identity: RunIdentity) => (begun ? identity : { file: identity.file, groups: identity.groups });
+  checkIdentity(checked(saved), checked(now), folder);
 }
 
 /** What the paper says of the outcome, by the mean of paired differences over seeds. */

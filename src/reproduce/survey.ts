@@ -3,18 +3,13 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { GroupRobustError } from '../errors.js';
 import type { RunResult } from '../train/run.js';
-
-/** Configurations of the demonstration, in experiments/survey of this package. */
-const configs = fileURLToPath(new URL('../../experiments/survey/', import.meta.url));
-
-/** The methods compared, both from the SFT model of the same seed. */
-export const surveyMethods = ['ipo', 'gr-ipo'] as const;
+import { type ComparedMethod, comparedMethods, configFile, placeSettings, type Stage } from './stages.js';
 
 export interface SurveyRuns {
   /** Run folders of IPO and GR-IPO over all seeds, for the report. */
   folders: string[];
   /** Worst-group test loss by method and seed. */
-  worstLoss: Record<(typeof surveyMethods)[number], Map<number, number>>;
+  worstLoss: Record<ComparedMethod, Map<number, number>>;
 }
 
 /**
@@ -36,28 +31,22 @@ export async function surveyRuns(
   };
   const oneSeed = async (seed: number) => {
     const at = (name: string) => join(folder, `seed-${seed}`, name);
-    const train = (name: string, extra: string[] = []) => {
-      const settings = [
-        `seed=${seed}`,
-        `output=${at(name)}`,
-        ...['train', 'validation', 'test'].map((split) => `data.${split}=${at(join('data', `${split}.jsonl`))}`),
-        'threads=1',
-        ...extra,
-        ...(options.overrides ?? []),
-      ];
-      return runCommand(['train', join(configs, `${name}.yaml`), '--quiet', ...settings.flatMap((s) => ['--set', s])]);
+    const train = (stage: Stage) => {
+      const place = placeSettings(stage, { seed, output: at(stage), data: at('data'), sft: at('sft') });
+      const settings = [...place, ...(options.overrides ?? [])].flatMap((each) => ['--set', each]);
+      return runCommand(['train', configFile('survey', stage), '--quiet', ...settings]) as Promise<RunResult>;
     };
     await runCommand(['data', 'survey', '--seed', String(seed), '--out', at('data')]);
     await train('sft');
     options.onRun(`seed ${seed}: sft`);
-    for (const method of surveyMethods) {
-      const run = (await train(method, [`adapter=${at(join('sft', 'adapter'))}`])) as RunResult;
+    for (const method of comparedMethods) {
+      const run = await train(method);
       result.worstLoss[method].set(seed, run.test?.worst.loss as number);
       options.onRun(`seed ${seed}: ${method}`);
     }
   };
   await Promise.all(Array.from({ length: Math.min(options.workers, seeds.length) }, work));
-  result.folders = seeds.flatMap((seed) => surveyMethods.map((method) => join(folder, `seed-${seed}`, method)));
+  result.folders = seeds.flatMap((seed) => comparedMethods.map((method) => join(folder, `seed-${seed}`, method)));
   return result;
 }
 

@@ -1,10 +1,22 @@
-import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
 import { writeSurvey } from '../../src/data/survey.js';
 import { type OpinionExperiment, opinionExperiment } from '../../src/reproduce/global-opinions.js';
+import { configFile, placeSettings } from '../../src/reproduce/stages.js';
+import { loadConfig } from '../../src/train/config.js';
 import { expectSoundPage } from '../report/page.js';
 
 /** The paper's experiment on an invented survey in the data set's own layout, and a model small enough for a test. */
@@ -25,6 +37,14 @@ const experiment: OpinionExperiment = {
   overrides,
   folder,
 };
+
+/** What a user types for the same. */
+function commandLine(...args: string[]): string[] {
+  const named = ['--model', experiment.model!, '--file', experiment.file, '--groups', experiment.groups.join(',')];
+  const set = overrides.flatMap((override) => ['--set', override]);
+  const command = ['--import', 'tsx', 'experiments/global-opinions/run.ts', '--quiet'];
+  return [...command, ...named, ...set, '--out', folder, ...args];
+}
 
 async function run(changes: Partial<OpinionExperiment> = {}) {
   const lines: string[] = [];
@@ -85,10 +105,83 @@ it('trains SFT once and both methods for each seed, goes on where it was, and re
   await expect(run({ groups: ['Avaland', 'Bremia'] })).rejects.toThrow(/field "groups"/);
 
   // The command is the same, and tells by its exit code whether the claims hold.
-  const command = ['--import', 'tsx', 'experiments/global-opinions/run.ts', '--json', '--quiet', '--seeds', '0-1'];
-  const named = ['--model', experiment.model!, '--file', experiment.file, '--groups', experiment.groups.join(',')];
-  const set = [...overrides.flatMap((override) => ['--set', override]), '--out', folder];
-  const { status, stdout, stderr } = spawnSync(process.execPath, [...command, ...named, ...set], { encoding: 'utf8' });
+  const command = commandLine('--json', '--seeds', '0-1');
+  const { status, stdout, stderr } = spawnSync(process.execPath, command, { encoding: 'utf8' });
   expect(JSON.parse(stdout).checks, stderr).toEqual(seeds.checks);
   expect(status).toBe(seeds.checks.every(({ holds }) => holds) ? 0 : 1);
+});
+
+it('a mistake in what it reads leaves nothing behind that stands in the way of the right command', async () => {
+  const target = join(root, 'mistaken');
+  const mistake = (changes: Partial<OpinionExperiment>, message: RegExp) =>
+    expect(run({ folder: target, ...changes })).rejects.toThrow(message);
+  await mistake({ file: join(root, 'none.csv') }, /none\.csv/);
+  await mistake({ groups: ['Avaland', 'Nowhere'] }, /Nowhere/);
+  expect(existsSync(target)).toBe(false);
+  await mistake({ model: join(root, 'no-model') }, /no-model/);
+  await mistake({ groups: ['Avaland', 'Bremia'] }, /field "groups"/);
+  writeFileSync(join(root, 'plain-file'), '');
+  await mistake({ model: join(root, 'plain-file') }, /plain-file/);
+});
+
+/** Runs the command in a new process; the first output that matches `at` is answered by `signal`. */
+function signalled(at: RegExp, signal: NodeJS.Signals): Promise<{ code: number | null; output: string }> {
+  const child = spawn(process.execPath, commandLine(), { stdio: ['ignore', 'pipe', 'pipe'] });
+  return new Promise((done) => {
+    let output = '';
+    let sent = false;
+    const hear = (text: Buffer) => {
+      output += text;
+      if (sent || !at.test(output)) return;
+      sent = child.kill(signal);
+    };
+    child.stdout.on('data', hear);
+    child.stderr.on('data', hear);
+    child.on('close', (code) => done({ code, output }));
+  });
+}
+
+/** SHA-256 of all files that hold no times. */
+function contents(): Record<string, string> {
+  const timed = /(^|\/)(run\.json|report\.html|events\..*)$/;
+  const files = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) =>
+    statSync(at(name)).isFile(),
+  );
+  const sum = (name: string) =>
+    createHash('sha256')
+      .update(readFileSync(at(name)))
+      .digest('hex');
+  return Object.fromEntries(files.filter((name) => !timed.test(name)).map((name) => [name, sum(name)]));
+}
+
+it('stopped by signals, the same command goes on and ends in the same bytes', async () => {
+  const fresh = () => rmSync(folder, { recursive: true, force: true });
+  fresh();
+  const straight = await run();
+  const expected = contents();
+  fresh();
+  // Once in each run.
+  for (const [moment, signal, status] of [
+    [/sft: \d+ steps of/, 'SIGINT', 130],
+    [/ipo: \d+ steps of/, 'SIGTERM', 143],
+    [/gr-ipo: \d+ steps of/, 'SIGINT', 130],
+  ] as const) {
+    const { code, output } = await signalled(moment, signal);
+    expect(output).toMatch(new RegExp(`error: stopped by ${signal} .*\\n {2}fix: run the same command to go on`));
+    expect(code, output).toBe(status);
+    expect(existsSync(at('report.html'))).toBe(false);
+  }
+  const again = await run();
+  expect(again.checks).toEqual(straight.checks);
+  expect(contents()).toEqual(expected);
+  expect(Object.keys(expected)).toContain('seed-0/gr-ipo/adapter/adapter_model.safetensors');
+});
+
+it('places its runs whatever the path holds', () => {
+  const output = "runs: #1, [it's] {50 %}";
+  const place = { seed: 3, output, data: 'a: b', sft: '- c' };
+  const config = loadConfig(configFile('survey', 'gr-ipo'), placeSettings('gr-ipo', place));
+  expect(config.output).toBe(output);
+  expect(config.data).toMatchObject({ train: 'a: b/train.jsonl', test: 'a: b/test.jsonl' });
+  expect([config.seed, config.adapter]).toEqual([3, '- c/adapter']);
 });

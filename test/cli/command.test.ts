@@ -1,0 +1,61 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { parseList } from '../../src/cli/command.js';
+import { groupRobust } from './run.js';
+
+describe('a list of values', () => {
+  it.each<[string, string[]]>([
+    ['dpo,ipo', ['dpo', 'ipo']],
+    [' a , b c ', ['a', 'b c']],
+    ['"Korea, Republic of",Chad', ['Korea, Republic of', 'Chad']],
+    ['"a ""b"""', ['a "b"']],
+  ])('%s', (text, items) => expect(parseList('--groups', text)).toEqual(items));
+
+  it.each(['', 'a,,b', 'a,', 'a\nb', '"a', 'a "b"'])('%j is refused', (text) =>
+    expect(() => parseList('--groups', text)).toThrow(/--groups.*\n {2}fix: separate the values by single commas/),
+  );
+
+  it('with a value that is not among the allowed ones is refused', () =>
+    expect(() => parseList('--methods', 'dpo,dop', ['dpo', 'ipo'])).toThrow(
+      /"dop" is not allowed\n {2}fix: use dpo, ipo/,
+    ));
+});
+
+describe('a usage error exits with 2 and makes nothing, help with 0:', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'usage-'));
+  afterAll(() => rmSync(folder, { recursive: true }));
+  symlinkSync(resolve('node_modules'), join(folder, 'node_modules'));
+  const experiment = (file: string, ...args: string[]) =>
+    spawnSync(process.execPath, ['--import', 'tsx', resolve('experiments', file), ...args], {
+      cwd: folder,
+      encoding: 'utf8',
+    });
+
+  it.each([
+    ['global-opinions/run.ts', ['--sedes', '0'], 2],
+    ['global-opinions/run.ts', ['folder'], 2],
+    ['global-opinions/run.ts', ['--seeds', 'x'], 2],
+    ['global-opinions/run.ts', ['--groups', 'Nigeria,,Egypt'], 2],
+    ['global-opinions/run.ts', ['--file', 'none.csv'], 2],
+    ['figure-02.ts', ['--out', 'folder'], 2],
+    ['figure-02.ts', ['one', 'two'], 2],
+    ['figure-02.ts', ['node_modules'], 2],
+    ['figure-02.ts', ['--help'], 0],
+  ])('%s %j', (file, args, status) => {
+    const run = experiment(file, ...args);
+    expect(run.status, run.stderr).toBe(status);
+    expect(run.stderr).not.toMatch(/\n\s+at /);
+    expect(existsSync(join(folder, 'runs/figure-02'))).toBe(false);
+  });
+
+  it.each<[string[], number]>([
+    [['bandit', '--sedes', '1'], 2],
+    [['data', 'survey', '--sedes', '1'], 2],
+    [['data', 'survey', '--help'], 0],
+    [['--version'], 0],
+    [['nothing'], 2],
+  ])('group-robust %j', (args, status) => expect(groupRobust(args, folder).status).toBe(status));
+});
