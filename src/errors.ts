@@ -61,3 +61,15 @@ export class InputError extends GroupRobustError {
     this.fix = details.fix;
   }
 }
+
+/** Prints an error and sets the exit code; a stack trace only for what is not the user's doing. */
+export function reportError(error: unknown): void {
+  process.exitCode = error instanceof InputError ? 2 : error instanceof InterruptedError ? error.exitCode : 1;
+  const text =
+    error instanceof GroupRobustError
+      ? error.message
+      : error instanceof Error
+        ? (error.stack ?? error.message)
+        : String(error);
+  process.stderr.write(`error: ${text}\n`);
+}

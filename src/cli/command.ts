@@ -1,6 +1,6 @@
 import { type Command, CommanderError } from 'commander';
 import { parse } from 'csv-parse/sync';
-import { GroupRobustError, InputError, InterruptedError } from '../errors.js';
+import { InputError, reportError } from '../errors.js';
 
 /** Runs a program on the arguments of this process: `group-robust`, or a file of experiments/ that takes some. */
 export async function runProgram(program: Command): Promise<void> {
@@ -52,18 +52,6 @@ export function defineAction<Options>(
       reportError(error);
     }
   });
-}
-
-/** Prints an error and sets the exit code; a stack trace only for what is not the user's doing. */
-export function reportError(error: unknown): void {
-  process.exitCode = error instanceof InputError ? 2 : error instanceof InterruptedError ? error.exitCode : 1;
-  const text =
-    error instanceof GroupRobustError
-      ? error.message
-      : error instanceof Error
-        ? (error.stack ?? error.message)
-        : String(error);
-  process.stderr.write(`error: ${text}\n`);
 }
 
 /**

@@ -2,8 +2,8 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { CsvError, type Info, type Parser, parse } from 'csv-parse';
 import { InputError } from '../errors.js';
-import { readBytes, utf8Decoder } from './lines.js';
-import type { Row } from './rows.js';
+import { readBytes, utf8Decoder } from '../read-file.js';
+import type { Row } from './row.js';
 
 /** A longer row is surely an unclosed quote: without a limit it would take the rest of the file with it. In bytes. */
 const LONGEST_ROW = 2 ** 26;

@@ -1,6 +1,6 @@
 import { InputError } from '../errors.js';
 import { PairParser, type PreferenceRecord, type ReadPairsOptions, type UnusableKind, UnusablePair } from './pairs.js';
-import { type RowLocation, rowNumber } from './rows.js';
+import { type RowLocation, rowNumber } from './row.js';
 import { type TextTokenizer, type TokenisedText, tokenisePair } from './tokenizer.js';
 
 /** One preference pair, ready for a model. */

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { InputError } from '../errors.js';
-import { describe, type RowLocation } from './rows.js';
+import { describe, type RowLocation } from './row.js';
 
 /** TRL's ways of writing a preference: the prompt apart or as the common beginning, in text or in turns. */
 

@@ -1,5 +1,5 @@
-import { createReadStream } from 'node:fs';
 import { InputError } from '../errors.js';
+import { readBytes, utf8Decoder } from '../read-file.js';
 
 /** One line of a text file without its line ending; `number` counts from 1. */
 export interface Line {
@@ -16,43 +16,6 @@ const LONGEST_LINE = 2 ** 27;
  */
 export async function* readLines(file: string): AsyncGenerator<Line> {
   yield* splitLines(readBytes(file), file);
-}
-
-/** The bytes of a file in chunks. @throws InputError when it cannot be read */
-export async function* readBytes(file: string): AsyncGenerator<Uint8Array> {
-  try {
-    yield* createReadStream(file);
-  } catch (error) {
-    throw readError(file, error);
-  }
-}
-
-/** What the user is told of a file that cannot be read; other errors as they are. */
-export function readError(file: string, error: unknown): unknown {
-  const code = (error as NodeJS.ErrnoException).code ?? '';
-  const problems: Record<string, string> = {
-    ENOENT: 'no such file',
-    ENOTDIR: 'no such file',
-    EISDIR: 'is a folder, not a file',
-    EACCES: 'may not be read',
-  };
-  return Object.hasOwn(problems, code) ? new InputError(problems[code], { at: { file }, cause: error }) : error;
-}
-
-/** Decodes UTF-8 in chunks cut anywhere; a byte-order mark at the start is skipped. `chunk` absent: the end. */
-export function utf8Decoder(file: string): (chunk: Uint8Array | undefined, line: number) => string {
-  const decoder = new TextDecoder('utf-8', { fatal: true });
-  return (chunk, line) => {
-    try {
-      return decoder.decode(chunk, { stream: chunk !== undefined });
-    } catch (error) {
-      throw new InputError('bytes on or after this line are not UTF-8 text', {
-        at: { file, line },
-        cause: error,
-        fix: 'save the file as UTF-8',
-      });
-    }
-  };
 }
 
 /**

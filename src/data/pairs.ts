@@ -2,7 +2,8 @@ import { InputError, type InputLocation } from '../errors.js';
 import { type ChatMessage, commonBeginning, commonTurns, isConversation, readConversation } from './layouts.js';
 import { editDistance } from './near-matches.js';
 import { parsePythonLiteral } from './python-literal.js';
-import { describe, type Row, type RowLocation, readRows } from './rows.js';
+import { describe, type Row, type RowLocation } from './row.js';
+import { readRows } from './rows.js';
 
 /** A preference as it stands in the file: which response to a prompt a member of `group` preferred. */
 export type PreferenceRecord = RecordOrigin &
@@ -44,15 +45,6 @@ export class UnusablePair extends InputError {
 
 const textColumns = ['prompt', 'chosen', 'rejected'] as const;
 const idColumns = ['prompt_ids', 'chosen_ids', 'rejected_ids'] as const;
-
-/**
- * Streams the preference records of a JSONL, CSV or Parquet file. Further columns are ignored.
- * @throws InputError naming file, line or row, and field
- */
-export async function* readPairs(file: string, options: ReadPairsOptions = {}): AsyncGenerator<PreferenceRecord> {
-  const parser = new PairParser(options);
-  for await (const row of parser.rows(file)) yield parser.parse(row);
-}
 
 /**
  * Parses and checks the rows of one file. The first row of text or conversations decides for all of them whether the

@@ -8,8 +8,8 @@ import {
 } from 'hyparquet';
 import { compressors } from 'hyparquet-compressors';
 import { InputError } from '../errors.js';
-import { readError } from './lines.js';
-import type { Row } from './rows.js';
+import { readError } from '../read-file.js';
+import type { Row } from './row.js';
 
 /**
  * Streams the rows of a Parquet file, one row group in memory at a time, and of it only the wanted columns.

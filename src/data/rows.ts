@@ -1,26 +1,9 @@
 import { extname } from 'node:path';
 import { InputError } from '../errors.js';
+import { parseJson } from '../read-file.js';
 import { readCsv } from './csv.js';
 import { type Line, readLines } from './lines.js';
-
-/** Where a row stands: its first line, from 1, or in files without lines its number, from 1. */
-export type RowLocation = { file: string } & ({ line: number } | { row: number });
-
-/** One row of a table, whatever the format of its file. */
-export interface Row {
-  at: RowLocation;
-  /** Names of all columns of the row, those that were not asked for too. */
-  columns: readonly string[];
-  /** By column; BigInt for 64-bit integers of Parquet. */
-  values: Record<string, unknown>;
-  /** Whether every value is text, as in CSV, so that numbers and lists are still to be parsed. */
-  untyped: boolean;
-}
-
-/** Line or row number, for messages that already name the file. */
-export function rowNumber(at: RowLocation): number {
-  return 'line' in at ? at.line : at.row;
-}
+import { describe, type Row } from './row.js';
 
 /**
  * Streams the rows of a file: Parquet (.parquet), CSV with a header (.csv), else JSONL. Memory holds a row, or of Parquet
@@ -46,25 +29,8 @@ async function* readJsonLines(file: string): AsyncGenerator<Row> {
 /** @throws InputError when the line is not one JSON object */
 export function parseJsonLine(line: Line, file: string): Row {
   const at = { file, line: line.number };
-  let value: unknown;
-  try {
-    value = JSON.parse(line.text);
-  } catch (error) {
-    throw new InputError(`is not JSON: ${(error as Error).message}`, {
-      at,
-      cause: error,
-      fix: 'write one complete JSON object on each line (JSON has no NaN or Infinity)',
-    });
-  }
+  const value = parseJson(line.text, at, 'write one complete JSON object on each line (JSON has no NaN or Infinity)');
   if (typeof value !== 'object' || value === null || Array.isArray(value))
     throw new InputError(`is ${describe(value)}, not a JSON object`, { at });
   return { at, columns: Object.keys(value), values: value as Record<string, unknown>, untyped: false };
-}
-
-/** A value of the user's file in a message, cut where it is long. */
-export function describe(value: unknown): string {
-  if (value === undefined) return 'nothing';
-  if (typeof value === 'number' && !Number.isFinite(value)) return String(value);
-  const text = JSON.stringify(value, (_, part) => (typeof part === 'bigint' ? Number(part) : part));
-  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
 }

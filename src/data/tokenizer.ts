@@ -1,8 +1,9 @@
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Tokenizer } from '@huggingface/tokenizers';
 import { InputError, type InputLocation } from '../errors.js';
+import { readJson } from '../read-file.js';
 import { type ChatTemplate, readChatTemplate } from './chat-template.js';
 import { UnusablePair } from './pairs.js';
 
@@ -99,14 +100,6 @@ function readTokenizer(file: string): TextTokenizer {
       return template;
     },
   };
-}
-
-function readJson(file: string): unknown {
-  try {
-    return JSON.parse(readFileSync(file, 'utf8'));
-  } catch (error) {
-    throw new InputError(`is not JSON: ${(error as Error).message}`, { at: { file }, cause: error });
-  }
 }
 
 /** Token ids of one prompt and its two responses. */

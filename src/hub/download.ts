@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { createReadStream, createWriteStream, existsSync, renameSync, rmSync, statSync } from 'node:fs';
+import { createWriteStream, existsSync, renameSync, rmSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { lock } from 'proper-lockfile';
 import { InputError } from '../errors.js';
 import { makeFolder } from '../files.js';
+import { hashFile } from '../read-file.js';
 import { attempts, delays, hubFetch, networkReason, type Repository, statusError } from './client.js';
 
 /** A file as the hub's listing tells of it. */
@@ -140,8 +141,7 @@ function totalOf({ headers }: Response, from: number): number | undefined {
 async function digestOf(path: string, { digest: { algorithm }, size }: RemoteFile): Promise<string> {
   const hash = createHash(algorithm === 'git' ? 'sha1' : 'sha256');
   if (algorithm === 'git') hash.update(`blob ${size}\0`);
-  await pipeline(createReadStream(path), hash);
-  return hash.digest('hex');
+  return (await hashFile(path, hash)).digest('hex');
 }
 
 function sizeOf(path: string): number {

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { InputError, type InputLocation } from '../errors.js';
-import { checkpointFiles } from '../policy/gemma-config.js';
+import { checkpointCompanions, checkpointFiles, tokenizerNames, weightNames } from '../policy/checkpoint-files.js';
 import { adapterFiles } from '../policy/peft.js';
 import type { Selection } from './snapshot.js';
 
@@ -59,31 +59,15 @@ async function local(
 /** "owner/name", and after "@" a branch, tag or commit. */
 const hubId = /^(?<name>[A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*)(?:@(?<revision>\w[\w.-]*(?:\/\w[\w.-]*)*))?$/;
 
-const tokenizerNames = [
-  'tokenizer.json',
-  'tokenizer_config.json',
-  'chat_template.jinja',
-  'special_tokens_map.json',
-  'added_tokens.json',
-  'tokenizer.model',
-];
-/** What belongs to a checkpoint beside its weights; a merged model keeps them. */
-export const checkpointCompanions = [...tokenizerNames, 'generation_config.json'];
-
-const whole = 'model.safetensors';
-const index = 'model.safetensors.index.json';
-const shard = /^model-\d+-of-\d+\.safetensors$/;
-
 const modelFiles: Selection = {
   choose(paths, at) {
-    // As loading does: one file with all weights goes before shards.
-    const weights = paths.includes(whole) ? [whole] : paths.filter((path) => path === index || shard.test(path));
+    const weights = weightNames(paths);
     if (weights.length === 0)
       throw new InputError('the repository has no weights as safetensors', {
         at,
         fix: 'use a model with model.safetensors or model.safetensors.index.json; .bin and .gguf files are not read',
       });
-    return [...paths.filter((path) => path === 'config.json' || checkpointCompanions.includes(path)), ...weights];
+    return [...paths.filter((path) => checkpointCompanions.includes(path)), ...weights];
   },
   usable(folder) {
     try {

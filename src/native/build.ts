@@ -4,8 +4,7 @@ import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSy
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { dirname, extname, join, relative } from 'node:path';
-import { reportError } from '../cli/command.js';
-import { GroupRobustError } from '../errors.js';
+import { GroupRobustError, reportError } from '../errors.js';
 import { findLibTorch, PACKAGE_ROOT, type ResolvedLibTorch } from './libtorch.js';
 import { downloadLibTorch } from './libtorch-download.js';
 import { readStamp, updateStamp } from './stamp.js';

@@ -1,7 +1,6 @@
 import { spawn } from 'node:child_process';
-import { createHash } from 'node:crypto';
 import { lookup } from 'node:dns/promises';
-import { createReadStream, createWriteStream } from 'node:fs';
+import { createWriteStream } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Readable, Transform } from 'node:stream';
@@ -10,6 +9,7 @@ import type { ReadableStream } from 'node:stream/web';
 import { GroupRobustError } from '../errors.js';
 import { writeFolderWhole } from '../files.js';
 import { progress } from '../progress.js';
+import { hashFile } from '../read-file.js';
 import {
   type CacheManifest,
   cachedFolder,
@@ -257,9 +257,7 @@ export async function verifyWheel(folder: string, log: (text: string) => void): 
   for (const [, name, hash, size] of kept) {
     const path = join(folder, name);
     if ((await stat(path)).size !== Number(size)) throw new Error(`${name} has the wrong size`);
-    const actual = createHash('sha256');
-    await pipeline(createReadStream(path), actual);
-    if (actual.digest('base64url') !== hash) throw new Error(`${name} has the wrong SHA-256`);
+    if ((await hashFile(path)).digest('base64url') !== hash) throw new Error(`${name} has the wrong SHA-256`);
   }
 }
 

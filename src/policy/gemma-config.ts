@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import * as z from 'zod';
 import { InputError } from '../errors.js';
 import type { NativeGemmaConfig } from '../native/types.js';
-import { checked, readJson } from './json-file.js';
-import { SafetensorsFile } from './safetensors.js';
+import { checked, readJson } from '../read-file.js';
+import { checkpointFiles } from './checkpoint-files.js';
 
 /** What a model is made of: a checkpoint on disk, or random weights of a named shape. */
 export type GemmaSource = {
@@ -84,7 +84,7 @@ const refusals: [field: string, harmless: (value: unknown) => boolean, reason: s
  * @throws InputError naming the field
  */
 export function parseGemmaConfig(value: unknown, file: string): NativeGemmaConfig {
-  const raw = checked(z.looseObject({}), value, file) as Record<string, unknown>;
+  const raw = checked(z.looseObject({}), value, { file }) as Record<string, unknown>;
   const refuse = (field: string, problem: string, fix?: string): never => {
     throw new InputError(problem, { at: { file, field }, fix });
   };
@@ -98,7 +98,7 @@ export function parseGemmaConfig(value: unknown, file: string): NativeGemmaConfi
     );
   for (const [field, harmless, reason] of refusals)
     if (!harmless(raw[field])) refuse(field, `${reason} (found ${JSON.stringify(raw[field])})`);
-  const config = checked(configSchema, raw, file);
+  const config = checked(configSchema, raw, { file });
   for (const field of ['hidden_activation', 'hidden_act'] as const) {
     const name = config[field];
     if (name != null && name !== 'gelu' && name !== 'gelu_pytorch_tanh')
@@ -211,57 +211,4 @@ export function parseRandomModel(model: string): {
   }
   withConsistentHeads(result, { keyValueHeads: '--model kv', headSize: '--model head' }, refuse);
   return { config: result, seed, standardDeviation };
-}
-
-const indexSchema = z.looseObject({ weight_map: z.record(z.string(), z.string()) });
-
-/**
- * The safetensors files of a checkpoint folder: model.safetensors, or the shards of model.safetensors.index.json, each
- * of which must hold exactly the tensors the index says.
- * @throws InputError naming the missing file, or the tensor that is not where the index has it
- */
-export function checkpointFiles(folder: string): string[] {
-  const whole = join(folder, 'model.safetensors');
-  if (existsSync(whole)) return [whole];
-  const index = join(folder, 'model.safetensors.index.json');
-  if (!existsSync(index))
-    throw new InputError('holds neither model.safetensors nor model.safetensors.index.json', {
-      at: { file: folder },
-      fix: 'download the safetensors files of the checkpoint; older .bin files are not read',
-    });
-  const { weight_map: weightMap } = checked(indexSchema, readJson(index), index);
-  const shards = new Map<string, Set<string>>();
-  for (const [tensor, name] of Object.entries(weightMap)) {
-    if (!/^[^/\\]+\.safetensors$/.test(name))
-      throw new InputError(`"${name}" is not the name of a safetensors file beside the index`, {
-        at: { file: index, tensor },
-      });
-    const tensors = shards.get(name) ?? new Set();
-    shards.set(name, tensors.add(tensor));
-  }
-  if (shards.size === 0) throw new InputError('is empty', { at: { file: index, field: 'weight_map' } });
-  const missing = [...shards.keys()].filter((name) => !existsSync(join(folder, name)));
-  if (missing.length > 0)
-    throw new InputError(`names files that are missing: ${missing.join(', ')}`, {
-      at: { file: index, field: 'weight_map' },
-      fix: 'download them too',
-    });
-  return [...shards].map(([name, expected]) => {
-    const file = join(folder, name);
-    const found = tensorNames(file);
-    for (const tensor of expected)
-      if (found && !found.has(tensor))
-        throw new InputError('is not in this file, where the index has it', { at: { file, tensor } });
-    return file;
-  });
-}
-
-/** Names in a safetensors header; undefined where it cannot be read, which loading will explain in full. */
-function tensorNames(path: string): Set<string> | undefined {
-  try {
-    using file = new SafetensorsFile(path);
-    return new Set(file.entries.map(({ name }) => name));
-  } catch {
-    return undefined;
-  }
 }

@@ -1,10 +1,11 @@
 import { createHash } from 'node:crypto';
-import { createReadStream, existsSync, readFileSync, realpathSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { writeFileWhole } from '../files.js';
 import { cacheFolder } from '../native/libtorch.js';
 import { addonCandidates, loadNative } from '../native/load.js';
+import { hashFile } from '../read-file.js';
 import type { GemmaSource } from './gemma-config.js';
 
 /** Environment variables by which LibTorch and its libraries choose other kernels, and so other roundings. */
@@ -58,9 +59,7 @@ export async function fileDigest(file: string, folder = join(cacheFolder(), 'dig
   const memo = join(folder, createHash('sha256').update(before.id).digest('hex'));
   const known = existsSync(memo) ? readFileSync(memo, 'utf8') : '';
   if (/^[0-9a-f]{64}$/.test(known)) return known;
-  const hash = createHash('sha256');
-  for await (const chunk of createReadStream(path, { highWaterMark: 2 ** 20 })) hash.update(chunk);
-  const digest = hash.digest('hex');
+  const digest = (await hashFile(path)).digest('hex');
   if (state().id === before.id && Date.now() - before.changed > settleTime) remember(memo, digest);
   return digest;
 }

@@ -2,9 +2,9 @@ import { closeSync, copyFileSync, existsSync, openSync, writeSync } from 'node:f
 import { basename, join } from 'node:path';
 import { InputError } from '../errors.js';
 import { writeFolderWhole } from '../files.js';
-import { checkpointCompanions } from '../hub/local.js';
 import type { NativeGemmaConfig } from '../native/types.js';
 import { progress } from '../progress.js';
+import { checkpointCompanions, indexName } from './checkpoint-files.js';
 import { decodeFloats, encodeFloats, type FloatType, floatSizes, isFloatType } from './float-types.js';
 import { resolveGemma } from './gemma-config.js';
 import { adapterFiles, type LoraTarget, loraScale, projectionPath, readAdapterConfig } from './peft.js';
@@ -59,7 +59,7 @@ export async function mergeAdapter(model: string, adapter: string, out: string, 
       throw new InputError('is not in the checkpoint, and the adapter changes it', {
         at: { file: model, tensor: missing },
       });
-    for (const name of ['config.json', 'model.safetensors.index.json', ...checkpointCompanions])
+    for (const name of [indexName, ...checkpointCompanions])
       if (existsSync(join(model, name))) copyFileSync(join(model, name), join(folder, name));
     return report;
   });

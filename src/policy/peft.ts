@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import * as z from 'zod';
 import { InputError } from '../errors.js';
 import { writeFileWhole } from '../files.js';
-import { checked, readJson } from './json-file.js';
+import { checked, readJson } from '../read-file.js';
 
 /** The files of a PEFT adapter folder. */
 export const adapterFiles = { config: 'adapter_config.json', weights: 'adapter_model.safetensors' } as const;
@@ -106,7 +106,7 @@ export function readAdapterConfig(folder: string, layers: number): LoraSettings 
         at: { file: join(folder, name) },
         fix: 'give a folder with adapter_config.json and adapter_model.safetensors, as PEFT and group-robust train write it',
       });
-  const config = checked(configSchema, readJson(file), file);
+  const config = checked(configSchema, readJson(file), { file });
   const refuse = (field: string, problem: string): never => {
     throw new InputError(problem, { at: { file, field } });
   };

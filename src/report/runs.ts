@@ -1,9 +1,10 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse as parseYaml, YAMLParseError } from 'yaml';
 import { z } from 'zod';
-import { readBytes, splitLines } from '../data/lines.js';
+import { splitLines } from '../data/lines.js';
 import { InputError } from '../errors.js';
+import { checked, parseJson, readBytes, readJson, readText } from '../read-file.js';
 import { type MetricMeans, metricDirections, type PairMetric, pairMetrics } from '../train/metrics.js';
 import type { MetricsLine } from '../train/trainer.js';
 import { groupBy } from './group-by.js';
@@ -82,10 +83,16 @@ export interface Run {
  * @throws InputError naming the file, line and field that is missing or malformed, or the run that has no scores yet
  */
 export async function readRun(folder: string): Promise<Run> {
-  const { method, seed, dataHash, ...record } = readJson(join(folder, 'run.json'), runSchema);
+  const recordFile = join(folder, 'run.json');
+  if (!existsSync(recordFile))
+    throw new InputError('no such file', {
+      at: { file: recordFile },
+      fix: 'name folders that `group-robust train` has made',
+    });
+  const { method, seed, dataHash, ...record } = checked(runSchema, readJson(recordFile), { file: recordFile });
   const configFile = join(folder, 'config.yaml');
   const config = readText(configFile);
-  const parsed = validate(yamlOf(config, configFile), configSchema, { file: configFile });
+  const parsed = checked(configSchema, yamlOf(config, configFile), { file: configFile });
   const { loss, beta, labelSmoothing, reduction } = parsed.objective;
   const settings = new Map(flatten(parsed).filter(([key]) => !placeKeys.test(key)));
   const metrics: MetricsLine[] = [];
@@ -95,10 +102,12 @@ export async function readRun(folder: string): Promise<Run> {
   const log = Buffer.concat(chunks);
   // A run that was killed, or is writing now, may have left half of its last line.
   for await (const { number: line, text } of splitLines([log.subarray(0, log.lastIndexOf(0x0a) + 1)], file))
-    metrics.push(validate(jsonOf(text, { file, line }), metricsLineSchema, { file, line }));
+    metrics.push(checked(metricsLineSchema, parseJson(text, { file, line }), { file, line }));
   const evaluation = join(folder, 'evaluation.json');
   const scores = {
-    ...(existsSync(evaluation) ? { test: readJson(evaluation, evaluationSchema).groups } : {}),
+    ...(existsSync(evaluation)
+      ? { test: checked(evaluationSchema, readJson(evaluation), { file: evaluation }).groups }
+      : {}),
     ...validationScores(metrics),
     ...trainingScores(metrics),
   };
@@ -162,30 +171,6 @@ export function flatten(record: Readonly<Record<string, unknown>>, prefix = ''):
   });
 }
 
-function readText(file: string): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch (cause) {
-    throw new InputError('cannot be read', {
-      at: { file },
-      fix: 'name folders that `group-robust train` has made',
-      cause,
-    });
-  }
-}
-
-function readJson<T>(file: string, schema: z.ZodType<T>): T {
-  return validate(jsonOf(readText(file), { file }), schema, { file });
-}
-
-function jsonOf(text: string, at: { file: string; line?: number }): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    throw new InputError(`is not JSON: ${(cause as Error).message}`, { at, cause });
-  }
-}
-
 function yamlOf(text: string, file: string): unknown {
   try {
     return parseYaml(text);
@@ -193,14 +178,4 @@ function yamlOf(text: string, file: string): unknown {
     if (!(cause instanceof YAMLParseError)) throw cause;
     throw new InputError(cause.message.split('\n')[0], { at: { file, line: cause.linePos?.[0].line }, cause });
   }
-}
-
-function validate<T>(value: unknown, schema: z.ZodType<T>, at: { file: string; line?: number }): T {
-  const parsed = schema.safeParse(value);
-  if (parsed.success) return parsed.data;
-  const [issue] = parsed.error.issues;
-  throw new InputError(issue.message, {
-    at: { ...at, field: issue.path.join('.') || '(top level)' },
-    cause: parsed.error,
-  });
 }

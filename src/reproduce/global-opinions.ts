@@ -1,8 +1,9 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { opinionPairs, readSurvey, writeOpinionPairs } from '../data/global-opinions.js';
 import { writeFileWhole, writeFolderWhole } from '../files.js';
 import { localCsv } from '../hub/local.js';
+import { readJson } from '../read-file.js';
 import { formatEstimate } from '../report/format.js';
 import { renderPage } from '../report/html.js';
 import { type Run, readRun } from '../report/runs.js';
@@ -70,7 +71,7 @@ export async function opinionExperiment(
   ];
   const identity = identityOf(experiment, plan);
   const record = join(folder, 'experiment.json');
-  if (existsSync(record)) checkSame(JSON.parse(readFileSync(record, 'utf8')), identity, folder);
+  if (existsSync(record)) checkSame(readJson(record) as RunIdentity, identity, folder);
 
   const data = join(folder, 'data');
   const pairs = existsSync(data)

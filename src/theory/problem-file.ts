@@ -1,8 +1,8 @@
-import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { InputError } from '../errors.js';
 import type { LossSettings } from '../objective/losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
+import { checked, fieldName, readJson } from '../read-file.js';
 
 const schema = z.strictObject({
   loss: z.enum(['dpo', 'ipo']),
@@ -33,22 +33,7 @@ export interface ProblemFile {
  * @throws InputError that names the file and the field.
  */
 export function readProblemFile(file: string): ProblemFile {
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(readFileSync(file, 'utf8'));
-  } catch (cause) {
-    throw new InputError(cause instanceof Error ? cause.message : String(cause), {
-      at: { file },
-      fix: 'give a readable JSON file',
-      cause,
-    });
-  }
-  const checked = schema.safeParse(parsed);
-  if (!checked.success) {
-    const { path, message } = checked.error.issues[0];
-    throw new InputError(message, { at: { file, field: fieldName(path) } });
-  }
-  const { loss, beta, radius, groups } = checked.data;
+  const { loss, beta, radius, groups } = checked(schema, readJson(file), { file });
   const dimension = groups[0].differences[0].length;
   for (const [g, { differences, offsets }] of groups.entries()) {
     for (const [i, row] of differences.entries())
@@ -75,12 +60,4 @@ export function readProblemFile(file: string): ProblemFile {
       })),
     },
   };
-}
-
-/** ["groups", 0, "offsets"] → "groups[0].offsets". */
-function fieldName(path: readonly PropertyKey[]): string {
-  return path.reduce<string>(
-    (name, key) => (typeof key === 'number' ? `${name}[${key}]` : name === '' ? String(key) : `${name}.${String(key)}`),
-    '',
-  );
 }

@@ -1,8 +1,8 @@
-import { createHash } from 'node:crypto';
-import { createReadStream, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { GroupRobustError, InputError } from '../errors.js';
 import { removePartials, writeFolderWhole } from '../files.js';
+import { hashFile } from '../read-file.js';
 import type { LogPosition } from './run-log.js';
 import type { TrainerState } from './trainer.js';
 
@@ -57,7 +57,7 @@ export class Checkpoints {
         await savePolicy(join(partial, files.policy));
         writeFileSync(join(partial, files.state), `${JSON.stringify(checkpoint, null, 2)}\n`);
         const sums: string[] = [];
-        for (const name of [files.policy, files.state]) sums.push(`${await sha256(join(partial, name))}  ${name}\n`);
+        for (const name of [files.policy, files.state]) sums.push(await sumOf(partial, name));
         writeFileSync(join(partial, files.sums), sums.join(''));
       });
     } catch (cause) {
@@ -160,15 +160,14 @@ async function damage(folder: string): Promise<string | undefined> {
   try {
     const sums = readFileSync(join(folder, files.sums), 'utf8');
     for (const name of [files.policy, files.state])
-      if (!sums.includes(`${await sha256(join(folder, name))}  ${name}\n`)) return `${name} is damaged`;
+      if (!sums.includes(await sumOf(folder, name))) return `${name} is damaged`;
     return undefined;
   } catch (error) {
     return (error as Error).message;
   }
 }
 
-async function sha256(file: string): Promise<string> {
-  const hash = createHash('sha256');
-  for await (const chunk of createReadStream(file)) hash.update(chunk);
-  return hash.digest('hex');
+/** The line of a file in SHA256SUMS. */
+async function sumOf(folder: string, name: string): Promise<string> {
+  return `${(await hashFile(join(folder, name))).digest('hex')}  ${name}\n`;
 }

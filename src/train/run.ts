@@ -1,13 +1,13 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { readBytes } from '../data/lines.js';
-import { InputError, InterruptedError } from '../errors.js';
+import { InterruptedError } from '../errors.js';
 import { makeFolder, refuseExisting, removePartials, writeFault, writeFileWhole } from '../files.js';
 import { loadNative } from '../native/load.js';
 import { GemmaPolicy } from '../policy/gemma.js';
 import { type Progress, progress } from '../progress.js';
+import { hashFile, readJson } from '../read-file.js';
 import { packageVersion } from '../version.js';
 import { Checkpoints, type FoundCheckpoint } from './checkpoint.js';
 import { methodName, printConfig, type TrainConfig } from './config.js';
@@ -259,12 +259,7 @@ async function findCheckpoint(
 
 /** Adds what a run has come to know of itself to its run.json. */
 function amendRecord(file: string, change: (record: Record<string, unknown>) => object): void {
-  let record: Record<string, unknown>;
-  try {
-    record = JSON.parse(readFileSync(file, 'utf8'));
-  } catch (cause) {
-    throw new InputError(`cannot be read: ${(cause as Error).message}`, { at: { file }, cause });
-  }
+  const record = readJson(file) as Record<string, unknown>;
   writeFileWhole(file, json({ ...record, ...change(record) }));
 }
 
@@ -318,7 +313,7 @@ async function provenance(config: TrainConfig, { train, validation, test }: RunD
 /** SHA-256 over the bytes of all data files, in order. */
 async function hashOf(files: string[]): Promise<string> {
   const hash = createHash('sha256');
-  for (const file of files) for await (const chunk of readBytes(file)) hash.update(chunk);
+  for (const file of files) await hashFile(file, hash);
   return hash.digest('hex');
 }
 

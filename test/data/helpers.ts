@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll } from 'vitest';
+import { PairParser, type PreferenceRecord, type ReadPairsOptions } from '../../src/data/pairs.js';
 import { InputError } from '../../src/errors.js';
 
 /** A folder that goes away after the tests of the file that asked for it. */
@@ -27,6 +28,12 @@ export async function inputError(action: () => unknown): Promise<InputError> {
     throw error;
   }
   throw new Error('expected an InputError, nothing was thrown');
+}
+
+/** What stands in a pairs file, parsed. */
+export async function* readPairs(file: string, options?: ReadPairsOptions): AsyncGenerator<PreferenceRecord> {
+  const parser = new PairParser(options);
+  for await (const row of parser.rows(file)) yield parser.parse(row);
 }
 
 export const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/data/${name}`, import.meta.url));

@@ -2,9 +2,9 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Line } from '../../src/data/lines.js';
 import { splitLines } from '../../src/data/lines.js';
-import { PairParser, type ReadPairsOptions, readPairs } from '../../src/data/pairs.js';
+import { PairParser, type ReadPairsOptions } from '../../src/data/pairs.js';
 import { parseJsonLine } from '../../src/data/rows.js';
-import { inputError, temporaryFolder, writeLines } from './helpers.js';
+import { inputError, readPairs, temporaryFolder, writeLines } from './helpers.js';
 
 const folder = temporaryFolder();
 const good = { group: 'a', prompt: 'p', chosen: 'x', rejected: 'y' };
@@ -45,7 +45,7 @@ describe('splitLines', () => {
   });
 });
 
-describe('readPairs', () => {
+describe('pairs files', () => {
   it('reads text and ids, skips blank lines, keeps line numbers', async () => {
     const file = writeLines(folder, 'good.jsonl', [good, '', { ...ids, weight: 0, note: 'ignored' }]);
     const records = [];

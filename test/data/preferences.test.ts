@@ -5,9 +5,9 @@ import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { loadPairs } from '../../src/data/dataset.js';
 import { commonBeginning } from '../../src/data/layouts.js';
-import { type PreferenceRecord, type ReadPairsOptions, readPairs } from '../../src/data/pairs.js';
+import type { PreferenceRecord, ReadPairsOptions } from '../../src/data/pairs.js';
 import { openTokenizer, type TextTokenizer } from '../../src/data/tokenizer.js';
-import { GEMMA_TOKENIZER, inputError, temporaryFolder, writeLines } from './helpers.js';
+import { GEMMA_TOKENIZER, inputError, readPairs, temporaryFolder, writeLines } from './helpers.js';
 
 /** Files that pandas and pyarrow wrote, and the tokens transformers makes of conversations: see make.py beside them. */
 const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/preferences/${name}`, import.meta.url));

@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { InputError } from '../../src/errors.js';
-import { checkpointFiles, parseGemmaConfig, parseRandomModel, resolveGemma } from '../../src/policy/gemma-config.js';
+import { checkpointFiles } from '../../src/policy/checkpoint-files.js';
+import { parseGemmaConfig, parseRandomModel, resolveGemma } from '../../src/policy/gemma-config.js';
 import { fixture, fixtureJson } from './gemma-helpers.js';
 
 const tiny = fixtureJson<Record<string, unknown>>('gemma-tiny/config.json');
@@ -143,7 +144,7 @@ describe('a checkpoint folder', () => {
     writeFileSync(join(folder, 'empty', 'config.json'), JSON.stringify(gemma2b));
     expect(() => resolveGemma(join(folder, 'empty'))).toThrow(/neither model\.safetensors nor/);
     writeFileSync(join(folder, 'empty', 'config.json'), '{"model_type": ');
-    expect(() => resolveGemma(join(folder, 'empty'))).toThrow(/config\.json: is not readable JSON/);
+    expect(() => resolveGemma(join(folder, 'empty'))).toThrow(/config\.json: is not JSON/);
   });
 
   it('whose shard is missing is refused with its name', () => {

@@ -242,7 +242,7 @@ describe('readRun', () => {
   });
 
   it.each<[string, (folder: string) => void, RegExp]>([
-    ['no such folder', (folder) => rmSync(folder, { recursive: true }), /run\.json: cannot be read\n {2}fix: /],
+    ['no such folder', (folder) => rmSync(folder, { recursive: true }), /run\.json: no such file\n {2}fix: /],
     [
       'no score at all',
       (folder) => {

@@ -1,0 +1,26 @@
+/** Where a row stands: its first line, from 1, or in files without lines its number, from 1. */
+export type RowLocation = { file: string } & ({ line: number } | { row: number });
+
+/** One row of a table, whatever the format of its file. */
+export interface Row {
+  at: RowLocation;
+  /** Names of all columns of the row, those that were not asked for too. */
+  columns: readonly string[];
+  /** By column; BigInt for 64-bit integers of Parquet. */
+  values: Record<string, unknown>;
+  /** Whether every value is text, as in CSV, so that numbers and lists are still to be parsed. */
+  untyped: boolean;
+}
+
+/** Line or row number, for messages that already name the file. */
+export function rowNumber(at: RowLocation): number {
+  return 'line' in at ? at.line : at.row;
+}
+
+/** A value of the user's file in a message, cut where it is long. */
+export function describe(value: unknown): string {
+  if (value === undefined) return 'nothing';
+  if (typeof value === 'number' && !Number.isFinite(value)) return String(value);
+  const text = JSON.stringify(value, (_, part) => (typeof part === 'bigint' ? Number(part) : part));
+  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
+}

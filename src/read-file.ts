@@ -1,0 +1,115 @@
+import { createHash, type Hash } from 'node:crypto';
+import { createReadStream, readFileSync } from 'node:fs';
+import type * as z from 'zod';
+import { InputError, type InputLocation } from './errors.js';
+
+/** Reading what the user gives: every fault becomes an InputError that names the file, and the line or field. */
+
+/** The bytes of a file in chunks. @throws InputError when it cannot be read */
+export async function* readBytes(file: string): AsyncGenerator<Uint8Array> {
+  try {
+    yield* createReadStream(file, { highWaterMark: 2 ** 18 });
+  } catch (error) {
+    throw readError(file, error);
+  }
+}
+
+/** What the user is told of a file that cannot be read; other errors as they are. */
+export function readError(file: string, error: unknown): unknown {
+  const code = (error as NodeJS.ErrnoException).code ?? '';
+  const problems: Record<string, string> = {
+    ENOENT: 'no such file',
+    ENOTDIR: 'no such file',
+    EISDIR: 'is a folder, not a file',
+    EACCES: 'may not be read',
+  };
+  return Object.hasOwn(problems, code) ? new InputError(problems[code], { at: { file }, cause: error }) : error;
+}
+
+/** What files that are no text begin with. */
+const binaryStarts: [bytes: number[], what: string, fix: string][] = [
+  [[0xff, 0xfe], 'is UTF-16 text', 'save the file as UTF-8'],
+  [[0xfe, 0xff], 'is UTF-16 text', 'save the file as UTF-8'],
+  [[0x1f, 0x8b], 'is compressed with gzip', 'unpack it with gunzip'],
+  [[0x28, 0xb5, 0x2f, 0xfd], 'is compressed with zstd', 'unpack it with unzstd'],
+  [[0x50, 0x4b, 0x03, 0x04], 'is a ZIP archive, as Excel writes too', 'unpack it, or save the table as CSV in UTF-8'],
+  [[0x50, 0x41, 0x52, 0x31], 'is Parquet', 'give its name the ending .parquet'],
+];
+
+/**
+ * Decodes UTF-8 in chunks cut anywhere; a byte-order mark at the start is skipped. `chunk` absent: the end.
+ * @throws InputError on what is no text, with the line at which the chunk begins
+ */
+export function utf8Decoder(file: string): (chunk: Uint8Array | undefined, line?: number) => string {
+  const decoder = new TextDecoder('utf-8', { fatal: true });
+  let started = false;
+  return (chunk, line) => {
+    if (chunk !== undefined && !started) {
+      started = true;
+      for (const [bytes, what, fix] of binaryStarts)
+        if (bytes.every((byte, i) => chunk[i] === byte)) throw new InputError(what, { at: { file }, fix });
+    }
+    if (chunk?.includes(0))
+      throw new InputError('a NUL byte on or after this line: this is no text, or not in UTF-8', {
+        at: { file, line },
+        fix: 'save the file as UTF-8',
+      });
+    try {
+      return decoder.decode(chunk, { stream: chunk !== undefined });
+    } catch (error) {
+      throw new InputError('bytes on or after this line are not UTF-8 text', {
+        at: { file, line },
+        cause: error,
+        fix: 'save the file as UTF-8',
+      });
+    }
+  };
+}
+
+/** The text of a UTF-8 file, without byte-order mark. @throws InputError when it cannot be read, or is no text */
+export function readText(file: string): string {
+  let bytes: Buffer;
+  try {
+    bytes = readFileSync(file);
+  } catch (error) {
+    throw readError(file, error);
+  }
+  const decode = utf8Decoder(file);
+  return decode(bytes, 1) + decode(undefined, 1);
+}
+
+/** @throws InputError when the file cannot be read or is not JSON */
+export function readJson(file: string): unknown {
+  return parseJson(readText(file), { file });
+}
+
+/** @throws InputError when the text is not JSON */
+export function parseJson(text: string, at: InputLocation, fix?: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new InputError(`is not JSON: ${(cause as Error).message}`, { at, fix, cause });
+  }
+}
+
+/** The value as the schema has it. @throws InputError with the first issue, naming the field */
+export function checked<T>(schema: z.ZodType<T>, value: unknown, at: InputLocation): T {
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const [{ message, path }] = parsed.error.issues;
+  throw new InputError(message, { at: { ...at, field: fieldName(path) || undefined }, cause: parsed.error });
+}
+
+/** ["groups", 0, "offsets"] → "groups[0].offsets". */
+export function fieldName(path: readonly PropertyKey[]): string {
+  return path.reduce<string>(
+    (name, key) => (typeof key === 'number' ? `${name}[${key}]` : name === '' ? String(key) : `${name}.${String(key)}`),
+    '',
+  );
+}
+
+/** Adds the content of a file to a hash, SHA-256 where none is given. @throws InputError when it cannot be read */
+export async function hashFile(file: string, hash: Hash = createHash('sha256')): Promise<Hash> {
+  for await (const chunk of readBytes(file)) hash.update(chunk);
+  return hash;
+}
