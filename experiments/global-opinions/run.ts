@@ -28,7 +28,10 @@ const program = new Command('run.ts')
   .option('--file <csv>', 'CSV of the survey, or its hub id', 'Anthropic/llm_global_opinions')
   .option('--groups <names>', 'countries as in the file, separated by commas', paperCountries.join(','))
   .option('--seeds <seeds>', 'of IPO and GR-IPO', '0-4')
-  .option('--authors', "the authors' literal settings instead of the corrected ones")
+  .option(
+    '--authors',
+    "of the authors' scripts: SFT's warm-up of 150 steps, IPO's rate of 2e-5, GR-IPO's sums of losses with a step of 5e-7 on alpha",
+  )
   .option(
     '--set <key=value>',
     'override a key of all three configurations; repeatable',

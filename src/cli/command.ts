@@ -60,12 +60,10 @@ export function defineAction<Options>(
  */
 export function parseList<T extends string>(flag: string, text: string, allowed?: readonly T[]): T[] {
   const items = parseLine(flag, text);
+  if (items.includes('')) throw new InputError('holds an empty name or value', { at: { field: flag }, fix: separate });
   for (const item of items)
-    if (item === '' || (allowed && !allowed.includes(item as T)))
-      throw new InputError(`"${item}" is not allowed`, {
-        at: { field: flag },
-        fix: allowed ? `use ${allowed.join(', ')}` : separate,
-      });
+    if (allowed && !allowed.includes(item as T))
+      throw new InputError(`"${item}" is not allowed`, { at: { field: flag }, fix: `use ${allowed.join(', ')}` });
   return items as T[];
 }
 

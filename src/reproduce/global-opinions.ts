@@ -23,7 +23,10 @@ const DATA_SEED = 42;
 /** The authors trained one SFT model. */
 const SFT_SEED = 0;
 
-/** Where the authors' scripts differ from the paper's text, or from what it must have meant; the files have the latter. */
+/**
+ * Those settings of the authors' scripts which differ from the paper's text, or from what it must have meant (the files have the
+ * latter), and which a configuration can say. docs/reproducing-the-paper.md lists what it cannot.
+ */
 const authorsSettings: Record<Stage, string[]> = {
   sft: ['optimizer.warmupSteps=150'],
   ipo: ['optimizer.learningRate=2e-5'],
@@ -37,7 +40,7 @@ export interface OpinionExperiment {
   file: string;
   groups: string[];
   seeds: readonly number[];
-  /** The authors' literal settings. */
+  /** The settings of the authors' scripts that a configuration can say. */
   authors?: boolean;
   /** `key=value` settings of all three configurations. */
   overrides?: string[];
@@ -97,7 +100,7 @@ export async function opinionExperiment(
     await renderPage({
       ...runsPage(runs),
       title: 'GlobalOpinionQA: IPO and GR-IPO',
-      summary: `The paper’s experiment on survey answers, ${plan[0].model}, ${experiment.authors ? 'the authors’ literal settings' : 'corrected settings'}: both methods start from one SFT model and see the same batches.`,
+      summary: `The paper’s experiment on survey answers with ${plan[0].model}, ${settingsInWords(experiment)}: both methods start from one SFT model and see the same batches.`,
     }),
   );
   writeFileWhole(join(folder, 'runs.csv'), runsCsv(runs));
@@ -118,6 +121,13 @@ function configOf(
     ...(model === undefined ? [] : [setting('model', model)]),
     ...placeSettings(stage, place),
   ]);
+}
+
+function settingsInWords({ authors, overrides = [] }: OpinionExperiment): string {
+  const base = authors
+    ? 'warm-up, IPO’s rate and the scale of GR-IPO’s losses as in the authors’ scripts, all else as the paper says'
+    : 'with the paper’s settings';
+  return overrides.length > 0 ? `${base}, except for ${overrides.join(', ')}` : base;
 }
 
 /** What differs between the runs of one experiment. */

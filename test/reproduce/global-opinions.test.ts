@@ -14,6 +14,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
 import { writeSurvey } from '../../src/data/survey.js';
+import { GroupTotals, robustStep } from '../../src/objective/aggregate.js';
+import { groupWeights } from '../../src/objective/group-weights.js';
+import { Random } from '../../src/random.js';
 import { type OpinionExperiment, opinionExperiment } from '../../src/reproduce/global-opinions.js';
 import { configFile, placeSettings } from '../../src/reproduce/stages.js';
 import { loadConfig } from '../../src/train/config.js';
@@ -184,4 +187,32 @@ it('places its runs whatever the path holds', () => {
   expect(config.output).toBe(output);
   expect(config.data).toMatchObject({ train: 'a: b/train.jsonl', test: 'a: b/test.jsonl' });
   expect([config.seed, config.adapter]).toEqual([3, '- c/adapter']);
+});
+
+it('has steps on α, with and without --authors, that take it where the authors’ two micro-batches of 8 do', () => {
+  const sizes = [458, 456, 301, 247, 570];
+  const pairs = sizes.reduce((sum, size) => sum + size);
+  const random = Random.stream(0, 'losses');
+  const batches = Array.from({ length: 50 }, () =>
+    Array.from({ length: 16 }, () => ({ group: random.integer(5), loss: 2500 * random.uniform() })),
+  );
+  // Their code: α_g exp(5e-7 · (N / N_g) · sum of the micro-batch's losses of g), after each micro-batch.
+  let theirs = sizes.map(() => 1 / 5);
+  for (const half of batches.flatMap((batch) => [batch.slice(0, 8), batch.slice(8)])) {
+    const sums = sizes.map((_, g) => half.reduce((sum, { group, loss }) => sum + (group === g ? loss : 0), 0));
+    const grown = theirs.map((alpha, g) => alpha * Math.exp((5e-7 * pairs * sums[g]) / sizes[g]));
+    theirs = grown.map((alpha) => alpha / grown.reduce((sum, each) => sum + each));
+  }
+  expect(Math.max(...theirs) - Math.min(...theirs)).toBeGreaterThan(0.02);
+  for (const settings of [[], ['objective.scaling=paper', 'objective.step=5e-7']]) {
+    const { objective } = loadConfig(configFile('global-opinions', 'gr-ipo'), settings);
+    const weighting = groupWeights({ weights: 'mirror-ascent', step: objective.step as number }, sizes);
+    for (const batch of batches) {
+      const totals = new GroupTotals(5);
+      for (const { group, loss } of batch) totals.add(group, loss);
+      const probabilities = sizes.map((size) => size / pairs);
+      robustStep(totals, weighting, probabilities, objective.scaling);
+    }
+    for (const [g, alpha] of weighting.alpha.entries()) expect(alpha).toBeCloseTo(theirs[g], 12);
+  }
 });
