@@ -55,14 +55,18 @@ export function writeFault(path: string, error: unknown): unknown {
 /**
  * Makes a folder and those above it, where they are missing.
  * @param wanted what the user asked for, where that is another path
+ * @returns the folders that were made, innermost first
  * @throws InputError where that is impossible
  */
-export function makeFolder(path: string, wanted = path): void {
+export function makeFolder(path: string, wanted = path): string[] {
   try {
     const first = mkdirSync(resolve(path), { recursive: true });
+    const made: string[] = [];
+    for (let name = resolve(path); first !== undefined && name.length >= first.length; name = dirname(name))
+      made.push(name);
     // Each new name has to reach the disk in the folder above it.
-    for (let made = resolve(path); first !== undefined && made.length >= first.length; made = dirname(made))
-      flushFolder(dirname(made));
+    for (const name of made) flushFolder(dirname(name));
+    return made;
   } catch (error) {
     throw writeFault(wanted, error);
   }
@@ -110,9 +114,12 @@ export async function writeFolderWhole<T>(path: string, write: (folder: string) 
   }
 }
 
-/** @throws InputError when `path` is a file or a folder that holds something: results are never overwritten. */
-export function refuseExisting(path: string): void {
-  if (existsSync(path) && !(statSync(path).isDirectory() && readdirSync(path).length === 0))
+/**
+ * @param but a name that the folder may hold
+ * @throws InputError when `path` is a file or a folder that holds something: results are never overwritten.
+ */
+export function refuseExisting(path: string, but?: string): void {
+  if (existsSync(path) && !(statSync(path).isDirectory() && readdirSync(path).every((name) => name === but)))
     throw new InputError('already exists', { at: { file: path }, fix: 'name another folder, or remove this one' });
 }
 

@@ -4,9 +4,9 @@ import { dirname } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { lock } from 'proper-lockfile';
 import { InputError } from '../errors.js';
 import { makeFolder } from '../files.js';
+import { takeLock } from '../lock.js';
 import { hashFile } from '../read-file.js';
 import { attempts, delays, hubFetch, networkReason, type Repository, statusError } from './client.js';
 
@@ -34,27 +34,19 @@ export async function downloadFile(
 ): Promise<void> {
   makeFolder(dirname(target));
   const partial = `${target}.incomplete`;
-  const release = await lock(target, {
-    realpath: false,
-    retries: { forever: true, factor: 1, minTimeout: 500 },
-    // Should another process take the lock from a stalled one, the checksum tells whether both wrote.
-    onCompromised: () => {},
-  });
-  try {
-    if (existsSync(target)) return;
-    let fresh = sizeOf(partial) === 0;
-    for (;;) {
-      await fill(partial, url, file, repository, onBytes);
-      if ((await digestOf(partial, file)) === file.digest.hex) break;
-      rmSync(partial);
-      // Remains of an earlier attempt may be at fault, but not a second time.
-      if (fresh) throw damaged(repository, file, 'its checksum is not the one the hub tells');
-      fresh = true;
-    }
-    renameSync(partial, target);
-  } finally {
-    await release().catch(() => {});
+  // Should another process take the lock from a stalled one, the checksum tells whether both wrote.
+  await using _ = await takeLock(`${target}.lock`, () => {});
+  if (existsSync(target)) return;
+  let fresh = sizeOf(partial) === 0;
+  for (;;) {
+    await fill(partial, url, file, repository, onBytes);
+    if ((await digestOf(partial, file)) === file.digest.hex) break;
+    rmSync(partial);
+    // Remains of an earlier attempt may be at fault, but not a second time.
+    if (fresh) throw damaged(repository, file, 'its checksum is not the one the hub tells');
+    fresh = true;
   }
+  renameSync(partial, target);
 }
 
 /** Lengthens `partial` to the size of the file, over as many connections as need be. */

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { InterruptedError } from '../errors.js';
-import { makeFolder, refuseExisting, removePartials, writeFault, writeFileWhole } from '../files.js';
+import { refuseExisting, removePartials, writeFault, writeFileWhole } from '../files.js';
 import { loadNative } from '../native/load.js';
 import { GemmaPolicy } from '../policy/gemma.js';
 import { type Progress, progress } from '../progress.js';
@@ -18,6 +18,7 @@ import { onStopSignal, type StopSignal } from './interrupt.js';
 import type { GroupSummary } from './metrics.js';
 import { pairObjective } from './objective.js';
 import { ReferenceCache } from './reference-cache.js';
+import { lockRun, runLockName } from './run-lock.js';
 import { logUntil, RunLog } from './run-log.js';
 import { Reference, scoredDataset } from './scoring.js';
 import { EventFile } from './tensorboard.js';
@@ -60,7 +61,8 @@ const names = {
  * metrics), report.html, and adapter/ (PEFT). With `checkpoint.best`, adapter-best/ and evaluation-best.json are the
  * same of the step with the smallest worst-group validation loss.
  *
- * Everything that can be wrong with the input is found before the folder is made.
+ * Everything that can be wrong with the input is found before anything is written; then no folder is left. While the run goes
+ * on, no other process can work on its folder.
  *
  * With `resume`, a run that the folder holds goes on from its newest whole checkpoint, and ends with the very files that it
  * would have had without a break (run.json tells of the break); where there is none yet, it starts.
@@ -82,7 +84,8 @@ export async function runTraining(
   const at = (name: keyof typeof names) => join(config.output, names[name]);
   const warn = (text: string) => ui.log(`warning: ${text}`);
   const checkpoints = new Checkpoints(config.output, config.checkpoint.keep, config.checkpoint.best);
-  if (!resume) refuseExisting(config.output);
+  await using lock = await lockRun(config.output);
+  if (!resume) refuseExisting(config.output, runLockName);
   const { names: local, hub } = await localNames(config, { quiet: ui.quiet });
   const identity = await runIdentity(local);
   const from = resume ? await findCheckpoint(config.output, checkpoints, identity, warn) : undefined;
@@ -118,6 +121,7 @@ export async function runTraining(
   let steps = 0;
   let best = from?.trainer.best;
   const save = (trainer: TrainerState) => {
+    lock.check();
     const checkpoint = { trainer, log: (log as RunLog).sync(), identity, made };
     return checkpoints.save(checkpoint, (file) => policy.saveState(file));
   };
@@ -134,8 +138,7 @@ export async function runTraining(
       {
         reference,
         onPlan(plan) {
-          // By now group weights and sampler have accepted these groups too.
-          makeFolder(config.output);
+          // Nothing is written before this: by now group weights and sampler have accepted these groups too.
           if (from) {
             if (JSON.stringify(from.made) !== JSON.stringify(made))
               warn(
@@ -165,6 +168,7 @@ export async function runTraining(
               ui.log(`reference: ${pairs} pairs, ${forwardPasses} forward passes, the rest from the cache`);
             bar = progress('training', steps, ui.quiet, from?.trainer.step);
           }
+          lock.check();
           last = line;
           alphaHistory.push(alphaOf(line));
           log?.append(line);
@@ -242,7 +246,6 @@ async function findCheckpoint(
   identity: Record<string, unknown>,
   warn: (text: string) => void,
 ): Promise<(FoundCheckpoint & { lines: MetricsLine[] }) | undefined> {
-  if (!existsSync(run)) return undefined;
   removePartials(run);
   const metrics = join(run, names.metrics);
   const found = await checkpoints.newest((checkpoint) => {
@@ -252,7 +255,7 @@ async function findCheckpoint(
   }, warn);
   if (found) return { ...found, lines: logUntil(metrics, found.log) as MetricsLine[] };
   // A killed run that had not come to its first checkpoint is started over; anything else is not ours to write over.
-  if (!existsSync(join(run, names.config)) || existsSync(join(run, names.adapter))) refuseExisting(run);
+  if (!existsSync(join(run, names.config)) || existsSync(join(run, names.adapter))) refuseExisting(run, runLockName);
   else warn(`${run} has no checkpoint yet; the run starts over`);
   return undefined;
 }

@@ -165,6 +165,46 @@ describe('a signal', () => {
   });
 });
 
+describe('a run folder is for one process', () => {
+  it('a second one is refused before it touches anything, and the first goes on', async () => {
+    fresh();
+    let second: Promise<Ended> | undefined;
+    // What a process that writes has in hand may not be cleared away by another.
+    const inHand = at('run', '.metrics.jsonl.0123abcd.partial');
+    const first = await train([], {
+      after: started,
+      act: (child) => {
+        child.kill('SIGSTOP');
+        writeFileSync(inHand, '');
+        second = train(['--resume']).finally(() => child.kill('SIGCONT'));
+      },
+    });
+    const { code, output } = (await second) as Ended;
+    expect(output).toMatch(
+      /run: another process \(\d+ on .+\) works on this run folder\n {2}fix: let it end or stop it/,
+    );
+    expect(code).toBe(2);
+    expect(existsSync(inHand)).toBe(true);
+    rmSync(inHand);
+    expect(first.code).toBe(0);
+    expect(contents()).toEqual(straight);
+  });
+
+  it('of two that start it anew one is refused', async () => {
+    fresh();
+    const both = await Promise.all([train([]), train([])]);
+    expect(both.map(({ code }) => code).sort()).toEqual([0, 2]);
+    expect(contents()).toEqual(straight);
+  });
+
+  it('that is missing is not left behind by a run that cannot start', async () => {
+    fresh();
+    const { code } = await train(['--set', `output=${at('deep', 'run')}`, '--set', 'data.groups=[a]']);
+    expect(code).toBe(2);
+    expect(existsSync(at('deep'))).toBe(false);
+  });
+});
+
 it(`kill -9 at ${kills} random moments, then --resume, ends in the same bytes`, {
   timeout: 60_000 + kills * 20_000,
 }, async () => {

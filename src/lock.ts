@@ -1,0 +1,114 @@
+import { createHash } from 'node:crypto';
+import fs from 'node:fs';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { lock } from 'proper-lockfile';
+
+/**
+ * Locks between processes. A lock is a folder that its holder touches now and then, so on whatever machine the holder was, it
+ * counts as left behind when that has ceased. In it lies an empty file named after the holder: on the same machine a lock
+ * whose process has been killed is known at once.
+ */
+
+// The library takes locks away when a signal ends the process, and listens to this one too, which Node ignores, so that a write
+// beyond a limit is an error. With a second listener the library leaves it alone.
+process.on('SIGXFSZ', () => {});
+
+/** Seconds without a sign of life after which a lock counts as left behind. */
+export const staleSeconds = 30;
+
+export interface LockHolder {
+  host: string;
+  pid: number;
+}
+
+/**
+ * Takes the lock `folder` for this process, until it is disposed or the process ends.
+ * @param onLost told when another process has taken it, which can only be after a standstill of {@link staleSeconds}
+ * @param held makes the error to throw where another process has it; default: wait for that
+ * @throws the file system's error where the folder cannot be made
+ */
+export async function takeLock(
+  folder: string,
+  onLost: () => void,
+  held?: (holder: LockHolder | undefined) => Error,
+): Promise<AsyncDisposable> {
+  for (;;) {
+    try {
+      const stale = 1000 * staleSeconds;
+      const options = { lockfilePath: folder, realpath: false, stale, fs: namedFolders, onCompromised: onLost };
+      const release = await lock(folder, options);
+      return { [Symbol.asyncDispose]: () => release().catch(() => {}) };
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ELOCKED') throw error;
+    }
+    const names = fs.existsSync(folder) ? fs.readdirSync(folder) : [];
+    const holder = names.map(parseName).find((name) => name !== undefined);
+    if (holder && holder.machine === machine() && !isAlive(holder.pid)) removeDead(folder, holder.name);
+    else if (held) throw held(holder);
+    else await sleep(500);
+  }
+}
+
+/** What the library does to its folders, but that they hold the name of this process. */
+const namedFolders = {
+  stat: fs.stat,
+  utimes: fs.utimes,
+  mkdir: (path: string, done: fs.NoParamCallback) =>
+    fs.mkdir(path, (error) =>
+      error
+        ? done(error)
+        : fs.writeFile(join(path, ownName()), '', (fault) =>
+            fault ? fs.rm(path, { recursive: true }, () => done(fault)) : done(null),
+          ),
+    ),
+  rmdir: (path: string, done: fs.NoParamCallback) => fs.rm(path, { recursive: true }, done),
+  rmdirSync: (path: string) => fs.rmSync(path, { recursive: true }),
+};
+
+/** Of several that find the same dead holder only one can remove its name, so no one removes a new holder's lock. */
+function removeDead(folder: string, name: string): void {
+  try {
+    fs.rmSync(join(folder, name));
+    fs.rmdirSync(folder);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  }
+}
+
+function ownName(): string {
+  return `${process.pid}.${machine()}.${encodeURIComponent(hostname())}`;
+}
+
+function parseName(name: string): (LockHolder & { name: string; machine: string }) | undefined {
+  const parts = /^(\d+)\.([0-9a-f]{16})\.(.+)$/.exec(name);
+  return parts ? { name, pid: Number(parts[1]), machine: parts[2], host: decodeURIComponent(parts[3]) } : undefined;
+}
+
+/**
+ * Where process ids mean the same: one host from boot to boot, and in it one container. (Containers may share the host's
+ * name, and have processes of the same ids.)
+ */
+function machine(): string {
+  const linux = (read: () => string) => {
+    try {
+      return read();
+    } catch {
+      return '';
+    }
+  };
+  const boot = linux(() => fs.readFileSync('/proc/sys/kernel/random/boot_id', 'utf8'));
+  const namespace = linux(() => fs.readlinkSync('/proc/self/ns/pid'));
+  return createHash('sha256').update([hostname(), boot, namespace].join('\0')).digest('hex').slice(0, 16);
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    // Another user's process may not be sent signals.
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}

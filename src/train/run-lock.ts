@@ -1,0 +1,65 @@
+import { rmdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { GroupRobustError, InputError } from '../errors.js';
+import { makeFolder, writeFault } from '../files.js';
+import { staleSeconds, takeLock } from '../lock.js';
+
+/** Lies in a run folder while a process works on it. */
+export const runLockName = '.lock';
+
+/** A run folder for one process alone. */
+export interface RunLock extends AsyncDisposable {
+  /** @throws GroupRobustError where the lock was lost: nothing may be written any more */
+  check(): void;
+}
+
+/**
+ * Takes a run folder, which is made where it is missing, and is gone again at the end where nothing was written to it.
+ * @throws InputError where another process works on it, or it cannot be made
+ */
+export async function lockRun(run: string): Promise<RunLock> {
+  const made = makeFolder(run);
+  let lost = false;
+  const removeMade = () => {
+    try {
+      for (const folder of made) rmdirSync(folder);
+    } catch {
+      // That one holds something.
+    }
+  };
+  try {
+    const lock = await takeLock(
+      join(run, runLockName),
+      () => {
+        lost = true;
+      },
+      (holder) =>
+        new InputError(
+          `another process${holder ? ` (${holder.pid} on ${holder.host})` : ''} works on this run folder`,
+          {
+            at: { file: run },
+            fix:
+              'let it end or stop it, or name another output; if there is no such process any more, try again in ' +
+              `${staleSeconds} s`,
+          },
+        ),
+    );
+    return {
+      check() {
+        if (lost)
+          throw new GroupRobustError(
+            'LOCK_LOST',
+            `${run}: another process has taken this run over while this one stood still\n  fix: let that one end; nothing is ` +
+              'lost but the steps since the last checkpoint',
+          );
+      },
+      async [Symbol.asyncDispose]() {
+        await lock[Symbol.asyncDispose]();
+        removeMade();
+      },
+    };
+  } catch (error) {
+    removeMade();
+    throw error instanceof InputError ? error : writeFault(run, error);
+  }
+}
