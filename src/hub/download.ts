@@ -1,9 +1,8 @@
 import { createHash } from 'node:crypto';
-import { createWriteStream, existsSync, renameSync, rmSync, statSync } from 'node:fs';
+import { existsSync, renameSync, rmSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { Transform } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { saveBody } from '../download.js';
 import { InputError } from '../errors.js';
 import { makeFolder } from '../files.js';
 import { takeLock } from '../lock.js';
@@ -102,24 +101,23 @@ async function receive(
     rmSync(partial, { force: true });
     throw new Error('the server refuses to go on where an earlier download stopped');
   }
-  if (!response.ok || response.body === null) throw statusError(response.status, repository);
+  if (!response.ok) throw statusError(response.status, repository);
   // A server may send all of the file although a part was asked for.
   const from = response.status === 206 ? start : 0;
   const told = totalOf(response, from);
   if (told !== undefined && told !== file.size) {
-    await response.body.cancel();
+    await response.body?.cancel();
     throw damaged(repository, file, `the server sends ${told} bytes, the hub's listing has ${file.size}`);
   }
-  let received = from;
-  const count = new Transform({
-    transform(chunk: Uint8Array, _, done) {
-      received += chunk.length;
-      if (received > file.size) return done(damaged(repository, file, `more than its ${file.size} bytes come`));
+  await saveBody(
+    response,
+    partial,
+    (received) => {
+      if (received > file.size) throw damaged(repository, file, `more than its ${file.size} bytes come`);
       onBytes(received);
-      done(null, chunk);
     },
-  });
-  await pipeline(response.body, count, createWriteStream(partial, from > 0 ? { flags: 'r+', start: from } : {}));
+    { from },
+  );
 }
 
 /** Bytes of the whole file, as far as the response tells. */

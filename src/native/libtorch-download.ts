@@ -1,11 +1,8 @@
 import { spawn } from 'node:child_process';
 import { lookup } from 'node:dns/promises';
-import { createWriteStream } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { Readable, Transform } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
-import type { ReadableStream } from 'node:stream/web';
+import { saveBody } from '../download.js';
 import { GroupRobustError } from '../errors.js';
 import { writeFolderWhole } from '../files.js';
 import { progress } from '../progress.js';
@@ -27,8 +24,6 @@ import { detectLibc, findPip, findPython } from './tools.js';
 
 const NAME_TIMEOUT = 4_000;
 const CONNECT_TIMEOUT = 10_000;
-/** A download that brings nothing for this long has failed. */
-const STALL_TIMEOUT = 30_000;
 
 /** The official archive, or undefined where none is published for this platform. */
 export function archiveUrl(
@@ -179,29 +174,13 @@ async function downloadFile(url: string, path: string, log: (text: string) => vo
     abort.abort();
     throw error;
   });
-  if (!response.ok || !response.body) throw new Error(`HTTP ${response.status}`);
+  if (!response.ok) throw new Error(`HTTP ${response.status}`);
   const announced = Number(response.headers.get('content-length'));
   if (!announced) throw new Error('the server does not say how long the file is');
 
   log(`fetching ${url} (${megabytes(announced)} MB)`);
   const bar = progress('LibTorch, MB', megabytes(announced));
-  let received = 0;
-  let stalled = setTimeout(() => abort.abort(), STALL_TIMEOUT);
-  const meter = new Transform({
-    transform(chunk: Buffer, _encoding, done) {
-      received += chunk.length;
-      bar.update(megabytes(received));
-      clearTimeout(stalled);
-      stalled = setTimeout(() => abort.abort(), STALL_TIMEOUT);
-      done(null, chunk);
-    },
-  });
-  try {
-    await pipeline(Readable.fromWeb(response.body as ReadableStream<Uint8Array>), meter, createWriteStream(path));
-  } finally {
-    clearTimeout(stalled);
-    bar.stop();
-  }
+  const received = await saveBody(response, path, (bytes) => bar.update(megabytes(bytes))).finally(() => bar.stop());
   if (received !== announced) throw new Error(`${received} bytes came, ${announced} were announced`);
 }
 
