@@ -1,4 +1,4 @@
-import { type CsvRow, csv } from '../report/csv.js';
+import { type CsvRecord, csvOfRecords } from '../csv.js';
 import { formatEstimate, formatNumber } from '../report/format.js';
 import { textTable } from '../report/text-table.js';
 import { type Estimate, estimate } from '../statistics.js';
@@ -70,7 +70,7 @@ export function banditTable(report: BanditReport): string {
 
 /** One line per seed and method, at full precision. */
 export function banditCsv(names: readonly string[], results: readonly SeedResult[]): string {
-  return csv(
+  return csvOfRecords(
     results.flatMap(({ setting, seed, runs }) =>
       runs.map((run, m) => ({
         ...settingColumns(setting),
@@ -85,7 +85,7 @@ export function banditCsv(names: readonly string[], results: readonly SeedResult
 
 /** One line per seed, method and recorded iteration, at full precision. */
 export function historyCsv(names: readonly string[], results: readonly SeedResult[]): string {
-  return csv(
+  return csvOfRecords(
     results.flatMap(({ seed, runs }) =>
       runs.flatMap(({ history = [] }, m) =>
         history.map((entry) => ({
@@ -101,7 +101,7 @@ export function historyCsv(names: readonly string[], results: readonly SeedResul
 
 /** One line per row; empty where nothing is on record. */
 export function comparisonCsv(rows: readonly ComparisonRow[]): string {
-  return csv(
+  return csvOfRecords(
     rows.map((row) => ({
       method: row.arm,
       quantity: row.quantity,
@@ -116,13 +116,13 @@ export function comparisonCsv(rows: readonly ComparisonRow[]): string {
 }
 
 /** A list within one cell is parted by spaces. */
-function settingColumns(setting: BanditSetting): CsvRow {
+function settingColumns(setting: BanditSetting): CsvRecord {
   return Object.fromEntries(
     Object.entries(setting).map(([name, value]) => [name, Array.isArray(value) ? value.join(' ') : value]),
   );
 }
 
-function measurementColumns(measured: Measurement): CsvRow {
+function measurementColumns(measured: Measurement): CsvRecord {
   return {
     max_validation_loss: measured.maxValidationLoss,
     relative_max_reward_error: measured.maxRelativeRewardError,
@@ -133,6 +133,6 @@ function measurementColumns(measured: Measurement): CsvRow {
   };
 }
 
-function numbered(name: string, values: readonly number[]): CsvRow {
+function numbered(name: string, values: readonly number[]): CsvRecord {
   return Object.fromEntries(values.map((value, i) => [`${name}_${i}`, value]));
 }

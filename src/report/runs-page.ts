@@ -1,10 +1,10 @@
 import { join } from 'node:path';
+import { type CsvRecord, csvOfRecords } from '../csv.js';
 import { writeFileWhole } from '../files.js';
 import { pairMetrics } from '../train/metrics.js';
-import { csv } from './csv.js';
 import { type Page, renderPage } from './html.js';
 import { methodTitle } from './palette.js';
-import { commonSplit, flatten, type Run, readRun, splits } from './runs.js';
+import { commonSplit, flatten, type Run, readRun, type Scores, type Split, splits } from './runs.js';
 import { runsSection } from './sections/runs.js';
 
 /** What `group-robust report` shows: the runs side by side, where they were made, and their configurations. */
@@ -26,24 +26,36 @@ export async function writeRunReport(folder: string): Promise<void> {
   writeFileWhole(join(folder, 'report.html'), await renderPage(runsPage([await readRun(folder)])));
 }
 
-/** One line per run, split and group, at full precision. */
+/** One line per run, policy (that of the best step on the test split only), split and group, at full precision. */
 export function runsCsv(runs: readonly Run[]): string {
-  return csv(
-    runs.flatMap(({ folder, method, seed, scores, metrics }) =>
-      splits.flatMap((split) =>
-        Object.entries(scores[split] ?? {}).map(([group, { count, ...means }]) => ({
-          run: folder,
-          method,
-          seed,
-          split,
-          group,
-          count,
-          ...Object.fromEntries(pairMetrics.map((metric) => [metric, means[metric]])),
-          alpha: metrics.at(-1)?.[`group/${group}/alpha`],
-        })),
-      ),
-    ),
+  return csvOfRecords(
+    runs.flatMap((run) => [
+      ...splits.flatMap((split) => csvRecords(run, 'final', split, run.scores[split])),
+      ...csvRecords(run, 'best', 'test', run.best),
+    ]),
   );
+}
+
+function csvRecords(
+  { folder, method, seed, metrics }: Run,
+  policy: 'final' | 'best',
+  split: Split,
+  scores: Scores | undefined,
+): CsvRecord[] {
+  if (scores === undefined) return [];
+  const alpha = metrics.find(({ step }) => step === scores.step);
+  return Object.entries(scores.groups).map(([group, { count, ...means }]) => ({
+    run: folder,
+    method,
+    seed,
+    policy,
+    step: scores.step,
+    split,
+    group,
+    count,
+    ...Object.fromEntries(pairMetrics.map((metric) => [metric, means[metric]])),
+    alpha: alpha?.[`group/${group}/alpha`] as number | undefined,
+  }));
 }
 
 /** Environment (what differs between runs is listed with all its values) and configurations of runs, for a page. */

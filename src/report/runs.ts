@@ -22,6 +22,7 @@ const evaluationSchema = z.looseObject({
   groups: z
     .record(z.string(), means.extend({ count: z.number().int().positive(), loss: z.number() }))
     .refine((groups) => Object.keys(groups).length > 0, 'holds no group'),
+  mean: z.looseObject({ loss: z.number() }),
 });
 
 const runSchema = z.looseObject({
@@ -29,6 +30,7 @@ const runSchema = z.looseObject({
   seed: z.number().int(),
   /** Two runs of one seed are paired only where they saw the same data. */
   dataHash: z.string().optional(),
+  best: z.looseObject({ step: z.number().int().min(0) }).optional(),
 });
 
 const configSchema = z.looseObject({
@@ -49,6 +51,15 @@ export type Split = (typeof splits)[number];
 
 /** Metrics by group. */
 export type GroupScores = Readonly<Record<string, MetricMeans & { count: number; loss: number }>>;
+
+/** Metrics of one policy on one split. */
+export interface Scores {
+  /** The optimiser step after which the policy was scored. */
+  step: number;
+  groups: GroupScores;
+  /** Loss, mean over pairs, each by its weight. */
+  pairMean: number;
+}
 
 const metricsLineSchema = z
   .record(z.string(), z.union([z.number(), z.string(), z.boolean()]))
@@ -75,11 +86,13 @@ export interface Run {
    * Final metrics by group: exact ones of the test split, and of the validation split at the last evaluation; of the
    * training split what the last epoch's batches showed while the policy still moved.
    */
-  scores: Readonly<Partial<Record<Split, GroupScores>>>;
+  scores: Readonly<Partial<Record<Split, Scores>>>;
+  /** With `checkpoint.best`: exact test metrics of the step with the smallest worst-group validation loss. */
+  best?: Scores;
 }
 
 /**
- * Reads config.yaml, run.json, metrics.jsonl and, where there is one, evaluation.json of a run folder.
+ * Reads config.yaml, run.json, metrics.jsonl and, where there are any, evaluation.json and evaluation-best.json of a run folder.
  * @throws InputError naming the file, line and field that is missing or malformed, or the run that has no scores yet
  */
 export async function readRun(folder: string): Promise<Run> {
@@ -103,18 +116,24 @@ export async function readRun(folder: string): Promise<Run> {
   // A run that was killed, or is writing now, may have left half of its last line.
   for await (const { number: line, text } of splitLines([log.subarray(0, log.lastIndexOf(0x0a) + 1)], file))
     metrics.push(checked(metricsLineSchema, parseJson(text, { file, line }), { file, line }));
-  const evaluation = join(folder, 'evaluation.json');
+  const steps = Number(metrics.at(-1)?.step ?? 0);
   const scores = {
-    ...(existsSync(evaluation)
-      ? { test: checked(evaluationSchema, readJson(evaluation), { file: evaluation }).groups }
-      : {}),
-    ...validationScores(metrics),
-    ...trainingScores(metrics),
+    test: testScores(join(folder, 'evaluation.json'), steps),
+    validation: validationScores(metrics),
+    training: trainingScores(metrics, steps),
   };
-  if (Object.keys(scores).length === 0)
+  if (splits.every((split) => scores[split] === undefined))
     throw new InputError('has no scores of any group yet', { at: { file }, fix: 'wait for the first step of the run' });
+  const best = record.best && testScores(join(folder, 'evaluation-best.json'), record.best.step);
   const objective = { loss, beta, labelSmoothing, reduction };
-  return { folder, method, seed, dataHash, record, objective, config, settings, metrics, scores };
+  return { folder, method, seed, dataHash, record, objective, config, settings, metrics, scores, best };
+}
+
+/** Undefined where the run has no such file. */
+function testScores(file: string, step: number): Scores | undefined {
+  if (!existsSync(file)) return undefined;
+  const { groups, mean } = checked(evaluationSchema, readJson(file), { file });
+  return { step, groups, pairMean: mean.loss };
 }
 
 /** The best split on which all runs have scores: only those can be compared. */
@@ -128,16 +147,22 @@ export function commonSplit(runs: readonly Run[]): Split {
   );
 }
 
-function validationScores(metrics: readonly MetricsLine[]): Pick<Run['scores'], 'validation'> {
+function validationScores(metrics: readonly MetricsLine[]): Scores | undefined {
   const last = metrics.findLast((line) => groupsOf(line, 'eval_').length > 0);
-  return last ? { validation: Object.fromEntries(groupsOf(last, 'eval_')) } : {};
+  if (last === undefined) return undefined;
+  return {
+    step: last.step as number,
+    groups: Object.fromEntries(groupsOf(last, 'eval_')),
+    pairMean: last.eval_loss as number,
+  };
 }
 
 /** Mean over the pairs of the last epoch: single batches are too few. */
-function trainingScores(metrics: readonly MetricsLine[]): Pick<Run['scores'], 'training'> {
+function trainingScores(metrics: readonly MetricsLine[], step: number): Scores | undefined {
   const end = Number(metrics.at(-1)?.epoch ?? 0);
   const entries = metrics.filter((line) => Number(line.epoch ?? 0) > end - 1).flatMap((line) => groupsOf(line, ''));
-  if (entries.length === 0) return {};
+  if (entries.length === 0) return undefined;
+  const pairs = entries.reduce((sum, [, { count }]) => sum + count, 0);
   const groups = [...groupBy(entries, ([name]) => name)].map(([name, members]): [string, GroupScores[string]] => {
     const scores = members.map(([, values]) => values);
     const count = scores.reduce((sum, values) => sum + values.count, 0);
@@ -146,7 +171,11 @@ function trainingScores(metrics: readonly MetricsLine[]): Pick<Run['scores'], 't
       .map((metric) => [metric, scores.reduce((sum, values) => sum + (values.count / count) * values[metric]!, 0)]);
     return [name, { ...Object.fromEntries(means), count }];
   });
-  return { training: Object.fromEntries(groups) };
+  return {
+    step,
+    groups: Object.fromEntries(groups),
+    pairMean: entries.reduce((sum, [, { count, loss }]) => sum + (count / pairs) * loss, 0),
+  };
 }
 
 /** The groups that a line has losses of. No metric's name ends in another's, so names of groups may hold anything. */

@@ -157,7 +157,7 @@ function checksOf(runs: readonly Run[]): Check[] {
     new Map(
       runs
         .filter((run) => run.method === method)
-        .map((run) => [run.seed, score(Object.values(run.scores.test ?? {}))] as const),
+        .map((run) => [run.seed, score(Object.values(run.scores.test?.groups ?? {}))] as const),
     );
   const check = (claim: string, score: Parameters<typeof bySeed>[1], sign: 1 | -1): Check => {
     const difference = pairedDifference(bySeed('gr-ipo', score), bySeed('ipo', score))!;

@@ -1,3 +1,4 @@
+import { csvOfRecords } from '../csv.js';
 import { formatNumber } from '../report/format.js';
 import { textTable } from '../report/text-table.js';
 import { burnInShare } from './check.js';
@@ -77,21 +78,20 @@ export function convergenceText(report: ConvergenceReport): string {
 
 /** One line per horizon. */
 export function convergenceCsv(report: ConvergenceReport): string {
-  const header =
-    'T,error,error_low,error_high,duality_gap,duality_gap_low,duality_gap_high,last_error,bound,past_burn_in';
-  const lines = report.horizons.map((horizon) =>
-    [
-      horizon.T,
-      horizon.error,
-      ...horizon.error_interval,
-      horizon.duality_gap,
-      ...horizon.duality_gap_interval,
-      horizon.last_error,
-      horizon.bound,
-      horizon.past_burn_in,
-    ].join(','),
+  return csvOfRecords(
+    report.horizons.map((horizon) => ({
+      T: horizon.T,
+      error: horizon.error,
+      error_low: horizon.error_interval[0],
+      error_high: horizon.error_interval[1],
+      duality_gap: horizon.duality_gap,
+      duality_gap_low: horizon.duality_gap_interval[0],
+      duality_gap_high: horizon.duality_gap_interval[1],
+      last_error: horizon.last_error,
+      bound: horizon.bound,
+      past_burn_in: horizon.past_burn_in,
+    })),
   );
-  return `${[header, ...lines].join('\n')}\n`;
 }
 
 function constantsText({ B_phi, B_grad, B_l, B_theta, rho, groups, pairs }: Constants): string {

@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { csv } from '../csv.js';
 import { InterruptedError } from '../errors.js';
 import { refuseExisting, removePartials, writeFault, writeFileWhole } from '../files.js';
 import { loadNative } from '../native/load.js';
@@ -214,7 +215,13 @@ export async function runTraining(
     writeFileWhole(at(evaluation), json(scores));
     return scores;
   };
-  writeFileWhole(at('alpha'), alphaCsv(groups, alphaHistory));
+  writeFileWhole(
+    at('alpha'),
+    csv(
+      ['step', ...groups],
+      alphaHistory.map((alpha, step) => [step, ...alpha]),
+    ),
+  );
   amendRecord(at('record'), () => ({ steps: last.step, best }));
   const test = await writeOutcome('evaluation', 'adapter');
   if (config.checkpoint.best && best) {
@@ -331,11 +338,6 @@ function gitCommit(): string | null {
 
 function describeGroups({ train }: RunData): string {
   return train.groups.map((name, g) => `${name} ${train.counts[g]}`).join(', ');
-}
-
-function alphaCsv(groups: readonly string[], history: number[][]): string {
-  const quoted = groups.map((name) => (/[",\n]/.test(name) ? `"${name.replaceAll('"', '""')}"` : name));
-  return `${[['step', ...quoted], ...history.map((alpha, step) => [step, ...alpha])].map((row) => row.join(',')).join('\n')}\n`;
 }
 
 function json(value: object): string {

@@ -8,7 +8,7 @@ import { InputError } from '../../src/errors.js';
 import { formatEstimate } from '../../src/report/format.js';
 import { renderPage } from '../../src/report/html.js';
 import { readRun } from '../../src/report/runs.js';
-import { runsPage } from '../../src/report/runs-page.js';
+import { runsCsv, runsPage } from '../../src/report/runs-page.js';
 import { finalScores, groupNames, writeFakeRuns } from './fake-runs.js';
 import { expectSoundPage, tableOf } from './page.js';
 
@@ -35,6 +35,19 @@ const changeFile = (folder: string, name: string, change: (value: Record<string,
   change(value);
   writeFileSync(join(folder, name), JSON.stringify(value));
 };
+
+/** As a run with `checkpoint.best` leaves them: run.json names the step, and evaluation-best.json has its test scores. */
+function keepBest(folder: string, step: number, losses: number[]): void {
+  changeFile(folder, 'run.json', (run) => {
+    run.best = { step, loss: 6, group: groupNames[2] };
+  });
+  const groups = groupNames.map((name, g) => [
+    name,
+    { count: 40 - 10 * g, loss: losses[g], 'rewards/accuracies': 0.5 },
+  ]);
+  const mean = { loss: (4 * losses[0] + 3 * losses[1] + 2 * losses[2]) / 9 };
+  writeFileSync(join(folder, 'evaluation-best.json'), JSON.stringify({ groups: Object.fromEntries(groups), mean }));
+}
 
 describe('the page of several runs', () => {
   const read = async () => renderPage(runsPage(await Promise.all(folders.map(readRun))));
@@ -67,6 +80,7 @@ describe('the page of several runs', () => {
         overSeeds((seed) => (4 * losses(seed)[0] + 3 * losses(seed)[1] + 2 * losses(seed)[2]) / 9),
         overSeeds((seed) => finalScores(method, seed).accuracies[2]),
         `${escaped(groupNames[2])} (3)`,
+        '30',
       ]);
     });
   });
@@ -79,6 +93,49 @@ describe('the page of several runs', () => {
     expect(html).toContain(
       `<li><span class="holds">✓ holds</span> The worst-group loss of GR-IPO is below that of IPO by more than two standard errors: difference ${difference}, paired over 3 seeds.</li>`,
     );
+  });
+
+  it('sets the best steps beside the last ones, where runs have kept them', async () => {
+    for (const [seed, folder] of folders.slice(3, 5).entries()) keepBest(folder, 10 + 5 * seed, [6, 5, 6.5 + seed]);
+    const html = await read();
+    const [head, ...rows] = tableOf(html, 'Final test, mean ± standard error over seeds');
+    expect(head.at(-1)).toBe('Step');
+    expect(rows.map(([title, , , , , , , , step]) => [title, step])).toEqual([
+      ['IPO', '30'],
+      ['GR-IPO', '30'],
+      ['GR-IPO, best step', '10–15'],
+    ]);
+    // Worst losses 6.5 and 7.5, means over pairs (4 · 6 + 3 · 5 + 2 · 6.5) / 9 and 2/9 more.
+    expect(rows[2].slice(1, 6)).toEqual(['2', '7.00 ± 0.50', '2.00 ± 0.50', '6.00 ± 0.17', '5.89 ± 0.11']);
+    expect(html).toContain('smallest worst-group validation loss');
+    expect(html).not.toContain('best step\u00a0−');
+    for (const [seed, folder] of folders.slice(0, 3).entries()) keepBest(folder, 5, [3, 5, 8 + seed]);
+    const pairs = tableOf(await read(), 'Paired differences over seeds, mean ± standard error');
+    // Seeds 0 and 1: 6.5 − 8 and 7.5 − 9.
+    expect(pairs.at(-1)!.slice(0, 3)).toEqual(['GR-IPO, best step\u00a0−\u00a0IPO, best step', '2', '−1.5 ± 0']);
+    expect(pairs).toHaveLength(3);
+    const csv = parse(runsCsv(await Promise.all(folders.map(readRun))), { columns: true }) as Record<string, string>[];
+    const best = csv.filter(({ policy }) => policy === 'best');
+    expect(best).toHaveLength(5 * 3);
+    const row = best.find(({ run, group }) => run === folders[4] && group === groupNames[2])!;
+    expect(row).toMatchObject({ split: 'test', step: '15', loss: '7.5', count: '20' });
+    expect(Number(row.alpha)).toBeCloseTo(1 / 3 + 0.005 * 15 * 1.2, 12);
+    const final = csv.find(({ run, policy }) => run === folders[4] && policy === 'final')!;
+    expect(final.step).toBe('30');
+  });
+
+  it('has no best steps where the scores are not of the test split', async () => {
+    for (const folder of folders) keepBest(folder, 10, [1, 1, 1]);
+    rmSync(join(folders[0], 'evaluation.json'));
+    expect(await read()).not.toContain(', best step');
+  });
+
+  it('takes the mean over pairs from the run, whose pairs may have weights', async () => {
+    folders = folders.slice(0, 1);
+    changeFile(folders[0], 'evaluation.json', (evaluation) => {
+      evaluation.mean = { loss: 4.25 };
+    });
+    expect(tableOf(await read(), 'Final test, mean ± standard error over seeds')[1][5]).toBe('4.25');
   });
 
   it('has loss and accuracy of every group', async () => {

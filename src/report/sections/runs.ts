@@ -5,12 +5,10 @@ import { formatCount, formatEstimate, formatNumber } from '../format.js';
 import { groupBy } from '../group-by.js';
 import type { Figure, Finding, Section, Table } from '../html.js';
 import { groupColours, methodColours, methodTitle, orderMethods } from '../palette.js';
-import { commonSplit, type GroupScores, type Run, type Split } from '../runs.js';
+import { commonSplit, type Run, type Scores, type Split } from '../runs.js';
 
-/** A run with its scores on the split that the report is about. */
-interface ScoredRun extends Run {
-  groups: GroupScores;
-}
+/** A run with the scores of one of its policies on the split that the report is about. */
+interface ScoredRun extends Run, Scores {}
 
 /** All runs of one method and one choice of its settings, in the order of their seeds. */
 interface Method {
@@ -36,14 +34,7 @@ const spread: Score = {
   of: (run) => Math.max(...losses(run)) - Math.min(...losses(run)),
 };
 const groupMean: Score = { title: 'Mean over groups', of: (run) => mean(losses(run)) };
-const pairMean: Score = {
-  title: 'Mean over pairs',
-  of(run) {
-    const groups = Object.values(run.groups);
-    const pairs = groups.reduce((sum, group) => sum + group.count, 0);
-    return groups.reduce((sum, group) => sum + (group.count * group.loss) / pairs, 0);
-  },
-};
+const pairMean: Score = { title: 'Mean over pairs', of: (run) => run.pairMean };
 const worstAccuracy: Score = {
   title: 'Worst-group reward accuracy',
   of: (run) => (accuracies(run).length > 0 ? Math.min(...accuracies(run)) : null),
@@ -71,20 +62,26 @@ const splitTexts: Record<Split, string> = {
  */
 export function runsSection(runs: readonly Run[]): Section {
   const split = commonSplit(runs);
-  const methods = byMethod(runs.map((run) => ({ ...run, groups: run.scores[split]! })));
+  const methods = byMethod(runs.map((run) => ({ ...run, ...run.scores[split]! })));
   const groups = [...new Set(methods.flatMap((method) => method.runs.flatMap((run) => Object.keys(run.groups))))];
   const colours = groupColours(groups);
   const pairs = comparablePairs(methods);
+  const best = split === 'test' ? methods.flatMap(ofBestStep) : [];
   const seeds = new Set(runs.map((run) => run.seed));
   return {
     title: 'Training runs',
     text: [
       `${methods.map((method) => method.title).join('; ')} on ${formatCount(groups.length)} ${groups.length === 1 ? 'group' : 'groups'}, ${formatCount(seeds.size)} ${seeds.size === 1 ? 'seed' : 'seeds'}. ${splitTexts[split]}; a smaller loss and a larger accuracy are better. With the same seed, methods see the same batches, so differences are taken seed by seed. Losses are compared only between methods of the same loss and β.`,
+      ...(best.length > 0
+        ? [
+            '“Best step” is the policy at the evaluation with the smallest worst-group validation loss; all else is of the last step.',
+          ]
+        : []),
     ],
     findings: pairs.filter(({ first, second }) => first.robust && !second.robust).map(finding),
     tables: [
-      headline(methods, split),
-      ...(pairs.length > 0 ? [differences(pairs)] : []),
+      headline([...methods, ...best], split),
+      ...(pairs.length > 0 ? [differences([...pairs, ...comparablePairs(best)])] : []),
       groupTable(methods, groups, 'loss', split),
       groupTable(methods, groups, 'rewards/accuracies', split),
     ].filter((table) => table !== null),
@@ -115,6 +112,12 @@ function byMethod(runs: readonly ScoredRun[]): Method[] {
       runs: members.sort((a, b) => a.seed - b.seed),
     };
   });
+}
+
+/** The policies of the best steps, as a method of their own. */
+function ofBestStep({ title, runs, ...method }: Method): Method[] {
+  const kept = runs.flatMap((run) => (run.best ? [{ ...run, ...run.best }] : []));
+  return kept.length > 0 ? [{ ...method, title: `${title}, best step`, runs: kept }] : [];
 }
 
 /** Word by word, numbers by their size: 0.002 before 0.01. */
@@ -191,12 +194,14 @@ function headline(methods: readonly Method[], split: Split): Table {
       { title: 'Seeds', numeric: true },
       ...scores.map(({ title }) => ({ title, numeric: true })),
       { title: 'Worst group (seeds)' },
+      { title: 'Step', numeric: true },
     ],
     rows: methods.map(({ title, runs }) => [
       title,
       formatCount(runs.length),
       ...scores.map((score) => overSeeds(runs.map(score.of))),
       [...groupBy(runs, worstGroup)].map(([group, members]) => `${group} (${members.length})`).join(', '),
+      range(runs.map(({ step }) => step)),
     ]),
   };
 }

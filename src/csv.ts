@@ -1,0 +1,23 @@
+export type CsvCell = string | number | boolean | null | undefined;
+
+/** A header and a line per row, numbers at full precision, empty where there is none. */
+export function csv(header: readonly string[], rows: readonly (readonly CsvCell[])[]): string {
+  const lines = rows.map((row) => row.map((cell) => String(cell ?? '')));
+  return `${[header, ...lines].map((cells) => cells.map(quoted).join(',')).join('\n')}\n`;
+}
+
+export type CsvRecord = Readonly<Record<string, CsvCell>>;
+
+/** The same of objects; columns are the keys of the first. */
+export function csvOfRecords(records: readonly CsvRecord[]): string {
+  const header = Object.keys(records[0]);
+  return csv(
+    header,
+    records.map((record) => header.map((column) => record[column])),
+  );
+}
+
+/** RFC 4180: quoted where a reader would otherwise take part of the text for structure. */
+function quoted(cell: string): string {
+  return /[",\r\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell;
+}
