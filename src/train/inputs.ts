@@ -12,11 +12,27 @@ export interface ModelNames {
   tokenizer?: string;
 }
 
+/** For names that are ids of the hub: the id without revision, and the commit. */
+export type HubNames = Partial<Record<keyof ModelNames, Local['hub']>>;
+
+/**
+ * The names of a run that goes on: where one is what it was when the run began, an id of the hub stands for the commit of
+ * then, though its branch may have moved.
+ */
+export function namesAsBegun<T extends ModelNames>(names: T, begun: { names: Partial<ModelNames>; hub: HubNames }): T {
+  const asBegun = { ...names };
+  for (const key of ['model', 'adapter', 'tokenizer'] as const) {
+    const hub = begun.hub[key];
+    if (hub && names[key] === begun.names[key]) asBegun[key] = `${hub.id}@${hub.commit}`;
+  }
+  return asBegun;
+}
+
 /** The same with paths on this machine for ids of the hub, and for these the commits, by key. */
 export async function localNames<T extends ModelNames>(
   names: T,
   options: LocalOptions,
-): Promise<{ names: T; hub: Partial<Record<keyof ModelNames, Local['hub']>> }> {
+): Promise<{ names: T; hub: HubNames }> {
   const model = await localModel(names.model, options);
   const adapter = names.adapter === undefined ? undefined : await localAdapter(names.adapter, options);
   const tokenizer = names.tokenizer === undefined ? undefined : await localTokenizer(names.tokenizer, options);

@@ -11,10 +11,10 @@ import { type Progress, progress } from '../progress.js';
 import { hashFile, readJson } from '../read-file.js';
 import { packageVersion } from '../version.js';
 import { Checkpoints, type FoundCheckpoint } from './checkpoint.js';
-import { methodName, printConfig, type TrainConfig } from './config.js';
+import { loadConfig, methodName, printConfig, type TrainConfig } from './config.js';
 import { evaluatePairs } from './evaluate.js';
 import { checkIdentity, runIdentity } from './identity.js';
-import { localNames, pairReader, type RunData, readRunData } from './inputs.js';
+import { type HubNames, localNames, namesAsBegun, pairReader, type RunData, readRunData } from './inputs.js';
 import { onStopSignal, type StopSignal } from './interrupt.js';
 import type { GroupSummary } from './metrics.js';
 import { pairObjective } from './objective.js';
@@ -87,7 +87,8 @@ export async function runTraining(
   const checkpoints = new Checkpoints(config.output, config.checkpoint.keep, config.checkpoint.best);
   await using lock = await lockRun(config.output);
   if (!resume) refuseExisting(config.output, runLockName);
-  const { names: local, hub } = await localNames(config, { quiet: ui.quiet });
+  const named = resume ? namesAsBegun(config, begunWith(config.output)) : config;
+  const { names: local, hub } = await localNames(named, { quiet: ui.quiet });
   const identity = await runIdentity(local);
   const from = resume ? await findCheckpoint(config.output, checkpoints, identity, warn) : undefined;
 
@@ -265,6 +266,13 @@ async function findCheckpoint(
   if (!existsSync(join(run, names.config)) || existsSync(join(run, names.adapter))) refuseExisting(run, runLockName);
   else warn(`${run} has no checkpoint yet; the run starts over`);
   return undefined;
+}
+
+/** The names of model, adapter and tokenizer that a run began with; none where its folder does not tell. */
+function begunWith(run: string): Parameters<typeof namesAsBegun>[1] {
+  const [config, record] = [join(run, names.config), join(run, names.record)];
+  if (!existsSync(config) || !existsSync(record)) return { names: {}, hub: {} };
+  return { names: loadConfig(config), hub: (readJson(record) as { hub?: HubNames }).hub ?? {} };
 }
 
 /** Adds what a run has come to know of itself to its run.json. */

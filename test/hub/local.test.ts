@@ -16,7 +16,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } 
 import { delays } from '../../src/hub/client.js';
 import { localAdapter, localCsv, localModel, localTokenizer } from '../../src/hub/local.js';
 import { inputError } from '../data/helpers.js';
-import { FakeHub, gitDigest, sha256 } from './fake-hub.js';
+import { FakeHub, type FakeRepository, gitDigest, sha256 } from './fake-hub.js';
 
 const fixture = resolve('test/fixtures/gemma-tiny');
 const bytesOf = (name: string) => readFileSync(join(fixture, name));
@@ -342,6 +342,54 @@ describe('the program', () => {
       base_model_name_or_path: id,
       revision: commit,
     });
+  });
+
+  it('goes on with the commits that a run began with, without the network, when their branches have moved', async () => {
+    const moving = { model: 'google/moving', adapter: 'someone/moving', tokenizer: 'google/words' };
+    const [model, adapter] = [id, 'someone/adapter'].map((name) => hub.repositories.get(`models/${name}`)!.files);
+    // The bytes of ASCII alone, so that no id exceeds the model's vocabulary of 192.
+    const words = JSON.parse(readFileSync(resolve('src/data/tiny-tokenizer.json'), 'utf8'));
+    const ascii = Object.entries(words.model.vocab).filter(([, number]) => (number as number) < 192);
+    words.model = { ...words.model, vocab: Object.fromEntries(ascii), merges: [] };
+    const move = (to: string, end: string) => {
+      const ended = (content: Buffer) => ({ content: Buffer.concat([content, Buffer.from(end)]) });
+      const repositories: Record<string, FakeRepository['files']> = {
+        [moving.model]: { ...model, 'config.json': ended(bytesOf('config.json')) },
+        [moving.adapter]: { ...adapter, 'adapter_config.json': ended(bytesOf('adapter/adapter_config.json')) },
+        [moving.tokenizer]: { 'tokenizer.json': ended(Buffer.from(JSON.stringify(words))) },
+      };
+      for (const [name, files] of Object.entries(repositories))
+        hub.repositories.set(`models/${name}`, { commit: to.repeat(40), files });
+    };
+    move('b', '');
+    const output = join(home, 'run');
+    const config = join(home, 'config.yaml');
+    const text = join(home, 'text.jsonl');
+    writeFileSync(text, JSON.stringify({ group: 'a', prompt: 'why', chosen: 'yes', rejected: 'no' }));
+    const names = Object.entries(moving).map(([key, name]) => `${key}: ${name}`);
+    const lines = [...names, `output: ${output}`, `data: { train: ${text} }`, 'objective: { loss: dpo, beta: 0.1 }'];
+    writeFileSync(config, [...lines, 'steps: 4'].join('\n'));
+    const train = (...args: string[]) =>
+      run(process.execPath, [program, 'train', config, '--resume', '--quiet', ...args]);
+    expect(await train()).toMatchObject({ status: 0 });
+    const record = () => JSON.parse(readFileSync(join(output, 'run.json'), 'utf8'));
+    const began = record().hub;
+    expect(Object.keys(began).sort()).toEqual(['adapter', 'model', 'tokenizer']);
+
+    move('c', '\n');
+    hub.reset();
+    rmSync(join(output, 'adapter'), { recursive: true });
+    const resumed = await train();
+    expect(resumed.stderr).toBe('');
+    expect(resumed.status).toBe(0);
+    expect(hub.requests).toEqual([]);
+    expect(record().hub).toEqual(began);
+    expect(JSON.parse(readFileSync(join(output, 'adapter/adapter_config.json'), 'utf8')).revision).toBe('b'.repeat(40));
+
+    // Another name than the run began with is another model, even if it is the same repository.
+    const { status, stderr } = await train('--set', `model=${moving.model}@main`);
+    expect(stderr).toMatch(/field "model": has other contents than when the run began/);
+    expect(status).toBe(2);
   });
 
   it('exits 2 on a gated model, with what to do', async () => {
