@@ -5,7 +5,7 @@
  *   npx tsx experiments/global-opinions/run.ts
  *
  * Expected, with 5 seeds: the worst group's test loss of GR-IPO below IPO's (the paper's figure: 1600 to 2000, from 2500), its reward
- * accuracy above (0.68 to 0.78), and α risen for Egypt and Japan. Exits 1 where one of the first two does not come out.
+ * accuracy above (0.68 to 0.78), and α risen for Egypt and Japan. Exits 1 where one of the first two fails.
  */
 import { Command } from 'commander';
 import { defineAction, parseList, parseSeeds, runProgram } from '../../src/cli/command.js';
@@ -51,7 +51,7 @@ defineAction<Options>(program, async ({ groups, seeds, set, quiet = false, out, 
     },
     { quiet, log: output.log },
   );
-  if (result.checks.some(({ holds }) => !holds)) process.exitCode = 1;
+  if (result.checks.some(({ outcome }) => outcome === 'fails')) process.exitCode = 1;
   return result;
 });
 await runProgram(program);

@@ -9,7 +9,7 @@ interface Options {
   out?: string;
 }
 
-/** `group-robust reproduce`: what `npm start` runs. Exits 1 when a claim does not come out. */
+/** `group-robust reproduce`: what `npm start` runs. Exits 1 when a claim fails. */
 export function registerReproduce(program: Command): void {
   const command = program
     .command('reproduce')
@@ -26,6 +26,7 @@ export function registerReproduce(program: Command): void {
     const { reproduce, scales } = await import('../reproduce/reproduce.js');
     const { reproducePaper } = await import('../reproduce/paper.js');
     const { paperSeeds } = await import('../bandit/expected.js');
+    const { checkLine } = await import('../report/checks.js');
     const { refuseExisting } = await import('../files.js');
     const { loadNative } = await import('../native/load.js');
     const folder = out ?? join('runs', `reproduce-${new Date().toISOString().slice(0, 19).replaceAll(':', '-')}`);
@@ -36,11 +37,10 @@ export function registerReproduce(program: Command): void {
       ? await reproducePaper(paperSeeds, folder, output.log, { quiet })
       : await reproduce(quick ? scales.quick : scales.standard, folder, output.log, quiet);
     output.log('');
-    for (const { claim, holds, detail } of result.checks)
-      output.log(`${holds ? '✓' : '✗'} ${claim}${detail ? ` (${detail})` : ''}`);
+    for (const check of result.checks) output.log(checkLine(check));
     output.log(`\nreport: ${result.report} (${result.seconds.toFixed(0)} s)`);
     // Two seeds are too few to judge by, so only the full size may fail.
-    if (!quick && result.checks.some(({ holds }) => !holds)) process.exitCode = 1;
+    if (!quick && result.checks.some(({ outcome }) => outcome === 'fails')) process.exitCode = 1;
     return result;
   });
 }

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { type Chart, drawForPage, escapeXml, type PageDrawing } from './charts.js';
+import { type Check, checkText, type Outcome, outcomeSigns } from './checks.js';
 import { PAGE_SCRIPT } from './page-script.js';
 
 /**
@@ -14,8 +15,8 @@ export interface Figure {
   caption: string;
 }
 
-/** Text, or the outcome of a check with its text (default: "holds" or "fails"), shown by a sign besides its colour. */
-export type Cell = string | { pass: boolean; text?: string };
+/** Text, or the outcome of a check with its text (default: the outcome's name), shown by a sign besides its colour. */
+export type Cell = string | { outcome: Outcome; text?: string };
 
 export interface Table {
   caption: string;
@@ -25,18 +26,12 @@ export interface Table {
   rows: readonly (readonly Cell[])[];
 }
 
-/** One sentence that a reader should take away, and whether what it checks holds. */
-export interface Finding {
-  text: string;
-  pass?: boolean;
-}
-
 export interface Section {
   title: string;
   /** Paragraphs. */
   text?: readonly string[];
-  /** Repeated at the top of the page. */
-  findings?: readonly Finding[];
+  /** What a reader should take away: shown at the top of the page. */
+  checks?: readonly Check[];
   tables?: readonly Table[];
   figures?: readonly Figure[];
 }
@@ -56,7 +51,7 @@ export interface Page {
 export async function renderPage(page: Page): Promise<string> {
   const sections = await Promise.all(page.sections.map(renderSection));
   const hash = createHash('sha256').update(PAGE_SCRIPT).digest('base64');
-  const findings = page.sections.flatMap((section) => section.findings ?? []);
+  const checks = page.sections.flatMap((section) => section.checks ?? []);
   return `<!doctype html>
 <html lang="en">
 <head>
@@ -70,7 +65,7 @@ export async function renderPage(page: Page): Promise<string> {
 <header>
 <h1>${escapeXml(page.title)}</h1>
 <p>${escapeXml(page.summary)}</p>
-${findings.length > 0 ? `<ul class="findings">\n${findings.map(renderFinding).join('\n')}\n</ul>` : ''}
+${checks.length > 0 ? `<ul class="checks">\n${checks.map(renderCheck).join('\n')}\n</ul>` : ''}
 </header>
 <main>
 ${sections.join('\n')}
@@ -102,8 +97,8 @@ ${figures.length > 0 ? `<div class="figures">\n${drawn.join('\n')}\n</div>` : ''
 </section>`;
 }
 
-function renderFinding({ text, pass }: Finding): string {
-  return `<li>${pass === undefined ? '' : `${renderCell({ pass })} `}${escapeXml(text)}</li>`;
+function renderCheck(check: Check): string {
+  return `<li>${renderCell({ outcome: check.outcome })} ${escapeXml(checkText(check))}</li>`;
 }
 
 function renderTable({ caption, columns, rows }: Table): string {
@@ -125,8 +120,8 @@ ${body.join('\n')}
 
 function renderCell(cell: Cell): string {
   if (typeof cell === 'string') return escapeXml(cell);
-  const word = cell.pass ? 'holds' : 'fails';
-  const sign = cell.pass ? '✓' : '✗';
+  const word = cell.outcome;
+  const sign = outcomeSigns[word];
   if (cell.text === undefined) return `<span class="${word}">${sign} ${word}</span>`;
   return `${escapeXml(cell.text)} <span class="${word}" role="img" aria-label="${word}">${sign}</span>`;
 }
@@ -158,10 +153,11 @@ body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 72rem; background: 
 h1 { margin: 0 0 .5rem; font-size: 1.75rem; line-height: 1.2; }
 h2 { margin: 2.5rem 0 .5rem; padding-top: 1rem; border-top: 1px solid #d0d0d0; font-size: 1.3rem; line-height: 1.25; }
 p { max-width: 46rem; margin: .5rem 0; }
-.findings { max-width: 46rem; margin: 1rem 0; padding: .75rem 1rem .75rem 2rem; background: #f3f6f9; border-left: 4px solid #0072b2; }
-.findings li { margin: .25rem 0; }
-.holds, .fails { font-weight: 600; white-space: nowrap; }
+.checks { max-width: 46rem; margin: 1rem 0; padding: .75rem 1rem .75rem 2rem; background: #f3f6f9; border-left: 4px solid #0072b2; }
+.checks li { margin: .25rem 0; }
+.holds, .unclear, .fails { font-weight: 600; white-space: nowrap; }
 .holds { color: #00664b; }
+.unclear { color: #6b5300; }
 .fails { color: #a33c00; }
 p.caption { margin: 1.25rem 0 .25rem; font-size: .95rem; font-weight: 600; }
 .table { overflow-x: auto; }

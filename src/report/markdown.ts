@@ -1,14 +1,13 @@
+import { checkText, outcomeSigns } from './checks.js';
 import type { Cell, Page, Table } from './html.js';
 
 /** A page as GitHub-flavoured Markdown: everything but the figures, whose captions it lists, and the configurations. */
 export function renderMarkdown({ title, summary, sections, environment }: Page): string {
-  const findings = sections.flatMap((section) => section.findings ?? []);
+  const checks = sections.flatMap((section) => section.checks ?? []);
   const blocks = [
     `# ${escaped(title)}`,
     escaped(summary),
-    findings
-      .map(({ text, pass }) => `- ${pass === undefined ? '' : `${cellText({ pass })} `}${escaped(text)}`)
-      .join('\n'),
+    checks.map((check) => `- ${cellText({ outcome: check.outcome })} ${escaped(checkText(check))}`).join('\n'),
     ...sections.flatMap((section) => [
       `## ${escaped(section.title)}`,
       ...(section.text ?? []).map(escaped),
@@ -36,8 +35,8 @@ function table({ caption, columns, rows }: Table): string {
 
 function cellText(cell: Cell): string {
   if (typeof cell === 'string') return escaped(cell);
-  const word = cell.pass ? '✓' : '✗';
-  return cell.text === undefined ? `${word} ${cell.pass ? 'holds' : 'fails'}` : `${escaped(cell.text)} ${word}`;
+  const sign = outcomeSigns[cell.outcome];
+  return cell.text === undefined ? `${sign} ${cell.outcome}` : `${escaped(cell.text)} ${sign}`;
 }
 
 /** What Markdown or the HTML in it would take for structure, and line breaks, which end a table's row. */

@@ -4,15 +4,14 @@ import { opinionPairs, readSurvey, writeOpinionPairs } from '../data/global-opin
 import { writeFileWhole, writeFolderWhole } from '../files.js';
 import { localCsv } from '../hub/local.js';
 import { readJson } from '../read-file.js';
-import { formatEstimate } from '../report/format.js';
+import { type Check, checkLine } from '../report/checks.js';
 import { renderPage } from '../report/html.js';
-import { type Run, readRun } from '../report/runs.js';
+import { readRun } from '../report/runs.js';
 import { runsCsv, runsPage } from '../report/runs-page.js';
-import { pairedDifference } from '../statistics.js';
+import { robustChecks } from '../report/sections/runs.js';
 import { loadConfig, type TrainConfig } from '../train/config.js';
 import { checkIdentity, type RunIdentity, settingsOf } from '../train/identity.js';
 import { runTraining } from '../train/run.js';
-import type { Check } from './reproduce.js';
 import { comparedMethods, configFile, placeSettings, type Stage, setting } from './stages.js';
 
 /** The countries of the paper's experiment, as the data set names them. */
@@ -92,13 +91,15 @@ export async function opinionExperiment(
 
   const folders = plan.slice(1).map(({ output }) => output);
   const runs = await Promise.all(folders.map(readRun));
-  const checks = checksOf(runs);
-  for (const { claim, holds, detail } of checks) ui.log(`${holds ? '✓' : '✗'} ${claim} (${detail})`);
+  const checks = [...robustChecks(runs, 'loss'), ...robustChecks(runs, 'accuracy')];
+  for (const check of checks) ui.log(checkLine(check));
+  const page = runsPage(runs);
   const report = join(folder, 'report.html');
   writeFileWhole(
     report,
     await renderPage({
-      ...runsPage(runs),
+      ...page,
+      sections: page.sections.map((section) => ({ ...section, checks })),
       title: 'GlobalOpinionQA: IPO and GR-IPO',
       summary: `The paper’s experiment on survey answers with ${plan[0].model}, ${settingsInWords(experiment)}: both methods start from one SFT model and see the same batches.`,
     }),
@@ -149,34 +150,4 @@ function checkSame(saved: RunIdentity, now: RunIdentity, folder: string): void {
   const begun = existsSync(join(folder, 'sft'));
   const checked = (identity: RunIdentity) => (begun ? identity : { file: identity.file, groups: identity.groups });
   checkIdentity(checked(saved), checked(now), folder);
-}
-
-/** What the paper says of the outcome, by the mean of paired differences over seeds. */
-function checksOf(runs: readonly Run[]): Check[] {
-  const bySeed = (method: string, score: (groups: { loss: number; 'rewards/accuracies'?: number }[]) => number) =>
-    new Map(
-      runs
-        .filter((run) => run.method === method)
-        .map((run) => [run.seed, score(Object.values(run.scores.test?.groups ?? {}))] as const),
-    );
-  const check = (claim: string, score: Parameters<typeof bySeed>[1], sign: 1 | -1): Check => {
-    const difference = pairedDifference(bySeed('gr-ipo', score), bySeed('ipo', score))!;
-    return {
-      claim,
-      holds: sign * difference.mean > 0,
-      detail: `paired difference ${formatEstimate(difference)} over ${difference.pairs} ${difference.pairs === 1 ? 'seed' : 'seeds'}`,
-    };
-  };
-  return [
-    check(
-      'GR-IPO lowers the worst group’s test loss against IPO',
-      (groups) => Math.max(...groups.map(({ loss }) => loss)),
-      -1,
-    ),
-    check(
-      'GR-IPO raises the worst group’s reward accuracy against IPO',
-      (groups) => Math.min(...groups.map((group) => group['rewards/accuracies'] as number)),
-      1,
-    ),
-  ];
 }

@@ -5,9 +5,10 @@ import { banditReport } from '../bandit/report.js';
 import { writeFileWhole, writeFolderWhole } from '../files.js';
 import type { ParallelOptions } from '../parallel.js';
 import { progress } from '../progress.js';
+import { type Check, outcomeIf } from '../report/checks.js';
 import { renderPage, type Section } from '../report/html.js';
 import { figureFolder, figureSection, writeFigure } from './figures.js';
-import { type Check, machine, type Reproduction } from './reproduce.js';
+import { machine, type Reproduction } from './reproduce.js';
 
 /**
  * Every synthetic figure of the paper: a folder each with figures (SVG) and numbers (CSV), one page with all of them, and
@@ -40,12 +41,12 @@ export async function reproducePaper(
   const checks: Check[] = [
     {
       claim: 'the values agree with the reference values where those are on record',
-      holds: passed === judged.length,
+      outcome: outcomeIf(passed === judged.length),
       detail: `${passed} of ${judged.length} within three standard errors`,
     },
     {
       claim: 'worst-group order plain > importance sampling > group robust in Figure 2',
-      holds: faults.length === 0,
+      outcome: outcomeIf(faults.length === 0),
       detail: faults.join('; '),
     },
   ];

@@ -2,15 +2,7 @@ import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { GroupRobustError } from '../errors.js';
-import type { RunResult } from '../train/run.js';
-import { type ComparedMethod, comparedMethods, configFile, placeSettings, type Stage } from './stages.js';
-
-export interface SurveyRuns {
-  /** Run folders of IPO and GR-IPO over all seeds, for the report. */
-  folders: string[];
-  /** Worst-group test loss by method and seed. */
-  worstLoss: Record<ComparedMethod, Map<number, number>>;
-}
+import { comparedMethods, configFile, placeSettings, type Stage } from './stages.js';
 
 /**
  * The demonstration on survey data: for every seed a new survey, SFT, then IPO and GR-IPO from that SFT model on the same
@@ -18,13 +10,13 @@ export interface SurveyRuns {
  *
  * @param overrides `key=value` settings for every run, e.g. `epochs=1`
  * @param onRun called after each of the 3 · seeds training runs
+ * @returns the run folders of IPO and GR-IPO over all seeds
  */
 export async function surveyRuns(
   folder: string,
   seeds: readonly number[],
   options: { workers: number; overrides?: string[]; onRun(note: string): void },
-): Promise<SurveyRuns> {
-  const result: SurveyRuns = { folders: [], worstLoss: { ipo: new Map(), 'gr-ipo': new Map() } };
+): Promise<string[]> {
   const waiting = [...seeds];
   const work = async () => {
     for (let seed = waiting.shift(); seed !== undefined; seed = waiting.shift()) await oneSeed(seed);
@@ -34,40 +26,34 @@ export async function surveyRuns(
     const train = (stage: Stage) => {
       const place = placeSettings(stage, { seed, output: at(stage), data: at('data'), sft: at('sft') });
       const settings = [...place, ...(options.overrides ?? [])].flatMap((each) => ['--set', each]);
-      return runCommand(['train', configFile('survey', stage), '--quiet', ...settings]) as Promise<RunResult>;
+      return runCommand(['train', configFile('survey', stage), '--quiet', ...settings]);
     };
     await runCommand(['data', 'survey', '--seed', String(seed), '--out', at('data')]);
     await train('sft');
     options.onRun(`seed ${seed}: sft`);
     for (const method of comparedMethods) {
-      const run = await train(method);
-      result.worstLoss[method].set(seed, run.test?.worst.loss as number);
+      await train(method);
       options.onRun(`seed ${seed}: ${method}`);
     }
   };
   await Promise.all(Array.from({ length: Math.min(options.workers, seeds.length) }, work));
-  result.folders = seeds.flatMap((seed) => comparedMethods.map((method) => join(folder, `seed-${seed}`, method)));
-  return result;
+  return seeds.flatMap((seed) => comparedMethods.map((method) => join(folder, `seed-${seed}`, method)));
 }
 
-/** Runs one of this program's own commands in a child process and returns its JSON. */
-function runCommand(args: string[]): Promise<unknown> {
+/** Runs one of this program's own commands in a child process. */
+function runCommand(args: string[]): Promise<void> {
   return new Promise((resolve, reject) => {
     // execArgv carries the TypeScript loader when the program runs from source.
-    const child = spawn(process.execPath, [...process.execArgv, program, ...args, '--json'], {
-      stdio: ['ignore', 'pipe', 'pipe'],
+    const child = spawn(process.execPath, [...process.execArgv, program, ...args], {
+      stdio: ['ignore', 'ignore', 'pipe'],
     });
-    let stdout = '';
     let stderr = '';
-    child.stdout.on('data', (chunk) => {
-      stdout += chunk;
-    });
     child.stderr.on('data', (chunk) => {
       stderr += chunk;
     });
     child.on('error', reject);
     child.on('close', (code) => {
-      if (code === 0) resolve(JSON.parse(stdout));
+      if (code === 0) resolve();
       else
         reject(
           new GroupRobustError('RUN_FAILED', `group-robust ${args.join(' ')} ended with ${code}:\n${stderr.trim()}`),

@@ -21,14 +21,18 @@ function page(): Page {
       {
         title: evil,
         text: [evil],
-        findings: [{ text: evil, pass: true }, { text: 'broken', pass: false }, { text: 'plain' }],
+        checks: [
+          { claim: evil, outcome: 'holds', detail: evil },
+          { claim: 'broken', outcome: 'fails', detail: '' },
+          { claim: 'noisy', outcome: 'unclear', detail: 'one seed' },
+        ],
         tables: [
           {
             caption: evil,
             columns: [{ title: evil }, { title: 'Loss', numeric: true }, { title: 'Check' }],
             rows: [
-              [evil, '17.93 ± 0.27', { pass: true }],
-              ['b', { text: evil, pass: false }, { pass: false }],
+              [evil, '17.93 ± 0.27', { outcome: 'holds' }],
+              ['b', { text: evil, outcome: 'fails' }, { outcome: 'fails' }],
             ],
           },
         ],
@@ -47,12 +51,12 @@ describe('renderPage', () => {
     expectSoundPage(html);
   });
 
-  it('has headline findings before the sections, each with word and sign', async () => {
+  it('has the outcomes of checks before the sections, each with word and sign', async () => {
     const html = await renderPage(page());
     const header = html.slice(html.indexOf('<header>'), html.indexOf('</header>'));
     expect(header).toContain('<li><span class="holds">✓ holds</span> &lt;script');
     expect(header).toContain('<li><span class="fails">✗ fails</span> broken</li>');
-    expect(header).toContain('<li>plain</li>');
+    expect(header).toContain('<li><span class="unclear">≈ unclear</span> noisy (one seed)</li>');
   });
 
   it('marks header cells, right-aligned numbers and outcomes of tables', async () => {

@@ -91,7 +91,7 @@ describe('the page of several runs', () => {
     const difference = overSeeds((seed) => finalScores('gr-ipo', seed).losses[2] - finalScores('ipo', seed).losses[2]);
     expect(row.slice(0, 3)).toEqual(['GR-IPO\u00a0−\u00a0IPO', '3', difference]);
     expect(html).toContain(
-      `<li><span class="holds">✓ holds</span> The worst-group loss of GR-IPO is below that of IPO by more than two standard errors: difference ${difference}, paired over 3 seeds.</li>`,
+      `<li><span class="holds">✓ holds</span> GR-IPO lowers the worst group’s test loss against IPO (paired difference ${difference} over 3 seeds; beyond two standard errors)</li>`,
     );
   });
 
@@ -175,14 +175,16 @@ describe('the page of several runs', () => {
       changeFile(folder, 'evaluation.json', ({ groups }) => {
         (groups as Record<string, { loss: number }>)[groupNames[0]].loss = 30;
       });
-    expect(await read()).toContain('<span class="fails">✗ fails</span> The worst-group loss of GR-IPO');
+    expect(await read()).toContain(
+      '<span class="fails">✗ fails</span> GR-IPO lowers the worst group’s test loss against IPO',
+    );
   });
 
   it('pairs no runs that saw different data, and compares no losses of different β', async () => {
     changeFile(folders[5], 'run.json', (run) => {
       run.dataHash = 'other';
     });
-    expect(await read()).toContain('paired over 2 seeds');
+    expect(await read()).toContain('over 2 seeds; beyond');
     for (const folder of folders.slice(3))
       writeFileSync(join(folder, 'config.yaml'), 'objective: { loss: ipo, beta: 0.2, weights: mirror-ascent }\n');
     const html = await read();
@@ -194,7 +196,9 @@ describe('the page of several runs', () => {
   it('gives no standard error to one seed', async () => {
     folders = [folders[0], folders[3]];
     const html = await read();
-    expect(html).toContain('which says nothing about chance');
+    expect(html).toContain(
+      '≈ unclear</span> GR-IPO lowers the worst group’s test loss against IPO (paired difference −2 over 1 seed; one seed says nothing about chance)',
+    );
     expect(tableOf(html, 'Final test, mean ± standard error over seeds')[1][2]).toBe('9');
     expect(html).not.toMatch(/(error bars|bands): ±/);
   });
@@ -235,7 +239,7 @@ describe('the page of several runs', () => {
       new Set(html.match(/<i class="swatch" style="border-top:3px solid (#\w+)"><\/i>GR-IPO \([^)]*\)/g)).size,
     ).toBe(2);
     // Neither is the plain method, so none is claimed to be better.
-    expect(html).not.toContain('is below that of');
+    expect(html).not.toContain('lowers the worst group');
   });
 
   it('falls back to the validation split where a run has no test, and says so', async () => {
@@ -422,7 +426,7 @@ describe('group-robust report', () => {
     const loss = overSeeds((seed) => finalScores('ipo', seed).losses[0]);
     expect(text).toContain(`| Nigeria | 40 | ${loss} | `);
     expect(text).toContain('| --- | --: | --: | --: |');
-    expect(text).toContain('- ✓ holds The worst-group loss of GR-IPO is below that of IPO');
+    expect(text).toContain('- ✓ holds GR-IPO lowers the worst group’s test loss against IPO');
     expect(text).toContain('\\<b\\>"A\\&B"\\</b\\>');
   });
 

@@ -71,13 +71,13 @@ describe('banditSection', () => {
   });
 
   it('says what holds and what does not', () => {
-    const { findings } = banditSection(rows, { seeds: 20, orderFaults: [], figures: [] });
-    expect(findings?.map(({ pass }) => pass)).toEqual([false, true]);
-    expect(findings?.[0].text).toMatch(/: 4 of 5 /);
+    const { checks } = banditSection(rows, { seeds: 20, orderFaults: [], figures: [] });
+    expect(checks?.map(({ outcome }) => outcome)).toEqual(['fails', 'holds']);
+    expect(checks?.[0].detail).toMatch(/^4 of 5 /);
     const broken = banditSection(rows, { seeds: 20, orderFaults: ['ipo is not above is-ipo'], figures: [] });
-    expect(broken.findings?.[1]).toMatchObject({
-      pass: false,
-      text: expect.stringContaining('ipo is not above is-ipo'),
+    expect(broken.checks?.[1]).toMatchObject({
+      outcome: 'fails',
+      detail: expect.stringContaining('ipo is not above is-ipo'),
     });
   });
 
@@ -123,7 +123,7 @@ describe('banditSection', () => {
   it('shows no marks and no expected values where none are on record', async () => {
     const bare = rows.map((row) => ({ ...row, expected: null, tolerance: null, passes: null }));
     const section = banditSection(bare, { title: 'Figure 9', seeds: 20, figures: banditBars(bare) });
-    expect(section.findings).toEqual([]);
+    expect(section.checks).toEqual([]);
     const html = await render(section);
     expectSoundPage(html);
     expect(tableOf(html, 'Measured values')[1]).toEqual(['even', 'IPO', '25.45 ± 0.25', '0.09560 ± 0.00096', '']);
@@ -203,7 +203,7 @@ describe('convergenceSection', () => {
   it('says so when the claim fails, with the reasons, and where no rate could be fitted', async () => {
     const reasons = ['error above the bound at T = 1000', 'no rate'];
     const section = convergenceSection({ ...result, rate: null, holds: false, reasons });
-    expect(section.findings?.[0]).toMatchObject({ pass: false, text: expect.stringContaining('no slope') });
+    expect(section.checks?.[0]).toMatchObject({ outcome: 'fails', detail: expect.stringContaining('no slope') });
     expect(section.text).toContain('What fails: error above the bound at T = 1000; no rate.');
   });
 });

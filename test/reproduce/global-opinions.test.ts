@@ -80,8 +80,12 @@ it('trains SFT once and both methods for each seed, goes on where it was, and re
   const worst = (method: string) =>
     [0, 1].map((seed) => JSON.parse(read(`seed-${seed}`, method, 'evaluation.json')).worst.loss as number);
   const [ipo, grIpo] = [worst('ipo'), worst('gr-ipo')];
-  const mean = (grIpo[0] - ipo[0] + grIpo[1] - ipo[1]) / 2;
-  expect(seeds.checks[0].holds).toBe(mean < 0);
+  const differences = [grIpo[0] - ipo[0], grIpo[1] - ipo[1]];
+  const mean = (differences[0] + differences[1]) / 2;
+  const error = Math.abs(differences[0] - differences[1]) / 2;
+  expect(seeds.checks[0].difference?.mean).toBeCloseTo(mean, 9);
+  expect(seeds.checks[0].difference?.standard_error).toBeCloseTo(error, 9);
+  expect(seeds.checks[0].outcome).toBe(mean >= 0 ? 'fails' : mean < -2 * error ? 'holds' : 'unclear');
   expect(seeds.checks[0].detail).toContain('over 2 seeds');
 
   const page = read('report.html');
@@ -111,7 +115,12 @@ it('trains SFT once and both methods for each seed, goes on where it was, and re
   const command = commandLine('--json', '--seeds', '0-1');
   const { status, stdout, stderr } = spawnSync(process.execPath, command, { encoding: 'utf8' });
   expect(JSON.parse(stdout).checks, stderr).toEqual(seeds.checks);
-  expect(status).toBe(seeds.checks.every(({ holds }) => holds) ? 0 : 1);
+  expect(status).toBe(seeds.checks.some(({ outcome }) => outcome === 'fails') ? 1 : 0);
+  // One outcome for the terminal, the exit code and the page.
+  for (const { outcome, claim, detail } of seeds.checks) {
+    expect(seeds.text).toContain(` ${outcome}: ${claim} (${detail})`);
+    expect(page).toContain(`${outcome}</span> ${claim} (${detail})</li>`);
+  }
 });
 
 it('a mistake in what it reads leaves nothing behind that stands in the way of the right command', async () => {

@@ -65,7 +65,7 @@ test('figures, numbers and one page, the same to the bit whatever the number of 
     'χ = 1',
   ]);
   // Thirty iterations of DPO are not ten thousand, and must be seen to fail.
-  expect(results.checks[0]).toMatchObject({ holds: false });
+  expect(results.checks[0]).toMatchObject({ outcome: 'fails' });
 
   // 3 seeds; methods that iterate have 31 entries, IPO and IS-IPO 2.
   expect(read(one, 'figure-02/history.csv').trimEnd().split('\n')).toHaveLength(1 + 3 * (4 * 31 + 2 * 2));

@@ -4,9 +4,10 @@ import { iterates } from '../../bandit/methods.js';
 import { type HistoryEntry, type Quantity, quantities } from '../../bandit/run.js';
 import { type Estimate, estimate } from '../../statistics.js';
 import { type Axis, errorEnds, type Point } from '../charts.js';
+import { type Check, outcomeIf } from '../checks.js';
 import { formatCount, formatEstimate } from '../format.js';
 import { groupBy } from '../group-by.js';
-import type { Cell, Figure, Finding, Section, Table } from '../html.js';
+import type { Cell, Figure, Section, Table } from '../html.js';
 import { methodColours, methodTitle, orderMethods } from '../palette.js';
 
 export interface BanditSectionOptions {
@@ -28,16 +29,19 @@ export function banditSection(
 ): Section {
   const judged = rows.filter((row) => row.passes !== null);
   const passed = judged.filter((row) => row.passes).length;
-  const findings: Finding[] = [];
+  const checks: Check[] = [];
   if (judged.length > 0)
-    findings.push({
-      text: `${title}: ${formatCount(passed)} of ${formatCount(judged.length)} values agree with the expected ones, within three standard errors of the difference.`,
-      pass: passed === judged.length,
+    checks.push({
+      claim: `${title}: the values agree with the expected ones`,
+      outcome: outcomeIf(passed === judged.length),
+      detail: `${formatCount(passed)} of ${formatCount(judged.length)} within three standard errors of the difference`,
     });
   if (orderFaults)
-    findings.push({
-      text: `The worse group is worst served by the plain method, better by importance sampling, best by the group robust one${orderFaults.length > 0 ? `, except: ${orderFaults.join('; ')}` : ''}.`,
-      pass: orderFaults.length === 0,
+    checks.push({
+      claim:
+        'The worse group is worst served by the plain method, better by importance sampling, best by the group robust one',
+      outcome: outcomeIf(orderFaults.length === 0),
+      detail: orderFaults.join('; '),
     });
   return {
     title,
@@ -45,7 +49,7 @@ export function banditSection(
       ...text,
       `Two groups share one log-linear policy. Values are means ± standard errors over ${formatCount(seeds)} seeds. Loss and reward error are those of the worse group, so smaller is better; IPO and DPO losses have different units.`,
     ],
-    findings,
+    checks,
     tables: [table(rows)],
     figures,
   };
@@ -77,7 +81,7 @@ function table(rows: readonly ComparisonRow[]): Table {
         const row = members.find((member) => member.quantity === quantity);
         const expected = row && expectedOf(row);
         const measured = row ? formatEstimate(measuredOf(row)) : '';
-        const cell = row && row.passes !== null ? { text: measured, pass: row.passes } : measured;
+        const cell = row && row.passes !== null ? { text: measured, outcome: outcomeIf(row.passes) } : measured;
         return compared ? [cell, expected ? formatEstimate(expected) : ''] : [cell];
       }),
     ]),

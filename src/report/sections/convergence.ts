@@ -1,5 +1,6 @@
 import type { Convergence } from '../../theory/convergence.js';
 import type { LineChart, Point } from '../charts.js';
+import { outcomeIf } from '../checks.js';
 import { formatCount, formatNumber } from '../format.js';
 import type { Section } from '../html.js';
 import { GREY } from '../palette.js';
@@ -46,10 +47,12 @@ export function convergenceSection(result: Convergence): Section {
       `The exact minimax worst-group loss is ${formatNumber(minimax.value, 6)}; two certificates enclose it within ${formatNumber(minimax.upper - minimax.lower, 2)}. The error ε_T is how far the averaged policy after T steps is above it; theory bounds its mean by a constant over √T.`,
       ...(result.reasons.length > 0 ? [`What fails: ${result.reasons.join('; ')}.`] : []),
     ],
-    findings: [
+    checks: [
       {
-        text: `Robust training converges as the theorem says: the mean error stays under the bound at every T and falls like 1/√T or faster; ${slope}.`,
-        pass: result.holds,
+        claim:
+          'Robust training converges as the theorem says: the mean error stays under the bound at every T and falls like 1/√T or faster',
+        outcome: outcomeIf(result.holds),
+        detail: [slope, ...result.reasons].join('; '),
       },
     ],
     tables: [

@@ -1,9 +1,10 @@
 import { InputError } from '../../errors.js';
 import { estimate, pairedDifference } from '../../statistics.js';
 import { type Axis, errorEnds, type Point, type Series } from '../charts.js';
+import { type Check, pairedCheck } from '../checks.js';
 import { formatCount, formatEstimate, formatNumber } from '../format.js';
 import { groupBy } from '../group-by.js';
-import type { Figure, Finding, Section, Table } from '../html.js';
+import type { Figure, Section, Table } from '../html.js';
 import { groupColours, methodColours, methodTitle, orderMethods } from '../palette.js';
 import { commonSplit, type Run, type Scores, type Split } from '../runs.js';
 
@@ -62,7 +63,7 @@ const splitTexts: Record<Split, string> = {
  */
 export function runsSection(runs: readonly Run[]): Section {
   const split = commonSplit(runs);
-  const methods = byMethod(runs.map((run) => ({ ...run, ...run.scores[split]! })));
+  const methods = methodsOn(split, runs);
   const groups = [...new Set(methods.flatMap((method) => method.runs.flatMap((run) => Object.keys(run.groups))))];
   const colours = groupColours(groups);
   const pairs = comparablePairs(methods);
@@ -77,8 +78,14 @@ export function runsSection(runs: readonly Run[]): Section {
             '“Best step” is the policy at the evaluation with the smallest worst-group validation loss; all else is of the last step.',
           ]
         : []),
+      ...robustPairs(methods)
+        .filter((pair) => difference(pair, worstLoss) === null)
+        .map(
+          ({ first, second }) =>
+            `${first.title} and ${second.title} have no seed on the same data in common: no paired comparison.`,
+        ),
     ],
-    findings: pairs.filter(({ first, second }) => first.robust && !second.robust).map(finding),
+    checks: robustChecks(runs, 'loss'),
     tables: [
       headline([...methods, ...best], split),
       ...(pairs.length > 0 ? [differences([...pairs, ...comparablePairs(best)])] : []),
@@ -87,6 +94,30 @@ export function runsSection(runs: readonly Run[]): Section {
     ].filter((table) => table !== null),
     figures: [...groupBars(methods, groups, split), ...curves(methods, groups, colours)],
   };
+}
+
+const claims = {
+  loss: { score: worstLoss, verb: 'lowers', of: 'loss', wanted: 'lower' },
+  accuracy: { score: worstAccuracy, verb: 'raises', of: 'reward accuracy', wanted: 'higher' },
+} as const;
+
+/** Whether each group robust method serves the worst group better than each other method of the same loss, by one score. */
+export function robustChecks(runs: readonly Run[], metric: keyof typeof claims): Check[] {
+  const { score, verb, of, wanted } = claims[metric];
+  const split = commonSplit(runs);
+  return robustPairs(methodsOn(split, runs)).flatMap((pair) => {
+    const result = difference(pair, score);
+    const claim = `${pair.first.title} ${verb} the worst group’s ${split} ${of} against ${pair.second.title}`;
+    return result ? [pairedCheck(claim, result, wanted)] : [];
+  });
+}
+
+function robustPairs(methods: readonly Method[]): Pair[] {
+  return comparablePairs(methods).filter(({ first, second }) => first.robust && !second.robust);
+}
+
+function methodsOn(split: Split, runs: readonly Run[]): Method[] {
+  return byMethod(runs.map((run) => ({ ...run, ...run.scores[split]! })));
 }
 
 function byMethod(runs: readonly ScoredRun[]): Method[] {
@@ -169,21 +200,6 @@ function difference({ first, second }: Pair, score: Score) {
   const values = bySeed(first);
   for (const run of first.runs) if (hashes.get(run.seed) !== run.dataHash) values.delete(run.seed);
   return pairedDifference(values, bySeed(second));
-}
-
-/** Whether a robust method lowers the worst group's loss by more than two standard errors. */
-function finding(pair: Pair): Finding {
-  const [robust, other] = [pair.first.title, pair.second.title];
-  const result = difference(pair, worstLoss);
-  if (!result) return { text: `${robust} and ${other} have no seed on the same data in common: no paired comparison.` };
-  const { pairs, standard_error: error } = result;
-  const change = `${formatEstimate(result)}, paired over ${formatCount(pairs)} ${pairs === 1 ? 'seed' : 'seeds'}`;
-  if (error === null)
-    return { text: `Worst-group loss of ${robust} less that of ${other}: ${change}, which says nothing about chance.` };
-  return {
-    text: `The worst-group loss of ${robust} is below that of ${other} by more than two standard errors: difference ${change}.`,
-    pass: result.mean < -2 * error,
-  };
 }
 
 function headline(methods: readonly Method[], split: Split): Table {

@@ -1,0 +1,50 @@
+import type { PairedDifference } from '../statistics.js';
+import { formatCount, formatEstimate } from './format.js';
+
+/** `unclear`: it came out, but by no more than chance could make it. */
+export type Outcome = 'holds' | 'unclear' | 'fails';
+
+export const outcomeSigns: Readonly<Record<Outcome, string>> = { holds: '✓', unclear: '≈', fails: '✗' };
+
+/** One claim and what came of it: the same on the terminal, in the exit code (1 where one fails) and on the page. */
+export interface Check {
+  /** A sentence without its full stop. */
+  claim: string;
+  outcome: Outcome;
+  /** What says so; may be empty. */
+  detail: string;
+  /** What was measured, where two methods were compared over seeds. */
+  difference?: PairedDifference;
+}
+
+export function outcomeIf(holds: boolean): Outcome {
+  return holds ? 'holds' : 'fails';
+}
+
+/**
+ * A claim that one method's score is lower, or higher, than another's. It holds where the mean of the paired differences is so
+ * by more than two standard errors, is unclear where it is so by less or there is but one seed, and fails where it is not so.
+ */
+export function pairedCheck(claim: string, difference: PairedDifference, wanted: 'lower' | 'higher'): Check {
+  const { mean, standard_error: error, pairs } = difference;
+  const gain = wanted === 'lower' ? -mean : mean;
+  const chance =
+    error === null
+      ? 'one seed says nothing about chance'
+      : `${Math.abs(mean) > 2 * error ? 'beyond' : 'within'} two standard errors`;
+  return {
+    claim,
+    outcome: gain > 0 ? (error !== null && gain > 2 * error ? 'holds' : 'unclear') : 'fails',
+    detail: `paired difference ${formatEstimate(difference)} over ${formatCount(pairs)} ${pairs === 1 ? 'seed' : 'seeds'}; ${chance}`,
+    difference,
+  };
+}
+
+export function checkText({ claim, detail }: Check): string {
+  return detail === '' ? claim : `${claim} (${detail})`;
+}
+
+/** For a terminal. */
+export function checkLine(check: Check): string {
+  return `${outcomeSigns[check.outcome]} ${check.outcome}: ${checkText(check)}`;
+}
