@@ -8,7 +8,7 @@
  * accuracy above (0.68 to 0.78), and α risen for Egypt and Japan. Exits 1 where one of the first two fails.
  */
 import { Command } from 'commander';
-import { defineAction, parseList, parseSeeds, runProgram } from '../../src/cli/command.js';
+import { collect, defineAction, parseList, parseSeeds, runProgram } from '../../src/cli/command.js';
 import { opinionExperiment, paperCountries } from '../../src/reproduce/global-opinions.js';
 
 interface Options {
@@ -32,12 +32,7 @@ const program = new Command('run.ts')
     '--authors',
     "of the authors' scripts: SFT's warm-up of 150 steps, IPO's rate of 2e-5, GR-IPO's sums of losses with a step of 5e-7 on alpha",
   )
-  .option(
-    '--set <key=value>',
-    'override a key of all three configurations; repeatable',
-    (value, all: string[]) => [...all, value],
-    [],
-  )
+  .option('--set <key=value>', 'override a key of all three configurations; repeatable', collect, [])
   .option('--quiet', 'no progress')
   .option('--out <dir>', 'folder to make, or to go on with', 'runs/global-opinions');
 defineAction<Options>(program, async ({ groups, seeds, set, quiet = false, out, ...options }, output) => {

@@ -2,6 +2,11 @@ import { type Command, CommanderError } from 'commander';
 import { parse } from 'csv-parse/sync';
 import { InputError, reportError } from '../errors.js';
 
+/** For options that may be given several times, such as `--set`. */
+export function collect(value: string, previous: string[]): string[] {
+  return [...previous, value];
+}
+
 /** Runs a program on the arguments of this process: `group-robust`, or a file of experiments/ that takes some. */
 export async function runProgram(program: Command): Promise<void> {
   throwUsageErrors(program);

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { defineAction } from './command.js';
+import { collect, defineAction } from './command.js';
 
 interface Options {
   set: string[];
@@ -32,8 +32,4 @@ export function registerTrain(program: Command): void {
     output.log(`${result.run}: ${result.steps} steps in ${result.seconds.toFixed(1)} s`);
     return result;
   });
-}
-
-function collect(value: string, previous: string[]): string[] {
-  return [...previous, value];
 }

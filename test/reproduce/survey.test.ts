@@ -1,0 +1,40 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, expect, it } from 'vitest';
+
+const root = mkdtempSync(join(tmpdir(), 'surveys-'));
+afterAll(() => rmSync(root, { recursive: true, force: true }));
+
+const command = (...args: string[]) =>
+  spawnSync(process.execPath, ['--import', 'tsx', 'experiments/survey/run.ts', ...args], { encoding: 'utf8' });
+
+it('compares IPO and GR-IPO over the seeds it is given', { timeout: 120_000 }, () => {
+  const out = join(root, 'out');
+  const { status, stdout, stderr } = command(
+    '--seeds',
+    '3-4',
+    '--set',
+    'epochs=0.1',
+    '--quiet',
+    '--json',
+    '--out',
+    out,
+  );
+  const { report, checks, runs } = JSON.parse(stdout);
+  expect(runs, stderr).toEqual(
+    [3, 4].flatMap((seed) => ['ipo', 'gr-ipo'].map((run) => join(out, `seed-${seed}`, run))),
+  );
+
+  const worst = runs.map((run: string) => JSON.parse(readFileSync(join(run, 'evaluation.json'), 'utf8')).worst.loss);
+  const mean = (worst[1] - worst[0] + worst[3] - worst[2]) / 2;
+  const [check] = checks.filter(({ claim }: { claim: string }) => claim.includes('worst group'));
+  expect(check.difference.mean).toBeCloseTo(mean, 9);
+  expect(status).toBe(checks.some(({ outcome }: { outcome: string }) => outcome === 'fails') ? 1 : 0);
+  expect(existsSync(report)).toBe(true);
+  expect(readFileSync(join(out, 'runs.csv'), 'utf8')).toContain('seed-4');
+
+  // Nothing is written over.
+  expect(command('--out', out).status).toBe(2);
+});
