@@ -1,6 +1,9 @@
+import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import type { ResourceLimits } from 'node:worker_threads';
+import type { Piscina } from 'piscina';
 
 export interface ParallelOptions {
   /** Number of worker threads; default one per core. The results do not depend on it. */
@@ -24,17 +27,8 @@ export async function parallelMap<Input, Output>(
   inputs: readonly Input[],
   { workers = availableParallelism(), onDone = () => {} }: ParallelOptions = {},
 ): Promise<Output[]> {
-  const { Piscina } = await import('piscina');
-  const filename = fileURLToPath(moduleUrl);
   const threads = Math.max(1, Math.min(workers, inputs.length));
-  const pool = new Piscina({
-    filename,
-    name: exportName,
-    minThreads: threads,
-    maxThreads: threads,
-    // A worker starts without its parent's loader hooks, so it must be told how to read TypeScript.
-    execArgv: filename.endsWith('.ts') ? ['--import', tsxLoader()] : [],
-  });
+  const pool = await threadPool(moduleUrl, { name: exportName, minThreads: threads, maxThreads: threads });
   try {
     let done = 0;
     return await Promise.all(
@@ -47,6 +41,21 @@ export async function parallelMap<Input, Output>(
   } finally {
     await pool.destroy();
   }
+}
+
+/**
+ * Threads that run a function of a module.
+ * @param moduleUrl of the compiled module; where it is run from its TypeScript source, either ending will do
+ */
+export async function threadPool(
+  moduleUrl: string,
+  options: { name: string; minThreads?: number; maxThreads: number; resourceLimits?: ResourceLimits },
+): Promise<Piscina> {
+  const { Piscina } = await import('piscina');
+  const compiled = fileURLToPath(moduleUrl);
+  const filename = existsSync(compiled) ? compiled : compiled.replace(/\.js$/, '.ts');
+  // A worker starts without its parent's loader hooks, so it must be told how to read TypeScript.
+  return new Piscina({ ...options, filename, execArgv: filename.endsWith('.ts') ? ['--import', tsxLoader()] : [] });
 }
 
 function tsxLoader(): string {

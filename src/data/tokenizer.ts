@@ -2,10 +2,12 @@ import { existsSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Tokenizer } from '@huggingface/tokenizers';
+import * as z from 'zod';
 import { InputError, type InputLocation } from '../errors.js';
-import { readJson } from '../read-file.js';
+import { checked, readJson } from '../read-file.js';
 import { type ChatTemplate, readChatTemplate } from './chat-template.js';
 import { UnusablePair } from './pairs.js';
+import { describe } from './row.js';
 
 /** Text to token ids and back. BOS and EOS are never added here: {@link tokenisePair} does that, exactly once. */
 export interface TextTokenizer {
@@ -54,19 +56,21 @@ interface TokenizerJson {
 
 function readTokenizer(file: string): TextTokenizer {
   const json = readJson(file) as TokenizerJson;
-  if (typeof json?.model?.vocab !== 'object' || json.model.vocab === null)
-    throw new InputError('is not a Hugging Face tokenizer.json: it has no model.vocab', { at: { file } });
+  const vocabulary = vocabularyOf(json, file);
   const configFile = join(dirname(file), 'tokenizer_config.json');
-  const config = (existsSync(configFile) ? readJson(configFile) : {}) as Record<string, unknown>;
-  let tokenizer: Tokenizer;
-  try {
-    tokenizer = new Tokenizer(json, config);
-  } catch (error) {
-    throw new InputError(`is not a tokenizer this program understands: ${(error as Error).message}`, {
-      at: { file },
-      cause: error,
-    });
-  }
+  const config = existsSync(configFile)
+    ? checked(z.looseObject({}), readJson(configFile), { file: configFile })
+    : ({} as Record<string, unknown>);
+  /** The library finds some faults of the file only when it comes to use what is at fault. */
+  const understood = <T>(use: () => T): T => {
+    try {
+      return use();
+    } catch (cause) {
+      const problem = `is not a tokenizer this program understands: ${(cause as Error).message}`;
+      throw new InputError(problem, { at: { file }, cause });
+    }
+  };
+  const tokenizer = understood(() => new Tokenizer(json, config));
 
   const special = (field: 'bos_token' | 'eos_token', usual: string): { token: string; id: number } => {
     const named = config[field] as string | { content?: string } | null | undefined;
@@ -79,27 +83,44 @@ function readTokenizer(file: string): TextTokenizer {
       fix: `name it as "${field}" in tokenizer_config.json: the model was trained with it and fails without`,
     });
   };
-  let highest = 0;
-  for (const id of Object.values(json.model.vocab)) highest = Math.max(highest, id);
-  for (const { id } of json.added_tokens ?? []) highest = Math.max(highest, id);
   const bos = special('bos_token', '<bos>');
   const eos = special('eos_token', '<eos>');
   let template: ChatTemplate | undefined;
   return {
     file,
-    vocabulary: highest + 1,
+    vocabulary,
     bos: bos.id,
     eos: eos.id,
-    encode: (text) => tokenizer.encode(text, { add_special_tokens: false }).ids,
+    encode: (text) => understood(() => tokenizer.encode(text, { add_special_tokens: false }).ids),
     decode: (ids) =>
       ids.length === 0
         ? ''
-        : tokenizer.decode(Array.from(ids), { skip_special_tokens: false, clean_up_tokenization_spaces: false }),
+        : understood(() =>
+            tokenizer.decode(Array.from(ids), { skip_special_tokens: false, clean_up_tokenization_spaces: false }),
+          ),
     chatTemplate() {
       template ??= readChatTemplate(dirname(file), config, { bos_token: bos.token, eos_token: eos.token });
       return template;
     },
   };
+}
+
+/** One more than the highest id. @throws InputError where an id is none */
+function vocabularyOf(json: TokenizerJson, file: string): number {
+  const { vocab } = json?.model ?? {};
+  if (typeof vocab !== 'object' || vocab === null)
+    throw new InputError('is not a Hugging Face tokenizer.json: it has no model.vocab', { at: { file } });
+  let highest = 0;
+  const count = (id: unknown, field: string) => {
+    if (!Number.isInteger(id) || (id as number) < 0 || (id as number) >= 2 ** 31)
+      throw new InputError(`expected a token id, found ${describe(id)}`, { at: { file, field } });
+    highest = Math.max(highest, id as number);
+  };
+  for (const id of Object.values(vocab)) count(id, 'model.vocab');
+  if (json.added_tokens != null && !Array.isArray(json.added_tokens))
+    throw new InputError('expected a list', { at: { file, field: 'added_tokens' } });
+  for (const token of json.added_tokens ?? []) count(token?.id, 'added_tokens');
+  return highest + 1;
 }
 
 /** Token ids of one prompt and its two responses. */

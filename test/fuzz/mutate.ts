@@ -105,3 +105,22 @@ function changeOnce(bytes: Buffer, random: Random): Buffer {
     }
   }
 }
+
+/** One value of a JSON document becomes another, or goes; so it stays JSON, and checks behind the parser are reached. */
+export function mutateJson(seed: Buffer, random: Random): Buffer {
+  const root = { value: JSON.parse(seed.toString('utf8')) as unknown };
+  const places: [parent: Record<string, unknown>, key: string][] = [];
+  const walk = (parent: object) => {
+    for (const [key, value] of Object.entries(parent)) {
+      places.push([parent as Record<string, unknown>, key]);
+      if (typeof value === 'object' && value !== null) walk(value);
+    }
+  };
+  walk(root);
+  const [parent, key] = places[random.integer(places.length)];
+  const odd = [null, true, -1, 0, 1.5, 1e308, 2 ** 31, 2 ** 53, '', 'x', '\ud800', '(', [], [null], {}, { a: 1 }];
+  const choice = random.integer(odd.length + 1);
+  if (choice === odd.length) delete parent[key];
+  else parent[key] = odd[choice];
+  return Buffer.from(JSON.stringify(root.value) ?? '');
+}
