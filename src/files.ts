@@ -93,16 +93,22 @@ export function writeFileWhole(path: string, contents: string | Uint8Array): voi
 
 /**
  * Runs `write` on a fresh folder beside `path` and renames that to `path` once it has succeeded.
- * @throws InputError when `path` exists already and holds something.
+ * @param replace whether a folder that is there gives way at the end
+ * @throws InputError when `path` exists already and holds something that is not to be replaced
  */
-export async function writeFolderWhole<T>(path: string, write: (folder: string) => Promise<T> | T): Promise<T> {
+export async function writeFolderWhole<T>(
+  path: string,
+  write: (folder: string) => Promise<T> | T,
+  { replace = false }: { replace?: boolean } = {},
+): Promise<T> {
   const target = resolve(path);
-  refuseExisting(target);
+  if (!replace) refuseExisting(target);
   const partial = staged(target);
   makeFolder(partial, path);
   try {
     const result = await write(partial);
     flushBelow(partial);
+    if (replace) rmSync(target, { recursive: true, force: true });
     renameSync(partial, target);
     flushFolder(dirname(target));
     return result;

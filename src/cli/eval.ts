@@ -53,7 +53,9 @@ export function registerEval(program: Command): void {
     });
     const scored = await scoredDataset(data, objective.usesReference ? reference : undefined, batch || undefined);
     const bar = progress('scoring', data.pairs.length, quiet);
-    const summary = await evaluatePairs(policy, scored, objective, bar.update).finally(() => bar.stop());
+    const summary = await evaluatePairs(policy, scored, objective, { onProgress: bar.update }).finally(() =>
+      bar.stop(),
+    );
     output.log(groupTable(options.pairs, summary));
     return { ...summary, dropped: data.report.dropped };
   });

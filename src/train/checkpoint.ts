@@ -25,6 +25,8 @@ export interface Checkpoint {
   identity: Record<string, unknown>;
   /** Versions of programs and the number of threads: with others, results may differ in their last bits. */
   made: Record<string, unknown>;
+  /** Made because the run was asked to stop: gone when the next one is there, as in a run without a break. */
+  unscheduled?: boolean;
 }
 
 export interface FoundCheckpoint extends Checkpoint {
@@ -46,20 +48,23 @@ export class Checkpoints {
   }
 
   /**
-   * Adds a checkpoint, then removes all but the newest `keep` and, with `best`, the best ones that those know of.
+   * Adds a checkpoint, then removes all but the newest `keep` (and the newest one, if that is unscheduled) and, with `best`,
+   * the best ones that those know of.
    * @param savePolicy writes the policy's state to the file it is given
    * @throws GroupRobustError where that fails; earlier checkpoints are as they were
    */
   async save(checkpoint: Checkpoint, savePolicy: (file: string) => Promise<void>): Promise<void> {
     const { step } = checkpoint.trainer;
     try {
-      await writeFolderWhole(join(this.folder, folderName(step)), async (partial) => {
+      const write = async (partial: string) => {
         await savePolicy(join(partial, files.policy));
         writeFileSync(join(partial, files.state), `${JSON.stringify(checkpoint, null, 2)}\n`);
         const sums: string[] = [];
         for (const name of [files.policy, files.state]) sums.push(await sumOf(partial, name));
         writeFileSync(join(partial, files.sums), sums.join(''));
-      });
+      };
+      // A step that was saved before its evaluation is saved again after it.
+      await writeFolderWhole(join(this.folder, folderName(step)), write, { replace: true });
     } catch (cause) {
       throw new GroupRobustError(
         'CHECKPOINT',
@@ -124,19 +129,19 @@ export class Checkpoints {
   }
 
   private prune(): void {
-    const names = this.names();
-    const newest = names.slice(0, this.keep);
+    const all = this.names().map((name) => ({ name, state: this.stateOf(name) }));
+    const scheduled = all.filter(({ state }) => !state?.unscheduled);
+    const kept = new Set([...all.slice(0, 1), ...scheduled.slice(0, this.keep)]);
     // Each of them may be the one that a run goes on from, so the best that each knows of has to be there at the end.
-    const best = this.best ? newest.map((name) => this.bestOf(name)) : [];
-    for (const name of names.slice(this.keep))
-      if (!best.includes(name)) rmSync(join(this.folder, name), { recursive: true });
+    const best = this.best ? [...kept].map(({ state }) => state?.trainer.best?.step) : [];
+    for (const one of all)
+      if (!kept.has(one) && !best.includes(stepOf(one.name))) rmSync(join(this.folder, one.name), { recursive: true });
   }
 
-  /** Name of the best checkpoint that a checkpoint knows of; undefined where it cannot be read any more. */
-  private bestOf(name: string): string | undefined {
+  /** Undefined where it cannot be read any more. */
+  private stateOf(name: string): Checkpoint | undefined {
     try {
-      const { best } = readState(join(this.folder, name)).trainer;
-      return best && folderName(best.step);
+      return readState(join(this.folder, name));
     } catch {
       return undefined;
     }

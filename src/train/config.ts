@@ -251,7 +251,9 @@ export const configSchema = z.strictObject({
       limit: count.optional().describe('Most steps of a run to skip, then it stops; skip only. Default 10.'),
     })
     .prefault({})
-    .describe('What to do with a step whose loss or gradient is not finite; it never changes weights or α.'),
+    .describe(
+      'What to do with a step whose loss or gradient is not finite; it never changes weights or α. An evaluation that is not finite always stops the run.',
+    ),
 });
 
 export type TrainConfig = z.infer<typeof configSchema>;

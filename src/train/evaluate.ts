@@ -16,11 +16,19 @@ export async function evaluatePairs(
   policy: Policy<NativeBatch>,
   { data, batches, reference }: ScoredDataset,
   objective: PairObjective,
-  onProgress: (pairs: number) => void = () => {},
+  {
+    onProgress,
+    pause,
+  }: {
+    onProgress?: (pairs: number) => void;
+    /** Called before every forward pass; may throw to stop. */
+    pause?: () => void;
+  } = {},
 ): Promise<GroupSummary> {
   const metrics = new GroupMetrics(data.groups);
   let done = 0;
   for (const batch of batches) {
+    pause?.();
     const packed = packForScoring(data, batch);
     const scores = byPair(packed, await policy.logProbabilities(packed.batch, 'policy'));
     const pairs = Array.from(batch, (pair) => data.pairs[pair]);
@@ -29,7 +37,7 @@ export async function evaluatePairs(
     checkFinite(pairs, values);
     metrics.add(groups, weights, values);
     done += batch.length;
-    onProgress(done);
+    onProgress?.(done);
   }
   return metrics.summary();
 }

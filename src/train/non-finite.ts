@@ -2,10 +2,14 @@ import type { TokenisedPair } from '../data/dataset.js';
 import { GroupRobustError } from '../errors.js';
 import type { PairMetricValues } from './metrics.js';
 
-/** A loss or gradient was not a finite number; nothing was changed by the step that met it. */
+/** A loss or gradient was not a finite number; nothing was changed by the step or evaluation that met it. */
 export class NonFiniteError extends GroupRobustError {
-  constructor(message: string) {
-    super('NON_FINITE', message);
+  /** @param problem what was not finite, and of which pairs */
+  constructor(
+    readonly problem: string,
+    { where, fix }: { where?: string; fix?: string } = {},
+  ) {
+    super('NON_FINITE', `${where ? `${where}: ` : ''}${problem}${fix ? `\n  fix: ${fix}` : ''}`);
   }
 }
 
@@ -16,7 +20,9 @@ export class NonFiniteError extends GroupRobustError {
 export function checkFinite(pairs: readonly TokenisedPair[], values: PairMetricValues): void {
   const bad = pairs.filter((_, i) => Object.values(values).some((column) => !Number.isFinite(column[i])));
   if (bad.length > 0)
-    throw new NonFiniteError(`the loss or a log-probability of ${namesOf(bad)} is not a finite number`);
+    throw new NonFiniteError(`the loss or a log-probability of ${namesOf(bad)} is not a finite number`, {
+      fix: 'check the model and these pairs, and with another dtype than float32 that one',
+    });
 }
 
 /** "a.jsonl:3, a.jsonl:7", and how many more where there are many. */

@@ -17,6 +17,7 @@ import { checkIdentity, runIdentity } from './identity.js';
 import { type HubNames, localNames, namesAsBegun, pairReader, type RunData, readRunData } from './inputs.js';
 import { onStopSignal, type StopSignal } from './interrupt.js';
 import type { GroupSummary } from './metrics.js';
+import { NonFiniteError } from './non-finite.js';
 import { pairObjective } from './objective.js';
 import { ReferenceCache } from './reference-cache.js';
 import { lockRun, runLockName } from './run-lock.js';
@@ -101,13 +102,19 @@ export async function runTraining(
 
   const objective = pairObjective(config.objective);
   let interruption: StopSignal | undefined;
+  using _ = onStopSignal((signal) => {
+    interruption = signal;
+    ui.log(`${signal}: finishing this step and saving; once more stops at once`);
+  });
+  /** @throws where the run may not go on; `when` says how far it is then */
+  const pause = (when: string) => {
+    lock.check();
+    if (interruption) throw interrupted(interruption, when, again);
+  };
   const reference = new Reference(policy, {
     cache: new ReferenceCache(() => policy.referenceIdentity(), warn),
     progress: (file, pairs) => progress(`reference of ${file}`, pairs, ui.quiet),
-    pause() {
-      if (interruption)
-        throw interrupted(interruption, 'while the reference scored the pairs; those done are kept', again);
-    },
+    pause: () => pause('while the reference scored the pairs; those done are kept'),
   });
   const started = Date.now();
   const { groups } = data.train;
@@ -122,15 +129,17 @@ export async function runTraining(
   let bar: Progress | undefined;
   let steps = 0;
   let best = from?.trainer.best;
-  const save = (trainer: TrainerState) => {
+  const save = (trainer: TrainerState, unscheduled: boolean) => {
     lock.check();
-    const checkpoint = { trainer, log: (log as RunLog).sync(), identity, made };
+    const checkpoint = {
+      trainer,
+      log: (log as RunLog).sync(),
+      identity,
+      made,
+      ...(unscheduled ? { unscheduled } : {}),
+    };
     return checkpoints.save(checkpoint, (file) => policy.saveState(file));
   };
-  const signals = onStopSignal((signal) => {
-    interruption = signal;
-    ui.log(`${signal}: finishing this step and saving; once more stops at once`);
-  });
   try {
     await trainPolicy(
       policy,
@@ -182,11 +191,14 @@ export async function runTraining(
           }
           bar.update(line.step as number, typeof line.loss === 'number' ? `loss ${line.loss.toPrecision(4)}` : '');
         },
+        evaluating: (_, pairs) => progress('validation', pairs, ui.quiet),
+        pause: (step) => pause(`in the evaluation after step ${step} of ${steps}, which is saved`),
         async afterStep(state) {
           best = state.best;
           const due = state.step > 0 && (state.step % config.checkpoint.every === 0 || state.finished);
           const isBest = config.checkpoint.best && best?.step === state.step;
-          if (due || isBest || interruption) await save(state);
+          const scheduled = (due || isBest) && state.unevaluated === undefined;
+          if (scheduled || interruption) await save(state, !scheduled);
           return interruption === undefined;
         },
         onWarning: warn,
@@ -198,9 +210,8 @@ export async function runTraining(
     bar?.stop();
     log?.close();
     events?.close();
-    signals[Symbol.dispose]();
   }
-  if (interruption) throw interrupted(interruption, `after step ${last.step} of ${steps}, which is saved`, again);
+  pause(`after step ${last.step} of ${steps}, which is saved`);
 
   const scoredTest = data.test && (await scoredDataset(data.test, objective.usesReference ? reference : undefined));
   /** Writes the exact test metrics of the policy as it is now, and its adapter. */
@@ -212,9 +223,22 @@ export async function runTraining(
     }
     if (!scoredTest) return undefined;
     const bar = progress('scoring the test pairs', scoredTest.data.pairs.length, ui.quiet);
-    const scores = await evaluatePairs(policy, scoredTest, objective, bar.update).finally(() => bar.stop());
-    writeFileWhole(at(evaluation), json(scores));
-    return scores;
+    try {
+      const scores = await evaluatePairs(policy, scoredTest, objective, {
+        onProgress: bar.update,
+        pause: () => pause(`while the test pairs were scored; all ${last.step} steps are saved`),
+      });
+      writeFileWhole(at(evaluation), json(scores));
+      return scores;
+    } catch (error) {
+      if (!(error instanceof NonFiniteError)) throw error;
+      throw new NonFiniteError(error.problem, {
+        where: `after all ${last.step} steps: the evaluation on ${config.data.test}`,
+        fix: `check these pairs; without them, run group-robust eval with --adapter ${at(adapter)}, which is written`,
+      });
+    } finally {
+      bar.stop();
+    }
   };
   writeFileWhole(
     at('alpha'),

@@ -1,10 +1,12 @@
 import type { PairDataset } from '../data/dataset.js';
 import { responseCotangents } from '../data/packing.js';
 import { createSampler, type SamplerPlan, type SamplerState } from '../data/sampler.js';
+import { InterruptedError } from '../errors.js';
 import type { NativeBatch } from '../native/types.js';
 import { GroupTotals, robustStep } from '../objective/aggregate.js';
 import { groupWeights, MirrorAscent, type MirrorAscentState } from '../objective/group-weights.js';
 import type { MaybePromise, Policy } from '../policy/policy.js';
+import type { Progress } from '../progress.js';
 import { type TrainConfig, weightSettings } from './config.js';
 import { evaluatePairs } from './evaluate.js';
 import { alphaMetrics, flatMetrics, GroupMetrics } from './metrics.js';
@@ -28,6 +30,13 @@ export interface TrainerHooks {
   reference?: Reference;
   /** Called for step 0 and after every optimiser step, in order. */
   onStep(line: MetricsLine): void;
+  /** Shows how far an evaluation is. */
+  evaluating?(step: number, pairs: number): Progress;
+  /**
+   * Called before every batch of an evaluation; may throw an InterruptedError to stop there. {@link afterStep} then gets a state
+   * from which the run goes on with that evaluation.
+   */
+  pause?(step: number): void;
   /**
    * Called after {@link onStep}, while the policy is at rest: the moment to save. All else that the run needs to go on
    * from here is the policy's own state.
@@ -68,6 +77,8 @@ export interface TrainerState {
   skipped: number;
   /** Whether the warning about a saturated α was given. */
   saturated: boolean;
+  /** Where the evaluation after this step was broken off: the step's line so far, which is not in the log yet. */
+  unevaluated?: MetricsLine;
 }
 
 /** Most steps to skip where the configuration does not say. */
@@ -86,11 +97,13 @@ const saturatedGroups = 1.05;
  * The order of the data depends on the seed and the sampler only, so two methods with one seed see the same batches.
  *
  * A step whose loss or gradient is not finite changes neither weights nor α: it stops the run or is skipped, as
- * `settings.nonFinite` says.
+ * `settings.nonFinite` says. An evaluation that is not finite always stops the run: no figure could stand for it in the choice
+ * of the best step, a plateau, or the report.
  *
  * @param from continues after this step, on a policy that has been put back as it was then, instead of from step 0
  * @returns α after every step taken here: [steps + 1][K], the weights it started with first
- * @throws NonFiniteError naming the pairs of the batch, with weights and α as they were before it
+ * @throws NonFiniteError naming the pairs of the batch, with weights and α as they were before it, or those of the evaluation
+ * @throws whatever `hooks.pause` throws
  */
 export async function trainPolicy(
   policy: Policy<NativeBatch>,
@@ -129,7 +142,9 @@ export async function trainPolicy(
   /** Exact validation metrics; what hangs on them is decided here. */
   const evaluation = async (step: number): Promise<MetricsLine> => {
     if (!watched) return {};
-    const summary = await evaluatePairs(policy, watched, objective);
+    const bar = hooks.evaluating?.(step, watched.data.pairs.length);
+    const options = { onProgress: bar?.update, pause: () => hooks.pause?.(step) };
+    const summary = await evaluatePairs(policy, watched, objective, options).finally(() => bar?.stop());
     const { loss, group } = summary.worst;
     if (loss !== undefined && !(loss >= (best?.loss ?? Number.POSITIVE_INFINITY))) best = { step, loss, group };
     if (optimizer.plateau && plateau?.observe(watchedLoss(summary, optimizer.plateau.watch)))
@@ -213,11 +228,13 @@ export async function trainPolicy(
       if (before) ascent?.restore(before);
       await policy.discardGradients();
       const { action, limit = defaultSkipLimit } = settings.nonFinite;
-      const text = `step ${step}: ${error.message}; weights and α are unchanged`;
+      const text = `step ${step}: ${error.problem}; weights and α are unchanged`;
       if (action === 'stop' || skipped === limit)
         throw new NonFiniteError(
-          `${text}${action === 'skip' ? `, and nonFinite.limit allows to skip ${limit} steps` : ''}\n  fix: ` +
-            'lower optimizer.learningRate, use dtype: float32, check the model and these pairs, or set nonFinite.action: skip',
+          `${text}${action === 'skip' ? `, and nonFinite.limit allows to skip ${limit} steps` : ''}`,
+          {
+            fix: 'lower optimizer.learningRate, use dtype: float32, check the model and these pairs, or set nonFinite.action: skip',
+          },
         );
       skipped++;
       hooks.onWarning?.(`${text}; skipped (${skipped} of at most ${limit})`);
@@ -225,14 +242,37 @@ export async function trainPolicy(
     }
   };
 
+  /** Ends a step: evaluates, logs, saves. @returns false to stop */
+  const endStep = async (step: number, line: MetricsLine): Promise<boolean> => {
+    const evaluated = step % evaluateEvery === 0 || step === steps;
+    try {
+      hooks.onStep(evaluated ? { ...line, ...(await evaluation(step)) } : line);
+    } catch (error) {
+      // Its state is saved already where this evaluation was broken off before.
+      if (error instanceof InterruptedError && line !== from?.unevaluated)
+        await hooks.afterStep?.({ ...stateAt(step), unevaluated: line });
+      if (!(error instanceof NonFiniteError)) throw error;
+      hooks.onStep(line);
+      const fix =
+        step === 0
+          ? 'check the model and these pairs, or use dtype: float32'
+          : 'start a new run with a lower optimizer.learningRate, with dtype: float32, or without these pairs; the checkpoints ' +
+            'up to here are as they were';
+      throw new NonFiniteError(`${error.problem}, so the run cannot go by it`, {
+        where: `step ${step}: the evaluation on ${validation?.file}`,
+        fix,
+      });
+    }
+    return (await hooks.afterStep?.(stateAt(step))) !== false;
+  };
+
   if (from) {
     sampler.restore(from.sampler);
     if (from.ascent) ascent?.restore(from.ascent);
-  } else {
-    hooks.onStep({ step: 0, epoch: 0, ...alphaMetrics(train.groups, weighting.alpha), ...(await evaluation(0)) });
-    if ((await hooks.afterStep?.(stateAt(0))) === false) return [[...weighting.alpha]];
   }
   const alphaHistory = [[...weighting.alpha]];
+  const open = from ? from.unevaluated : { step: 0, epoch: 0, ...alphaMetrics(train.groups, weighting.alpha) };
+  if (open && !(await endStep(from?.step ?? 0, open))) return alphaHistory;
   for (let step = (from?.step ?? 0) + 1; step <= steps && !plateau?.ended; step++) {
     const indices = sampler.next();
     const metrics = await tryStep(step, indices);
@@ -246,15 +286,14 @@ export async function trainPolicy(
           'Lower objective.step, raise batch.size, or set objective.floor',
       );
     }
-    hooks.onStep({
+    const line = {
       step,
       epoch: seen / train.pairs.length,
       ...metrics,
       ...(settings.nonFinite.action === 'skip' ? { skipped_steps: skipped } : {}),
       ...alpha,
-      ...(step % evaluateEvery === 0 || step === steps ? await evaluation(step) : {}),
-    });
-    if ((await hooks.afterStep?.(stateAt(step))) === false) break;
+    };
+    if (!(await endStep(step, line))) break;
   }
   return alphaHistory;
 }

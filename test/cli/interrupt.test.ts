@@ -59,11 +59,20 @@ interface Act {
   /** What the program must have said first; default: nothing, act at once. */
   after?: RegExp;
   act(child: ChildProcess): void;
+  /** Whether progress is shown. */
+  loud?: boolean;
 }
 
 /** Runs `train`. @param limit most KiB a file may have, as if the disk were full */
-function train(args: string[], { after, act }: Partial<Act> = {}, limit?: number): Promise<Ended> {
-  const command = [process.execPath, resolve('dist/cli/main.js'), 'train', at('config.yaml'), '--quiet', ...args];
+function train(args: string[], { after, act, loud }: Partial<Act> = {}, limit?: number): Promise<Ended> {
+  const command = [
+    process.execPath,
+    resolve('dist/cli/main.js'),
+    'train',
+    at('config.yaml'),
+    ...(loud ? [] : ['--quiet']),
+    ...args,
+  ];
   const [program, ...rest] =
     limit === undefined ? command : ['bash', '-c', `ulimit -f ${limit}; exec "$@"`, '-', ...command];
   const child = spawn(program, rest, { stdio: ['ignore', 'pipe', 'pipe'] });
@@ -142,6 +151,39 @@ describe('a signal', () => {
     expect(checkpoints().at(-1)).toBe(`step-${String(loggedSteps()).padStart(8, '0')}`);
     expect(existsSync(at('run', 'adapter'))).toBe(false);
     await endsInTheSameBytes();
+  });
+
+  // Each pair is a batch of its own, and all of them take seconds.
+  const slow = at('slow.jsonl');
+  const prompt = () => [2, ...ids(600)];
+  const slowRows = Array.from({ length: 200 }, (_, i) =>
+    JSON.stringify({ group: i % 3 ? 'a' : 'b', prompt_ids: prompt(), chosen_ids: ids(2), rejected_ids: ids(3) }),
+  );
+  writeFileSync(slow, slowRows.join('\n'));
+  const short = ['data.maxLength=700', 'steps=2'].flatMap((setting) => ['--set', setting]);
+
+  it.each([
+    ['SIGTERM', 143, 'validation', /in the evaluation after step 0 of 2, which is saved\n.*--resume/],
+    ['SIGINT', 130, 'test', /while the test pairs were scored; all 2 steps are saved\n.*--resume/],
+  ] as const)('%s exits with %i from scoring the %s pairs, and scores no more', async (signal, status, split, said) => {
+    fresh();
+    const begun = split === 'test' ? /scoring the test pairs: 1\// : /validation: 1\//;
+    let sent = 0;
+    const act = (child: ChildProcess) => {
+      sent = Date.now();
+      child.kill(signal);
+    };
+    const args = [...short, '--set', 'data.validation=null', '--set', `data.${split}=${slow}`];
+    const { code, output } = await train(args, { after: begun, act, loud: true });
+    expect(output).toMatch(said);
+    expect(code).toBe(status);
+    expect(Date.now() - sent).toBeLessThan(1000);
+    expect(existsSync(at('run', 'evaluation.json'))).toBe(false);
+    expect(await train([...args, '--resume'])).toMatchObject({ code: 0 });
+    const resumed = contents();
+    fresh();
+    expect(await train(args)).toMatchObject({ code: 0 });
+    expect(resumed).toEqual(contents());
   });
 
   it('given twice stops at once', async () => {

@@ -2,8 +2,9 @@ import { createHash } from 'node:crypto';
 import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
-import { InputError } from '../../src/errors.js';
+import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
+import { InputError, InterruptedError } from '../../src/errors.js';
+import { GemmaPolicy } from '../../src/policy/gemma.js';
 import { Random } from '../../src/random.js';
 import { type Objective, resolveConfig, type TrainConfig } from '../../src/train/config.js';
 import { runTraining } from '../../src/train/run.js';
@@ -214,6 +215,147 @@ describe('a plateau and the best checkpoint', () => {
     const changed = { ...config, checkpoint: { ...config.checkpoint, best: true } };
     await expect(run(changed, true)).rejects.toThrow(/field "checkpoint\.best": is true, and was false/);
   });
+});
+
+describe('a signal in an evaluation', () => {
+  const objective = { loss: 'ipo', beta: 0.1, ...gr };
+  /** Three pairs too long to be scored together. */
+  const long = join(folder, 'long.jsonl');
+  const prompt = (first: number) => [2, ...Array.from({ length: 600 }, (_, i) => 3 + ((first * i) % 1000))];
+  const longPair = (group: string, i: number) => ({
+    group,
+    prompt_ids: prompt(i + 1),
+    chosen_ids: [5, 1],
+    rejected_ids: [6, 1],
+  });
+  writeFileSync(long, ['x', 'y', 'z'].map((group, i) => `${JSON.stringify(longPair(group, i))}\n`).join(''));
+  const data = { train, validation: long, test: long, maxLength: 700 };
+
+  /** Counts the batches that the policy scores, and sends SIGTERM while it scores number `stop`. */
+  function spy(stop?: number) {
+    const original = GemmaPolicy.prototype.logProbabilities;
+    const scored = { batches: 0 };
+    vi.spyOn(GemmaPolicy.prototype, 'logProbabilities').mockImplementation(function (this: GemmaPolicy, batch, model) {
+      if (model === 'policy' && ++scored.batches === stop) process.emit('SIGTERM', 'SIGTERM');
+      return original.call(this, batch, model);
+    });
+    return scored;
+  }
+  afterEach(() => vi.restoreAllMocks());
+
+  // Evaluations after steps 0, 2 and 4 (the last, and the best or not), then the test split for the last and the best step.
+  const settings = { data, steps: 4, checkpoint: { every: 3, keep: 2, best: true } };
+
+  it('stops after the batch in hand and is saved, and the resumed run ends in the same bytes', async () => {
+    const config = configFor(objective, settings);
+    const all = spy();
+    const straight = await run(config);
+    const before = contents(config.output);
+    expect(all.batches).toBe(5 * 3);
+    for (let stop = 1; stop <= all.batches; stop++) {
+      rmSync(config.output, { recursive: true });
+      vi.restoreAllMocks();
+      const scored = spy(stop);
+      const attempt = await run(config).then(
+        () => undefined,
+        (error) => error,
+      );
+      // A signal in the very last batch finds nothing left to stop.
+      if (stop < all.batches) {
+        expect(attempt).toBeInstanceOf(InterruptedError);
+        expect(attempt.exitCode).toBe(143);
+        expect(scored.batches).toBe(stop);
+        const step = 2 * Math.floor((stop - 1) / 3);
+        const ended = stop % 3 === 0;
+        expect(attempt.message).toMatch(
+          stop < 9 && !ended
+            ? `stopped by SIGTERM in the evaluation after step ${step} of 4, which is saved\n  fix: run the same command`
+            : stop <= 9
+              ? `stopped by SIGTERM after step ${step} of 4, which is saved`
+              : 'stopped by SIGTERM while the test pairs were scored; all 4 steps are saved\n  fix: run the same command',
+        );
+        expect(existsSync(join(config.output, '.lock'))).toBe(false);
+        vi.restoreAllMocks();
+        // What was evaluated is not evaluated again, and no step is taken again.
+        const forward = vi.spyOn(GemmaPolicy.prototype, 'step');
+        const resumed = await run(config, true);
+        expect(forward).toHaveBeenCalledTimes(stop <= 9 ? 4 - step : 0);
+        expect(resumed.result.best).toEqual(straight.result.best);
+      }
+      expect(contents(config.output)).toEqual(before);
+    }
+  });
+
+  it('may come again in the same evaluation', async () => {
+    const config = configFor(objective, settings);
+    await run(config);
+    const before = contents(config.output);
+    rmSync(config.output, { recursive: true });
+    for (const stop of [5, 2, 1]) {
+      spy(stop);
+      await expect(run(config, true)).rejects.toThrow('in the evaluation after step 2 of 4, which is saved');
+      vi.restoreAllMocks();
+    }
+    await run(config, true);
+    expect(contents(config.output)).toEqual(before);
+  });
+
+  it('with a plateau leaves cuts and patience as they were', async () => {
+    const config = configFor(objective, { ...impatient, data });
+    await run(config);
+    const before = contents(config.output);
+    for (const stop of [2, 5, 8, 11]) {
+      rmSync(config.output, { recursive: true });
+      spy(stop);
+      await expect(run(config)).rejects.toThrow(/in the evaluation/);
+      vi.restoreAllMocks();
+      await run(config, true);
+      expect(contents(config.output)).toEqual(before);
+    }
+  });
+});
+
+it('a test split whose scores are not finite names pairs and fix, and costs nothing but these scores', async () => {
+  const config = configFor(
+    { loss: 'ipo', beta: 0.1, ...gr },
+    { data: { train, test: validation }, evaluateEvery: undefined },
+  );
+  const original = GemmaPolicy.prototype.logProbabilities;
+  const scoring = vi.spyOn(GemmaPolicy.prototype, 'logProbabilities');
+  // Without a validation split the policy scores by this call for the test split alone.
+  scoring.mockImplementation(async function (this: GemmaPolicy, batch, model) {
+    const scores = await original.call(this, batch, model);
+    return model === 'policy' ? scores.fill(Number.POSITIVE_INFINITY) : scores;
+  });
+  await expect(run(config)).rejects.toThrow(
+    /^after all 6 steps: the evaluation on .*validation\.jsonl: .* of .*validation\.jsonl:1, .*\n {2}fix: .*--adapter .*adapter, which is written$/,
+  );
+  scoring.mockRestore();
+  expect(existsSync(checkpoint(config, 6))).toBe(true);
+  expect(existsSync(join(config.output, 'adapter/adapter_model.safetensors'))).toBe(true);
+  await run(config, true);
+  const before = contents(config.output);
+  rmSync(config.output, { recursive: true });
+  await run(config);
+  expect(contents(config.output)).toEqual(before);
+});
+
+it('a run stopped shortly before its end keeps the checkpoints of one without a break', async () => {
+  const config = configFor({ loss: 'ipo', beta: 0.1, ...gr }, { steps: 7, checkpoint: { every: 2, keep: 2 } });
+  await run(config);
+  const before = contents(config.output);
+  rmSync(config.output, { recursive: true });
+  const original = GemmaPolicy.prototype.step;
+  let steps = 0;
+  const stepping = vi.spyOn(GemmaPolicy.prototype, 'step').mockImplementation(function (this: GemmaPolicy, ...args) {
+    if (++steps === 5) process.emit('SIGINT', 'SIGINT');
+    return original.apply(this, args);
+  });
+  await expect(run(config)).rejects.toThrow('stopped by SIGINT after step 5 of 7, which is saved');
+  stepping.mockRestore();
+  expect(existsSync(checkpoint(config, 5))).toBe(true);
+  await run(config, true);
+  expect(contents(config.output)).toEqual(before);
 });
 
 describe('--resume', () => {

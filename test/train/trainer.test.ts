@@ -369,6 +369,42 @@ describe('training loop', () => {
     await expect(attempt).rejects.toThrow(/of made\.jsonl:1, made\.jsonl:2, .* is not a finite number/);
   });
 
+  it.each([0, 2])(
+    'stops on an evaluation after step %i that is not finite, with the line of that step',
+    async (bad) => {
+      const lines: MetricsLine[] = [];
+      const states: TrainerState[] = [];
+      class Faulty extends UnigramPolicy {
+        override logProbabilities(batch: NativeBatch, source: LogProbabilitySource) {
+          const scores = super.logProbabilities(batch, source);
+          return evaluating === bad ? scores.fill(Number.NaN) : scores;
+        }
+      }
+      let evaluating: number | undefined;
+      const validation = { ...five, file: 'watched.jsonl' };
+      const skip = { steps: 4, evaluateEvery: 1, nonFinite: { action: 'skip' as const } };
+      const attempt = trainPolicy(new Faulty(), five, validation, settings(skip), {
+        onStep: (line) => lines.push(line),
+        afterStep: (state) => states.push(state) > 0,
+        evaluating: (step) => {
+          evaluating = step;
+          return { update: () => {}, stop: () => (evaluating = undefined) };
+        },
+      });
+      await expect(attempt).rejects.toThrow(NonFiniteError);
+      await expect(attempt).rejects.toThrow(
+        new RegExp(
+          `^step ${bad}: the evaluation on watched\\.jsonl: .* of made\\.jsonl:1, .* is not a finite number.*\n {2}fix: `,
+        ),
+      );
+      expect(lines.map(({ step, 'eval_worst/loss': loss }) => [step, loss !== undefined])).toEqual(
+        Array.from({ length: bad + 1 }, (_, step) => [step, step < bad]),
+      );
+      if (bad > 0) expect(lines.at(-1)?.loss).toBeGreaterThan(0);
+      expect(states.map(({ step }) => step)).toEqual(Array.from({ length: bad }, (_, step) => step));
+    },
+  );
+
   it('stops where it is told to, and continues from its state alone', async () => {
     const options = { batch: { size: 2, sampler: 'balanced' } as const, steps: 7, evaluateEvery: 3 };
     const whole: MetricsLine[] = [];
