@@ -31,7 +31,7 @@ export function registerData(program: Command): void {
       const { multiPair, skipBadRows } = options;
       const { localCsv } = await import('../hub/local.js');
       const file = await localCsv(options.file);
-      const made = opinionPairs(readSurvey(file.path), { groups, seed, multiPair, skipBadRows });
+      const made = opinionPairs(await readSurvey(file.path), { groups, seed, multiPair, skipBadRows });
       await writeFolderWhole(options.out, (folder) => writeOpinionPairs(folder, made));
       logSummary(output, made.summary, options.out);
       return { out: options.out, ...made.summary };

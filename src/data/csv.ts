@@ -8,34 +8,32 @@ import type { Row } from './row.js';
 /** A longer row is surely an unclosed quote: without a limit it would take the rest of the file with it. In bytes. */
 const LONGEST_ROW = 2 ** 26;
 
+/** A row of a CSV file: its fields, however many, and the line it begins on. */
+export interface CsvRecord {
+  line: number;
+  fields: string[];
+}
+
 /**
- * Streams the rows of a CSV file in UTF-8 whose first row names the columns.
+ * Streams the rows of CSV in UTF-8, the header among them; blank lines are passed over.
  * @throws InputError naming file and line
  */
-export async function* readCsv(file: string): AsyncGenerator<Row> {
+export async function* csvRecords(
+  chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  file: string,
+): AsyncGenerator<CsvRecord> {
   const lines = new LineCounter();
   const parser = parse({ info: true, relax_column_count: true, max_record_size: LONGEST_ROW });
-  const source = Readable.from(recoded(file, lines));
+  const source = Readable.from(recoded(chunks, file, lines));
   // Errors of the source reach the loop below by way of the parser, which the pipeline destroys with them.
   pipeline(source, parser).catch(() => {});
-  let columns: string[] | undefined;
   let start = 0;
   try {
     for await (const { record, info } of parser as Parser & AsyncIterable<{ record: string[]; info: Info }>) {
       // csv-parse tells the byte each record ends at; its own line numbers count "\r\n" inside quotes twice.
-      const at = { file, line: lines.at(start) };
+      const line = lines.at(start);
       start = info.bytes;
-      if (record.length === 1 && record[0].trim() === '') continue;
-      if (columns === undefined) {
-        columns = checkedHeader(record, at);
-        continue;
-      }
-      if (record.length !== columns.length)
-        throw new InputError(`row of ${record.length} columns, the header has ${columns.length}`, {
-          at,
-          fix: 'quote values that hold commas or line breaks: "…"',
-        });
-      yield { at, columns, values: Object.fromEntries(columns.map((name, i) => [name, record[i]])), untyped: true };
+      if (record.length > 1 || record[0].trim() !== '') yield { line, fields: record };
     }
   } catch (error) {
     if (!(error instanceof CsvError)) throw error;
@@ -48,6 +46,27 @@ export async function* readCsv(file: string): AsyncGenerator<Row> {
   }
 }
 
+/**
+ * Streams the rows of a CSV file in UTF-8 whose first row names the columns.
+ * @throws InputError naming file and line
+ */
+export async function* readCsv(file: string): AsyncGenerator<Row> {
+  let columns: string[] | undefined;
+  for await (const { line, fields } of csvRecords(readBytes(file), file)) {
+    const at = { file, line };
+    if (columns === undefined) {
+      columns = checkedHeader(fields, at);
+      continue;
+    }
+    if (fields.length !== columns.length)
+      throw new InputError(`row of ${fields.length} columns, the header has ${columns.length}`, {
+        at,
+        fix: 'quote values that hold commas or line breaks: "…"',
+      });
+    yield { at, columns, values: Object.fromEntries(columns.map((name, i) => [name, fields[i]])), untyped: true };
+  }
+}
+
 function checkedHeader(header: string[], at: { file: string; line: number }): string[] {
   const names = header.map((name) => name.trim());
   const repeated = names.find((name, i) => name !== '' && names.indexOf(name) !== i);
@@ -57,12 +76,17 @@ function checkedHeader(header: string[], at: { file: string; line: number }): st
 
 /** Line numbers by byte, for bytes asked for in ascending order while text is still coming in. */
 class LineCounter {
-  /** Bytes of the line breaks seen and not yet passed. */
+  /** Bytes of line breaks seen, from the last piece of text that has not been passed. */
   private breaks: number[] = [];
+  /** How many of them have been passed, and how many before them. */
+  private next = 0;
   private passed = 0;
   private seen = 0;
 
   add(text: Uint8Array): void {
+    this.breaks = this.breaks.slice(this.next);
+    this.passed += this.next;
+    this.next = 0;
     for (let i = text.indexOf(0x0a); i >= 0; i = text.indexOf(0x0a, i + 1)) this.breaks.push(this.seen + i);
     this.seen += text.length;
   }
@@ -73,22 +97,23 @@ class LineCounter {
   }
 
   at(byte: number): number {
-    let next = 0;
-    while (next < this.breaks.length && this.breaks[next] < byte) next++;
-    this.breaks.splice(0, next);
-    this.passed += next;
-    return this.passed + 1;
+    while (this.next < this.breaks.length && this.breaks[this.next] < byte) this.next++;
+    return this.passed + this.next + 1;
   }
 }
 
-/** The file as checked UTF-8 without byte-order mark, its line breaks counted. */
-async function* recoded(file: string, lines: LineCounter): AsyncGenerator<Buffer> {
+/** Checked UTF-8 without byte-order mark, its line breaks counted. */
+async function* recoded(
+  chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  file: string,
+  lines: LineCounter,
+): AsyncGenerator<Buffer> {
   const decode = utf8Decoder(file);
   const recode = (chunk?: Uint8Array): Buffer => {
     const text = Buffer.from(decode(chunk, lines.last));
     lines.add(text);
     return text;
   };
-  for await (const chunk of readBytes(file)) yield recode(chunk);
+  for await (const chunk of chunks) yield recode(chunk);
   yield recode();
 }

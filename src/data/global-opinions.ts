@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { CsvError, type Info, parse } from 'csv-parse/sync';
 import { InputError } from '../errors.js';
 import { Random } from '../random.js';
+import { readError } from '../read-file.js';
+import { csvRecords } from './csv.js';
 import { nearMatches } from './near-matches.js';
 import { type PythonValue, parsePythonLiteral } from './python-literal.js';
 
@@ -43,40 +44,18 @@ export interface Survey {
 const COLUMNS = ['question', 'selections', 'options'] as const;
 
 /** @throws InputError when the file is missing, is not CSV, or lacks a column; single bad rows are collected instead */
-export function readSurvey(file: string): Survey {
+export async function readSurvey(file: string): Promise<Survey> {
   let bytes: Buffer;
   try {
     bytes = readFileSync(file);
   } catch (error) {
-    const missing = (error as NodeJS.ErrnoException).code === 'ENOENT';
-    throw new InputError(missing ? 'no such file' : `cannot be read: ${(error as Error).message}`, {
-      at: { file },
-      cause: error,
-    });
+    throw readError(file, error);
   }
   return parseSurvey(bytes, file);
 }
 
 /** As {@link readSurvey}, on the bytes of the file. */
-export function parseSurvey(bytes: Uint8Array, file: string): Survey {
-  let text: Buffer;
-  let records: { record: string[]; info: Info }[];
-  try {
-    text = Buffer.from(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
-    records = parse(text, { info: true, relax_column_count: true }) as unknown as typeof records;
-  } catch (error) {
-    const line = error instanceof CsvError ? (error as CsvError & { lines?: number }).lines : undefined;
-    throw new InputError(`is not CSV in UTF-8: ${(error as Error).message}`, { at: { file, line }, cause: error });
-  }
-  const header = records.shift();
-  const places = COLUMNS.map((column) => header?.record.indexOf(column) ?? -1);
-  const missing = COLUMNS.filter((_, i) => places[i] < 0);
-  if (header === undefined || missing.length > 0)
-    throw new InputError(`has no column ${missing.map((column) => `"${column}"`).join(' and no column ')}`, {
-      at: { file, line: 1 },
-      fix: 'use the CSV of Anthropic/llm_global_opinions: question,selections,options,source',
-    });
-
+export async function parseSurvey(bytes: Uint8Array, file: string): Promise<Survey> {
   const survey: Survey = {
     file,
     sha256: createHash('sha256').update(bytes).digest('hex'),
@@ -84,22 +63,20 @@ export function parseSurvey(bytes: Uint8Array, file: string): Survey {
     questions: [],
     bad: [],
   };
-  // csv-parse tells the byte each record ends at; its own line numbers count "\r\n" inside quotes twice.
-  let start = header.info.bytes;
-  let line = 1;
-  let counted = 0;
-  for (const { record, info } of records) {
-    for (; counted < start; counted++) if (text[counted] === 0x0a) line++;
-    start = info.bytes;
-    if (record.length === 1 && record[0].trim() === '') continue;
+  let header: { columns: number; places: number[] } | undefined;
+  for await (const { line, fields } of csvRecords([bytes], file)) {
+    if (header === undefined) {
+      header = readHeader(fields, file, line);
+      continue;
+    }
     const row = survey.rows++;
     try {
-      const [question, selections, options] = places.map((place, i) => {
-        if (record[place] === undefined) throw new BadField(COLUMNS[i], 'is missing: the row has too few columns');
-        return record[place];
+      const [question, selections, options] = header.places.map((place, i) => {
+        if (fields[place] === undefined) throw new BadField(COLUMNS[i], 'is missing: the row has too few columns');
+        return fields[place];
       });
-      if (record.length !== header.record.length)
-        throw new BadField('options', `row of ${record.length} columns, the header has ${header.record.length}`);
+      if (fields.length !== header.columns)
+        throw new BadField('options', `row of ${fields.length} columns, the header has ${header.columns}`);
       survey.questions.push({
         row,
         line,
@@ -112,7 +89,20 @@ export function parseSurvey(bytes: Uint8Array, file: string): Survey {
       survey.bad.push({ line, field: error.field, problem: error.message });
     }
   }
+  if (header === undefined) readHeader([], file, 1);
   return survey;
+}
+
+/** Where the needed columns stand. @throws InputError when one is missing */
+function readHeader(names: string[], file: string, line: number): { columns: number; places: number[] } {
+  const places = COLUMNS.map((column) => names.indexOf(column));
+  const missing = COLUMNS.filter((_, i) => places[i] < 0);
+  if (missing.length > 0)
+    throw new InputError(`has no column ${missing.map((column) => `"${column}"`).join(' and no column ')}`, {
+      at: { file, line },
+      fix: 'use the CSV of Anthropic/llm_global_opinions: question,selections,options,source',
+    });
+  return { columns: names.length, places };
 }
 
 class BadField extends Error {

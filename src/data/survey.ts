@@ -276,9 +276,9 @@ function poll(probabilities: number[], random: Random): number[] {
  * Writes survey.csv, truth.json and, by the same code that reads GlobalOpinionQA, the pairs of all five countries with
  * their summary.json into a folder.
  */
-export function writeSurvey(folder: string, options: { seed: number; rows?: number }): OpinionSummary {
+export async function writeSurvey(folder: string, options: { seed: number; rows?: number }): Promise<OpinionSummary> {
   const { csv, truth } = generateSurvey(options);
-  const survey = parseSurvey(Buffer.from(csv), 'survey.csv');
+  const survey = await parseSurvey(Buffer.from(csv), 'survey.csv');
   const made = opinionPairs(survey, { groups: truth.countries.map(({ name }) => name), seed: options.seed });
   writeFileSync(join(folder, 'survey.csv'), csv);
   writeFileSync(join(folder, 'truth.json'), `${JSON.stringify(truth, null, 1)}\n`);

@@ -78,7 +78,7 @@ export async function opinionExperiment(
   const data = join(folder, 'data');
   const pairs = existsSync(data)
     ? undefined
-    : opinionPairs(readSurvey((await localCsv(file, { quiet: ui.quiet })).path), { groups, seed: DATA_SEED });
+    : opinionPairs(await readSurvey((await localCsv(file, { quiet: ui.quiet })).path), { groups, seed: DATA_SEED });
   // Not before the file and the groups are known to be right: a mistake in them must not stand in the way of the next try.
   writeFileWhole(record, `${JSON.stringify(identity, null, 2)}\n`);
   if (pairs) await writeFolderWhole(data, (partial) => writeOpinionPairs(partial, pairs));

@@ -23,7 +23,7 @@ const selectionsText = (shares: Record<string, number[]>) =>
 const row = (question: string, shares: Record<string, number[]>, options: string[]) =>
   `${[question, selectionsText(shares), pythonRepr(options), 'GAS'].map(quote).join(',')}\n`;
 const survey = (...rows: string[]) => parseSurvey(Buffer.from(HEADER + rows.join('')), 'f.csv');
-const pairsOf = (file: ReturnType<typeof survey>, options: Partial<OpinionOptions> = {}) =>
+const pairsOf = (file: Awaited<ReturnType<typeof survey>>, options: Partial<OpinionOptions> = {}) =>
   opinionPairs(file, { groups: ['X'], seed: 1, ...options });
 const all = ({ splits }: ReturnType<typeof opinionPairs>) => [...splits.train, ...splits.validation, ...splits.test];
 
@@ -41,8 +41,8 @@ const many = (count: number, options: number) =>
   );
 
 describe('reading', () => {
-  it('reads quotes, apostrophes, commas and line breaks, and knows the line of each row', () => {
-    const file = survey(
+  it('reads quotes, apostrophes, commas and line breaks, and knows the line of each row', async () => {
+    const file = await survey(
       row('First, "really"?\n\nCan\'t say', { "Côte d'Ivoire": [0.25, 0.75] }, ["Don't know", 'A, "b"']),
       row('Second?', { X: [1, 0] }, ['a', 'b']),
     );
@@ -53,10 +53,10 @@ describe('reading', () => {
     expect(file.questions[0].selections.get("Côte d'Ivoire")).toEqual([0.25, 0.75]);
   });
 
-  it('knows lines also where they end in \\r\\n, and skips a byte-order mark and blank lines', () => {
+  it('knows lines also where they end in \\r\\n, and skips a byte-order mark and blank lines', async () => {
     const text = `\ufeff${HEADER}\n${row('a\nb', { X: [1, 0] }, ['a', 'b'])}\n${row('c', { X: [1, 0] }, ['a', 'b'])}`;
     for (const ending of ['\n', '\r\n']) {
-      const { questions, rows } = parseSurvey(Buffer.from(text.replaceAll('\n', ending)), 'f.csv');
+      const { questions, rows } = await parseSurvey(Buffer.from(text.replaceAll('\n', ending)), 'f.csv');
       expect([rows, questions.map(({ row, line }) => [row, line])]).toEqual([
         2,
         [
@@ -67,8 +67,8 @@ describe('reading', () => {
     }
   });
 
-  it('collects bad rows by line and field, and goes on', () => {
-    const file = survey(
+  it('collects bad rows by line and field, and goes on', async () => {
+    const file = await survey(
       `"q1","defaultdict(<class 'list'>, {'X': [0.5, 0.5]","['a', 'b']",GAS\n`,
       `"q\n2","{}","['a', 'b'",GAS\n`,
       row('q3', { X: [1, 0] }, ['a', 'b']),
@@ -106,7 +106,7 @@ describe('reading', () => {
     expect((await inputError(() => readSurvey('/nowhere.csv'))).message).toContain('/nowhere.csv');
   });
 
-  it('gives pairs or an InputError for any mutilated file', () => {
+  it('gives pairs or an InputError for any mutilated file', async () => {
     const text =
       HEADER +
       row('A "b", c?\nd', { X: [0.5, 0.25, 0.25], Y: [0, 1, 0] }, ["Don't", 'No', 'DK/Refused']) +
@@ -116,18 +116,22 @@ describe('reading', () => {
       fc.nat(6),
       fc.string({ maxLength: 4, unit: fc.constantFrom(...'"\'\\[](){},:0.eNn\n <') }),
     );
-    fc.assert(
-      fc.property(fc.array(mutation, { minLength: 1, maxLength: 3 }), fc.boolean(), (mutations, skipBadRows) => {
-        let broken = text;
-        for (const [at, removed, inserted] of mutations)
-          broken = broken.slice(0, at) + inserted + broken.slice(at + removed);
-        try {
-          const made = pairsOf(parseSurvey(Buffer.from(broken), 'f.csv'), { skipBadRows, multiPair: true });
-          for (const { chosen, rejected } of all(made)) expect(chosen).not.toBe(rejected);
-        } catch (error) {
-          expect(error).toBeInstanceOf(InputError);
-        }
-      }),
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(mutation, { minLength: 1, maxLength: 3 }),
+        fc.boolean(),
+        async (mutations, skipBadRows) => {
+          let broken = text;
+          for (const [at, removed, inserted] of mutations)
+            broken = broken.slice(0, at) + inserted + broken.slice(at + removed);
+          try {
+            const made = pairsOf(await parseSurvey(Buffer.from(broken), 'f.csv'), { skipBadRows, multiPair: true });
+            for (const { chosen, rejected } of all(made)) expect(chosen).not.toBe(rejected);
+          } catch (error) {
+            expect(error).toBeInstanceOf(InputError);
+          }
+        },
+      ),
       { numRuns: 2000 },
     );
   });
@@ -142,8 +146,8 @@ describe('opinionPrompt', () => {
 });
 
 describe('opinionPairs', () => {
-  it('chooses the most frequent answer, the first of several, and a loser among the others', () => {
-    const file = survey(
+  it('chooses the most frequent answer, the first of several, and a loser among the others', async () => {
+    const file = await survey(
       row('q', { X: [0.2, 0.5, 0.3], Z: [1, 0, 0] }, ['a', 'b', 'c']),
       row('tie', { X: [0.2, 0.4, 0.4] }, ['a', 'b', 'c']),
     );
@@ -156,9 +160,9 @@ describe('opinionPairs', () => {
     expect(all(made).length).toBe(2);
   });
 
-  it('draws losers uniformly among the other options (600 questions, 4 standard errors)', () => {
+  it('draws losers uniformly among the other options (600 questions, 4 standard errors)', async () => {
     const counts = new Map<string, number>();
-    for (const { row, chosen, rejected } of all(pairsOf(many(600, 4)))) {
+    for (const { row, chosen, rejected } of all(pairsOf(await many(600, 4)))) {
       expect(chosen).toBe('ABCD'[row % 4]);
       expect(rejected).not.toBe(chosen);
       counts.set(chosen + rejected, (counts.get(chosen + rejected) ?? 0) + 1);
@@ -168,8 +172,8 @@ describe('opinionPairs', () => {
       expect(Math.abs(count - 50), pair).toBeLessThan(4 * Math.sqrt((150 * (1 / 3) * 2) / 3));
   });
 
-  it('is the same for the same seed, another for another, and does not depend on the other groups', () => {
-    const file = many(60, 5);
+  it('is the same for the same seed, another for another, and does not depend on the other groups', async () => {
+    const file = await many(60, 5);
     const alone = pairsOf(file);
     expect(pairsOf(file)).toEqual(alone);
     const withY = pairsOf(file, { groups: ['Y', 'X'] });
@@ -181,12 +185,12 @@ describe('opinionPairs', () => {
     expect(losers(other)).not.toEqual(losers(alone));
   });
 
-  it('makes min(4, all) ordered pairs a question under multiPair, the likelier answer chosen', () => {
+  it('makes min(4, all) ordered pairs a question under multiPair, the likelier answer chosen', async () => {
     const shares = [0.1, 0.6, 0.3];
-    const three = pairsOf(survey(row('q', { X: shares }, ['a', 'b', 'c'])), { multiPair: true });
+    const three = pairsOf(await survey(row('q', { X: shares }, ['a', 'b', 'c'])), { multiPair: true });
     const made = all(three).map(({ chosen, rejected }) => chosen + rejected);
     expect(made.sort()).toEqual(['BA', 'BC', 'CA']);
-    const five = pairsOf(many(40, 5), { multiPair: true });
+    const five = pairsOf(await many(40, 5), { multiPair: true });
     expect(five.summary.groups.X.pairs.train).toBe(4 * five.summary.groups.X.questions.train);
     const questions = new Map<number, Set<string>>();
     for (const { row, chosen, rejected } of all(five))
@@ -194,9 +198,9 @@ describe('opinionPairs', () => {
     expect([...questions.values()].map((pairs) => pairs.size)).toEqual(Array.from({ length: 40 }, () => 4));
   });
 
-  it('keeps the last of several equal questions', () => {
+  it('keeps the last of several equal questions', async () => {
     const made = pairsOf(
-      survey(
+      await survey(
         row('q', { X: [0.9, 0.1] }, ['a', 'b']),
         row('q', { X: [0.9, 0.1] }, ['a', 'c']),
         row('q', { X: [0.1, 0.9] }, ['a', 'b']),
@@ -213,9 +217,9 @@ describe('opinionPairs', () => {
     ]);
   });
 
-  it('filters and counts by reason', () => {
+  it('filters and counts by reason', async () => {
     const made = pairsOf(
-      survey(
+      await survey(
         row(' ', { X: [1, 0] }, ['a', 'b']),
         row('q1', { X: [1, 0] }, []),
         row('q2', { X: [] }, ['a', 'b']),
@@ -239,7 +243,7 @@ describe('opinionPairs', () => {
     ['a negative share', [-0.5, 1.5]],
     ['more shares than options', [0.5, 0.25, 0.25]],
   ])('refuses %s of a wanted country by line, or leaves the row out and says so', async (_, shares) => {
-    const file = survey(row('q1', { X: [0, 1] }, ['a', 'b']), row('q2', { X: shares, Y: [1, 0] }, ['a', 'b']));
+    const file = await survey(row('q1', { X: [0, 1] }, ['a', 'b']), row('q2', { X: shares, Y: [1, 0] }, ['a', 'b']));
     const error = await inputError(() => pairsOf(file));
     expect(error.location).toEqual({ file: 'f.csv', line: 3, field: 'selections' });
     const made = pairsOf(file, { skipBadRows: true });
@@ -249,7 +253,7 @@ describe('opinionPairs', () => {
   });
 
   it('lists all bad rows in the message', async () => {
-    const file = survey('q1,{,[],GAS\n', row('q', { X: [1, 0] }, ['a', 'b']), 'q2,{},[,GAS\n');
+    const file = await survey('q1,{,[],GAS\n', row('q', { X: [1, 0] }, ['a', 'b']), 'q2,{},[,GAS\n');
     const { message } = await inputError(() => pairsOf(file));
     expect(message).toContain('f.csv:2, field "selections"');
     expect(message).toContain('2 bad rows');
@@ -257,16 +261,16 @@ describe('opinionPairs', () => {
   });
 
   it('speaks of the bad rows, not of an unknown country, when no row can be read', async () => {
-    expect((await inputError(() => pairsOf(survey('q1,{,[],GAS\n')))).location.line).toBe(2);
+    expect((await inputError(async () => pairsOf(await survey('q1,{,[],GAS\n')))).location.line).toBe(2);
   });
 
   it('refuses more options than letters', async () => {
     const options = Array.from({ length: 27 }, (_, i) => `o${i}`);
-    await inputError(() => pairsOf(survey(row('q', { X: options.map(() => 1) }, options))));
+    await inputError(async () => pairsOf(await survey(row('q', { X: options.map(() => 1) }, options))));
   });
 
   it('names near matches of a country it does not know, and refuses one named twice', async () => {
-    const file = survey(
+    const file = await survey(
       row('q', { Nigeria: [1, 0], Niger: [1, 0], 'India (Current national sample)': [1, 0] }, ['a', 'b']),
     );
     const fix = async (name: string) => (await inputError(() => pairsOf(file, { groups: [name] }))).fix;
@@ -322,8 +326,8 @@ const sample =
 describe.skipIf(!existsSync(sample))(`the real sample (GLOBAL_OPINIONS_CSV, skipped where absent)`, () => {
   const groups = ['Nigeria', 'Egypt', 'India (Current national sample)', 'China', 'Japan'];
 
-  it('gives 541 pairs of 542 rows: one vector sums to 0', () => {
-    const { summary } = opinionPairs(readSurvey(sample), { groups, seed: 42 });
+  it('gives 541 pairs of 542 rows: one vector sums to 0', async () => {
+    const { summary } = opinionPairs(await readSurvey(sample), { groups, seed: 42 });
     expect(summary.badRows).toEqual([]);
     expect(Object.values(summary.groups).map(({ rows }) => rows)).toEqual([188, 73, 42, 157, 82]);
     expect(summary.totals).toEqual({
@@ -335,8 +339,8 @@ describe.skipIf(!existsSync(sample))(`the real sample (GLOBAL_OPINIONS_CSV, skip
     expect(summary.groups.China.filtered.zeroSum).toBe(1);
   });
 
-  it('reads every row of it for every country', () => {
-    const survey = readSurvey(sample);
+  it('reads every row of it for every country', async () => {
+    const survey = await readSurvey(sample);
     expect([survey.rows, survey.questions.length, survey.bad.length]).toEqual([1396, 1396, 0]);
     const countries = [...new Set(survey.questions.flatMap(({ selections }) => [...selections.keys()]))];
     expect(countries.length).toBe(130);

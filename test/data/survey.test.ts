@@ -15,8 +15,8 @@ describe('generateSurvey', () => {
 
   it.each([SURVEY_ROWS.min, SURVEY_ROWS.default, SURVEY_ROWS.max])(
     'goes through the reader of GlobalOpinionQA whole: %i rows, countries of unequal size',
-    (rows) => {
-      const survey = parseSurvey(Buffer.from(generateSurvey({ seed: 3, rows }).csv), 'survey.csv');
+    async (rows) => {
+      const survey = await parseSurvey(Buffer.from(generateSurvey({ seed: 3, rows }).csv), 'survey.csv');
       expect(survey.bad).toEqual([]);
       const { summary } = opinionPairs(survey, { groups: names, seed: 3 });
       expect(summary.totals).toMatchObject({ rows, filtered: 0, duplicates: 0 });
@@ -31,13 +31,13 @@ describe('generateSurvey', () => {
     expect(() => generateSurvey({ seed: 0, rows: 10 })).toThrow(RangeError);
   });
 
-  it('has polls that scatter around the truth as 1000 answers do (ratio of variances over ten seeds)', () => {
-    const ratios = Array.from({ length: 10 }, (_, seed) => {
+  it('has polls that scatter around the truth as 1000 answers do (ratio of variances over ten seeds)', async () => {
+    const ratioOf = async (seed: number) => {
       const { csv, truth } = generateSurvey({ seed });
       const truths = new Map(truth.questions.map((question) => [question.question, question]));
       let squares = 0;
       let expected = 0;
-      for (const { question, options, selections } of parseSurvey(Buffer.from(csv), '').questions) {
+      for (const { question, options, selections } of (await parseSurvey(Buffer.from(csv), '')).questions) {
         const known = truths.get(question)!;
         expect(options).toEqual(known.options);
         for (const [country, shares] of selections)
@@ -48,7 +48,8 @@ describe('generateSurvey', () => {
           });
       }
       return squares / expected;
-    });
+    };
+    const ratios = await Promise.all(Array.from({ length: 10 }, (_, seed) => ratioOf(seed)));
     // One seed's ratio has a standard deviation of about 0.055.
     const mean = ratios.reduce((sum, ratio) => sum + ratio, 0) / ratios.length;
     expect(Math.abs(mean - 1)).toBeLessThan((4 * 0.055) / Math.sqrt(10));

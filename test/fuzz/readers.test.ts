@@ -102,8 +102,8 @@ it('GlobalOpinionQA', { timeout }, async () => {
   ];
   const seed = Buffer.from(`question,selections,options,source\n${rows.join('\n')}\n`);
   const good = Buffer.from(`question,selections,options,source\n${rows[0]}\n${rows[2]}\n`);
-  await fuzz('survey.csv', [good, seed], (file) =>
-    opinionPairs(readSurvey(file), { groups: ['Nigeria'], seed: 1, skipBadRows: true }),
+  await fuzz('survey.csv', [good, seed], async (file) =>
+    opinionPairs(await readSurvey(file), { groups: ['Nigeria'], seed: 1, skipBadRows: true }),
   );
 });
 

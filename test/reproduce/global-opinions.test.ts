@@ -26,7 +26,7 @@ import { expectSoundPage } from '../report/page.js';
 const root = mkdtempSync(join(tmpdir(), 'opinions-'));
 afterAll(() => rmSync(root, { recursive: true, force: true }));
 mkdirSync(join(root, 'survey'));
-writeSurvey(join(root, 'survey'), { seed: 1, rows: 400 });
+await writeSurvey(join(root, 'survey'), { seed: 1, rows: 400 });
 
 const folder = join(root, 'out');
 const at = (...path: string[]) => join(folder, ...path);
