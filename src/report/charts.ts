@@ -227,10 +227,8 @@ function lineSpec(chart: LineChart, legend: boolean): TopLevelSpec {
   );
   const names = all.map((series) => series.name);
   const x = { field: 'x', type: 'quantitative', axis: axis(chart.x, xs), scale: scale(chart.x) } as const;
-  const yAxis = axis(
-    chart.y,
-    values.map((value) => value.y),
-  );
+  const ys = values.map((value) => value.y);
+  const yAxis = levelTitle(axis(chart.y, ys));
   const y = { field: 'y', type: 'quantitative', axis: yAxis, scale: scale(chart.y) } as const;
   const ownColour = { field: 'colour', type: 'nominal', scale: null } as const;
   return {
@@ -264,6 +262,7 @@ function lineSpec(chart: LineChart, legend: boolean): TopLevelSpec {
             legend: legend
               ? {
                   columns: legendColumns(names, WIDTH - 70, 40),
+                  offset: 26 - yAxis.titleY, // Above the axis title too.
                   symbolType: 'stroke',
                   symbolSize: 500,
                   symbolStrokeWidth: 2.5,
@@ -372,9 +371,15 @@ function scale({ log, zero = false, domain }: Omit<Axis, 'title'>) {
   return log ? ({ type: 'log', ...range } as const) : { zero, nice: !domain, ...range };
 }
 
+/** The title level, above its axis: a turned one is hard to read, and where it is longer than the axis it moves the plot. */
+function levelTitle<T extends { title: string[] }>(axis: T) {
+  const titleY = -8 - (axis.title.length - 1) * (FONT_SIZE + 2);
+  return { ...axis, titleAngle: 0, titleAlign: 'left', titleBaseline: 'bottom', titleX: 0, titleY } as const;
+}
+
 /** Logarithmic axes over two decades and more are labelled at the powers of ten only. */
 function axis({ title: text, log }: Axis, data: readonly number[]) {
-  const title = wrap(text, 38).split('\n');
+  const title = wrap(text, 40).split('\n');
   if (!log) return { title, tickCount: 5, grid: true };
   const positive = data.filter((value) => value > 0);
   const first = Math.floor(Math.log10(Math.min(...positive)));

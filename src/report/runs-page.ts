@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { type CsvRecord, csvOfRecords } from '../csv.js';
 import { writeFileWhole } from '../files.js';
 import { pairMetrics } from '../train/metrics.js';
+import { formatNumber } from './format.js';
 import { type Page, renderPage } from './html.js';
 import { methodTitle } from './palette.js';
 import { commonSplit, flatten, type Run, readRun, type Scores, type Split, splits } from './runs.js';
@@ -69,15 +70,30 @@ export function provenance(runs: readonly Run[]): Pick<Page, 'environment' | 'co
   };
 }
 
-/** A row for each entry of run.json, and one for the sizes of each group. */
-function recordRows({ groups = {}, ...record }: Run['record']): [string, string][] {
-  const sizes = Object.entries(groups as Record<string, object>).map(([name, splits]): [string, string] => [
-    `pairs of ${name}`,
-    Object.entries(splits)
-      .map(([split, pairs]) => `${split} ${pairs}`)
-      .join(', '),
+/** A row for each entry of run.json, with one each for the best step, the pairs left out of a split and the sizes of a group. */
+function recordRows({ groups, dropped = {}, best, ...record }: Run['record']): [string, string][] {
+  const left = Object.entries(dropped as Counts).map(([split, counts]): [string, string] => [
+    `pairs left out of ${split}`,
+    listedCounts(Object.fromEntries(Object.entries(counts).filter(([, count]) => count > 0))) || 'none',
   ]);
-  return [...flatten(record), ...sizes];
+  const sizes = Object.entries(groups as Counts).map(([name, counts]): [string, string] => [
+    `pairs of ${name}`,
+    listedCounts(counts),
+  ]);
+  const { step, loss, group } = (best ?? {}) as { step?: number; loss?: number; group?: string };
+  const bestStep: [string, string][] =
+    step === undefined || loss === undefined
+      ? []
+      : [['best step', `${step}: worst-group validation loss ${formatNumber(loss)} (${group})`]];
+  return [...flatten(record), ...bestStep, ...left, ...sizes];
+}
+
+type Counts = Record<string, Record<string, number>>;
+
+function listedCounts(counts: Record<string, number>): string {
+  return Object.entries(counts)
+    .map(([name, count]) => `${name} ${count}`)
+    .join(', ');
 }
 
 /** All of a few values, the ends of many, such as the times at which runs were made. */

@@ -31,6 +31,7 @@ const runSchema = z.looseObject({
   /** Two runs of one seed are paired only where they saw the same data. */
   dataHash: z.string().optional(),
   best: z.looseObject({ step: z.number().int().min(0) }).optional(),
+  groups: z.record(z.string(), z.looseObject({ train: z.number().int().min(0) })),
 });
 
 const configSchema = z.looseObject({
@@ -72,6 +73,8 @@ export interface Run {
   method: string;
   seed: number;
   dataHash: string | undefined;
+  /** Pairs of the training split. */
+  trainPairs: number;
   /** run.json as it stands: versions, commit and so on. */
   record: Readonly<Record<string, unknown>>;
   /** The loss and what scales it; losses of two runs can be compared where this is equal. */
@@ -126,7 +129,8 @@ export async function readRun(folder: string): Promise<Run> {
     throw new InputError('has no scores of any group yet', { at: { file }, fix: 'wait for the first step of the run' });
   const best = record.best && testScores(join(folder, 'evaluation-best.json'), record.best.step);
   const objective = { loss, beta, labelSmoothing, reduction };
-  return { folder, method, seed, dataHash, record, objective, config, settings, metrics, scores, best };
+  const trainPairs = Object.values(record.groups).reduce((sum, { train }) => sum + train, 0);
+  return { folder, method, seed, dataHash, trainPairs, record, objective, config, settings, metrics, scores, best };
 }
 
 /** Undefined where the run has no such file. */

@@ -54,14 +54,14 @@ describe.skipIf(!executablePath)('the page in a browser', () => {
     const box = (await chart.boundingBox())!;
     await page.mouse.move(box.x + box.width * 0.98, box.y + box.height / 2);
     const text = await tip.textContent();
-    expect(text).toContain('Optimiser step 30');
+    expect(text).toContain('Training pairs seen 480');
     for (const name of groupNames) expect(text).toContain(name);
     // Inside the figure, however long the names are.
     const place = (await tip.boundingBox())!;
     expect(place.x).toBeGreaterThanOrEqual(box.x - 1);
     expect(place.x + place.width).toBeLessThanOrEqual(box.x + box.width + 1);
     await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
-    expect(await tip.textContent()).toContain('Optimiser step 15');
+    expect(await tip.textContent()).toContain('Training pairs seen 240');
     await page.mouse.move(0, 0);
     expect(await tip.isVisible()).toBe(false);
   });

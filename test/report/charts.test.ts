@@ -31,6 +31,25 @@ describe('a line chart', () => {
     for (const text of ['Step', 'Loss / nats', 'a', 'b', 'bound']) expect(svg).toContain(`>${text}</text>`);
   });
 
+  it('has the title of its y axis level above the plot, however long it is', async () => {
+    const title = 'GR-IPO (step 0.002, optimizer learningRate 0.0003, batch size 16): loss / nats';
+    const svg = await drawChart({ ...line, y: { title } });
+    const texts = [
+      ...svg.matchAll(
+        /<text[^>]*transform="translate\((-?[\d.]+),(-?[\d.]+)\)( rotate\([^)]*\))?"[^>]*>(.*?)<\/text>/gs,
+      ),
+    ];
+    const of = (part: string) => texts.find(([, , , , text]) => text.includes(part))!;
+    expect(of('GR-IPO')[3]).toBeUndefined();
+    const lines = of('GR-IPO')[4].split('<tspan').length - 1;
+    expect(lines).toBeGreaterThan(1);
+    // Relative to the plot's top edge: the last line still ends above it.
+    expect(Number(of('GR-IPO')[2]) + 15 * (lines - 1)).toBeLessThan(0);
+    const { values } = await drawForPage({ ...line, y: { title } });
+    const [left, , right] = values.plot;
+    expect(right - left).toBeGreaterThan(400);
+  });
+
   it('is an image with a description, scales, and is the same every time', async () => {
     const svg = await drawChart(line);
     expect(svg).toMatch(/^<svg role="img" aria-label="Losses of &lt;two&gt; &quot;methods&quot;" /);

@@ -59,6 +59,8 @@ function writeFakeRun(folder: string, method: 'ipo' | 'gr-ipo', seed: number): s
     const left = Math.exp(-step / 10) * (1 + 0.05 * Math.sin(step + seed));
     const line: Record<string, unknown> = {
       step,
+      // 16 pairs of 240.
+      epoch: step / 15,
       loss: 25 * left,
       learning_rate: 1e-4,
       grad_norm: 1,
@@ -67,7 +69,9 @@ function writeFakeRun(folder: string, method: 'ipo' | 'gr-ipo', seed: number): s
     groupNames.forEach((name, g) => {
       line[`group/${name}/loss`] = losses[g] + (25 - losses[g]) * left;
       line[`group/${name}/alpha`] = 1 / 3 + (method === 'ipo' ? 0 : (g - 1) * 0.005 * step * (1 + 0.2 * seed));
-      if (step % 5 === 0) line[`eval_group/${name}/loss`] = losses[g] + (25 - losses[g]) * left;
+      if (step % 5 !== 0) return;
+      line[`eval_group/${name}/loss`] = losses[g] + (25 - losses[g]) * left;
+      line[`eval_group/${name}/logps/accuracies`] = 0.5 + (accuracies[g] - 0.5) * (1 - left);
     });
     if (step % 5 === 0) {
       line['eval_worst/loss'] = Math.max(...losses) * (1 - left) + 25 * left;

@@ -52,10 +52,10 @@ function keepBest(folder: string, step: number, losses: number[]): void {
 describe('the page of several runs', () => {
   const read = async () => renderPage(runsPage(await Promise.all(folders.map(readRun))));
 
-  it('is sound: bars for loss and accuracy, three curves, α, gradient norm, in stable order', async () => {
+  it('is sound: bars for loss and accuracies, five curves, α, gradient norm, in stable order', async () => {
     const html = await read();
     expectSoundPage(html);
-    expect(html.match(/<figure>/g)).toHaveLength(7);
+    expect(html.match(/<figure>/g)).toHaveLength(10);
     folders.reverse();
     expect((await read()).split('<details>')[0]).toBe(html.split('<details>')[0]);
   });
@@ -103,16 +103,20 @@ describe('the page of several runs', () => {
     expect(rows.map(([title, , , , , , , , step]) => [title, step])).toEqual([
       ['IPO', '30'],
       ['GR-IPO', '30'],
-      ['GR-IPO, best step', '10–15'],
+      ['GR-IPO,\u00a0best\u00a0step', '10–15'],
     ]);
     // Worst losses 6.5 and 7.5, means over pairs (4 · 6 + 3 · 5 + 2 · 6.5) / 9 and 2/9 more.
     expect(rows[2].slice(1, 6)).toEqual(['2', '7.00 ± 0.50', '2.00 ± 0.50', '6.00 ± 0.17', '5.89 ± 0.11']);
     expect(html).toContain('smallest worst-group validation loss');
-    expect(html).not.toContain('best step\u00a0−');
+    expect(html).not.toContain('step\u00a0−');
     for (const [seed, folder] of folders.slice(0, 3).entries()) keepBest(folder, 5, [3, 5, 8 + seed]);
     const pairs = tableOf(await read(), 'Paired differences over seeds, mean ± standard error');
     // Seeds 0 and 1: 6.5 − 8 and 7.5 − 9.
-    expect(pairs.at(-1)!.slice(0, 3)).toEqual(['GR-IPO, best step\u00a0−\u00a0IPO, best step', '2', '−1.5 ± 0']);
+    expect(pairs.at(-1)!.slice(0, 3)).toEqual([
+      'GR-IPO,\u00a0best\u00a0step\u00a0−\u00a0IPO,\u00a0best\u00a0step',
+      '2',
+      '−1.5 ± 0',
+    ]);
     expect(pairs).toHaveLength(3);
     const csv = parse(runsCsv(await Promise.all(folders.map(readRun))), { columns: true }) as Record<string, string>[];
     const best = csv.filter(({ policy }) => policy === 'best');
@@ -127,7 +131,7 @@ describe('the page of several runs', () => {
   it('has no best steps where the scores are not of the test split', async () => {
     for (const folder of folders) keepBest(folder, 10, [1, 1, 1]);
     rmSync(join(folders[0], 'evaluation.json'));
-    expect(await read()).not.toContain(', best step');
+    expect(await read()).not.toContain(',\u00a0best\u00a0step');
   });
 
   it('takes the mean over pairs from the run, whose pairs may have weights', async () => {
@@ -158,12 +162,17 @@ describe('the page of several runs', () => {
   it('shows environment and configurations', async () => {
     changeFile(folders[1], 'run.json', (run) => {
       run.resumed = [{ step: 20, versions: { node: 'v24' } }];
+      run.dropped = { train: { empty: 0, tooLong: 2 }, test: { empty: 0, tooLong: 0 } };
+      run.best = { step: 20, loss: 6.5, group: 'Nigeria' };
     });
     const html = await read();
     const environment = tableOf(html, 'Where and with what this was made');
     expect(environment).toContainEqual(['versions node', 'v20.17.0']);
     expect(environment).toContainEqual(['pairs of Nigeria', 'train 80, validation 10, test 10']);
     expect(environment).toContainEqual(['resumed 0 step', '20']);
+    expect(environment).toContainEqual(['pairs left out of train', 'tooLong 2']);
+    expect(environment).toContainEqual(['pairs left out of test', 'none']);
+    expect(environment).toContainEqual(['best step', '20: worst-group validation loss 6.5 (Nigeria)']);
     const created = environment.find(([name]) => name === 'created');
     expect(created?.[1]).toMatch(/^2026-01-01T00:00:\d\dZ … 2026-01-01T00:02:\d\dZ \(6 different\)$/);
     expect(html.match(/<details>/g)).toHaveLength(6);
@@ -438,7 +447,10 @@ describe('group-robust report', () => {
       'alpha-2.svg',
       'gradient-norm.svg',
       'group-accuracy.svg',
+      'group-log-probability-accuracy.svg',
       'group-loss.svg',
+      'log-probability-accuracy-by-group-1.svg',
+      'log-probability-accuracy-by-group-2.svg',
       'loss-by-group-1.svg',
       'loss-by-group-2.svg',
       'worst-group-loss.svg',

@@ -186,7 +186,7 @@ describe('convergenceSection', () => {
       '2',
       '300',
     ]);
-    expect(html).toContain('the fitted slope is −0.52 (95 % interval −0.58 to −0.47)');
+    expect(html).toContain('the fitted slope is −0.52, 95 % interval −0.58 to −0.47');
   });
 
   it('draws the guide with slope −1/2 through the last error', async () => {

@@ -23,7 +23,7 @@ export function convergenceSection(result: Convergence): Section {
     horizons.map((horizon) => ({ x: horizon.T, y: value(horizon) }));
   const last = horizons[horizons.length - 1];
   const slope = rate
-    ? `the fitted slope is ${formatNumber(rate.slope, 3)} (95 % interval ${range(rate.interval, 3)})`
+    ? `the fitted slope is ${formatNumber(rate.slope, 3)}, 95 % interval ${range(rate.interval, 3)}`
     : 'no slope could be fitted';
   const chart: LineChart = {
     description: `Log-log chart of the error, the duality gap and the bound over the number of steps; ${slope}`,

@@ -72,7 +72,7 @@ export function runsSection(runs: readonly Run[]): Section {
   return {
     title: 'Training runs',
     text: [
-      `${methods.map((method) => method.title).join('; ')} on ${formatCount(groups.length)} ${groups.length === 1 ? 'group' : 'groups'}, ${formatCount(seeds.size)} ${seeds.size === 1 ? 'seed' : 'seeds'}. ${splitTexts[split]}; a smaller loss and a larger accuracy are better. With the same seed, methods see the same batches, so differences are taken seed by seed. Losses are compared only between methods of the same loss and β.`,
+      `${methods.map((method) => method.title).join('; ')} on ${formatCount(groups.length)} ${groups.length === 1 ? 'group' : 'groups'}, ${formatCount(seeds.size)} ${seeds.size === 1 ? 'seed' : 'seeds'}. ${splitTexts[split]}; a smaller loss and a larger accuracy are better.${methods.length > 1 ? ' With the same seed, methods see the same batches, so differences are taken seed by seed. Losses are compared only between methods of the same loss and β.' : ''}`,
       ...(best.length > 0
         ? [
             '“Best step” is the policy at the evaluation with the smallest worst-group validation loss; all else is of the last step.',
@@ -91,6 +91,7 @@ export function runsSection(runs: readonly Run[]): Section {
       ...(pairs.length > 0 ? [differences([...pairs, ...comparablePairs(best)])] : []),
       groupTable(methods, groups, 'loss', split),
       groupTable(methods, groups, 'rewards/accuracies', split),
+      groupTable(methods, groups, 'logps/accuracies', split),
     ].filter((table) => table !== null),
     figures: [...groupBars(methods, groups, split), ...curves(methods, groups, colours)],
   };
@@ -148,7 +149,7 @@ function byMethod(runs: readonly ScoredRun[]): Method[] {
 /** The policies of the best steps, as a method of their own. */
 function ofBestStep({ title, runs, ...method }: Method): Method[] {
   const kept = runs.flatMap((run) => (run.best ? [{ ...run, ...run.best }] : []));
-  return kept.length > 0 ? [{ ...method, title: `${title}, best step`, runs: kept }] : [];
+  return kept.length > 0 ? [{ ...method, title: `${title},\u00a0best\u00a0step`, runs: kept }] : [];
 }
 
 /** Word by word, numbers by their size: 0.002 before 0.01. */
@@ -245,8 +246,12 @@ function differences(pairs: readonly Pair[]): Table {
   };
 }
 
-type GroupMetric = 'loss' | 'rewards/accuracies';
-const groupMetricTitles = { loss: 'Loss', 'rewards/accuracies': 'Reward accuracy' };
+type GroupMetric = 'loss' | 'rewards/accuracies' | 'logps/accuracies';
+const groupMetricTitles = {
+  loss: 'Loss',
+  'rewards/accuracies': 'Reward accuracy',
+  'logps/accuracies': 'Log-probability accuracy',
+};
 
 /** Null where no run has the metric: SFT has no rewards. */
 function groupTable(
@@ -291,14 +296,16 @@ function groupBars(methods: readonly Method[], groups: readonly string[], split:
     },
     caption: `${value.title} of each group on the ${split} split${shown.some(({ runs }) => runs.length > 1) ? '; error bars: ± one standard error over seeds' : ''}.`,
   });
-  const rewarded = methods.filter(({ runs }) => runs.some((run) => has(run, 'rewards/accuracies')));
+  const accuracyBars = (name: string, metric: GroupMetric) => {
+    const shown = methods.filter(({ runs }) => runs.some((run) => has(run, metric)));
+    return shown.length > 0 ? [bars(name, shown, metric, { title: groupMetricTitles[metric], domain: [0, 1] })] : [];
+  };
   return [
     ...byLoss(methods).map((members, i) =>
       bars(numbered('group-loss', i), members, 'loss', { title: lossTitle(members[0]) }),
     ),
-    ...(rewarded.length > 0
-      ? [bars('group-accuracy', rewarded, 'rewards/accuracies', { title: 'Reward accuracy', domain: [0, 1] })]
-      : []),
+    ...accuracyBars('group-accuracy', 'rewards/accuracies'),
+    ...accuracyBars('group-log-probability-accuracy', 'logps/accuracies'),
   ];
 }
 
@@ -340,7 +347,7 @@ function curves(methods: readonly Method[], groups: readonly string[], colours: 
         curveFigure(
           `loss-by-group-${methods.indexOf(method) + 1}`,
           `${method.title}: ${split} loss of each group over training`,
-          { title, domain },
+          { title: `${method.title}: ${title}`, domain },
           series[m],
         ),
       );
@@ -365,12 +372,23 @@ function curves(methods: readonly Method[], groups: readonly string[], colours: 
       byMethods(methods, `${prefix}worst/logps/accuracies`),
     ),
   );
+  const accuracies = methods.map((method) => byGroups(method, (group) => `${prefix}group/${group}/logps/accuracies`));
+  const domain = extent(accuracies.flat().flatMap(({ points }) => points));
+  for (const [m, method] of methods.entries())
+    figures.push(
+      curveFigure(
+        `log-probability-accuracy-by-group-${m + 1}`,
+        `${method.title}: log-probability accuracy (${split}) of each group over training`,
+        { title: `${method.title}: log-probability accuracy`, domain },
+        accuracies[m],
+      ),
+    );
   for (const method of methods.filter(({ robust }) => robust))
     figures.push(
       curveFigure(
         `alpha-${methods.indexOf(method) + 1}`,
         `${method.title}: group weights α over training`,
-        { title: 'Group weight α', zero: true },
+        { title: `${method.title}: group weight α`, zero: true },
         byGroups(method, (group) => `group/${group}/alpha`),
         [{ name: `Uniform, 1/${groups.length}`, y: 1 / groups.length }],
       ),
@@ -386,7 +404,7 @@ function curves(methods: readonly Method[], groups: readonly string[], colours: 
   return figures.filter((figure) => figure !== null);
 }
 
-/** A figure of curves over steps; null where no run has logged any of them. */
+/** A figure of curves over the pairs seen; null where no run has logged any of them. */
 function curveFigure(
   name: string,
   caption: string,
@@ -399,32 +417,36 @@ function curveFigure(
   const banded = shown.some(({ points }) => points.some((point) => point.low !== undefined));
   return {
     name,
-    chart: { description: `Line chart. ${caption}`, x: { title: 'Optimiser step' }, y, series: shown, references },
+    chart: { description: `Line chart. ${caption}`, x: { title: 'Training pairs seen' }, y, series: shown, references },
     caption: `${caption}${banded ? '; bands: ± one standard error over seeds' : ''}.`,
   };
 }
 
 /**
- * Mean over the runs of one logged metric at every step, thinned evenly to what can be seen, both ends kept. A run that ended
+ * Mean over the runs of one logged metric at every step, by the pairs seen up to there, thinned evenly to what can be seen, both ends kept. A run that ended
  * early keeps its last value, as in the paper's figures: otherwise the mean would jump where it leaves.
  */
 function curve(runs: readonly Run[], metric: string): Point[] {
-  const bySteps = new Map<number, number[]>();
-  const add = (step: number, value: number) => bySteps.set(step, [...(bySteps.get(step) ?? []), value]);
+  const bySteps = new Map<number, { pairs: number[]; values: number[] }>();
   const logged = runs
-    .map(({ metrics }) => metrics.filter((line) => typeof line[metric] === 'number'))
-    .filter((lines) => lines.length > 0);
-  const steps = [...new Set(logged.flat().map((line) => line.step as number))];
-  for (const lines of logged) {
-    for (const line of lines) add(line.step as number, line[metric] as number);
+    .map(({ metrics, trainPairs }) => ({ trainPairs, lines: metrics.filter((l) => typeof l[metric] === 'number') }))
+    .filter(({ lines }) => lines.length > 0);
+  for (const { lines, trainPairs } of logged)
+    for (const line of lines) {
+      const at = bySteps.get(line.step as number) ?? { pairs: [], values: [] };
+      bySteps.set(line.step as number, at);
+      at.pairs.push((line.epoch as number) * trainPairs);
+      at.values.push(line[metric] as number);
+    }
+  for (const { lines } of logged) {
     const last = lines[lines.length - 1];
-    for (const step of steps) if (step > (last.step as number)) add(step, last[metric] as number);
+    for (const [step, { values }] of bySteps) if (step > (last.step as number)) values.push(last[metric] as number);
   }
   const points = [...bySteps]
     .sort(([a], [b]) => a - b)
-    .map(([x, values]) => {
+    .map(([, { pairs, values }]) => {
       const value = estimate(values);
-      return { x, y: value.mean, ...errorEnds(value) };
+      return { x: Math.round(mean(pairs)), y: value.mean, ...errorEnds(value) };
     });
   const stride = Math.ceil(points.length / CURVE_POINTS);
   return points.filter((_, i) => i % stride === 0 || i === points.length - 1);
