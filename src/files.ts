@@ -13,6 +13,7 @@ import {
 } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { GroupRobustError, InputError } from './errors.js';
+import { isGone, machine } from './processes.js';
 
 /**
  * Outputs appear whole or not at all: they are written beside their place, flushed to the disk, and renamed into it, so
@@ -20,7 +21,8 @@ import { GroupRobustError, InputError } from './errors.js';
  */
 
 function staged(path: string): string {
-  return join(dirname(path), `.${basename(path)}.${randomBytes(4).toString('hex')}.partial`);
+  const owner = `${process.pid}.${machine()}`;
+  return join(dirname(path), `.${basename(path)}.${owner}.${randomBytes(4).toString('hex')}.partial`);
 }
 
 const stagedName = /^\..+\.[0-9a-f]{8}\.partial$/;
@@ -29,6 +31,17 @@ const stagedName = /^\..+\.[0-9a-f]{8}\.partial$/;
 export function removePartials(folder: string): void {
   for (const name of readdirSync(folder))
     if (stagedName.test(name)) rmSync(join(folder, name), { recursive: true, force: true });
+}
+
+/** Removes what killed processes of this machine have left of `path`; others may be writing it now. */
+function removeAbandoned(path: string): void {
+  const prefix = `.${basename(path)}.`;
+  for (const name of readdirSync(dirname(path))) {
+    if (!name.startsWith(prefix)) continue;
+    const [, pid, machine] = /^(\d+)\.([0-9a-f]{16})\.[0-9a-f]{8}\.partial$/.exec(name.slice(prefix.length)) ?? [];
+    if (pid !== undefined && isGone({ pid: Number(pid), machine }))
+      rmSync(join(dirname(path), name), { recursive: true, force: true });
+  }
 }
 
 /** Faults of a path. */
@@ -80,6 +93,7 @@ export function writeFileWhole(path: string, contents: string | Uint8Array): voi
   makeFolder(dirname(path), path);
   const partial = staged(path);
   try {
+    removeAbandoned(path);
     writeFileSync(partial, contents);
     flush(partial);
     renameSync(partial, path);
@@ -106,6 +120,7 @@ export async function writeFolderWhole<T>(
   const partial = staged(target);
   makeFolder(partial, path);
   try {
+    removeAbandoned(target);
     const result = await write(partial);
     flushBelow(partial);
     if (replace) rmSync(target, { recursive: true, force: true });

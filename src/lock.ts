@@ -1,9 +1,9 @@
-import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { lock } from 'proper-lockfile';
+import { isGone, machine } from './processes.js';
 
 /**
  * Locks between processes. A lock is a folder that its holder touches now and then, so on whatever machine the holder was, it
@@ -45,7 +45,7 @@ export async function takeLock(
     }
     const names = fs.existsSync(folder) ? fs.readdirSync(folder) : [];
     const holder = names.map(parseName).find((name) => name !== undefined);
-    if (holder && holder.machine === machine() && !isAlive(holder.pid)) removeDead(folder, holder.name);
+    if (holder && isGone(holder)) removeDead(folder, holder.name);
     else if (held) throw held(holder);
     else await sleep(500);
   }
@@ -84,31 +84,4 @@ function ownName(): string {
 function parseName(name: string): (LockHolder & { name: string; machine: string }) | undefined {
   const parts = /^(\d+)\.([0-9a-f]{16})\.(.+)$/.exec(name);
   return parts ? { name, pid: Number(parts[1]), machine: parts[2], host: decodeURIComponent(parts[3]) } : undefined;
-}
-
-/**
- * Where process ids mean the same: one host from boot to boot, and in it one container. (Containers may share the host's
- * name, and have processes of the same ids.)
- */
-function machine(): string {
-  const linux = (read: () => string) => {
-    try {
-      return read();
-    } catch {
-      return '';
-    }
-  };
-  const boot = linux(() => fs.readFileSync('/proc/sys/kernel/random/boot_id', 'utf8'));
-  const namespace = linux(() => fs.readlinkSync('/proc/self/ns/pid'));
-  return createHash('sha256').update([hostname(), boot, namespace].join('\0')).digest('hex').slice(0, 16);
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    // Another user's process may not be sent signals.
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
 }

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -46,5 +47,37 @@ describe('output folders', () => {
     ).rejects.toThrow('half-way');
     expect(existsSync(folder)).toBe(false);
     expect(readdirSync(base).filter((name) => name.includes('failed'))).toEqual([]);
+  });
+});
+
+describe('what killed processes leave', () => {
+  /** Ends a process in the midst of writing a folder and a file, and gives the partial names. */
+  function killWhileWriting(folder: string): string[] {
+    const script = `
+      import { appendFileSync, writeFileSync } from 'node:fs';
+      import { writeFolderWhole } from ${JSON.stringify(new URL('../src/files.ts', import.meta.url).href)};
+      await writeFolderWhole(${JSON.stringify(join(folder, 'out'))}, (partial) => {
+        writeFileSync(partial + '/half', 'x');
+        process.kill(process.pid, 'SIGKILL');
+      });`;
+    const { signal } = spawnSync(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script]);
+    expect(signal).toBe('SIGKILL');
+    return readdirSync(folder).filter((name) => name.endsWith('.partial'));
+  }
+
+  it('goes when the same output is written again; what living processes or others write stays', async () => {
+    const folder = join(base, 'killed');
+    mkdirSync(folder);
+    const [left] = killWhileWriting(folder);
+    expect(left).toMatch(/^\.out\.\d+\./);
+    const [, pid] = /^\.out\.(\d+)\./.exec(left) as RegExpExecArray;
+    const living = left.replace(pid, '1');
+    const elsewhere = left.replace(/[0-9a-f]{16}/, '0123456789abcdef');
+    const another = left.replace('.out.', '.out.b.');
+    for (const name of [living, elsewhere, another]) mkdirSync(join(folder, name));
+    writeFileWhole(join(folder, 'other'), 'x');
+    expect(readdirSync(folder)).toContain(left);
+    await writeFolderWhole(join(folder, 'out'), (partial) => writeFileSync(join(partial, 'a'), 'A'));
+    expect(readdirSync(folder).sort()).toEqual([living, elsewhere, another, 'other', 'out'].sort());
   });
 });
