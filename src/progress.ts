@@ -10,44 +10,124 @@ export interface Progress {
 /** Without a terminal a line is written at every fifth of the work, and after this long without one. */
 const LINE_SECONDS = 60;
 
+/** What goes on now, each begun while the one before it went on (an evaluation in a training run); the last is shown. */
+const active: { draw?: () => void }[] = [];
+
 /**
- * Writes to stderr only, so that stdout stays free for results.
+ * Writes to stderr only, so that stdout stays free for results. On a terminal the bar gives way to whatever else is written
+ * there, and comes back below it.
  * @param start units that were done before, such as the steps of a run that is resumed: they say nothing about the rate
  */
 export function progress(label: string, total: number, quiet = false, start = 0): Progress {
   if (quiet) return { update: () => {}, stop: () => {} };
+  return process.stderr.isTTY ? bar(label, total, start) : plainLines(label, total, start);
+}
+
+function plainLines(label: string, total: number, start: number): Progress {
   const clock = stopwatch();
-  if (process.stderr.isTTY) {
-    const bar = new SingleBar({
-      format: `${label} [{bar}] {value}/{total}{pace} {note}`,
-      stream: process.stderr,
-      clearOnComplete: false,
-      // Its own handler would swallow the first Ctrl-C; and without one nothing may be left to put back.
-      gracefulExit: false,
-      hideCursor: false,
-      linewrap: true,
-    });
-    bar.start(total, start, { pace: '', note: '' });
-    return {
-      update: (done, note = '') => bar.update(done, { pace: pace(done - start, total - done, clock()), note }),
-      stop: () => bar.stop(),
-    };
-  }
-  let nextPercent = 0;
+  // Within something longer, which has its own lines, only what takes long is worth more of them.
+  let nextPercent = active.length > 0 ? Number.POSITIVE_INFINITY : 0;
   let lastLine = 0;
+  const own = {};
+  active.push(own);
   return {
     update(done, note = '') {
       const percent = Math.floor((100 * done) / total);
       const seconds = clock();
       if (percent < nextPercent && seconds - lastLine < LINE_SECONDS) return;
-      nextPercent = percent - (percent % 20) + 20;
+      if (nextPercent < Number.POSITIVE_INFINITY) nextPercent = percent - (percent % 20) + 20;
       lastLine = seconds;
       process.stderr.write(
         `${label}: ${done}/${total} (${percent} %)${pace(done - start, total - done, seconds)}${note && ` ${note}`}\n`,
       );
     },
-    stop: () => {},
+    stop: () => leave(own),
   };
+}
+
+function bar(label: string, total: number, start: number): Progress {
+  const clock = stopwatch();
+  const shared = terminal();
+  let line = '';
+  const own = { draw: () => shared.draw(line) };
+  // The library draws in place, so others' lines and its own would overwrite each other: it only says what the line is.
+  const stream = {
+    isTTY: true,
+    get columns() {
+      return process.stderr.columns ?? 80;
+    },
+    write(text: string) {
+      if (text.startsWith('\x1b') || text === '\n') return;
+      line = text;
+      if (active.at(-1) === own) own.draw();
+    },
+  };
+  const single = new SingleBar({
+    format: `${label} [{bar}] {value}/{total}{pace} {note}`,
+    stream: stream as unknown as NodeJS.WritableStream,
+    // Its own handler would swallow the first Ctrl-C.
+    gracefulExit: false,
+    hideCursor: false,
+    linewrap: true,
+  });
+  active.push(own);
+  single.start(total, start, { pace: '', note: '' });
+  return {
+    update: (done, note = '') => single.update(done, { pace: pace(done - start, total - done, clock()), note }),
+    stop() {
+      if (!active.includes(own)) return;
+      single.stop();
+      leave(own);
+      if (active.length === 0) shared.close();
+      else active.at(-1)?.draw?.();
+    },
+  };
+}
+
+function leave(own: object): void {
+  const place = active.indexOf(own);
+  if (place >= 0) active.splice(place, 1);
+}
+
+/** The terminal while a bar is on it; one for all bars. */
+let open: { draw(line: string): void; close(): void } | undefined;
+
+function terminal() {
+  if (open) return open;
+  const ERASE = '\r\x1b[K';
+  const draw = process.stderr.write.bind(process.stderr);
+  let shown = false;
+  // Others may write a line in pieces; the bar waits for its end.
+  let amid = false;
+  const streams = [process.stderr, process.stdout].filter(({ isTTY }) => isTTY);
+  const originals = streams.map((stream) => {
+    const { write } = stream;
+    stream.write = ((...args: Parameters<typeof write>) => {
+      if (shown) draw(ERASE);
+      shown = false;
+      const written = write.apply(stream, args);
+      const text: string | Uint8Array = args[0];
+      amid = typeof text === 'string' ? !text.endsWith('\n') : text.at(-1) !== 0x0a;
+      active.at(-1)?.draw?.();
+      return written;
+    }) as typeof write;
+    return write;
+  });
+  open = {
+    draw(line) {
+      if (amid) return;
+      draw(`${shown ? ERASE : ''}${line}`);
+      shown = true;
+    },
+    close() {
+      if (shown) draw('\n');
+      streams.forEach((stream, i) => {
+        stream.write = originals[i];
+      });
+      open = undefined;
+    },
+  };
+  return open;
 }
 
 function stopwatch(): () => number {
