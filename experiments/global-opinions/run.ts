@@ -9,6 +9,7 @@
  */
 import { Command } from 'commander';
 import { collect, defineAction, parseList, parseSeeds, runProgram } from '../../src/cli/command.js';
+import { failed } from '../../src/report/checks.js';
 import { opinionExperiment, paperCountries } from '../../src/reproduce/global-opinions.js';
 
 interface Options {
@@ -46,7 +47,7 @@ defineAction<Options>(program, async ({ groups, seeds, set, quiet = false, out, 
     },
     { quiet, log: output.log },
   );
-  if (result.checks.some(({ outcome }) => outcome === 'fails')) process.exitCode = 1;
+  if (failed(result.checks)) process.exitCode = 1;
   return result;
 });
 await runProgram(program);

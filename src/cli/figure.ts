@@ -5,7 +5,8 @@ import { paperSeeds } from '../bandit/expected.js';
 import { figuresNumbered, runFigures } from '../bandit/figures.js';
 import { refuseExisting, writeFolderWhole } from '../files.js';
 import { progress } from '../progress.js';
-import { figureFolder, figureHolds, figureNotes, writeFigure } from '../reproduce/figures.js';
+import { checkLine, failed } from '../report/checks.js';
+import { figureFolder, figureNotes, figureSection, writeFigure } from '../reproduce/figures.js';
 import { defineAction, runProgram } from './command.js';
 
 /**
@@ -25,11 +26,13 @@ export async function showFigure(number: number): Promise<void> {
       onDone: (done) => bar.update(done),
     }).finally(() => bar.stop());
     const { figure, rows } = outcome;
-    output.log([figure.title, ...figureNotes(outcome), '', comparisonTable(rows)].join('\n'));
+    const { checks = [] } = figureSection(outcome);
+    output.log([figure.title, ...figureNotes(outcome), '', comparisonTable(rows), ''].join('\n'));
+    for (const check of checks) output.log(checkLine(check));
     await writeFolderWhole(folder, (partial) => writeFigure(outcome, partial));
     output.log(`\nwritten to ${folder}`);
-    if (!figureHolds(outcome)) process.exitCode = 1;
-    return { figure: number, title: figure.title, comparison: rows, out: folder };
+    if (failed(checks)) process.exitCode = 1;
+    return { figure: number, title: figure.title, checks, comparison: rows, out: folder };
   });
   await runProgram(program);
 }

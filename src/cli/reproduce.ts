@@ -26,7 +26,7 @@ export function registerReproduce(program: Command): void {
     const { reproduce, scales } = await import('../reproduce/reproduce.js');
     const { reproducePaper } = await import('../reproduce/paper.js');
     const { paperSeeds } = await import('../bandit/expected.js');
-    const { checkLine } = await import('../report/checks.js');
+    const { checkLine, failed } = await import('../report/checks.js');
     const { refuseExisting } = await import('../files.js');
     const { loadNative } = await import('../native/load.js');
     const folder = out ?? join('runs', `reproduce-${new Date().toISOString().slice(0, 19).replaceAll(':', '-')}`);
@@ -40,7 +40,7 @@ export function registerReproduce(program: Command): void {
     for (const check of result.checks) output.log(checkLine(check));
     output.log(`\nreport: ${result.report} (${result.seconds.toFixed(0)} s)`);
     // Two seeds are too few to judge by, so only the full size may fail.
-    if (!quick && result.checks.some(({ outcome }) => outcome === 'fails')) process.exitCode = 1;
+    if (!quick && failed(result.checks)) process.exitCode = 1;
     return result;
   });
 }

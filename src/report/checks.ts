@@ -40,6 +40,11 @@ export function pairedCheck(claim: string, difference: PairedDifference, wanted:
   };
 }
 
+/** What a program that has checked them tells by exit code 1. */
+export function failed(checks: readonly Check[]): boolean {
+  return checks.some(({ outcome }) => outcome === 'fails');
+}
+
 export function checkText({ claim, detail }: Check): string {
   return detail === '' ? claim : `${claim} (${detail})`;
 }

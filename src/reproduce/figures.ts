@@ -49,8 +49,3 @@ export async function writeFigure(outcome: FigureOutcome, folder: string): Promi
   writeFileWhole(join(folder, 'final.csv'), banditCsv(labels, results));
   writeFileWhole(join(folder, 'history.csv'), historyCsv(labels, results));
 }
-
-/** True when no value on record is missed, and Figure 2 shows the paper's order. */
-export function figureHolds({ figure, rows }: FigureOutcome): boolean {
-  return rows.every(({ passes }) => passes !== false) && (figure.number !== 2 || orderFaults(rows).length === 0);
-}

@@ -1,19 +1,17 @@
 import { join } from 'node:path';
-import { comparisonTable, orderFaults } from '../bandit/comparison.js';
+import { comparisonTable } from '../bandit/comparison.js';
 import { type BanditFigure, banditFigures, runFigures } from '../bandit/figures.js';
 import { banditReport } from '../bandit/report.js';
 import { writeFileWhole, writeFolderWhole } from '../files.js';
 import type { ParallelOptions } from '../parallel.js';
 import { progress } from '../progress.js';
-import { type Check, outcomeIf } from '../report/checks.js';
-import { renderPage, type Section } from '../report/html.js';
+import { renderPage } from '../report/html.js';
 import { figureFolder, figureSection, writeFigure } from './figures.js';
 import { machine, type Reproduction } from './reproduce.js';
 
 /**
  * Every synthetic figure of the paper: a folder each with figures (SVG) and numbers (CSV), one page with all of them, and
  * `results.json`. The folder appears when all of it is there. Nothing of it but `seconds` depends on the number of workers.
- * @param figures with Figure 2 among them, whose order is checked
  */
 export async function reproducePaper(
   seeds: readonly number[],
@@ -31,31 +29,13 @@ export async function reproducePaper(
   const outcomes = await runFigures(figures, seeds, { ...options, onDone: (done) => bar.update(done) }).finally(() =>
     bar.stop(),
   );
-  const rows = outcomes.flatMap((outcome) => outcome.rows);
-  const judged = rows.filter(({ passes }) => passes !== null);
-  const passed = judged.filter(({ passes }) => passes).length;
-  const faults = orderFaults(outcomes.find(({ figure }) => figure.number === 2)!.rows);
   for (const { figure, rows } of outcomes)
     log(`Figure ${figure.number}: ${figure.title}\n\n${comparisonTable(rows)}\n`);
 
-  const checks: Check[] = [
-    {
-      claim: 'the values agree with the reference values where those are on record',
-      outcome: outcomeIf(passed === judged.length),
-      detail: `${passed} of ${judged.length} within three standard errors`,
-    },
-    {
-      claim: 'worst-group order plain > importance sampling > group robust in Figure 2',
-      outcome: outcomeIf(faults.length === 0),
-      detail: faults.join('; '),
-    },
-  ];
+  const sections = outcomes.map(figureSection);
+  const checks = sections.flatMap((section) => section.checks ?? []);
   return writeFolderWhole(folder, async (partial) => {
-    const sections: Section[] = [];
-    for (const outcome of outcomes) {
-      await writeFigure(outcome, join(partial, figureFolder(outcome.figure.number)));
-      sections.push(figureSection(outcome));
-    }
+    for (const outcome of outcomes) await writeFigure(outcome, join(partial, figureFolder(outcome.figure.number)));
     writeFileWhole(
       join(partial, 'report.html'),
       await renderPage({
