@@ -69,6 +69,10 @@ export async function* readCsv(file: string): AsyncGenerator<Row> {
 
 function checkedHeader(header: string[], at: { file: string; line: number }): string[] {
   const names = header.map((name) => name.trim());
+  const other = { ';': 'semicolons', '\t': 'tabs' };
+  for (const [separator, name] of Object.entries(other))
+    if (names.length === 1 && names[0].includes(separator))
+      throw new InputError(`has its columns separated by ${name}`, { at, fix: 'save it as CSV with commas' });
   const repeated = names.find((name, i) => name !== '' && names.indexOf(name) !== i);
   if (repeated !== undefined) throw new InputError('is the name of two columns', { at: { ...at, field: repeated } });
   return names;

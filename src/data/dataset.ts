@@ -120,7 +120,14 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
     }
   }
 
-  if (pairs.length === 0) throw new InputError('holds no usable pair', { at: { file } });
+  const { empty, degenerate, tooLong } = report.dropped;
+  if (pairs.length === 0)
+    throw new InputError(
+      empty + degenerate + tooLong === 0
+        ? 'holds no pair'
+        : `holds no usable pair: ${empty} have an empty text, ${degenerate} equal responses, and ${tooLong} are too long`,
+      { at: { file } },
+    );
   for (const pair of pairs) {
     if (weightSums[pair.group] === 0)
       throw new InputError(`all weights of group "${groups[pair.group]}" are 0`, { at: { file, field: 'weight' } });
@@ -234,7 +241,25 @@ function warn(
       `${file}: BOS_MISSING in ${withoutBos} prompts of token ids; Gemma was trained with it in front of every text and ` +
         'fails without, but ids are used exactly as given',
     );
+  for (const names of lookalikes(groups))
+    warnings.push(
+      `${file}: the groups ${names.map((name) => JSON.stringify(name)).join(', ')} differ only in spaces, case or the form of ` +
+        'a character or number; write them alike if they are one group',
+    );
   groups.forEach((name, group) => {
     if (counts[group] === 0) warnings.push(`${file}: no pair of group "${name}"`);
   });
+}
+
+/** Sets of names that people would take for one. */
+function lookalikes(names: readonly string[]): string[][] {
+  const alike = new Map<string, string[]>();
+  for (const name of names) {
+    const folded = name.normalize('NFKC').toLowerCase().trim().replace(/\s+/g, ' ');
+    const key = /^\d+(\.\d+)?$/.test(folded) ? String(Number(folded)) : folded;
+    const known = alike.get(key);
+    if (known) known.push(name);
+    else alike.set(key, [name]);
+  }
+  return [...alike.values()].filter((set) => set.length > 1);
 }

@@ -78,6 +78,7 @@ export class PairParser {
   }
 
   private texts(row: Row) {
+    for (const column of ['chosen', 'rejected']) requireColumn(row, column);
     const [prompt, chosen, rejected] = textColumns.map((column) => cell(row, column));
     const chat = isConversation(chosen) || (typeof chosen !== 'string' && this.layout?.chat === true);
     // A prompt of text beside conversations, as in UltraFeedback, only repeats their first turn.
@@ -118,6 +119,18 @@ export class PairParser {
   }
 }
 
+/** @throws InputError where the row has no such column, with those it has */
+function requireColumn(row: Row, field: string, otherwise = `name the column "${field}"`): void {
+  if (row.columns.includes(field)) return;
+  const lookalike = row.columns.find((name) => name.trim().toLowerCase() === field.toLowerCase());
+  throw new InputError('there is no such column', {
+    at: { ...row.at, field },
+    fix: lookalike
+      ? `rename the column "${lookalike}" to "${field}"`
+      : `${otherwise} (columns here: ${row.columns.length > 0 ? row.columns.join(', ') : 'none'})`,
+  });
+}
+
 /** A value of one of the columns above. In CSV a conversation or ids are a list in JSON's or Python's notation. */
 function cell(row: Row, field: string): unknown {
   const value = row.values[field];
@@ -151,15 +164,17 @@ function readGroup(row: Row, groupBy: readonly string[]): string {
       (typeof value === 'number' && Number.isFinite(value))
     )
       return String(value);
-    if (typeof value === 'string' && value.trim() !== '') return value;
-    const missing = !row.columns.includes(field);
-    throw new InputError(`expected the name of a group, found ${missing ? 'nothing' : describe(value)}`, {
-      at: { ...row.at, field },
-      fix: missing ? `group by another column (columns here: ${row.columns.join(', ')})` : undefined,
-    });
+    if (typeof value === 'string' && value.trim() !== '') {
+      checkCharacters(value, { ...row.at, field });
+      return value;
+    }
+    requireColumn(row, field, 'group by another column');
+    throw new InputError(`expected the name of a group, found ${describe(value)}`, { at: { ...row.at, field } });
   });
   return values.length === 1 ? values[0] : values.map((value, i) => `${groupBy[i]}=${value}`).join('/');
 }
+
+const decimal = /^\s*\+?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*$/i;
 
 function readWeight(row: Row, groupBy: readonly string[]): number {
   const at = { ...row.at, field: 'weight' };
@@ -177,16 +192,32 @@ function readWeight(row: Row, groupBy: readonly string[]): number {
   }
   const value = row.values.weight;
   const isText = row.untyped && typeof value === 'string' && value.trim() !== '';
-  const weight = typeof value === 'bigint' || isText ? Number(value) : value;
+  const weight = typeof value === 'bigint' || (isText && decimal.test(value)) ? Number(value) : value;
   if (typeof weight === 'number' && Number.isFinite(weight) && weight >= 0) return weight;
-  throw new InputError(`expected a finite number ≥ 0, found ${describe(value)}`, { at });
+  throw new InputError(`expected a finite number ≥ 0, found ${describe(value)}`, {
+    at,
+    fix: row.untyped ? 'write it as 0.5 or 5e-1, and one in each row' : undefined,
+  });
 }
 
 function readText(value: unknown, field: string, at: RowLocation): string {
   if (typeof value !== 'string')
-    throw new InputError(`expected text, found ${describe(value)}`, { at: { ...at, field } });
+    throw new InputError(`expected text, found ${describe(value)}`, {
+      at: { ...at, field },
+      fix: Array.isArray(value) ? 'write turns as {"role": …, "content": …}' : undefined,
+    });
+  checkCharacters(value, { ...at, field });
   if (value.trim() === '') throw new UnusablePair('empty', 'is empty', { at: { ...at, field }, fix: 'mend it' });
   return value;
+}
+
+/** JSON can hold half a character, which UTF-8 cannot: it would be read as another one. @throws InputError */
+function checkCharacters(text: string, at: InputLocation): void {
+  if (/\p{Surrogate}/u.test(text))
+    throw new InputError('holds half of a character: a surrogate such as \\ud83d that stands alone', {
+      at,
+      fix: 'write the whole character; a text was cut in its midst',
+    });
 }
 
 function readIds(row: Row, field: string, vocabulary?: number): Int32Array {

@@ -28,6 +28,7 @@ async function sizeOf(file: string): Promise<number> {
   try {
     const found = await stat(file);
     if (found.isDirectory()) throw new InputError('is a folder, not a file', { at: { file } });
+    if (found.size === 0) throw new InputError('is empty', { at: { file } });
     return found.size;
   } catch (error) {
     throw readError(file, error);

@@ -26,11 +26,17 @@ async function* readJsonLines(file: string): AsyncGenerator<Row> {
   for await (const line of readLines(file)) if (line.text.trim() !== '') yield parseJsonLine(line, file);
 }
 
+const oneObject = 'write one complete JSON object on each line, not a list of them';
+
 /** @throws InputError when the line is not one JSON object */
 export function parseJsonLine(line: Line, file: string): Row {
   const at = { file, line: line.number };
-  const value = parseJson(line.text, at, 'write one complete JSON object on each line (JSON has no NaN or Infinity)');
+  const value = parseJson(
+    line.text,
+    at,
+    line.number === 1 ? `${oneObject}; the names of tables end in .csv or .parquet` : `${oneObject} (JSON has no NaN)`,
+  );
   if (typeof value !== 'object' || value === null || Array.isArray(value))
-    throw new InputError(`is ${describe(value)}, not a JSON object`, { at });
+    throw new InputError(`is ${describe(value)}, not a JSON object`, { at, fix: oneObject });
   return { at, columns: Object.keys(value), values: value as Record<string, unknown>, untyped: false };
 }

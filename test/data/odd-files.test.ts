@@ -1,0 +1,93 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { describe, expect, it } from 'vitest';
+import { loadPairs } from '../../src/data/dataset.js';
+import { openTokenizer } from '../../src/data/tokenizer.js';
+import { inputError, temporaryFolder } from './helpers.js';
+
+const folder = temporaryFolder();
+const tiny = openTokenizer('random:tiny');
+const load = (name: string, content: string | Uint8Array) => {
+  const file = join(folder, name);
+  writeFileSync(file, content);
+  return loadPairs(file, { tokenizer: () => tiny });
+};
+const lines = (...records: object[]) => records.map((record) => `${JSON.stringify(record)}\n`).join('');
+const pair = { group: 'a', prompt: 'Is it so?\n', chosen: 'Yes', rejected: 'No' };
+const csv = 'group,prompt,chosen,rejected,weight\na,Q,Yes,No,1\n';
+const row = (weight: string) => `${csv}a,R,Yes,No,${weight}\n`;
+
+describe('odd files', () => {
+  it.each<[string, string, string | Uint8Array, RegExp]>([
+    ['UTF-16', 'a.csv', Buffer.from(`\ufeff${csv}`, 'utf16le'), /a\.csv: is UTF-16 text\n {2}fix: save/],
+    ['UTF-16 without a mark', 'a.csv', Buffer.from(csv, 'utf16le'), /a\.csv:1: a NUL byte/],
+    ['a NUL byte further down', 'a.jsonl', `${lines(pair)}{"group": "\0"}\n`, /a\.jsonl:1: a NUL byte on or after/],
+    ['gzip', 'a.jsonl', gzipSync(lines(pair)), /is compressed with gzip\n {2}fix: unpack/],
+    ['Parquet of another name', 'a.jsonl', Buffer.from('PAR1\x15\0'), /is Parquet\n {2}fix: .*\.parquet/],
+    ['an empty Parquet file', 'a.parquet', '', /a\.parquet: is empty/],
+    ['nothing', 'a.jsonl', '', /a\.jsonl: holds no pair/],
+    ['a header alone', 'a.csv', 'group,prompt,chosen,rejected\n', /a\.csv: holds no pair/],
+    ['a list of objects', 'a.json', JSON.stringify([pair]), /a\.json:1: is \[.*\n {2}fix: .* each line, not a list/],
+    ['the same with line breaks', 'a.json', JSON.stringify([pair], null, 1), /a\.json:1: .*\n {2}fix: .* each line/],
+    ['tabs', 'a.csv', csv.replaceAll(',', '\t'), /a\.csv:1: has its columns separated by tabs\n {2}fix: /],
+    ['semicolons', 'a.csv', csv.replaceAll(',', ';'), /separated by semicolons/],
+    ['two columns of a name', 'a.csv', 'group,group\n', /a\.csv:1, field "group": is the name of two columns/],
+    ['columns in capitals', 'a.csv', csv.toUpperCase(), /"group": there is no such column\n {2}fix: rename .*"GROUP"/],
+    [
+      'no answer',
+      'a.jsonl',
+      lines({ group: 'a', prompt: 'x', output: 'y' }),
+      /"chosen": there is no.*\n.*prompt, output\)/,
+    ],
+    [
+      'turns of ShareGPT',
+      'a.jsonl',
+      lines({ ...pair, prompt: [{ from: 'human' }] }),
+      /"prompt": .*\n {2}fix: .*"role"/,
+    ],
+    ['a decimal comma', 'a.csv', row('"1,5"'), /a\.csv:3, field "weight": .*found "1,5"\n {2}fix: write it as 0\.5/],
+    ['a weight in hexadecimal', 'a.csv', row('0x10'), /"weight": .*found "0x10"/],
+    ['an infinite weight', 'a.csv', row('inf'), /"weight": .*found "inf"/],
+    ['a negative weight', 'a.csv', row('-1'), /"weight": .*found "-1"/],
+    ['an empty weight', 'a.csv', row(''), /"weight": .*found ""/],
+    ['half a character', 'a.jsonl', lines({ ...pair, chosen: 'so \ud83d' }), /"chosen": holds half of a character/],
+    ['half a character as group', 'a.jsonl', lines({ ...pair, group: '\udc00' }), /"group": holds half of a character/],
+  ])('refuses %s', async (_, name, content, message) => {
+    expect((await inputError(() => load(name, content))).message).toMatch(message);
+  });
+
+  it.each([
+    ['a byte-order mark', 'a.jsonl', `\ufeff${lines(pair)}`],
+    ['CRLF', 'a.jsonl', lines(pair, pair).replaceAll('\n', '\r\n')],
+    ['CR alone', 'a.csv', csv.replaceAll('\n', '\r')],
+    ['a column without a name, as pandas writes', 'a.csv', ',group,prompt,chosen,rejected\n0,a,Q,Yes,No\n'],
+    ['whole characters beyond 16 bits', 'a.jsonl', lines({ ...pair, chosen: 'so 😀' })],
+    ['weights of all forms', 'a.csv', `${row('.5')}a,S,Yes,No, 2. \na,T,Yes,No,+1e-3\n`],
+    ['an answer that repeats the prompt', 'a.jsonl', lines({ ...pair, chosen: pair.prompt })],
+  ])('reads %s', async (_, name, content) => {
+    expect((await load(name, content)).groups).toEqual(['a']);
+  });
+
+  it('says which groups look alike, and keeps them apart', async () => {
+    const names = ['a', 'a ', 'A', 'b', 'Côte', 'Co\u0302te', '1', '1.0', '10'];
+    const { groups, report } = await load('alike.jsonl', lines(...names.map((group) => ({ ...pair, group }))));
+    expect(groups).toEqual(names);
+    const said = report.warnings.filter((text) => text.includes('differ only in'));
+    expect(said.map((text) => /the groups (.*) differ/.exec(text)?.[1])).toEqual([
+      '"a", "a ", "A"',
+      '"Côte", "Co\u0302te"',
+      '"1", "1.0"',
+    ]);
+  });
+
+  it('copes with 100,000 groups', async () => {
+    const started = performance.now();
+    const { groups } = await load(
+      'many.jsonl',
+      Array.from({ length: 1e5 }, (_, i) => lines({ ...pair, group: `g${i}` })).join(''),
+    );
+    expect(groups.length).toBe(1e5);
+    expect(performance.now() - started).toBeLessThan(60_000);
+  }, 120_000);
+});
