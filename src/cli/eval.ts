@@ -14,7 +14,8 @@ interface Options {
   baseDtype?: string;
   threads?: string;
   batch?: string;
-  groupBy: string;
+  /** Absent: pairs need no group. */
+  groupBy?: string;
   maxLength: string;
   dropUnusable?: boolean;
   quiet?: boolean;
@@ -27,6 +28,11 @@ export function registerEval(program: Command): void {
       '--objective <spec>',
       `loss and its settings: NAME[,beta=B][,labelSmoothing=E][,reduction=sum|mean], NAME one of ${[...lossNames, 'sft'].join(', ')}`,
       'dpo,beta=0.1',
+    )
+    .option(
+      '--group-by <columns>',
+      'column that names the group; several, separated by commas, make a cross product',
+      'group',
     )
     .option('--drop-unusable', 'leave out pairs that are too long, empty or equal, and count them (default: an error)')
     .option('--reference-adapter <folder>', 'reference = the model with this adapter (default: no adapter)');
@@ -67,11 +73,6 @@ export function scoringOptions(command: Command): Command {
     .requiredOption('--model <model>', 'checkpoint folder, hub id such as google/gemma-2b, or random:NAME?key=value')
     .option('--adapter <folder>', 'PEFT adapter of the policy, folder or hub id (default: none)')
     .requiredOption('--pairs <file>', 'pairs as JSONL, CSV or Parquet')
-    .option(
-      '--group-by <columns>',
-      'column that names the group; several, separated by commas, make a cross product',
-      'group',
-    )
     .option('--tokenizer <path>', "tokenizer.json or its folder (default: the model's own)")
     .option('--dtype <type>', 'float32, bfloat16 or float64', 'float32')
     .option(
@@ -96,6 +97,10 @@ export async function openScorer(options: Omit<Options, 'objective'>) {
     });
   const [dtype] = parseList('--dtype', options.dtype ?? 'float32', ['float32', 'bfloat16', 'float64']);
   const [baseDtype] = parseList('--base-dtype', options.baseDtype ?? dtype, ['float32', 'bfloat16', 'float64']);
+  if (baseDtype !== 'bfloat16' && baseDtype !== dtype)
+    throw new InputError(`must be bfloat16, or --dtype (${dtype}), which is the default`, {
+      at: { field: '--base-dtype' },
+    });
   const threads = options.threads && parseNumber('--threads', options.threads, { min: 1, integer: true });
   const { names } = await localNames(options, { quiet: options.quiet });
   const start = options.referenceAdapter && (await localAdapter(options.referenceAdapter, { quiet: options.quiet }));
@@ -108,9 +113,10 @@ export async function openScorer(options: Omit<Options, 'objective'>) {
     if (names.adapter !== undefined) await policy.loadAdapter(names.adapter);
     const maxLength = parseNumber('--max-length', options.maxLength, { min: 2, integer: true });
     const reader = pairReader(names.model, policy, names.tokenizer);
-    const groupBy = parseList('--group-by', options.groupBy);
+    const groupBy = options.groupBy === undefined ? [] : parseList('--group-by', options.groupBy);
     const unusable = options.dropUnusable ? 'drop' : 'error';
     const data = await reader.read(options.pairs, { groupBy, maxLength, unusable });
+    reader.refuseIdleTokenizer('--tokenizer');
     data.report.warnings.forEach(warn);
     return { policy, data, [Symbol.dispose]: () => policy.dispose() };
   } catch (error) {
@@ -130,6 +136,8 @@ async function parseObjective(spec: string) {
   const raw: Record<string, unknown> = { loss };
   for (const setting of settings) {
     const [key, value = ''] = setting.split('=');
+    if (Object.hasOwn(raw, key))
+      throw new InputError('is given twice', { at: { field: `--objective ${key}` }, fix: 'leave one of them out' });
     raw[key] = key === 'reduction' ? value : parseNumber(`--objective ${key}`, value);
   }
   const parsed = objectiveSchema.safeParse(raw);

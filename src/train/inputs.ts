@@ -48,6 +48,8 @@ export interface PairReader {
     file: string,
     options?: Pick<LoadPairsOptions, 'groups' | 'groupBy' | 'maxLength' | 'unusable'>,
   ): Promise<PairDataset>;
+  /** To be called when all is read. @throws InputError where a tokenizer was named, and no pair is text */
+  refuseIdleTokenizer(field: string): void;
 }
 
 /**
@@ -65,7 +67,13 @@ export function pairReader(
     opened ??= openTokenizer(model, tokenizerPath);
     return opened;
   };
-  return { read: (file, options = {}) => loadPairs(file, { ...options, tokenizer, vocabulary, bos }) };
+  return {
+    read: (file, options = {}) => loadPairs(file, { ...options, tokenizer, vocabulary, bos }),
+    refuseIdleTokenizer(field) {
+      if (tokenizerPath !== undefined && opened === undefined)
+        throw new InputError('does nothing, since all pairs are token ids', { at: { field }, fix: 'leave it out' });
+    },
+  };
 }
 
 /** The splits of a run, read for the model; validation and test share the training groups and their order. */

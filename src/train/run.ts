@@ -96,6 +96,7 @@ export async function runTraining(
   using policy = await openForTraining(local);
   const reader = pairReader(local.model, policy, local.tokenizer);
   const data = await readRunData(reader, config.data);
+  reader.refuseIdleTokenizer('tokenizer');
   await prepareAdapter(policy, local, data.train.groups.length);
   if (from) await policy.loadState(from.policyFile);
   data.warnings.forEach(warn);
