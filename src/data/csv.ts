@@ -3,7 +3,7 @@ import { pipeline } from 'node:stream/promises';
 import { CsvError, type Info, type Parser, parse } from 'csv-parse';
 import { InputError } from '../errors.js';
 import { readBytes, utf8Decoder } from '../read-file.js';
-import type { Row } from './row.js';
+import { type Row, refuseRepeated } from './row.js';
 
 /** A longer row is surely an unclosed quote: without a limit it would take the rest of the file with it. In bytes. */
 const LONGEST_ROW = 2 ** 26;
@@ -73,8 +73,7 @@ function checkedHeader(header: string[], at: { file: string; line: number }): st
   for (const [separator, name] of Object.entries(other))
     if (names.length === 1 && names[0].includes(separator))
       throw new InputError(`has its columns separated by ${name}`, { at, fix: 'save it as CSV with commas' });
-  const repeated = names.find((name, i) => name !== '' && names.indexOf(name) !== i);
-  if (repeated !== undefined) throw new InputError('is the name of two columns', { at: { ...at, field: repeated } });
+  refuseRepeated(names, at);
   return names;
 }
 

@@ -19,6 +19,10 @@ export interface RowGroup {
   rows: Record<string, unknown>[];
 }
 
+/** hyparquet's own would put U+FFFD in place of what is not UTF-8. */
+const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+const parsers = { stringFromBytes: (bytes: Uint8Array | undefined) => bytes && utf8.decode(bytes) };
+
 /** Reads one row group; past the last one, no rows. */
 export async function readRowGroup({ file, wanted, group }: GroupRequest): Promise<RowGroup> {
   const buffer = await asyncBufferFromFile(file);
@@ -33,7 +37,7 @@ export async function readRowGroup({ file, wanted, group }: GroupRequest): Promi
   // With no column at all hyparquet gives no rows; each row is then still there, and lacks everything.
   const rows =
     read.length > 0
-      ? await parquetReadObjects({ file: buffer, metadata, columns: read, rowStart, rowEnd, compressors })
+      ? await parquetReadObjects({ file: buffer, metadata, columns: read, rowStart, rowEnd, compressors, parsers })
       : [{}];
   return { columns, groups, rows };
 }

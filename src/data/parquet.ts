@@ -5,7 +5,7 @@ import { InputError } from '../errors.js';
 import { threadPool } from '../parallel.js';
 import { readError } from '../read-file.js';
 import type { GroupRequest, RowGroup } from './parquet-group.js';
-import type { Row } from './row.js';
+import { type Row, refuseRepeated } from './row.js';
 
 /**
  * Streams the rows of a Parquet file, one row group in memory at a time, and of it only the wanted columns. Lengths and counts
@@ -19,6 +19,7 @@ export async function* readParquet(file: string, wanted: readonly string[]): Asy
   let groups = 1;
   for (let group = 0; group < groups; group++) {
     const read = await readGroup({ file, wanted, group }, size, row + 1);
+    if (group === 0) refuseRepeated(read.columns, { file });
     groups = read.groups;
     for (const values of read.rows) yield { at: { file, row: ++row }, columns: read.columns, values, untyped: false };
   }

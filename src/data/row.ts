@@ -1,3 +1,5 @@
+import { InputError, type InputLocation } from '../errors.js';
+
 /** Where a row stands: its first line, from 1, or in files without lines its number, from 1. */
 export type RowLocation = { file: string } & ({ line: number } | { row: number });
 
@@ -15,6 +17,13 @@ export interface Row {
 /** Line or row number, for messages that already name the file. */
 export function rowNumber(at: RowLocation): number {
   return 'line' in at ? at.line : at.row;
+}
+
+/** @throws InputError where two columns have one name, so that it is not known which is meant */
+export function refuseRepeated(columns: readonly string[], at: InputLocation): void {
+  const repeated = columns.find((name, i) => name !== '' && columns.indexOf(name) !== i);
+  if (repeated !== undefined)
+    throw new InputError('is the name of two columns', { at: { ...at, field: repeated }, fix: 'rename one' });
 }
 
 /** A value of the user's file in a message, cut where it is long. */

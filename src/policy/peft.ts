@@ -4,6 +4,7 @@ import * as z from 'zod';
 import { InputError } from '../errors.js';
 import { writeFileWhole } from '../files.js';
 import { checked, readJson } from '../read-file.js';
+import { SafetensorsFile, type TensorEntry } from './safetensors.js';
 
 /** The files of a PEFT adapter folder. */
 export const adapterFiles = { config: 'adapter_config.json', weights: 'adapter_model.safetensors' } as const;
@@ -123,12 +124,35 @@ export function readAdapterConfig(folder: string, layers: number): LoraSettings 
     if (Object.hasOwn(configSchema.shape, key) || ignored.has(key) || empty(value)) continue;
     refuse(key, `${refused[key] ?? 'is not known to this version'} (found ${JSON.stringify(value)})`);
   }
+  checkRank(join(folder, adapterFiles.weights), config.r);
   return {
     rank: config.r,
     alpha: config.lora_alpha,
     targets: matchTargets(config.target_modules, layers, (problem) => refuse('target_modules', problem)),
     rankStabilised: config.use_rslora === true,
   };
+}
+
+/**
+ * Holds the weights against `r` before anything is made of that rank, which a slip of the pen would make huge. A file that
+ * cannot be read is left to the loading, which explains it in full.
+ * @throws InputError naming the file and the first tensor of another rank
+ */
+function checkRank(file: string, rank: number): void {
+  let entries: TensorEntry[];
+  try {
+    using opened = new SafetensorsFile(file);
+    entries = opened.entries;
+  } catch {
+    return;
+  }
+  for (const path of Object.values(projections))
+    for (const { name, shape } of entries)
+      if (name.endsWith(`.${path}.lora_A.weight`) && shape.length === 2 && shape[0] !== rank)
+        throw new InputError(
+          `has shape [${shape.join(', ')}], but ${adapterFiles.config} has r = ${rank}: expected [${rank}, ${shape[1]}]`,
+          { at: { file, tensor: name } },
+        );
 }
 
 /**

@@ -1,11 +1,15 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { loadPairs } from '../../src/data/dataset.js';
+import { PairParser } from '../../src/data/pairs.js';
 import { openTokenizer } from '../../src/data/tokenizer.js';
 import { inputError, temporaryFolder } from './helpers.js';
 
+/** Written by make.py beside them. */
+const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/preferences/${name}`, import.meta.url));
 const folder = temporaryFolder();
 const tiny = openTokenizer('random:tiny');
 const load = (name: string, content: string | Uint8Array) => {
@@ -67,6 +71,24 @@ describe('odd files', () => {
     ['an answer that repeats the prompt', 'a.jsonl', lines({ ...pair, chosen: pair.prompt })],
   ])('reads %s', async (_, name, content) => {
     expect((await load(name, content)).groups).toEqual(['a']);
+  });
+
+  it('reads the types that other writers of Parquet choose', async () => {
+    const { groups, pairs } = await loadPairs(fixture('types.parquet'), { tokenizer: () => tiny });
+    expect(groups).toEqual(['1', '2']);
+    expect(pairs.map(({ prompt }) => tiny.decode(prompt.slice(1)))).toEqual(['p', 'q']);
+    const parser = new PairParser();
+    const weights: number[] = [];
+    for await (const each of parser.rows(fixture('types.parquet'))) weights.push(parser.parse(each).weight);
+    expect(weights).toEqual([0.5, 2.25]);
+  });
+
+  it.each([
+    ['twice.parquet', /twice\.parquet, field "group": is the name of two columns\n {2}fix: /],
+    ['latin1.parquet', /latin1\.parquet, row 1: cannot be read as Parquet: .*utf-8/],
+  ])('refuses %s', async (name, message) => {
+    const error = await inputError(() => loadPairs(fixture(name), { tokenizer: () => tiny }));
+    expect(error.message).toMatch(message);
   });
 
   it('says which groups look alike, and keeps them apart', async () => {

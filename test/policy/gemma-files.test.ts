@@ -386,8 +386,12 @@ describe('an adapter', () => {
   it('whose weights do not fit is refused by file and tensor, with both shapes', async () => {
     using policy = await GemmaPolicy.open(fixture('gemma-tiny'), { threads: 1 });
     await expect(policy.loadAdapter(withConfig({ r: 8 }))).rejects.toThrow(
-      /adapter_model\.safetensors: tensor "base_model\.model\.model\.layers\.0\.self_attn\.q_proj\.lora_A\.weight": has shape \[4, 48\], but .* \[8, 48\]/,
+      /adapter_model\.safetensors[:,] tensor "base_model\.model\.model\.layers\.0\.self_attn\.q_proj\.lora_A\.weight": has shape \[4, 48\], but .* \[8, 48\]/,
     );
+    const before = process.resourceUsage().maxRSS;
+    await expect(policy.loadAdapter(withConfig({ r: 65536 }))).rejects.toThrow(/\[65536, 48\]/);
+    // In KiB: an adapter of that rank would take 400 MB and more.
+    expect(process.resourceUsage().maxRSS - before).toBeLessThan(100_000);
     await expect(policy.loadAdapter(withConfig({ target_modules: ['q_proj'] }))).rejects.toThrow(
       /not part of this adapter/,
     );
