@@ -114,6 +114,8 @@ export async function openScorer(options: Omit<Options, 'objective'>) {
     const maxLength = parseNumber('--max-length', options.maxLength, { min: 2, integer: true });
     const reader = pairReader(names.model, policy, names.tokenizer);
     const groupBy = options.groupBy === undefined ? [] : parseList('--group-by', options.groupBy);
+    if (new Set(groupBy).size < groupBy.length)
+      throw new InputError('holds the same name twice', { at: { field: '--group-by' }, fix: 'remove one' });
     const unusable = options.dropUnusable ? 'drop' : 'error';
     const data = await reader.read(options.pairs, { groupBy, maxLength, unusable });
     reader.refuseIdleTokenizer('--tokenizer');

@@ -13,6 +13,11 @@ import { scheduleNames } from './schedule.js';
 
 const positive = z.number().positive();
 const count = z.number().int().positive();
+const distinctNames = z
+  .array(z.string().min(1))
+  .nonempty()
+  .refine((names) => new Set(names).size === names.length, 'holds the same name twice; remove one')
+  .meta({ uniqueItems: true });
 
 /**
  * What is minimised. `loss` and `weights` together name the method: ipo + mirror-ascent is GR-IPO, dpo + importance is
@@ -155,15 +160,13 @@ export const configSchema = z.strictObject({
       train: z.string().min(1).describe('Files of pairs: JSONL, CSV or Parquet, by their ending.'),
       validation: z.string().min(1).optional().describe('Watched while training.'),
       test: z.string().min(1).optional().describe('Scored once, at the end.'),
-      groups: z
-        .array(z.string().min(1))
-        .nonempty()
+      groups: distinctNames
         .optional()
         .describe(
           'The groups and their order; a pair of another is an error. Default: as they first appear in the training file.',
         ),
       groupBy: z
-        .union([z.string().min(1), z.array(z.string().min(1)).nonempty()])
+        .union([z.string().min(1), distinctNames])
         .default('group')
         .describe(
           'Column that names the group, or several, whose cross product then makes the groups (`country=x/sex=y`).',
@@ -182,9 +185,7 @@ export const configSchema = z.strictObject({
     .strictObject({
       rank: count.default(8).describe('r, the rank of the update.'),
       alpha: positive.default(32).describe('The update is scaled by alpha/rank.'),
-      targets: z
-        .array(z.string())
-        .nonempty()
+      targets: distinctNames
         .optional()
         .describe('Projections that get an update, e.g. [q_proj, v_proj]. Default: all seven.'),
     })

@@ -55,6 +55,12 @@ describe('refused', () => {
     expect(scoring('eval', 'no-groups.jsonl').status).toBe(2);
   });
 
+  it('a column to group by, given twice', () => {
+    const { status, stderr } = scoring('eval', 'ids.jsonl', '--group-by', 'group,group');
+    expect(stderr).toMatch(/field "--group-by": holds the same name twice/);
+    expect(status).toBe(2);
+  });
+
   it('types of the base weights that hold no more than --dtype', () => {
     const { status, stderr } = scoring('eval', 'ids.jsonl', '--base-dtype', 'float64');
     expect(stderr).toBe('error: field "--base-dtype": must be bfloat16, or --dtype (float32), which is the default\n');

@@ -41,7 +41,7 @@ writeFileSync(
     model: 'random:tiny',
     threads: 1,
     output: at('run'),
-    data: { train: at('pairs.jsonl'), validation: at('pairs.jsonl') },
+    data: { train: at('pairs.jsonl'), validation: at('pairs.jsonl'), test: at('pairs.jsonl') },
     objective: { loss: 'ipo', beta: 0.1, weights: 'mirror-ascent', step: 0.01 },
     batch: { size: 8 },
     steps: 40,
