@@ -2,8 +2,9 @@ import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { takeLock } from '../src/lock.js';
+import { lockRun } from '../src/train/run-lock.js';
 
 let folder: string;
 let lock: string;
@@ -102,5 +103,28 @@ describe('a lock', () => {
     const held = await take();
     expect(readdirSync(lock)).toEqual([expect.stringMatching(new RegExp(`^${process.pid}\\.`))]);
     await held[Symbol.asyncDispose]();
+  });
+});
+
+describe('a run whose lock another process has taken', () => {
+  afterEach(() => {
+    vi.useRealTimers();
+  });
+
+  it('may write no more', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'Date'] });
+    const run = join(folder, 'run');
+    const held = await lockRun(run);
+    held.check();
+    // As after a standstill of which the other one has made use.
+    rmSync(join(run, '.lock'), { recursive: true });
+    const other = join(run, '.lock', `${process.pid + 1}.0123456789abcdef.elsewhere`);
+    mkdirSync(join(run, '.lock'));
+    writeFileSync(other, '');
+    vi.advanceTimersByTime(20_000);
+    vi.useRealTimers();
+    await vi.waitFor(() => expect(() => held.check()).toThrow(/run: another process has taken this run over/));
+    await held[Symbol.asyncDispose]();
+    expect(existsSync(other)).toBe(true);
   });
 });
