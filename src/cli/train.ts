@@ -15,7 +15,7 @@ export function registerTrain(program: Command): void {
     .description('train a Gemma with LoRA on grouped preference pairs')
     .argument('<config>', 'YAML configuration')
     .option('--set <key=value>', 'override a key, e.g. objective.beta=0.1; repeatable', collect, [])
-    .addOption(new Option('--print-config', 'print the resolved configuration and stop').conflicts(['resume', 'quiet']))
+    .addOption(new Option('--print-config', 'print the resolved configuration and stop').conflicts('resume'))
     .option('--resume', 'go on from the newest checkpoint of the run folder; start where there is none')
     .option('--quiet', 'no progress');
   defineAction<Options>(command, async ({ set, printConfig: printOnly, quiet = false, resume }, output, file) => {

@@ -23,9 +23,9 @@ const scoring = (command: string, pairs: string, ...more: string[]) =>
   groupRobust([command, '--model', 'random:tiny?layers=1', '--pairs', at(pairs), ...more]);
 
 describe('refused', () => {
-  it.each(['--resume', '--quiet'])('train --print-config with %s, which starts no run', (option) => {
-    const { status, stdout, stderr } = groupRobust(['train', at('config.yaml'), '--print-config', option]);
-    expect(stderr).toMatch(new RegExp(`'--print-config' cannot be used with option '${option}'`));
+  it('train --print-config with --resume: no run is gone on with', () => {
+    const { status, stdout, stderr } = groupRobust(['train', at('config.yaml'), '--print-config', '--resume']);
+    expect(stderr).toContain("'--print-config' cannot be used with option '--resume'");
     expect([status, stdout]).toEqual([2, '']);
   });
 
