@@ -2,8 +2,6 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import type { ResourceLimits } from 'node:worker_threads';
-import type { Piscina } from 'piscina';
 
 export interface ParallelOptions {
   /** Number of worker threads; default one per core. The results do not depend on it. */
@@ -28,7 +26,8 @@ export async function parallelMap<Input, Output>(
   { workers = availableParallelism(), onDone = () => {} }: ParallelOptions = {},
 ): Promise<Output[]> {
   const threads = Math.max(1, Math.min(workers, inputs.length));
-  const pool = await threadPool(moduleUrl, { name: exportName, minThreads: threads, maxThreads: threads });
+  const { Piscina } = await import('piscina');
+  const pool = new Piscina({ ...startable(moduleUrl), name: exportName, minThreads: threads, maxThreads: threads });
   try {
     let done = 0;
     return await Promise.all(
@@ -44,18 +43,14 @@ export async function parallelMap<Input, Output>(
 }
 
 /**
- * Threads that run a function of a module.
- * @param moduleUrl of the compiled module; where it is run from its TypeScript source, either ending will do
+ * What starts a module in a thread or process of its own: its file, and what Node has to be told.
+ * @param moduleUrl of the compiled module; where that is run from its TypeScript source, either ending will do
  */
-export async function threadPool(
-  moduleUrl: string,
-  options: { name: string; minThreads?: number; maxThreads: number; resourceLimits?: ResourceLimits },
-): Promise<Piscina> {
-  const { Piscina } = await import('piscina');
+export function startable(moduleUrl: string): { filename: string; execArgv: string[] } {
   const compiled = fileURLToPath(moduleUrl);
   const filename = existsSync(compiled) ? compiled : compiled.replace(/\.js$/, '.ts');
-  // A worker starts without its parent's loader hooks, so it must be told how to read TypeScript.
-  return new Piscina({ ...options, filename, execArgv: filename.endsWith('.ts') ? ['--import', tsxLoader()] : [] });
+  // It starts without this process's loader hooks, so it must be told how to read TypeScript.
+  return { filename, execArgv: filename.endsWith('.ts') ? ['--import', tsxLoader()] : [] };
 }
 
 function tsxLoader(): string {

@@ -20,8 +20,6 @@ import { mutate, mutateJson } from './mutate.js';
  */
 const inputs = Number(process.env.FUZZ_INPUTS ?? 400);
 const timeout = 60_000 + inputs * 50;
-/** Inputs in flight: most of the time goes into waiting for other threads. */
-const atOnce = 32;
 /** More than any reader here may need above what it starts with, in bytes. */
 const memoryLimit = 400 * 2 ** 20;
 
@@ -31,12 +29,14 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 /**
  * @param name of the mutated file
  * @param companions what lies beside it
+ * @param atOnce inputs in flight: most of the time goes into waiting for other threads
  */
 async function fuzz(
   name: string,
   seeds: Buffer[],
   read: (file: string) => unknown,
   companions: Record<string, Buffer> = {},
+  atOnce = 32,
 ): Promise<void> {
   const outcomes = { read: 0, refused: 0 };
   const started = Date.now();
@@ -133,21 +133,57 @@ it('CSV', { timeout }, async () => {
 it('Parquet', { timeout }, async () => {
   const tokenizer = openTokenizer('random:tiny');
   const seeds = ['texts', 'codes', 'ids32', 'ids64'].map((name) => preferences(`${name}.parquet`));
-  await fuzz('pairs.parquet', seeds, async (file) => {
-    const groupBy = readFileSync(file).includes('country') ? ['country', 'sex'] : undefined;
-    await loadPairs(file, { tokenizer: () => tokenizer, vocabulary: 1024, bos: 2, groupBy });
-  });
+  await fuzz(
+    'pairs.parquet',
+    seeds,
+    async (file) => {
+      const groupBy = readFileSync(file).includes('country') ? ['country', 'sex'] : undefined;
+      await loadPairs(file, { tokenizer: () => tokenizer, vocabulary: 1024, bos: 2, groupBy });
+    },
+    {},
+    2,
+  );
 });
 
-it('Parquet with a page whose length is negative, which leads its reader in a circle', async () => {
-  // The length of a compressed page stands before its values; see the first kind of fault in mutate.ts.
-  const bytes = preferences('ids64.parquet');
-  bytes[8] = 72;
-  bytes[582] = 3;
-  const file = join(folder, 'circle.parquet');
-  writeFileSync(file, bytes);
-  await expect(loadPairs(file)).rejects.toThrow(/circle\.parquet, row 1: cannot be read as Parquet: .* longer than/);
-}, 60_000);
+/** A file whose page has a negative length, which leads its reader in a circle, and one that names 2^31 rows. */
+const endless = {
+  'circle.parquet': () => {
+    const bytes = preferences('ids64.parquet');
+    bytes[8] = 72;
+    bytes[582] = 3;
+    return bytes;
+  },
+  'rows.parquet': () => {
+    const bytes = preferences('ids64.parquet');
+    const at = bytes.length - 660;
+    // The zigzag varint of 2^31 in place of that of 2; the metadata's length stands 8 bytes from the end.
+    const more = Buffer.concat([
+      bytes.subarray(0, at),
+      Buffer.from([0x80, 0x80, 0x80, 0x80, 0x10]),
+      bytes.subarray(at + 1),
+    ]);
+    more.writeUInt32LE(bytes.readUInt32LE(bytes.length - 8) + 4, more.length - 8);
+    return more;
+  },
+};
+
+it.each([
+  ['circle.parquet', /circle\.parquet, row 1: cannot be read as Parquet: .* takes longer than 11 s\n {2}fix: /],
+  [
+    'rows.parquet',
+    /rows\.parquet, row 1: cannot be read as Parquet: a column has fewer values than the 2147483648 rows/,
+  ],
+] as const)(
+  'Parquet that has no end: %s',
+  async (name, message) => {
+    const file = join(folder, name);
+    writeFileSync(file, endless[name]());
+    const error = await loadPairs(file).catch((cause) => cause);
+    expect(error).toBeInstanceOf(InputError);
+    expect(error.message).toMatch(message);
+  },
+  60_000,
+);
 
 /** A safetensors file of zeros. */
 function zeros(shapes: Record<string, number[]>): Buffer {
