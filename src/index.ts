@@ -2,7 +2,8 @@
  * The library behind `group-robust`. Importing it never needs the addon: only opening a {@link GemmaPolicy} does, and
  * that throws a typed error which says what to run where the addon is missing.
  */
-export { type BanditFigure, banditFigures, type FigureOutcome, runFigures } from './bandit/figures.js';
+export type { Arm, BanditFigure } from './bandit/figure.js';
+export { banditFigures, type FigureOutcome, runFigures } from './bandit/figures.js';
 export {
   type MethodName,
   type MethodOptions,

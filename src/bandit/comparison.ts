@@ -2,7 +2,7 @@ import { formatEstimate } from '../report/format.js';
 import { textTable } from '../report/text-table.js';
 import { estimate } from '../statistics.js';
 import { type ExpectedValue, expectedSeedCount } from './expected.js';
-import type { BanditFigure } from './figures.js';
+import type { BanditFigure } from './figure.js';
 import { isRobust, type MethodName } from './methods.js';
 import { type Quantity, quantities, type SeedResult } from './run.js';
 

@@ -1,33 +1,10 @@
 import type { ParallelOptions } from '../parallel.js';
 import { type ComparisonRow, compareFigure } from './comparison.js';
-import { type Expected, expectedChi, expectedMethods } from './expected.js';
+import { expectedChi, expectedMethods } from './expected.js';
 import type { FeatureMapName } from './features.js';
-import { type MethodName, type MethodSettings, methodNames, methodSettings } from './methods.js';
-import type { BanditSetting } from './preferences.js';
-import { type Quantity, runSeeds, type SeedResult } from './run.js';
-
-/** One curve of a figure: a method, or GR-IPO at one χ. */
-export interface Arm {
-  /** Unique in its figure: `gr-ipo`, `χ = 0.2`. */
-  label: string;
-  method: MethodName;
-  settings: MethodSettings;
-  expected: Expected;
-}
-
-/** One of the paper's synthetic experiments. */
-export interface BanditFigure {
-  /** Its number in the paper. */
-  number: number;
-  title: string;
-  scenario: string;
-  setting: BanditSetting;
-  arms: readonly Arm[];
-  /** What is drawn and compared. */
-  quantities: readonly Quantity[];
-  /** What the paper says of the outcome. */
-  claim: string;
-}
+import type { BanditFigure } from './figure.js';
+import { methodNames, methodSettings } from './methods.js';
+import { runSeeds, type SeedResult } from './run.js';
 
 /** What came out of one figure's experiment. */
 export interface FigureOutcome {

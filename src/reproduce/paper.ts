@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { comparisonTable } from '../bandit/comparison.js';
-import { type BanditFigure, banditFigures, runFigures } from '../bandit/figures.js';
+import type { BanditFigure } from '../bandit/figure.js';
+import { banditFigures, runFigures } from '../bandit/figures.js';
 import { banditReport } from '../bandit/report.js';
 import { writeFileWhole, writeFolderWhole } from '../files.js';
 import type { ParallelOptions } from '../parallel.js';
