@@ -31,6 +31,8 @@ async function readRowGroup({ file, wanted, group }: GroupRequest): Promise<RowG
   const buffer = await asyncBufferFromFile(file);
   const metadata = await parquetMetadataAsync(buffer);
   const columns = parquetSchema(metadata).children.map(({ element }) => element.name);
+  // What a damaged file lacks is undefined here, whatever hyparquet's types say.
+  if (columns.some((name) => typeof name !== 'string')) throw new Error('a column has no name');
   const groups = metadata.row_groups.length;
   if (group >= groups) return { columns, groups, rows: [] };
   const { num_rows: count, columns: chunks } = metadata.row_groups[group];
