@@ -1,6 +1,6 @@
-import { formatEstimate } from '../report/format.js';
-import { textTable } from '../report/text-table.js';
+import { formatEstimate } from '../format.js';
 import { estimate } from '../statistics.js';
+import { textTable } from '../text-table.js';
 import { type ExpectedValue, expectedSeedCount } from './expected.js';
 import type { BanditFigure } from './figure.js';
 import { isRobust, type MethodName } from './methods.js';

@@ -1,7 +1,7 @@
 import { type CsvRecord, csvOfRecords } from '../csv.js';
-import { formatEstimate, formatNumber } from '../report/format.js';
-import { textTable } from '../report/text-table.js';
+import { formatEstimate, formatNumber } from '../format.js';
 import { type Estimate, estimate } from '../statistics.js';
+import { textTable } from '../text-table.js';
 import type { ComparisonRow } from './comparison.js';
 import type { MethodSettings } from './methods.js';
 import type { BanditSetting } from './preferences.js';

@@ -1,4 +1,4 @@
-import { textTable } from '../report/text-table.js';
+import { textTable } from '../text-table.js';
 import type { GroupSummary, MetricMeans } from '../train/metrics.js';
 
 const columns = ['loss', 'rewards/accuracies', 'rewards/margins', 'logps/accuracies'] as const;

@@ -1,7 +1,7 @@
 import { Error as ErrorLevel, logger, parse, View } from 'vega';
 import { type Config, compile, type TopLevelSpec } from 'vega-lite';
+import { formatEstimate, formatNumber } from '../format.js';
 import type { Estimate } from '../statistics.js';
-import { formatEstimate, formatNumber } from './format.js';
 import { groupBy } from './group-by.js';
 import { GREY } from './palette.js';
 

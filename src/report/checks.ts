@@ -1,5 +1,5 @@
+import { formatCount, formatEstimate } from '../format.js';
 import type { PairedDifference } from '../statistics.js';
-import { formatCount, formatEstimate } from './format.js';
 
 /** `unclear`: it came out, but by no more than chance could make it. */
 export type Outcome = 'holds' | 'unclear' | 'fails';

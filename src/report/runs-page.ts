@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import { type CsvRecord, csvOfRecords } from '../csv.js';
 import { writeFileWhole } from '../files.js';
+import { formatNumber } from '../format.js';
 import { pairMetrics } from '../train/metrics.js';
-import { formatNumber } from './format.js';
 import { type Page, renderPage } from './html.js';
 import { methodTitle } from './palette.js';
 import { commonSplit, flatten, type Run, readRun, type Scores, type Split, splits } from './runs.js';

@@ -1,6 +1,6 @@
 import { csvOfRecords } from '../csv.js';
-import { formatNumber } from '../report/format.js';
-import { textTable } from '../report/text-table.js';
+import { formatNumber } from '../format.js';
+import { textTable } from '../text-table.js';
 import { burnInShare } from './check.js';
 import type { Constants } from './constants.js';
 import type { Convergence } from './convergence.js';

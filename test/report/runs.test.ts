@@ -5,7 +5,7 @@ import { parse } from 'csv-parse/sync';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { registerReport } from '../../src/cli/report.js';
 import { InputError } from '../../src/errors.js';
-import { formatEstimate } from '../../src/report/format.js';
+import { formatEstimate } from '../../src/format.js';
 import { renderPage } from '../../src/report/html.js';
 import { readRun } from '../../src/report/runs.js';
 import { runsCsv, runsPage } from '../../src/report/runs-page.js';

@@ -1,7 +1,7 @@
+import { formatCount, formatNumber } from '../../format.js';
 import type { Convergence } from '../../theory/convergence.js';
 import type { LineChart, Point } from '../charts.js';
 import { outcomeIf } from '../checks.js';
-import { formatCount, formatNumber } from '../format.js';
 import type { Section } from '../html.js';
 import { GREY } from '../palette.js';
 

@@ -1,8 +1,8 @@
 import { InputError } from '../../errors.js';
+import { formatCount, formatEstimate, formatNumber } from '../../format.js';
 import { estimate, pairedDifference } from '../../statistics.js';
 import { type Axis, errorEnds, type Point, type Series } from '../charts.js';
 import { type Check, pairedCheck } from '../checks.js';
-import { formatCount, formatEstimate, formatNumber } from '../format.js';
 import { groupBy } from '../group-by.js';
 import type { Figure, Section, Table } from '../html.js';
 import { groupColours, methodColours, methodTitle, orderMethods } from '../palette.js';

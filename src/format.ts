@@ -1,4 +1,4 @@
-import type { Estimate } from '../statistics.js';
+import type { Estimate } from './statistics.js';
 
 /** Numbers as a reader wants them: a true minus sign, as many digits as the error supports. */
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { formatCount, formatEstimate, formatNumber } from '../../src/report/format.js';
+import { formatCount, formatEstimate, formatNumber } from '../src/format.js';
 
 describe('formatNumber', () => {
   it.each([
