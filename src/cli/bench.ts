@@ -1,7 +1,7 @@
 import { type Command, Option } from 'commander';
 import type { KernelBenchmark, KernelDType, KernelShape } from '../bench/kernels.js';
 import type { TrainStepBenchmark } from '../bench/train-step.js';
-import type { NativeDevice } from '../native/types.js';
+import { maxThreads, type NativeDevice } from '../native/types.js';
 import { textTable } from '../text-table.js';
 import { defineAction, parseNumber } from './command.js';
 
@@ -73,7 +73,8 @@ export function registerBench(program: Command): void {
       .option('--threads <n>', 'LibTorch threads (default: all cores)'),
     async (flags, output) => {
       const { benchmarkTrainStep } = await import('../bench/train-step.js');
-      const count = (flag: string, value: string, min = 1) => parseNumber(flag, value, { min, integer: true });
+      const count = (flag: string, value: string, min = 1, max?: number) =>
+        parseNumber(flag, value, { min, max, integer: true });
       const sizes = Object.entries({ layers: flags.layers, vocab: flags.vocab })
         .filter(([, value]) => value !== undefined)
         .map(([name, value]) => `${name}=${count(`--${name}`, value as string, name === 'vocab' ? 4 : 1)}`);
@@ -86,7 +87,7 @@ export function registerBench(program: Command): void {
         steps: count('--steps', flags.steps),
         baseDtype: flags.baseDtype,
         recompute: flags.recompute,
-        threads: flags.threads === undefined ? undefined : count('--threads', flags.threads),
+        threads: flags.threads === undefined ? undefined : count('--threads', flags.threads, 1, maxThreads),
       };
       const result = await benchmarkTrainStep(settings, output.log);
       output.log(describeTrainStep(result));

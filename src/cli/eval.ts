@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { InputError } from '../errors.js';
+import { maxThreads } from '../native/types.js';
 import { lossNames } from '../objective/losses.js';
 import { defineAction, parseList, parseNumber } from './command.js';
 
@@ -101,7 +102,8 @@ export async function openScorer(options: Omit<Options, 'objective'>) {
     throw new InputError(`must be bfloat16, or --dtype (${dtype}), which is the default`, {
       at: { field: '--base-dtype' },
     });
-  const threads = options.threads && parseNumber('--threads', options.threads, { min: 1, integer: true });
+  const threads =
+    options.threads && parseNumber('--threads', options.threads, { min: 1, max: maxThreads, integer: true });
   const { names } = await localNames(options, { quiet: options.quiet });
   const start = options.referenceAdapter && (await localAdapter(options.referenceAdapter, { quiet: options.quiet }));
   const policy = await GemmaPolicy.open(names.model, { dtype, baseDtype, threads: threads || undefined });

@@ -189,6 +189,9 @@ export interface NativeKernelBench {
   dispose(): void;
 }
 
+/** Most threads to ask LibTorch for: where the system gives no more, OpenMP ends the process without a word. */
+export const maxThreads = 1024;
+
 export interface NativeAddon {
   nativeInfo(): NativeInfo;
   /** Threads of one LibTorch operation, process-wide, from the next job on. */

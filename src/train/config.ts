@@ -3,6 +3,7 @@ import { LineCounter, parseDocument, parse as parseYaml, stringify } from 'yaml'
 import { z } from 'zod';
 import { samplerKinds } from '../data/sampler.js';
 import { InputError } from '../errors.js';
+import { maxThreads } from '../native/types.js';
 import { type WeightSettings, weightingNames } from '../objective/group-weights.js';
 import { type LossSettings, lossNames } from '../objective/losses.js';
 import { keyAdvice } from './other-names.js';
@@ -13,6 +14,8 @@ import { scheduleNames } from './schedule.js';
 
 const positive = z.number().positive();
 const count = z.number().int().positive();
+/** A factor on float32 numbers; beyond any use, and what is made of it still has to fit into one. */
+const factor = positive.max(1e6);
 const distinctNames = z
   .array(z.string().min(1))
   .nonempty()
@@ -152,7 +155,7 @@ export const configSchema = z.strictObject({
     .describe(
       'Keep only the input of each layer for the backward pass, and compute the layers again: less memory, more time.',
     ),
-  threads: count.optional().describe('LibTorch threads; default: all cores.'),
+  threads: count.max(maxThreads).optional().describe('LibTorch threads; default: all cores.'),
   seed: z.number().int().min(0).default(0).describe("Seeds the adapter's start and the order of the data."),
   output: z.string().min(1).describe('Run folder; must not exist, but for --resume.'),
   data: z
@@ -184,7 +187,7 @@ export const configSchema = z.strictObject({
   lora: z
     .strictObject({
       rank: count.default(8).describe('r, the rank of the update.'),
-      alpha: positive.default(32).describe('The update is scaled by alpha/rank.'),
+      alpha: factor.default(32).describe('The update is scaled by alpha/rank.'),
       targets: distinctNames
         .optional()
         .describe('Projections that get an update, e.g. [q_proj, v_proj]. Default: all seven.'),
@@ -193,7 +196,7 @@ export const configSchema = z.strictObject({
     .describe('LoRA of a new adapter; not with `adapter`, whose own settings hold.'),
   optimizer: z
     .strictObject({
-      learningRate: positive.default(1e-4).describe('The highest rate.'),
+      learningRate: factor.default(1e-4).describe('The highest rate.'),
       betas: z
         .tuple([z.number().min(0).lt(1), z.number().min(0).lt(1)])
         .default([0.9, 0.999])

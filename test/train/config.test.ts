@@ -121,6 +121,9 @@ describe('training configuration', () => {
     ['lora.targets=[q_proj, q_proj]', 'lora.targets', 'twice'],
     ['model=null', 'model', ''],
     ['seed=0.5', 'seed', ''],
+    ['threads=100000', 'threads', '1024'],
+    ['optimizer.learningRate=1e30', 'optimizer.learningRate', '1000000'],
+    ['lora.alpha=1e300', 'lora.alpha', '1000000'],
   ])('%s is refused at %s', (override, field, text) => {
     const error = failure(base, [override]);
     expect(error.location.field).toBe(field);
