@@ -1,5 +1,14 @@
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -103,6 +112,20 @@ describe('a lock', () => {
     const held = await take();
     expect(readdirSync(lock)).toEqual([expect.stringMatching(new RegExp(`^${process.pid}\\.`))]);
     await held[Symbol.asyncDispose]();
+  });
+});
+
+describe('a run whose folder is moved away', () => {
+  it('may write no more from then on, and is told what has happened', async () => {
+    const [run, moved] = [join(folder, 'here'), join(folder, 'there')];
+    const held = await lockRun(run);
+    writeFileSync(join(run, 'metrics.jsonl'), '');
+    renameSync(run, moved);
+    expect(() => held.check()).toThrow(/here: has been moved or removed/);
+    renameSync(moved, run);
+    held.check();
+    await held[Symbol.asyncDispose]();
+    expect(readdirSync(run)).toEqual(['metrics.jsonl']);
   });
 });
 

@@ -1,4 +1,4 @@
-import { rmdirSync } from 'node:fs';
+import { existsSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { GroupRobustError, InputError } from '../errors.js';
 import { makeFolder, writeFault } from '../files.js';
@@ -46,6 +46,12 @@ export async function lockRun(run: string): Promise<RunLock> {
     );
     return {
       check() {
+        if (!existsSync(join(run, runLockName)))
+          throw new GroupRobustError(
+            'LOCK_LOST',
+            `${run}: has been moved or removed, or its ${runLockName} has, while this run was going on\n  fix: put it back; ` +
+              'the same command with --resume goes on from the last checkpoint',
+          );
         if (lost)
           throw new GroupRobustError(
             'LOCK_LOST',

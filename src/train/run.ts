@@ -169,8 +169,8 @@ export async function runTraining(
           }
           steps = plan.steps;
           ui.log(
-            `${methodName(config.objective)}: ${from ? `steps ${from.trainer.step + 1} to ${steps}` : `${steps} steps`} ` +
-              `of ${config.batch.size} pairs, ${describeGroups(data)}`,
+            `${methodName(config.objective)}: ${stepsToTake(from?.trainer, steps)} of ${config.batch.size} pairs, ` +
+              describeGroups(data),
           );
         },
         onStep(line) {
@@ -304,6 +304,11 @@ function begunWith(run: string): Parameters<typeof namesAsBegun>[1] {
 function amendRecord(file: string, change: (record: Record<string, unknown>) => object): void {
   const record = readJson(file) as Record<string, unknown>;
   writeFileWhole(file, json({ ...record, ...change(record) }));
+}
+
+function stepsToTake(from: TrainerState | undefined, steps: number): string {
+  if (from === undefined) return `${steps} steps`;
+  return from.finished ? `all ${from.step} steps are done` : `steps ${from.step + 1} to ${steps}`;
 }
 
 function interrupted(signal: StopSignal, when: string, again: string): InterruptedError {
