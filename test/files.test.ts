@@ -1,5 +1,15 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -10,6 +20,17 @@ const base = mkdtempSync(join(tmpdir(), 'files-'));
 afterAll(() => rmSync(base, { recursive: true, force: true }));
 
 describe('output files', () => {
+  it('never changes a file in place: who has the old one open reads it to its end', () => {
+    const file = join(base, 'whole.json');
+    writeFileWhole(file, 'old');
+    const old = openSync(file, 'r');
+    writeFileWhole(file, 'new');
+    expect(readFileSync(old, 'utf8')).toBe('old');
+    expect(readFileSync(file, 'utf8')).toBe('new');
+    closeSync(old);
+    rmSync(file);
+  });
+
   it('names the path that cannot be written, and leaves nothing behind', () => {
     const folder = join(base, 'folder');
     mkdirSync(folder);

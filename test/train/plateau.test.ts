@@ -31,6 +31,13 @@ describe('plateau schedule', () => {
     expect(plateau.ended).toBe(true);
   });
 
+  it('with stopBelow at the learning rate itself ends with the first cut, not before', () => {
+    const plateau = new Plateau({ ...paper, patience: 0, stopBelow: rate }, rate);
+    expect(plateau.ended).toBe(false);
+    feed(plateau, [1, 2]);
+    expect(plateau.ended).toBe(true);
+  });
+
   it('takes a loss that is 0.05 % worse for no improvement, as the authors’ mode max does not', () => {
     const plateau = new Plateau(paper, rate);
     expect(feed(plateau, [100, 100.05, 100.05, 100.05, 100.05, 100.05]).at(-1)).toBe(true);

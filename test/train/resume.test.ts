@@ -7,6 +7,7 @@ import { InputError, InterruptedError } from '../../src/errors.js';
 import { GemmaPolicy } from '../../src/policy/gemma.js';
 import { Random } from '../../src/random.js';
 import { type Objective, resolveConfig, type TrainConfig } from '../../src/train/config.js';
+import { runIdentity } from '../../src/train/identity.js';
 import { runTraining } from '../../src/train/run.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'resume-'));
@@ -397,6 +398,34 @@ describe('--resume', () => {
     const { text } = await run(config, true);
     expect(text).toMatch(/no checkpoint yet; the run starts over/);
     expect(contents(config.output)).toEqual(before);
+  });
+
+  it('is known by every file that is read of a model, tokenizer or adapter, and by no other', async () => {
+    const read = [
+      'config.json',
+      'tokenizer.json',
+      'tokenizer_config.json',
+      'chat_template.jinja',
+      'adapter_config.json',
+      'model.safetensors.index.json',
+      'model-00001-of-00002.safetensors',
+      'adapter_model.safetensors',
+    ];
+    for (const key of ['model', 'tokenizer', 'adapter']) {
+      const source = mkdtempSync(join(folder, 'source-'));
+      for (const name of read) writeFileSync(join(source, name), name);
+      const config = { ...configFor({ loss: 'sft' }), [key]: source };
+      const before = await runIdentity(config);
+      writeFileSync(join(source, 'README.md'), 'text');
+      expect(await runIdentity(config)).toEqual(before);
+      for (const name of read) {
+        writeFileSync(join(source, name), `${name}, another`);
+        const after = await runIdentity(config);
+        expect(after[key], `${key}: ${name}`).not.toBe(before[key]);
+        writeFileSync(join(source, name), name);
+      }
+      expect(await runIdentity(config)).toEqual(before);
+    }
   });
 
   it('may have other threads and checkpoints, and says that versions or threads are others', async () => {

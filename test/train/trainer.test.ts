@@ -437,6 +437,59 @@ describe('training loop', () => {
     expect((await run()).warnings).toEqual([]);
   });
 
+  it('warns of that once, in a run that goes on as in one without a break', async () => {
+    const objective = { ...grIpo, step: 1e4 };
+    const policy = new UnigramPolicy();
+    const warnings: string[] = [];
+    const onWarning = (text: string) => warnings.push(text);
+    let saved: TrainerState | undefined;
+    const afterStep = (state: TrainerState) => {
+      saved = state;
+      return !state.saturated;
+    };
+    await trainPolicy(policy, five, undefined, settings({ objective, steps: 20 }), {
+      onStep() {},
+      onWarning,
+      afterStep,
+    });
+    expect(warnings).toHaveLength(1);
+    expect(saved?.step).toBeLessThan(20);
+    await trainPolicy(policy, five, undefined, settings({ objective, steps: 20 }), { onStep() {}, onWarning }, saved);
+    expect(warnings).toHaveLength(1);
+  });
+
+  it('weights of pairs count in the losses that α follows', async () => {
+    // One step of the ascent at θ⁰ gives α ∝ exp(step · ℓ_g), ℓ_g = Σ w l / (p_g |S|); every SFT loss is −log π(token).
+    const weighted = dataset([
+      [0, [1], [3], 1.5],
+      [0, [4], [3], 0.5],
+      [1, [2], [3]],
+    ]);
+    const sft: Objective = { loss: 'sft', reduction: 'sum', weights: 'mirror-ascent', step: 0.3 };
+    const { alpha } = await run({ objective: sft, steps: 1, batch: { size: 3, sampler: 'proportional' } }, weighted);
+    const { theta } = new UnigramPolicy();
+    const loss = (token: number) => logSumExp(theta) - theta[token];
+    const [first, second] = [(1.5 * loss(1) + 0.5 * loss(4)) / 2, loss(2)];
+    expect(Math.log(alpha[1][0] / alpha[1][1])).toBeCloseTo(0.3 * (first - second), 10);
+  });
+
+  it('counts epochs by the pairs seen, also where the last batch of one is smaller', async () => {
+    const { lines } = await run({ steps: 6, batch: { size: 2, sampler: 'proportional' } });
+    expect(lines.map((line) => line.epoch)).toEqual([0, 2 / 5, 4 / 5, 1, 7 / 5, 9 / 5, 2]);
+  });
+
+  it('of two evaluations with the same worst loss the first is the best', async () => {
+    const states: TrainerState[] = [];
+    await trainPolicy(
+      new UnigramPolicy(),
+      five,
+      five,
+      settings({ steps: 2, evaluateEvery: 1, optimizer: { ...settings().optimizer, learningRate: 1e-300 } }),
+      { onStep() {}, afterStep: (state) => states.push(state) > 0 },
+    );
+    expect(states.map(({ best }) => best?.step)).toEqual([0, 0, 0]);
+  });
+
   it('weights (2, 0) on two pairs equal dropping the second', async () => {
     const weighted = dataset([
       [0, [1, 2], [3], 2],
