@@ -60,6 +60,12 @@ export class InputError extends GroupRobustError {
     this.location = at;
     this.fix = details.fix;
   }
+
+  /** This error, whose message also tells of `others`, found in the same input. */
+  followedBy(others: readonly InputError[]): this {
+    this.message = [this, ...others].map(({ message }) => message).join('\n');
+    return this;
+  }
 }
 
 /** Prints an error and sets the exit code; a stack trace only for what is not the user's doing. */

@@ -137,11 +137,15 @@ export async function writeFolderWhole<T>(
 
 /**
  * @param but a name that the folder may hold
+ * @param otherwise what may be done instead of naming another folder or removing this one
  * @throws InputError when `path` is a file or a folder that holds something: results are never overwritten.
  */
-export function refuseExisting(path: string, but?: string): void {
+export function refuseExisting(path: string, but?: string, otherwise = ''): void {
   if (existsSync(path) && !(statSync(path).isDirectory() && readdirSync(path).every((name) => name === but)))
-    throw new InputError('already exists', { at: { file: path }, fix: 'name another folder, or remove this one' });
+    throw new InputError('already exists', {
+      at: { file: path },
+      fix: `${otherwise}name another folder, or remove this one`,
+    });
 }
 
 /** Waits until a folder's list of names is on the disk, where the file system has that and the folder may be opened. */

@@ -14,12 +14,16 @@ export async function* readBytes(file: string): AsyncGenerator<Uint8Array> {
   }
 }
 
+export function missingFile(file: string, cause?: unknown): InputError {
+  const fix = 'check the name; a relative path counts from the folder that the command runs in';
+  return new InputError('no such file', { at: { file }, fix, cause });
+}
+
 /** What the user is told of a file that cannot be read; other errors as they are. */
 export function readError(file: string, error: unknown): unknown {
   const code = (error as NodeJS.ErrnoException).code ?? '';
+  if (code === 'ENOENT' || code === 'ENOTDIR') return missingFile(file, error);
   const problems: Record<string, string> = {
-    ENOENT: 'no such file',
-    ENOTDIR: 'no such file',
     EISDIR: 'is a folder, not a file',
     EACCES: 'may not be read',
   };
@@ -92,9 +96,45 @@ export function parseJson(text: string, at: InputLocation, fix?: string): unknow
   }
 }
 
+/** What the user is told of a value that a schema refuses, where the schema itself has no text for it. */
+export const issueText: z.core.$ZodErrorMap = (issue) => {
+  if (issue.input === undefined) return 'is missing';
+  const found = `not ${shortJson(issue.input)}`;
+  switch (issue.code) {
+    case 'invalid_type':
+      return `must be ${typeNames[issue.expected] ?? issue.expected}, ${found}`;
+    case 'invalid_value':
+      return `must be ${issue.values.length > 1 ? 'one of ' : ''}${issue.values.join(', ')}, ${found}`;
+    case 'too_small':
+    case 'too_big': {
+      if (issue.origin !== 'number') return undefined;
+      const [bound, strict, loose] =
+        issue.code === 'too_small' ? [issue.minimum, 'above', 'at least'] : [issue.maximum, 'below', 'at most'];
+      return `must be ${issue.inclusive ? loose : strict} ${bound}, ${found}`;
+    }
+    default:
+      return undefined;
+  }
+};
+
+const typeNames: Record<string, string> = {
+  array: 'a list',
+  tuple: 'a list',
+  boolean: 'true or false',
+  int: 'a whole number',
+  number: 'a number',
+  object: 'keys with values',
+  string: 'text',
+};
+
+function shortJson(value: unknown): string {
+  const json = JSON.stringify(value);
+  return json.length > 60 ? `${json.slice(0, 60)}…` : json;
+}
+
 /** The value as the schema has it. @throws InputError with the first issue, naming the field */
 export function checked<T>(schema: z.ZodType<T>, value: unknown, at: InputLocation): T {
-  const parsed = schema.safeParse(value);
+  const parsed = schema.safeParse(value, { error: issueText });
   if (parsed.success) return parsed.data;
   const [{ message, path }] = parsed.error.issues;
   throw new InputError(message, { at: { ...at, field: fieldName(path) || undefined }, cause: parsed.error });

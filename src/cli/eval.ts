@@ -136,6 +136,8 @@ function warn(text: string): void {
 /** "ipo,beta=0.1,reduction=mean" → a checked objective. @throws InputError */
 async function parseObjective(spec: string) {
   const { objectiveSchema } = await import('../train/config.js');
+  const { issueText } = await import('../read-file.js');
+  const { valueAdvice } = await import('../train/other-names.js');
   const [loss, ...settings] = parseList('--objective', spec);
   const raw: Record<string, unknown> = { loss };
   for (const setting of settings) {
@@ -144,11 +146,11 @@ async function parseObjective(spec: string) {
       throw new InputError('is given twice', { at: { field: `--objective ${key}` }, fix: 'leave one of them out' });
     raw[key] = key === 'reduction' ? value : parseNumber(`--objective ${key}`, value);
   }
-  const parsed = objectiveSchema.safeParse(raw);
+  const parsed = objectiveSchema.safeParse(raw, { error: issueText });
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
   throw new InputError(issue.message, {
     at: { field: `--objective${issue.path.length > 0 ? ` ${issue.path.join('.')}` : ''}` },
-    fix: 'e.g. --objective ipo,beta=0.1',
+    fix: valueAdvice(`objective.${issue.path.join('.')}`, raw[issue.path.join('.')]) ?? 'e.g. --objective ipo,beta=0.1',
   });
 }

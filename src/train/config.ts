@@ -2,11 +2,13 @@ import { readFileSync } from 'node:fs';
 import { LineCounter, parseDocument, parse as parseYaml, stringify } from 'yaml';
 import { z } from 'zod';
 import { samplerKinds } from '../data/sampler.js';
-import { InputError } from '../errors.js';
+import { InputError, type InputLocation } from '../errors.js';
 import { maxThreads } from '../native/types.js';
 import { type WeightSettings, weightingNames } from '../objective/group-weights.js';
 import { type LossSettings, lossNames } from '../objective/losses.js';
-import { keyAdvice } from './other-names.js';
+import { loraTargets } from '../policy/peft.js';
+import { issueText } from '../read-file.js';
+import { keyAdvice, valueAdvice } from './other-names.js';
 import { watchedLosses } from './plateau.js';
 import { scheduleNames } from './schedule.js';
 
@@ -16,11 +18,13 @@ const positive = z.number().positive();
 const count = z.number().int().positive();
 /** A factor on float32 numbers; beyond any use, and what is made of it still has to fit into one. */
 const factor = positive.max(1e6);
-const distinctNames = z
-  .array(z.string().min(1))
-  .nonempty()
-  .refine((names) => new Set(names).size === names.length, 'holds the same name twice; remove one')
-  .meta({ uniqueItems: true });
+const distinct = <T extends z.ZodType<string>>(name: T) =>
+  z
+    .array(name)
+    .nonempty()
+    .refine((names) => new Set(names).size === names.length, 'holds the same name twice; remove one')
+    .meta({ uniqueItems: true });
+const distinctNames = distinct(z.string().min(1));
 
 /**
  * What is minimised. `loss` and `weights` together name the method: ipo + mirror-ascent is GR-IPO, dpo + importance is
@@ -116,6 +120,14 @@ const plateauSchema = z.strictObject({
     ),
 });
 
+const loraSchema = z.strictObject({
+  rank: count.default(8).describe('r, the rank of the update.'),
+  alpha: factor.default(32).describe('The update is scaled by alpha/rank.'),
+  targets: distinct(z.enum(loraTargets))
+    .default([...loraTargets])
+    .describe('Projections that get an update, e.g. [q_proj, v_proj]. Default: all seven.'),
+});
+
 export const configSchema = z.strictObject({
   model: z
     .string()
@@ -184,16 +196,7 @@ export const configSchema = z.strictObject({
     })
     .describe('The pairs and their groups.'),
   objective: objectiveSchema.describe('What is minimised.'),
-  lora: z
-    .strictObject({
-      rank: count.default(8).describe('r, the rank of the update.'),
-      alpha: factor.default(32).describe('The update is scaled by alpha/rank.'),
-      targets: distinctNames
-        .optional()
-        .describe('Projections that get an update, e.g. [q_proj, v_proj]. Default: all seven.'),
-    })
-    .optional()
-    .describe('LoRA of a new adapter; not with `adapter`, whose own settings hold.'),
+  lora: loraSchema.optional().describe('LoRA of a new adapter; not with `adapter`, whose own settings hold.'),
   optimizer: z
     .strictObject({
       learningRate: factor.default(1e-4).describe('The highest rate.'),
@@ -264,13 +267,10 @@ export type TrainConfig = z.infer<typeof configSchema>;
 
 /**
  * Checks a parsed configuration and fills in the defaults.
- * @throws InputError naming the key and what to do; unknown keys are errors.
+ * @param locate where the user has written a key
+ * @throws InputError naming all keys at fault and what to do; unknown keys are errors.
  */
-export function resolveConfig(
-  raw: unknown,
-  file: string,
-  lineOf: (path: PropertyKey[]) => number | undefined,
-): TrainConfig {
+export function resolveConfig(raw: unknown, locate: (path: PropertyKey[]) => InputLocation): TrainConfig {
   const parsed = configSchema
     .superRefine((config, context) => {
       const refuse = (path: string[], message: string) => context.addIssue({ code: 'custom', path, message });
@@ -306,22 +306,46 @@ export function resolveConfig(
       if (config.nonFinite.limit !== undefined && config.nonFinite.action !== 'skip')
         refuse(['nonFinite', 'limit'], 'does nothing with action: stop; remove it or set action: skip');
     })
-    .safeParse(raw);
+    .safeParse(raw, { error: issueText });
   if (parsed.success) {
-    const { optimizer } = parsed.data;
-    if (optimizer.schedule === 'plateau') optimizer.plateau ??= plateauSchema.parse({});
-    return parsed.data;
+    const config = parsed.data;
+    if (config.optimizer.schedule === 'plateau') config.optimizer.plateau ??= plateauSchema.parse({});
+    if (config.adapter === undefined) config.lora ??= loraSchema.parse({});
+    return config;
   }
-  // An unknown key first: where it is misspelt, the key that was meant is reported as missing too.
   const { issues } = parsed.error;
-  const issue = issues.find(({ code }) => code === 'unrecognized_keys') ?? issues[0];
-  // An unknown key is reported on its parent; point at the key itself.
-  const path = issue.code === 'unrecognized_keys' ? [...issue.path, issue.keys[0]] : issue.path;
-  const shape = issue.code === 'unrecognized_keys' ? keysAt(issue.path) : undefined;
-  throw new InputError(shape ? 'unknown key' : issue.message, {
-    at: { file, line: lineOf(path), field: path.join('.') || '(top level)' },
-    fix: shape && `${keyAdvice(String(path.at(-1)), shape, configKeys())}keys in this place: ${shape.join(', ')}`,
+  const unknown = issues.flatMap((issue) =>
+    issue.code === 'unrecognized_keys' ? unknownKeys(issue.path, issue.keys, locate) : [],
+  );
+  // Where there are unknown keys, only those: of a key that is misspelt, the one that was meant is reported as missing too.
+  const faults =
+    unknown.length > 0
+      ? unknown
+      : issues.map(({ message, path }) => {
+          const at = { ...locate(path), field: path.join('.') || '(top level)' };
+          return new InputError(message, { at, fix: valueAdvice(path.join('.'), valueAt(raw, path)) });
+        });
+  throw faults[0].followedBy(faults.slice(1));
+}
+
+function unknownKeys(
+  parent: PropertyKey[],
+  keys: readonly string[],
+  locate: (path: PropertyKey[]) => InputLocation,
+): InputError[] {
+  const siblings = keysAt(parent);
+  // Once is enough.
+  let otherwise = `keys in this place: ${siblings.join(', ')}`;
+  return keys.map((key) => {
+    const path = [...parent, key];
+    let fix = keyAdvice(key, siblings, configKeys());
+    if (fix === undefined) [fix, otherwise] = [otherwise, 'remove it'];
+    return new InputError('unknown key', { at: { ...locate(path), field: path.join('.') }, fix });
   });
+}
+
+function valueAt(raw: unknown, path: PropertyKey[]): unknown {
+  return path.reduce((value, key) => (value as Record<PropertyKey, unknown> | undefined)?.[key], raw);
 }
 
 /** Reads a YAML configuration, applies `--set key=value` overrides (values are YAML), and resolves it. */
@@ -350,13 +374,14 @@ export function loadConfig(file: string, overrides: string[] = []): TrainConfig 
       at: { file, line: 1 },
       fix: 'write keys and values, e.g. model: random:tiny',
     });
-  for (const override of overrides) applyOverride(raw, override);
-  return resolveConfig(raw, file, (path) => {
+  const overridden = overrides.map((override) => applyOverride(raw, override));
+  return resolveConfig(raw, (path) => {
+    if (overridden.some((key) => key === path.slice(0, key.split('.').length).join('.'))) return { file: '--set' };
     for (let length = path.length; length > 0; length--) {
       const node = document.getIn(path.slice(0, length), true) as { range?: [number, number, number] } | undefined;
-      if (node?.range) return lines.linePos(node.range[0]).line;
+      if (node?.range) return { file, line: lines.linePos(node.range[0]).line };
     }
-    return undefined;
+    return { file };
   });
 }
 
@@ -389,7 +414,8 @@ export function weightSettings(objective: Objective): WeightSettings {
   }
 }
 
-function applyOverride(raw: unknown, override: string): void {
+/** Returns the key. */
+function applyOverride(raw: unknown, override: string): string {
   const at = { field: '--set' };
   const split = override.indexOf('=');
   if (split <= 0) throw new InputError(`"${override}" is not key=value`, { at, fix: 'e.g. --set objective.beta=0.1' });
@@ -410,6 +436,7 @@ function applyOverride(raw: unknown, override: string): void {
   const last = path[path.length - 1];
   if (value === null) delete node[last];
   else node[last] = value;
+  return path.join('.');
 }
 
 /** Every key of the configuration with its parents, such as `optimizer.learningRate`. */

@@ -3,6 +3,7 @@ import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { InputError } from '../errors.js';
 import { fileDigest } from '../policy/identity.js';
+import { missingFile } from '../read-file.js';
 import type { TrainConfig } from './config.js';
 
 /**
@@ -53,7 +54,7 @@ export function checkIdentity(saved: RunIdentity, now: RunIdentity, run: string)
 /** @throws InputError where the file is missing or cannot be read */
 async function inputIdentity(key: string, path: string): Promise<string> {
   // The other inputs may be named by something that is no path.
-  if (key.startsWith('data.') && !existsSync(path)) throw new InputError('no such file', { at: { file: path } });
+  if (key.startsWith('data.') && !existsSync(path)) throw missingFile(path);
   try {
     return await contentOf(path);
   } catch (cause) {

@@ -24,6 +24,7 @@ export const otherNames: Readonly<Record<string, string>> = {
   adam_epsilon: 'optimizer.epsilon',
   clip_norm: 'optimizer.maxGradNorm',
   lr_scheduler: 'optimizer.schedule',
+  warmup_ratio: 'optimizer.warmupSteps',
   lr_scheduler_type: 'optimizer.schedule',
   scheduler: 'optimizer.schedule',
   patience_factor: 'optimizer.plateau.patience',
@@ -49,12 +50,15 @@ export const otherNames: Readonly<Record<string, string>> = {
   name_or_path: 'model',
   ref_model: 'reference',
   torch_dtype: 'dtype',
+  bf16: 'dtype',
+  gradient_checkpointing: 'recompute',
   policy_dtype: 'dtype',
   tokenizer_name_or_path: 'tokenizer',
   r: 'lora.rank',
   lora_r: 'lora.rank',
   lora_alpha: 'lora.alpha',
   target_modules: 'lora.targets',
+  lora_target_modules: 'lora.targets',
   max_seq_length: 'data.maxLength',
   train_file: 'data.train',
   validation_file: 'data.validation',
@@ -62,14 +66,39 @@ export const otherNames: Readonly<Record<string, string>> = {
   group_by: 'data.groupBy',
 };
 
+/** What values are called elsewhere, or how the method they stand for is written here. */
+const otherValues: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  'objective.loss': { sigmoid: 'dpo', nll: 'sft' },
+  dtype: { bf16: 'bfloat16', fp32: 'float32', float: 'float32' },
+  baseDtype: { bf16: 'bfloat16', fp32: 'float32', float: 'float32' },
+};
+
+/** What to write instead of a value that is refused; undefined where nothing is known of it. */
+export function valueAdvice(key: string, value: unknown): string | undefined {
+  const name = String(value).toLowerCase();
+  const other = otherValues[key]?.[name];
+  if (other !== undefined) return `${name} is called ${other} here`;
+  if (key === 'lora.targets' && name === 'all-linear') return 'leave it out: all seven are the default';
+  if (key !== 'objective.loss') return undefined;
+  const [prefix, loss] = name.split('-');
+  const weights = Object.hasOwn(weightsByPrefix, prefix) ? weightsByPrefix[prefix] : undefined;
+  return weights && loss && `${name} is loss: ${loss} with weights: ${weights}`;
+}
+
+const weightsByPrefix: Readonly<Record<string, string>> = {
+  gr: 'mirror-ascent',
+  is: 'importance',
+  uniform: 'uniform',
+};
+
 /**
- * What to tell someone whose key there is none of; empty where nothing is like it.
+ * What to tell someone whose key there is none of; undefined where nothing is like it.
  * @param wanted the unknown key, without its parents
  * @param siblings the keys there are in its place
  * @param all every key there is, with its parents: `optimizer.learningRate`
  */
-export function keyAdvice(wanted: string, siblings: readonly string[], all: readonly string[]): string {
-  const elsewhere = (path: string) => `${wanted} is called ${path} here. `;
+export function keyAdvice(wanted: string, siblings: readonly string[], all: readonly string[]): string | undefined {
+  const elsewhere = (path: string) => `${wanted} is called ${path} here`;
   if (Object.hasOwn(otherNames, wanted)) return elsewhere(otherNames[wanted]);
   const misspelt = (distance: number) =>
     siblings.find((key) => key.length > 2 && editDistance(plain(wanted), plain(key)) <= distance);
@@ -77,7 +106,7 @@ export function keyAdvice(wanted: string, siblings: readonly string[], all: read
   const same = all.find((path) => plain(path.split('.').at(-1) as string) === plain(wanted));
   if (misspelt(0) === undefined && same !== undefined) return elsewhere(same);
   const near = misspelt(0) ?? misspelt(2);
-  return near === undefined ? '' : `did you mean ${near}? `;
+  return near === undefined ? undefined : `did you mean ${near}?`;
 }
 
 function plain(key: string): string {

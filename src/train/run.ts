@@ -87,7 +87,7 @@ export async function runTraining(
   const warn = (text: string) => ui.log(`warning: ${text}`);
   const checkpoints = new Checkpoints(config.output, config.checkpoint.keep, config.checkpoint.best);
   await using lock = await lockRun(config.output);
-  if (!resume) refuseExisting(config.output, runLockName);
+  if (!resume) refuseExisting(config.output, runLockName, 'go on with it by --resume, ');
   const named = resume ? namesAsBegun(config, begunWith(config.output)) : config;
   const { names: local, hub } = await localNames(named, { quiet: ui.quiet });
   const identity = await runIdentity(local);
@@ -169,15 +169,17 @@ export async function runTraining(
           }
           steps = plan.steps;
           ui.log(
-            `${methodName(config.objective)}: ${stepsToTake(from?.trainer, steps)} of ${config.batch.size} pairs, ` +
-              describeGroups(data),
+            `${methodName(config.objective)}: ${stepsToTake(from?.trainer, steps, config.batch.size)}; ` +
+              `training pairs: ${describeGroups(data)}`,
           );
         },
         onStep(line) {
           if (!bar) {
             const { pairs, forwardPasses } = reference;
             if (pairs > 0)
-              ui.log(`reference: ${pairs} pairs, ${forwardPasses} forward passes, the rest from the cache`);
+              ui.log(
+                `reference: ${pairs} pairs, ${forwardPasses > 0 ? `${forwardPasses} forward passes for those not in the cache` : 'all from the cache'}`,
+              );
             bar = progress('training', steps, ui.quiet, from?.trainer.step);
           }
           lock.check();
@@ -306,9 +308,9 @@ function amendRecord(file: string, change: (record: Record<string, unknown>) => 
   writeFileWhole(file, json({ ...record, ...change(record) }));
 }
 
-function stepsToTake(from: TrainerState | undefined, steps: number): string {
-  if (from === undefined) return `${steps} steps`;
-  return from.finished ? `all ${from.step} steps are done` : `steps ${from.step + 1} to ${steps}`;
+function stepsToTake(from: TrainerState | undefined, steps: number, pairs: number): string {
+  if (from?.finished) return `all ${from.step} steps of ${pairs} pairs are done`;
+  return `${from === undefined ? `${steps} steps` : `steps ${from.step + 1} to ${steps}`} of ${pairs} pairs`;
 }
 
 function interrupted(signal: StopSignal, when: string, again: string): InterruptedError {
@@ -325,7 +327,7 @@ async function prepareAdapter(policy: GemmaPolicy, config: TrainConfig, accumula
   const { betas, epsilon, weightDecay } = config.optimizer;
   const training = { seed: config.seed, accumulators, optimizer: { betas, epsilon, weightDecay } };
   if (config.adapter === undefined) {
-    const { rank = 8, alpha = 32, targets } = config.lora ?? {};
+    const { rank, alpha, targets } = config.lora as NonNullable<TrainConfig['lora']>;
     await policy.addAdapter({ rank, alpha, targets }, training);
     return;
   }
@@ -375,7 +377,7 @@ function gitCommit(): string | null {
 }
 
 function describeGroups({ train }: RunData): string {
-  return train.groups.map((name, g) => `${name} ${train.counts[g]}`).join(', ');
+  return train.groups.map((name, g) => `${name} (${train.counts[g]})`).join(', ');
 }
 
 function json(value: object): string {

@@ -353,9 +353,9 @@ describe('an adapter', () => {
   it.each<[string, unknown, RegExp]>([
     ['peft_type', 'IA3', /only LORA/],
     ['task_type', 'SEQ_CLS', /CAUSAL_LM/],
-    ['r', 0, />=1/],
-    ['r', '4', /expected number/],
-    ['lora_alpha', null, /expected number/],
+    ['r', 0, /must be at least 1, not 0/],
+    ['r', '4', /must be a number, not "4"/],
+    ['lora_alpha', null, /must be a number, not null/],
     ['target_modules', ['q_porj'], /unknown target "q_porj"; valid are q_proj, k_proj/],
     ['target_modules', [], /empty/],
     ['target_modules', ['model.layers.0.self_attn.q_proj'], /1 of 2 layers/],

@@ -147,6 +147,49 @@ describe('training configuration', () => {
     expect(refused('cooldown=1').fix).toContain('keys in this place: watch, factor');
   });
 
+  it('all keys at fault are told at once, each with its line and what to do', () => {
+    const keys = ['model_name_or_path: m', 'num_train_epochs: 3', 'packing: true', 'fsdp: on', 'objektive: {}'];
+    const { message, location } = failure(keys.join('\n'));
+    expect(location).toMatchObject({ field: 'model_name_or_path', line: 1 });
+    const [file] = message.split(':1,');
+    expect(message.split('\n').map((line) => line.replace(file, 'FILE'))).toEqual([
+      'FILE:1, field "model_name_or_path": unknown key',
+      '  fix: model_name_or_path is called model here',
+      'FILE:2, field "num_train_epochs": unknown key',
+      '  fix: num_train_epochs is called epochs here',
+      'FILE:3, field "packing": unknown key',
+      expect.stringMatching(/^ {2}fix: keys in this place: model, tokenizer, /),
+      'FILE:4, field "fsdp": unknown key',
+      '  fix: remove it',
+      'FILE:5, field "objektive": unknown key',
+      '  fix: did you mean objective?',
+    ]);
+  });
+
+  it.each([
+    ['model=null', 'field "model": is missing'],
+    ['model=3', '--set, field "model": must be text, not 3'],
+    ['seed=0.5', '--set, field "seed": must be a whole number, not 0.5'],
+    ['objective.beta=-1', '--set, field "objective.beta": must be above 0, not -1'],
+    ['objective={ loss: dpo, beta: x }', '--set, field "objective.beta": must be a number, not "x"'],
+    ['objective.labelSmoothing=0.5', '--set, field "objective.labelSmoothing": must be below 0.5, not 0.5'],
+    ['objective.loss=ippo', 'must be one of dpo, ipo, hinge, sft, not "ippo"'],
+    ['objective.loss=sigmoid', 'fix: sigmoid is called dpo here'],
+    ['objective.loss=gr-ipo', 'fix: gr-ipo is loss: ipo with weights: mirror-ascent'],
+    ['dtype=bf16', 'fix: bf16 is called bfloat16 here'],
+    ['lora.targets=[q_proj, vproj]', 'must be one of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj'],
+    ['lora.targets=all-linear', 'fix: leave it out: all seven are the default'],
+    ['recompute=no thanks', 'must be true or false, not "no thanks"'],
+  ])('%s is answered in words', (override, text) => {
+    expect(failure(base, [override]).message).toContain(text);
+  });
+
+  it('the LoRA of a new adapter is filled in, and none beside an adapter', () => {
+    expect(load(base).lora).toMatchObject({ rank: 8, alpha: 32, targets: expect.arrayContaining(['down_proj']) });
+    expect(load(base, ['lora.rank=4']).lora).toMatchObject({ rank: 4, alpha: 32 });
+    expect(load(base, ['adapter=some/adapter']).lora).toBeUndefined();
+  });
+
   it('refuses malformed YAML, overrides without a value, and missing files', () => {
     expect(failure('model: [').location.line).toBeGreaterThan(0);
     expect(failure('model: *absent').message).toContain('alias');

@@ -56,8 +56,7 @@ async function train(batch: object, seed = 1) {
       steps: 6,
       seed,
     },
-    'test',
-    () => undefined,
+    () => ({}),
   );
   using policy = await GemmaPolicy.open('random:tiny', { threads: 1 });
   const { betas, epsilon, weightDecay } = settings.optimizer;

@@ -50,7 +50,7 @@ function configFor(objective: object, changes: object = {}): TrainConfig {
     checkpoint: { every: 3, keep: 3 },
     ...changes,
   };
-  return resolveConfig(raw, 'config.yaml', () => undefined);
+  return resolveConfig(raw, () => ({}));
 }
 
 async function run(config: TrainConfig, resume = false) {
@@ -386,6 +386,8 @@ describe('--resume', () => {
     const again = await run(config, true);
     expect(contents(config.output)).toEqual(before);
     expect(again.result.last).toEqual(straight.result.last);
+    expect(again.text).toMatch(/all 6 steps of \d+ pairs are done; training pairs: x \(\d+\)/);
+    await expect(run(config)).rejects.toThrow(/already exists\n {2}fix: go on with it by --resume/);
   });
 
   it('starts where there is no run, and starts over where there is no checkpoint yet', async () => {
@@ -454,7 +456,10 @@ describe('--resume', () => {
     await refused({ seed: 1 }, /field "seed"/);
     await refused({ model: 'random:tiny' }, /field "model": is "random:tiny", and was "random:tiny\?layers=1"/);
     await refused({ data: { ...config.data, validation } }, /field "data\.validation": .* was absent/);
-    await refused({ data: { ...config.data, train: join(folder, 'gone') } }, /gone: no such file/);
+    await refused(
+      { data: { ...config.data, train: join(folder, 'gone') } },
+      /gone: no such file\n {2}fix: check the name/,
+    );
     writeFileSync(own, readFileSync(own, 'utf8').replace('"group":"x"', '"group":"y"'));
     await refused({}, /field "data\.train": has other contents than when the run began/);
     cpSync(train, own);
