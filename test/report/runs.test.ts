@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { registerReport } from '../../src/cli/report.js';
 import { InputError } from '../../src/errors.js';
 import { formatEstimate } from '../../src/format.js';
+import type { LineChart } from '../../src/report/charts.js';
 import { renderPage } from '../../src/report/html.js';
 import { readRun } from '../../src/report/runs.js';
 import { runsCsv, runsPage } from '../../src/report/runs-page.js';
@@ -58,6 +59,18 @@ describe('the page of several runs', () => {
     expect(html.match(/<figure>/g)).toHaveLength(10);
     folders.reverse();
     expect((await read()).split('<details>')[0]).toBe(html.split('<details>')[0]);
+  });
+
+  it('carries a run that ended early on with its last value, as in the paper’s figures', async () => {
+    const linesOf = (folder: string) => readFileSync(join(folder, 'metrics.jsonl'), 'utf8').trim().split('\n');
+    const worst = (folder: string, step: number) => JSON.parse(linesOf(folder)[step])['eval_worst/loss'] as number;
+    const [first, second, third] = folders;
+    writeFileSync(join(second, 'metrics.jsonl'), `${linesOf(second).slice(0, 21).join('\n')}\n`);
+    const [{ figures }] = runsPage(await Promise.all(folders.map(readRun))).sections;
+    const chart = figures?.find(({ name }) => name === 'worst-group-loss')?.chart as LineChart;
+    const { points } = chart.series.find(({ name }) => name === 'IPO')!;
+    const mean = (worst(first, 30) + worst(second, 20) + worst(third, 30)) / 3;
+    expect(points.at(-1)).toMatchObject({ x: 30 * 16, y: expect.closeTo(mean, 10) });
   });
 
   it('explains error bars and bands', async () => {
