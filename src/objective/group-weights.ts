@@ -15,6 +15,14 @@ import { normaliseLog, raiseToFloor } from './simplex.js';
 export const weightingNames = ['erm', 'uniform', 'importance', 'mirror-ascent'] as const;
 export type WeightingName = (typeof weightingNames)[number];
 
+/** What the name of a method begins with, before that of its loss: mirror-ascent and ipo are gr-ipo. */
+export const methodPrefixes: Readonly<Record<WeightingName, string>> = {
+  erm: '',
+  uniform: 'uniform-',
+  importance: 'is-',
+  'mirror-ascent': 'gr-',
+};
+
 export type WeightSettings =
   | { weights: 'erm' }
   | { weights: 'uniform' }

@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { samplerKinds } from '../data/sampler.js';
 import { InputError, type InputLocation } from '../errors.js';
 import { maxThreads } from '../native/types.js';
-import { type WeightSettings, weightingNames } from '../objective/group-weights.js';
+import { methodPrefixes, type WeightSettings, weightingNames } from '../objective/group-weights.js';
 import { type LossSettings, lossNames } from '../objective/losses.js';
 import { loraTargets } from '../policy/peft.js';
 import { issueText } from '../read-file.js';
@@ -392,8 +392,7 @@ export function printConfig(config: TrainConfig): string {
 
 /** Name of the method a loss and its group weights make, e.g. "gr-ipo". */
 export function methodName(objective: Objective): string {
-  const prefix = { erm: '', uniform: 'uniform-', importance: 'is-', 'mirror-ascent': 'gr-' }[objective.weights];
-  return prefix + objective.loss;
+  return methodPrefixes[objective.weights] + objective.loss;
 }
 
 /** The part of the objective that src/objective/losses.ts takes; undefined for sft. */

@@ -1,4 +1,6 @@
 import { editDistance } from '../data/near-matches.js';
+import { methodPrefixes } from '../objective/group-weights.js';
+import { lossNames } from '../objective/losses.js';
 
 /**
  * What keys are called elsewhere: in TRL and transformers, PEFT, and the authors' code. A key that is merely misspelt, written
@@ -80,16 +82,11 @@ export function valueAdvice(key: string, value: unknown): string | undefined {
   if (other !== undefined) return `${name} is called ${other} here`;
   if (key === 'lora.targets' && name === 'all-linear') return 'leave it out: all seven are the default';
   if (key !== 'objective.loss') return undefined;
-  const [prefix, loss] = name.split('-');
-  const weights = Object.hasOwn(weightsByPrefix, prefix) ? weightsByPrefix[prefix] : undefined;
-  return weights && loss && `${name} is loss: ${loss} with weights: ${weights}`;
+  for (const [weights, prefix] of Object.entries(methodPrefixes))
+    for (const loss of lossNames)
+      if (prefix !== '' && name === prefix + loss) return `${name} is loss: ${loss} with weights: ${weights}`;
+  return undefined;
 }
-
-const weightsByPrefix: Readonly<Record<string, string>> = {
-  gr: 'mirror-ascent',
-  is: 'importance',
-  uniform: 'uniform',
-};
 
 /**
  * What to tell someone whose key there is none of; undefined where nothing is like it.
