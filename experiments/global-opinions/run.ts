@@ -18,7 +18,7 @@ interface Options {
   groups: string;
   seeds: string;
   authors?: boolean;
-  set: string[];
+  set?: string[];
   quiet?: boolean;
   out: string;
 }
@@ -33,10 +33,10 @@ const program = new Command('run.ts')
     '--authors',
     "of the authors' scripts: SFT's warm-up of 150 steps, IPO's rate of 2e-5, GR-IPO's sums of losses with a step of 5e-7 on alpha",
   )
-  .option('--set <key=value>', 'override a key of all three configurations; repeatable', collect, [])
+  .option('--set <key=value>', 'override a key of all three configurations; repeatable', collect)
   .option('--quiet', 'no progress')
   .option('--out <dir>', 'folder to make, or to go on with', 'runs/global-opinions');
-defineAction<Options>(program, async ({ groups, seeds, set, quiet = false, out, ...options }, output) => {
+defineAction<Options>(program, async ({ groups, seeds, set = [], quiet = false, out, ...options }, output) => {
   const result = await opinionExperiment(
     {
       ...options,

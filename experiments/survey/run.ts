@@ -22,7 +22,7 @@ import { surveyRuns } from '../../src/reproduce/survey.js';
 
 interface Options {
   seeds: string;
-  set: string[];
+  set?: string[];
   quiet?: boolean;
   out: string;
 }
@@ -30,10 +30,10 @@ interface Options {
 const program = new Command('run.ts')
   .description('SFT, IPO and GR-IPO on invented surveys, over seeds, with a report')
   .option('--seeds <seeds>', 'of survey, model and batches', '0-9')
-  .option('--set <key=value>', 'override a key of all three configurations; repeatable', collect, [])
+  .option('--set <key=value>', 'override a key of all three configurations; repeatable', collect)
   .option('--quiet', 'no progress')
   .option('--out <dir>', 'folder to make', 'runs/surveys');
-defineAction<Options>(program, async ({ set, quiet = false, out, ...options }, output) => {
+defineAction<Options>(program, async ({ set = [], quiet = false, out, ...options }, output) => {
   const seeds = parseSeeds('--seeds', options.seeds);
   refuseExisting(out);
   loadNative();

@@ -3,7 +3,7 @@ import { parse } from 'csv-parse/sync';
 import { InputError, reportError } from '../errors.js';
 
 /** For options that may be given several times, such as `--set`. */
-export function collect(value: string, previous: string[]): string[] {
+export function collect(value: string, previous: string[] = []): string[] {
   return [...previous, value];
 }
 

@@ -2,7 +2,7 @@ import { type Command, Option } from 'commander';
 import { collect, defineAction } from './command.js';
 
 interface Options {
-  set: string[];
+  set?: string[];
   printConfig?: boolean;
   quiet?: boolean;
   resume?: boolean;
@@ -14,11 +14,11 @@ export function registerTrain(program: Command): void {
     .command('train')
     .description('train a Gemma with LoRA on grouped preference pairs')
     .argument('<config>', 'YAML configuration')
-    .option('--set <key=value>', 'override a key, e.g. objective.beta=0.1; repeatable', collect, [])
+    .option('--set <key=value>', 'override a key, e.g. objective.beta=0.1; repeatable', collect)
     .addOption(new Option('--print-config', 'print the resolved configuration and stop').conflicts('resume'))
     .option('--resume', 'go on from the newest checkpoint of the run folder; start where there is none')
     .option('--quiet', 'no progress');
-  defineAction<Options>(command, async ({ set, printConfig: printOnly, quiet = false, resume }, output, file) => {
+  defineAction<Options>(command, async ({ set = [], printConfig: printOnly, quiet = false, resume }, output, file) => {
     const { loadConfig, printConfig } = await import('../train/config.js');
     const config = loadConfig(file, set);
     if (printOnly) {
