@@ -1,0 +1,171 @@
+import { createHash } from 'node:crypto';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { Random } from '../../src/random.js';
+import { configKeys, resolveConfig } from '../../src/train/config.js';
+import { runTraining } from '../../src/train/run.js';
+
+/** Every key of the configuration does something: a run with another value leaves other files. */
+
+const folder = mkdtempSync(join(tmpdir(), 'settings-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+function writePairs(name: string, count: number): string {
+  const random = Random.stream(1, name);
+  const ids = (longest: number) => Array.from({ length: 1 + random.integer(longest) }, () => 3 + random.integer(1000));
+  const rows = Array.from({ length: count }, (_, i) => ({
+    group: ['x', 'y', 'z'][i % 5 > 2 ? 0 : i % 5],
+    sex: ['f', 'm'][i % 2],
+    prompt_ids: [2, ...ids(6)],
+    chosen_ids: [...ids(3), 1],
+    rejected_ids: [...ids(3), 7, 1],
+    weight: 1 + random.integer(3),
+  }));
+  const file = join(folder, name);
+  writeFileSync(file, rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
+  return file;
+}
+const [train, validation, other] = [writePairs('a.jsonl', 13), writePairs('b.jsonl', 10), writePairs('c.jsonl', 13)];
+
+const base = {
+  model: 'random:tiny?layers=1',
+  threads: 1,
+  data: { train, validation, test: validation },
+  objective: { loss: 'dpo', beta: 0.5, weights: 'mirror-ascent', step: 0.1 },
+  lora: { rank: 2 },
+  optimizer: { learningRate: 0.01 },
+  batch: { size: 3 },
+  steps: 5,
+};
+/** For the settings of a plateau: every evaluation is no improvement, so every one cuts. */
+const plateau = { patience: 0, threshold: 0.9, factor: 0.5 };
+const withPlateau = { optimizer: { learningRate: 0.01, schedule: 'plateau', plateau }, evaluateEvery: 1 };
+/** The adapter of a first run. */
+const adapter = join(folder, 'first', 'adapter');
+
+type Raw = Record<string, unknown>;
+/** `raw` with `changes` to it, key by key at every depth. */
+function changed(raw: object, changes: object): Raw {
+  const all: Raw = { ...raw };
+  for (const [key, value] of Object.entries(changes)) {
+    const inner = value !== null && typeof value === 'object' && !Array.isArray(value);
+    all[key] = inner ? changed((all[key] ?? {}) as object, value) : value;
+  }
+  return all;
+}
+const nested = (key: string, value: unknown): object =>
+  key.split('.').reduceRight((inner: unknown, part) => ({ [part]: inner }), value) as object;
+
+let runs = 0;
+/** SHA-256 of all that a run leaves but its own settings and the time. */
+async function outcome(raw: object, output = join(folder, `run-${runs++}`)): Promise<string> {
+  const config = resolveConfig({ ...raw, output }, () => ({}));
+  await runTraining(config, { quiet: true, log: () => {} });
+  const hash = createHash('sha256');
+  for (const name of readdirSync(output, { recursive: true, encoding: 'utf8' }).sort()) {
+    hash.update(`${name.replace(/tfevents.*/, '')}\0`);
+    if (
+      !/config|run\.json|report|tfevents|SHA256SUMS|checkpoint\.json/.test(name) &&
+      statSync(join(output, name)).isFile()
+    )
+      hash.update(readFileSync(join(output, name)));
+  }
+  return hash.digest('hex');
+}
+
+/** Another value of each key, with what has to be set besides for it to count. */
+const changes: [key: string, value: unknown, besides?: object][] = [
+  ['model', 'random:tiny?layers=1&seed=1'],
+  ['adapter', adapter, { lora: undefined }],
+  ['reference', 'base', { lora: undefined, adapter }],
+  ['dtype', 'float64'],
+  ['baseDtype', 'bfloat16'],
+  ['seed', 1],
+  ['data.train', other],
+  ['data.validation', other],
+  ['data.test', other],
+  ['data.groups', ['z', 'y', 'x']],
+  ['data.groupBy', ['group', 'sex']],
+  ['data.maxLength', 9, { data: { unusable: 'drop' } }],
+  ['objective.loss', 'ipo'],
+  ['objective.beta', 1],
+  ['objective.labelSmoothing', 0.1],
+  ['objective.reduction', 'mean'],
+  ['objective.weights', 'erm', { objective: { step: undefined } }],
+  ['objective.step', 0.2],
+  ['objective.chi', 0.5],
+  ['objective.adjustment', 1],
+  ['objective.floor', 0.333],
+  ['objective.order', 'simultaneous'],
+  ['objective.scaling', 'paper'],
+  ['objective.pairWeights', [1, 2, 3], { objective: { weights: 'importance', step: undefined } }],
+  ['lora.rank', 3],
+  ['lora.alpha', 4],
+  ['lora.targets', ['q_proj']],
+  ['optimizer.learningRate', 0.02],
+  ['optimizer.betas', [0.8, 0.9]],
+  ['optimizer.epsilon', 1e-3],
+  ['optimizer.weightDecay', 0.5],
+  ['optimizer.maxGradNorm', 0.01],
+  ['optimizer.warmupSteps', 2],
+  ['optimizer.schedule', 'cosine'],
+  ['optimizer.plateau.watch', 'group-mean', changed(withPlateau, { optimizer: { plateau: { threshold: 0 } } })],
+  ['optimizer.plateau.factor', 0.1, withPlateau],
+  ['optimizer.plateau.stepFactor', 0.1, withPlateau],
+  ['optimizer.plateau.patience', 1, withPlateau],
+  ['optimizer.plateau.threshold', 0, withPlateau],
+  ['optimizer.plateau.stopBelow', 0.004, withPlateau],
+  ['batch.size', 4],
+  ['batch.sampler', 'balanced'],
+  ['epochs', 0.5, { steps: undefined }],
+  ['steps', 4],
+  ['evaluateEvery', 2],
+  ['checkpoint.every', 2],
+  ['checkpoint.keep', 1, { checkpoint: { every: 2 } }],
+  ['checkpoint.best', true],
+];
+
+/** Keys that change no number of a run of whole, finite pairs; each has tests of its own. */
+const without = [
+  'tokenizer',
+  'recompute',
+  'threads',
+  'output',
+  'data.unusable',
+  'batch.micro',
+  'nonFinite.action',
+  'nonFinite.limit',
+];
+
+beforeAll(async () => {
+  await outcome(changed(base, { seed: 7 }), join(folder, 'first'));
+});
+
+it('the list is whole', () => {
+  const keys = configKeys().filter((key, _, all) => !all.some((one) => one.startsWith(`${key}.`)));
+  expect([...changes.map(([key]) => key), ...without].sort()).toEqual(keys.sort());
+});
+
+/** Where one without the key cannot be: with what it stands in for. */
+const replaced = ['adapter', 'epochs', 'objective.weights'];
+
+it.each(changes)('%s: %j makes another run', async (key, value, besides = {}) => {
+  const before = replaced.includes(key) ? base : changed(base, besides);
+  const after = changed(changed(base, besides), nested(key, value));
+  expect(await outcome(after)).not.toBe(await outcome(before));
+});
+
+it('the same settings make the same run', async () => {
+  expect(await outcome(base)).toBe(await outcome(base));
+});
+
+it('the seed decides the start of the adapter, and not only the order of the data', async () => {
+  const starts = [0, 1].map(async (seed) => {
+    const output = join(folder, `start-${seed}`);
+    await outcome(changed(base, { seed, optimizer: { learningRate: 1e-30 } }), output);
+    return readFileSync(join(output, 'adapter', 'adapter_model.safetensors')).toString('hex');
+  });
+  expect(await starts[0]).not.toBe(await starts[1]);
+});
