@@ -162,9 +162,10 @@ it('the same settings make the same run', async () => {
 });
 
 it('the seed decides the start of the adapter, and not only the order of the data', async () => {
+  // Too small a rate for float32: the steps change nothing.
   const starts = [0, 1].map(async (seed) => {
     const output = join(folder, `start-${seed}`);
-    await outcome(changed(base, { seed, optimizer: { learningRate: 1e-30 } }), output);
+    await outcome(changed(base, { seed, optimizer: { learningRate: 1e-300 } }), output);
     return readFileSync(join(output, 'adapter', 'adapter_model.safetensors')).toString('hex');
   });
   expect(await starts[0]).not.toBe(await starts[1]);
