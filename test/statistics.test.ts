@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { estimate, pairedDifference } from '../src/statistics.js';
+import { confidenceInterval, estimate, pairedDifference } from '../src/statistics.js';
 
 describe('estimate', () => {
   it('is the mean and s/√n with n − 1', () => {
@@ -47,5 +47,30 @@ describe('pairedDifference', () => {
         expect(shifted).toEqual(plain);
       }),
     );
+  });
+});
+
+describe('confidence interval', () => {
+  it.each([2, 3, 5, 6, 11, 20, 25, 31])("covers 95 %% of Student's distribution for %d runs", (n) => {
+    const [low, high] = confidenceInterval({ mean: 7, standard_error: 1 }, n) as [number, number];
+    expect((low + high) / 2).toBeCloseTo(7, 12);
+    const t = high - 7;
+    // The density without its factor; t = tan gives the tails a finite range.
+    const density = (x: number) => (1 + (x * x) / (n - 1)) ** (-n / 2);
+    const integral = (end: number) => {
+      const steps = 200_000;
+      let sum = 0;
+      for (let i = 0; i < steps; i++) {
+        const angle = ((i + 0.5) / steps) * end;
+        sum += density(Math.tan(angle)) / Math.cos(angle) ** 2;
+      }
+      return (sum * end) / steps;
+    };
+    expect(integral(Math.atan(t)) / integral(Math.PI / 2)).toBeCloseTo(0.95, 4);
+  });
+
+  it('is not known of one run, and no narrower than it should be for many', () => {
+    expect(confidenceInterval({ mean: 7, standard_error: null }, 1)).toBeNull();
+    expect(confidenceInterval({ mean: 0, standard_error: 1 }, 10_000)?.[1]).toBeGreaterThanOrEqual(1.96);
   });
 });

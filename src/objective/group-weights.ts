@@ -54,6 +54,12 @@ export interface GroupWeights extends StepWeights {
   readonly name: WeightingName;
   /** Current weights on the simplex, length K. For the fixed methods these are the θ-weights. */
   readonly alpha: Float64Array;
+  /** η_α of weights that move; a schedule may change it between steps. */
+  step?: number;
+  /** All that moves, to be saved, as plain JSON; absent where nothing does. */
+  state?(): object;
+  /** Puts back what {@link state} gave. */
+  restore?(state: object): void;
 }
 
 /**
@@ -125,7 +131,6 @@ export class MirrorAscent implements GroupWeights {
   private readonly floor: number;
   private readonly adjustments: Float64Array;
   private readonly simultaneous: boolean;
-  /** η_α; a schedule may change it between steps. */
   step: number;
 
   /** Starts from uniform α. `sizes` are the N_g of the adjustment C_g/√N_g. */
@@ -152,12 +157,11 @@ export class MirrorAscent implements GroupWeights {
     return before ?? this.thetaWeights();
   }
 
-  /** What moves, to be saved; plain JSON. α is there too: before the first step it is not exp(log α) to the last bit. */
+  /** α is there too: before the first step it is not exp(log α) to the last bit. */
   state(): MirrorAscentState {
     return { logAlpha: [...this.logAlpha], alpha: [...this.alpha] };
   }
 
-  /** Puts back a saved state. */
   restore({ logAlpha, alpha }: MirrorAscentState): void {
     if (logAlpha.length !== this.logAlpha.length)
       throw new RangeError(`log alpha has ${logAlpha.length} entries, not ${this.logAlpha.length}`);

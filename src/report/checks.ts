@@ -1,5 +1,5 @@
-import { formatCount, formatEstimate } from '../format.js';
-import type { PairedDifference } from '../statistics.js';
+import { formatCount, formatEstimate, formatNumber } from '../format.js';
+import { confidenceInterval, type PairedDifference } from '../statistics.js';
 
 /** `unclear`: it came out, but by no more than chance could make it. */
 export type Outcome = 'holds' | 'unclear' | 'fails';
@@ -22,19 +22,19 @@ export function outcomeIf(holds: boolean): Outcome {
 }
 
 /**
- * A claim that one method's score is lower, or higher, than another's. It holds where the mean of the paired differences is so
- * by more than two standard errors, is unclear where it is so by less or there is but one seed, and fails where it is not so.
+ * A claim that one method's score is lower, or higher, than another's. It holds where the whole 95 % interval of the mean of
+ * the paired differences says so, is unclear where only the mean does or there is but one seed, and fails where that does not.
  */
 export function pairedCheck(claim: string, difference: PairedDifference, wanted: 'lower' | 'higher'): Check {
-  const { mean, standard_error: error, pairs } = difference;
-  const gain = wanted === 'lower' ? -mean : mean;
-  const chance =
-    error === null
-      ? 'one seed says nothing about chance'
-      : `${Math.abs(mean) > 2 * error ? 'beyond' : 'within'} two standard errors`;
+  const { mean, pairs } = difference;
+  const interval = confidenceInterval(difference, pairs);
+  const isWanted = (value: number) => (wanted === 'lower' ? value < 0 : value > 0);
+  const chance = interval
+    ? `95 % interval ${interval.map((end) => formatNumber(end, 3)).join(' to ')}`
+    : 'one seed says nothing about chance';
   return {
     claim,
-    outcome: gain > 0 ? (error !== null && gain > 2 * error ? 'holds' : 'unclear') : 'fails',
+    outcome: isWanted(mean) ? (interval?.every(isWanted) ? 'holds' : 'unclear') : 'fails',
     detail: `paired difference ${formatEstimate(difference)} over ${formatCount(pairs)} ${pairs === 1 ? 'seed' : 'seeds'}; ${chance}`,
     difference,
   };

@@ -4,7 +4,7 @@ import { createSampler, type SamplerPlan, type SamplerState } from '../data/samp
 import { InterruptedError } from '../errors.js';
 import type { NativeBatch } from '../native/types.js';
 import { GroupTotals, robustStep } from '../objective/aggregate.js';
-import { groupWeights, MirrorAscent, type MirrorAscentState } from '../objective/group-weights.js';
+import { groupWeights } from '../objective/group-weights.js';
 import type { MaybePromise, Policy } from '../policy/policy.js';
 import type { Progress } from '../progress.js';
 import { type TrainConfig, weightSettings } from './config.js';
@@ -66,7 +66,7 @@ export interface TrainerState {
   seen: number;
   sampler: SamplerState;
   /** Absent where the group weights never move. */
-  ascent?: MirrorAscentState;
+  groupWeights?: object;
   /** Absent with other schedules. */
   plateau?: PlateauState;
   /** Absent without validation pairs. */
@@ -134,7 +134,6 @@ export async function trainPolicy(
   const { reference: referenceScores } = await scored(train);
   const watched = validation && (await scored(validation));
 
-  const ascent = weighting instanceof MirrorAscent ? weighting : undefined;
   const plateau = optimizer.plateau && new Plateau(optimizer.plateau, optimizer.learningRate);
   if (from?.plateau) plateau?.restore(from.plateau);
   let best = from?.best;
@@ -161,7 +160,7 @@ export async function trainPolicy(
     step,
     seen,
     sampler: sampler.state(),
-    ascent: ascent?.state(),
+    groupWeights: weighting.state?.(),
     plateau: plateau?.state(),
     best,
     finished: finished(step),
@@ -196,7 +195,8 @@ export async function trainPolicy(
       );
     }
 
-    if (ascent && plateau) ascent.step = (settings.objective.step as number) * plateau.stepScale;
+    if (weighting.step !== undefined && plateau)
+      weighting.step = (settings.objective.step as number) * plateau.stepScale;
     const robust = robustStep(totals, weighting, sampler.groupProbabilities, settings.objective.scaling);
     if (!Number.isFinite(robust.loss)) throw new NonFiniteError('α has overflowed: lower objective.step');
     const learningRate = learningRateAt(optimizer, step, steps) * (plateau?.rateScale ?? 1);
@@ -214,18 +214,18 @@ export async function trainPolicy(
       grad_norm: gradNorm,
       grad_clipped: gradNorm > optimizer.maxGradNorm,
       learning_rate: learningRate,
-      ...(ascent && plateau ? { 'alpha/step': ascent.step } : {}),
+      ...(weighting.step !== undefined && plateau ? { 'alpha/step': weighting.step } : {}),
     };
   };
 
   /** As {@link takeStep}; a step that is not finite is undone, then skipped (undefined) or thrown. */
   const tryStep = async (step: number, indices: Int32Array): Promise<MetricsLine | undefined> => {
-    const before = ascent?.state();
+    const before = weighting.state?.();
     try {
       return await takeStep(step, indices);
     } catch (error) {
       if (!(error instanceof NonFiniteError)) throw error;
-      if (before) ascent?.restore(before);
+      if (before) weighting.restore?.(before);
       await policy.discardGradients();
       const { action, limit = defaultSkipLimit } = settings.nonFinite;
       const text = `step ${step}: ${error.problem}; weights and α are unchanged`;
@@ -268,7 +268,7 @@ export async function trainPolicy(
 
   if (from) {
     sampler.restore(from.sampler);
-    if (from.ascent) ascent?.restore(from.ascent);
+    if (from.groupWeights) weighting.restore?.(from.groupWeights);
   }
   const alphaHistory = [[...weighting.alpha]];
   const open = from ? from.unevaluated : { step: 0, epoch: 0, ...alphaMetrics(train.groups, weighting.alpha) };

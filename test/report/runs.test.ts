@@ -104,7 +104,7 @@ describe('the page of several runs', () => {
     const difference = overSeeds((seed) => finalScores('gr-ipo', seed).losses[2] - finalScores('ipo', seed).losses[2]);
     expect(row.slice(0, 3)).toEqual(['GR-IPO\u00a0−\u00a0IPO', '3', difference]);
     expect(html).toContain(
-      `<li><span class="holds">✓ holds</span> GR-IPO lowers the worst group’s test loss against IPO (paired difference ${difference} over 3 seeds; beyond two standard errors)</li>`,
+      `<li><span class="holds">✓ holds</span> GR-IPO lowers the worst group’s test loss against IPO (paired difference ${difference} over 3 seeds; 95 % interval `,
     );
   });
 
@@ -206,7 +206,7 @@ describe('the page of several runs', () => {
     changeFile(folders[5], 'run.json', (run) => {
       run.dataHash = 'other';
     });
-    expect(await read()).toContain('over 2 seeds; beyond');
+    expect(await read()).toContain('over 2 seeds; 95 % interval −2.13 to −1.85');
     for (const folder of folders.slice(3))
       writeFileSync(join(folder, 'config.yaml'), 'objective: { loss: ipo, beta: 0.2, weights: mirror-ascent }\n');
     const html = await read();

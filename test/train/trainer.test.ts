@@ -324,7 +324,7 @@ describe('training loop', () => {
       expect(thetas[2]).toEqual(thetas[1]);
       expect(thetas[3]).not.toEqual(thetas[2]);
       expect(history[2]).toEqual(history[1]);
-      expect(states[2].ascent).toEqual(states[1].ascent);
+      expect(states[2].groupWeights).toEqual(states[1].groupWeights);
       expect(lines.map((line) => line.skipped_steps)).toEqual([undefined, 0, 1, 1, 1]);
       expect(lines[2]).not.toHaveProperty('loss');
       expect(JSON.stringify(lines)).not.toContain('null');
