@@ -31,7 +31,7 @@ export * from './policy/log-linear-problem.js';
 export { type MergeReport, mergeAdapter } from './policy/merge.js';
 export * from './policy/policy.js';
 export { Random } from './random.js';
-export { loadConfig, type TrainConfig } from './train/config.js';
+export { loadConfig, resolveConfig, type TrainConfig } from './train/config.js';
 export { evaluatePairs } from './train/evaluate.js';
 export type { GroupSummary, PairMetric } from './train/metrics.js';
 export { NonFiniteError } from './train/non-finite.js';

@@ -116,8 +116,13 @@ export function parseNumber(
     value > max ||
     (integer && !Number.isInteger(value))
   )
-    throw new InputError(`"${text}" is not ${integer ? 'a whole number' : 'a number'} in [${min}, ${max}]`, {
+    throw new InputError(`"${text}" is not ${integer ? 'a whole number' : 'a number'}${boundsText(min, max)}`, {
       at: { field: flag },
     });
   return value;
+}
+
+function boundsText(min: number, max: number): string {
+  if (max !== Number.POSITIVE_INFINITY) return ` in [${min}, ${max}]`;
+  return min === Number.NEGATIVE_INFINITY ? '' : ` of at least ${min}`;
 }

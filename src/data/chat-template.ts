@@ -16,20 +16,22 @@ export interface ChatTemplate {
 /**
  * The template of a tokenizer folder: chat_template.jinja, or `chat_template` of tokenizer_config.json, where of several
  * the one named "default" holds.
+ * @param at the conversation that needs it
  * @param variables what templates may use beside the messages: bos_token, eos_token
  * @throws InputError when there is none, or it is not Jinja
  */
 export function readChatTemplate(
   folder: string,
   config: Record<string, unknown>,
+  at: InputLocation,
   variables: Record<string, string>,
 ): ChatTemplate {
   const own = join(folder, 'chat_template.jinja');
   const file = existsSync(own) ? own : join(folder, 'tokenizer_config.json');
   const source = file === own ? readFileSync(own, 'utf8') : templateOf(config.chat_template);
   if (source === undefined)
-    throw new InputError('there is no chat template, and the pairs are conversations', {
-      at: { file },
+    throw new InputError('is a conversation, and the tokenizer has no chat template', {
+      at,
       fix: 'use the tokenizer of a chat model, such as google/gemma-2b-it, or write prompt, chosen and rejected as text',
     });
   let template: Template;

@@ -167,7 +167,7 @@ function tokenise(
  */
 function tokeniseConversation(tokenizer: TextTokenizer, record: PreferenceRecord & { kind: 'chat' }): TokenisedText {
   const { at } = record;
-  const template = tokenizer.chatTemplate();
+  const template = tokenizer.chatTemplate(at);
   const prompt = template.render(record.prompt, true, { ...at, field: 'prompt' });
   const response = (field: 'chosen' | 'rejected'): string => {
     const whole = template.render([...record.prompt, ...record[field]], false, { ...at, field });

@@ -19,8 +19,8 @@ export interface TextTokenizer {
   readonly eos: number;
   encode(text: string): number[];
   decode(ids: ArrayLike<number>): string;
-  /** Its chat template. @throws InputError when it has none */
-  chatTemplate(): ChatTemplate;
+  /** Its chat template. @throws InputError at `at`, the conversation that needs it, when it has none */
+  chatTemplate(at: InputLocation): ChatTemplate;
 }
 
 /** Works from src/ and from dist/ alike: both lie beside the package's src/data. */
@@ -98,8 +98,8 @@ function readTokenizer(file: string): TextTokenizer {
         : understood(() =>
             tokenizer.decode(Array.from(ids), { skip_special_tokens: false, clean_up_tokenization_spaces: false }),
           ),
-    chatTemplate() {
-      template ??= readChatTemplate(dirname(file), config, { bos_token: bos.token, eos_token: eos.token });
+    chatTemplate(at) {
+      template ??= readChatTemplate(dirname(file), config, at, { bos_token: bos.token, eos_token: eos.token });
       return template;
     },
   };

@@ -87,7 +87,7 @@ const configSchema = z.looseObject({
   peft_type: z.string(),
   task_type: z.string().nullish(),
   r: z.int().min(1).max(65536),
-  lora_alpha: z.number(),
+  lora_alpha: z.number().refine((alpha) => Number.isFinite(Math.fround(alpha)), 'is too large for a number of 32 bits'),
   target_modules: z.union([z.string(), z.array(z.string())]),
   use_rslora: z.boolean().nullish(),
   bias: z.string().nullish(),

@@ -126,7 +126,10 @@ export async function readRun(folder: string): Promise<Run> {
     training: trainingScores(metrics, steps),
   };
   if (splits.every((split) => scores[split] === undefined))
-    throw new InputError('has no scores of any group yet', { at: { file }, fix: 'wait for the first step of the run' });
+    throw new InputError('has no scores of any group', {
+      at: { file },
+      fix: 'wait for the first step of the run; if it has ended, all its steps were skipped',
+    });
   const best = record.best && testScores(join(folder, 'evaluation-best.json'), record.best.step);
   const objective = { loss, beta, labelSmoothing, reduction };
   const trainPairs = Object.values(record.groups).reduce((sum, { train }) => sum + train, 0);
@@ -163,8 +166,10 @@ function validationScores(metrics: readonly MetricsLine[]): Scores | undefined {
 
 /** Mean over the pairs of the last epoch: single batches are too few. */
 function trainingScores(metrics: readonly MetricsLine[], step: number): Scores | undefined {
-  const end = Number(metrics.at(-1)?.epoch ?? 0);
-  const entries = metrics.filter((line) => Number(line.epoch ?? 0) > end - 1).flatMap((line) => groupsOf(line, ''));
+  // Steps that were skipped have no scores.
+  const taken = metrics.filter((line) => groupsOf(line, '').length > 0);
+  const end = Number(taken.at(-1)?.epoch ?? 0);
+  const entries = taken.filter((line) => Number(line.epoch ?? 0) > end - 1).flatMap((line) => groupsOf(line, ''));
   if (entries.length === 0) return undefined;
   const pairs = entries.reduce((sum, [, { count }]) => sum + count, 0);
   const groups = [...groupBy(entries, ([name]) => name)].map(([name, members]): [string, GroupScores[string]] => {

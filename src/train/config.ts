@@ -267,10 +267,10 @@ export type TrainConfig = z.infer<typeof configSchema>;
 
 /**
  * Checks a parsed configuration and fills in the defaults.
- * @param locate where the user has written a key
+ * @param locate where the user has written a key, such as the line of a file
  * @throws InputError naming all keys at fault and what to do; unknown keys are errors.
  */
-export function resolveConfig(raw: unknown, locate: (path: PropertyKey[]) => InputLocation): TrainConfig {
+export function resolveConfig(raw: unknown, locate: (path: PropertyKey[]) => InputLocation = () => ({})): TrainConfig {
   const parsed = configSchema
     .superRefine((config, context) => {
       const refuse = (path: string[], message: string) => context.addIssue({ code: 'custom', path, message });

@@ -93,7 +93,7 @@ describe('conversations', () => {
   });
 
   it('renders them as transformers does', () => {
-    const template = gemma.chatTemplate();
+    const template = gemma.chatTemplate({});
     for (const { messages, text, prompt } of golden.rendered) {
       expect(template.render(messages, false, {})).toBe(text);
       const asked = messages.slice(0, messages.length - (messages.length > 2 ? 3 : 1));
@@ -133,7 +133,9 @@ describe('conversations', () => {
 
   it('says so when the tokenizer has no chat template, and takes the one named default', async () => {
     const file = writeLines(folder, 'chat.jsonl', [pair]);
-    expect((await inputError(() => loadPairs(file, { tokenizer: () => tiny }))).message).toContain('no chat template');
+    const error = await inputError(() => loadPairs(file, { tokenizer: () => tiny }));
+    expect(error.message).toContain('no chat template');
+    expect(error.location).toEqual({ file, line: 1 });
     const own = join(folder, 'templated');
     mkdirSync(own);
     copyFileSync(tiny.file, join(own, 'tokenizer.json'));

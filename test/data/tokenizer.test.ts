@@ -123,7 +123,7 @@ describe('the boundary between prompt and response', () => {
       eos: 1,
       encode: (text) => [100, ...Buffer.from(text)],
       decode: (ids) => Buffer.from(Array.from(ids)).toString(),
-      chatTemplate: () => gemma.chatTemplate(),
+      chatTemplate: (at) => gemma.chatTemplate(at),
     };
     expect(tokenisePair(marking, { prompt: 'p', chosen: 'x', rejected: 'y' }).chosen).toEqual(Int32Array.of(120, 1));
   });

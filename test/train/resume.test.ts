@@ -454,6 +454,7 @@ describe('--resume', () => {
     const other: Objective = { ...config.objective, step: 0.03 };
     await refused({ objective: other }, /field "objective\.step": is 0\.03, and was 0\.02 when the run began/);
     await refused({ seed: 1 }, /field "seed"/);
+    await refused({ evaluateEvery: 2 }, /field "evaluateEvery": is 2, and was absent/);
     await refused({ model: 'random:tiny' }, /field "model": is "random:tiny", and was "random:tiny\?layers=1"/);
     await refused({ data: { ...config.data, validation } }, /field "data\.validation": .* was absent/);
     await refused(

@@ -203,9 +203,14 @@ function difference({ first, second }: Pair, score: Score) {
   return pairedDifference(values, bySeed(second));
 }
 
+/** The end of a table's caption: what its numbers are. */
+function seedsCaption(methods: readonly Method[]): string {
+  return methods.some(({ runs }) => runs.length > 1) ? ', mean ± standard error over seeds' : '';
+}
+
 function headline(methods: readonly Method[], split: Split): Table {
   return {
-    caption: `Final ${split}, mean ± standard error over seeds`,
+    caption: `Final ${split}${seedsCaption(methods)}`,
     columns: [
       { title: 'Method' },
       { title: 'Seeds', numeric: true },
@@ -263,7 +268,7 @@ function groupTable(
   const shown = methods.filter(({ runs }) => runs.some((run) => has(run, metric)));
   if (shown.length === 0) return null;
   return {
-    caption: `${groupMetricTitles[metric]} of each group, mean ± standard error over seeds`,
+    caption: `${groupMetricTitles[metric]} of each group${seedsCaption(methods)}`,
     columns: [
       { title: 'Group' },
       { title: `${split[0].toUpperCase()}${split.slice(1)} pairs`, numeric: true },
