@@ -58,7 +58,7 @@ export interface GroupWeights extends StepWeights {
   step?: number;
   /** All that moves, to be saved, as plain JSON; absent where nothing does. */
   state?(): object;
-  /** Puts back what {@link state} gave. */
+  /** Puts back what `state` gave. */
   restore?(state: object): void;
 }
 
