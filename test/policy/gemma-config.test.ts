@@ -62,14 +62,14 @@ describe('config.json', () => {
     ['quantization_config', { bits: 4 }, /quantised/],
     ['hidden_act', 'silu', /gelu_pytorch_tanh/],
     ['hidden_activation', 'relu', /gelu_pytorch_tanh/],
-    ['hidden_size', '2048', /expected number/],
-    ['vocab_size', undefined, /expected number/],
-    ['num_hidden_layers', 0, />=1/],
-    ['head_dim', 15.5, /int/],
+    ['hidden_size', '2048', /must be a number/],
+    ['vocab_size', undefined, /is missing/],
+    ['num_hidden_layers', 0, /at least 1/],
+    ['head_dim', 15.5, /whole number/],
     ['head_dim', 15, /even/],
     ['num_key_value_heads', 3, /does not divide/],
-    ['rms_norm_eps', -1, />0/],
-    ['rope_theta', 'big', /expected number/],
+    ['rms_norm_eps', -1, /above 0/],
+    ['rope_theta', 'big', /must be a number/],
   ])('with %s = %j is refused by name', (field, value, text) => {
     const parse = () => parseGemmaConfig({ ...gemma2b, [field]: value }, 'folder/config.json');
     expect(parse).toThrow(InputError);

@@ -183,19 +183,24 @@ describe('merging', () => {
   it('refuses an adapter of another shape, with tensors missing or more, or not finite; nothing is written', async () => {
     const adapter = at('bad-adapter');
     const config = JSON.parse(readFileSync(join(tiny, 'adapter/adapter_config.json'), 'utf8'));
-    const attempt = async (change: object, weights = join(tiny, 'adapter/adapter_model.safetensors')) => {
+    const adapterWeights = join(tiny, 'adapter/adapter_model.safetensors');
+    const attempt = async (change: object, weights = adapterWeights, model = tiny) => {
       rmSync(adapter, { recursive: true, force: true });
       mkdirSync(adapter);
       writeFileSync(join(adapter, 'adapter_config.json'), JSON.stringify({ ...config, ...change }));
       copyFileSync(weights, join(adapter, 'adapter_model.safetensors'));
-      const error = await inputError(() => mergeAdapter(tiny, adapter, at('refused'), quiet));
+      const error = await inputError(() => mergeAdapter(model, adapter, at('refused'), quiet));
       expect(existsSync(at('refused'))).toBe(false);
       return error;
     };
     expect((await attempt({ r: config.r + 1 })).message).toMatch(/lora_A\.weight": has shape \[.*expected \[/);
     expect((await attempt({ target_modules: ['q_proj'] })).message).toContain('is not expected');
     expect((await attempt({}, join(odd, 'adapter/adapter_model.safetensors'))).location.tensor).toContain('lora_');
-    expect((await attempt({ lora_alpha: 1e300 })).message).toContain('not finite after merging, as F32');
+    expect((await attempt({ lora_alpha: 1e300 })).message).toContain(
+      '"lora_alpha": is too large for a number of 32 bits',
+    );
+    const half = await attempt({ lora_alpha: 1e30 }, adapterWeights, halfTiny('half', 'F16'));
+    expect(half.message).toContain('not finite after merging, as F16');
   });
 });
 
