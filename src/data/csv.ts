@@ -41,6 +41,7 @@ export async function* csvRecords(
     const line = lines.at(error.bytes as number);
     throw new InputError(`is not CSV: ${error.message.replace(/ at line \d+/, '')}`, {
       at: { file, line },
+      fix: 'separate values by commas, and put "…" around a whole value that holds commas, quotes (doubled) or line breaks',
       cause: error,
     });
   }

@@ -29,6 +29,12 @@ describe('refused', () => {
     expect([status, stdout]).toEqual([2, '']);
   });
 
+  it('train with a key of the configuration as its option: --set is named', () => {
+    const { status, stderr } = groupRobust(['train', at('config.yaml'), '--output', at('other')]);
+    expect(stderr).toContain('--set output=runs/second');
+    expect(status).toBe(2);
+  });
+
   it('a tokenizer for pairs of token ids', () => {
     const trained = groupRobust(['train', at('config.yaml'), '--set', `tokenizer=${tokenizer}`]);
     expect(trained.stderr).toMatch(

@@ -93,7 +93,7 @@ describe('reading', () => {
   it.each([
     ['another header', 'question,answers\nq,a\n', 'no column "selections" and no column "options"'],
     ['an empty file', '', 'no column'],
-    ['a quote that never closes', `${HEADER}"q,{},[],GAS\n`, 'is not CSV'],
+    ['a quote that never closes', `${HEADER}"q,{},[],GAS\n`, 'fix: separate values by commas'],
     ['a quote inside a field', `${HEADER}q"x"y,{},[],GAS\n`, 'is not CSV'],
   ])('refuses %s', async (_, text, problem) => {
     const error = await inputError(() => parseSurvey(Buffer.from(text), 'f.csv'));
