@@ -5,28 +5,19 @@ import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import { InputError, InterruptedError } from '../../src/errors.js';
 import { GemmaPolicy } from '../../src/policy/gemma.js';
-import { Random } from '../../src/random.js';
 import { type Objective, resolveConfig, type TrainConfig } from '../../src/train/config.js';
 import { runIdentity } from '../../src/train/identity.js';
 import { runTraining } from '../../src/train/run.js';
+import { writeIdPairs } from './id-pairs.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'resume-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-/** Three groups of unequal size, prompts of token ids, some weights. */
+/** Three groups of unequal size. */
 function writePairs(name: string, count: number): string {
-  const random = Random.stream(1, name);
-  const ids = (longest: number) => Array.from({ length: 1 + random.integer(longest) }, () => 3 + random.integer(1000));
-  const rows = Array.from({ length: count }, (_, i) => ({
+  return writeIdPairs(join(folder, name), count, (i, random) => ({
     group: ['x', 'y', 'z'][i < 3 ? i : random.integer(2)],
-    prompt_ids: [2, ...ids(6)],
-    chosen_ids: [...ids(3), 1],
-    rejected_ids: [...ids(3), 7, 1],
-    weight: 1 + random.integer(3),
   }));
-  const file = join(folder, name);
-  writeFileSync(file, rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
-  return file;
 }
 const train = writePairs('train.jsonl', 11);
 const validation = writePairs('validation.jsonl', 5);

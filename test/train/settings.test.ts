@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { Random } from '../../src/random.js';
 import { configKeys, resolveConfig } from '../../src/train/config.js';
 import { runTraining } from '../../src/train/run.js';
+import { writeIdPairs } from './id-pairs.js';
 
 /** Every key of the configuration does something: a run with another value leaves other files. */
 
@@ -13,19 +13,10 @@ const folder = mkdtempSync(join(tmpdir(), 'settings-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 function writePairs(name: string, count: number): string {
-  const random = Random.stream(1, name);
-  const ids = (longest: number) => Array.from({ length: 1 + random.integer(longest) }, () => 3 + random.integer(1000));
-  const rows = Array.from({ length: count }, (_, i) => ({
+  return writeIdPairs(join(folder, name), count, (i) => ({
     group: ['x', 'y', 'z'][i % 5 > 2 ? 0 : i % 5],
     sex: ['f', 'm'][i % 2],
-    prompt_ids: [2, ...ids(6)],
-    chosen_ids: [...ids(3), 1],
-    rejected_ids: [...ids(3), 7, 1],
-    weight: 1 + random.integer(3),
   }));
-  const file = join(folder, name);
-  writeFileSync(file, rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
-  return file;
 }
 const [train, validation, other] = [writePairs('a.jsonl', 13), writePairs('b.jsonl', 10), writePairs('c.jsonl', 13)];
 
