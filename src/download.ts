@@ -1,49 +1,87 @@
-import { createWriteStream } from 'node:fs';
-import { Transform } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
+import { open } from 'node:fs/promises';
 
-/** A connection that brings nothing for this long has failed, in ms. */
-const STALL_TIMEOUT = 30_000;
+/** How long a connection may be silent before it has failed, in ms. */
+export interface Deadlines {
+  /** From the request to the head of the answer: look-up, connection, redirects. */
+  answer?: number;
+  /** Between the pieces of the body, while somebody waits for the next. */
+  silence?: number;
+}
+
+/**
+ * fetch, whose every wait has an end: for the answer, and for each piece of its body, however that is read.
+ * @throws Error that says how long nothing came; errors of fetch as they are
+ */
+export async function fetchWithin(
+  input: Parameters<typeof fetch>[0],
+  init: RequestInit = {},
+  { answer = 30_000, silence = 30_000 }: Deadlines = {},
+): Promise<Response> {
+  const abort = new AbortController();
+  const signal = init.signal ? AbortSignal.any([init.signal, abort.signal]) : abort.signal;
+  const response = await endedAfter(answer, abort, 'no answer has come', fetch(input, { ...init, signal }));
+  const reader = response.body?.getReader();
+  if (!reader) return response;
+  const body = new ReadableStream<Uint8Array>(
+    {
+      async pull(sink) {
+        const { done, value } = await endedAfter(silence, abort, 'nothing has come', reader.read());
+        if (done) sink.close();
+        else sink.enqueue(value);
+      },
+      cancel: (reason) => reader.cancel(reason),
+    },
+    // Nothing is read, and no wait begins, before somebody asks for it.
+    { highWaterMark: 0 },
+  );
+  return new Response(body, response);
+}
+
+/**
+ * What `promise` gives, unless that takes longer than `limit` ms: then `abort` ends what is behind it. Rejects then in any
+ * case, since not everything that can be aborted says so.
+ */
+async function endedAfter<T>(limit: number, abort: AbortController, what: string, promise: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, fail) => {
+    timer = setTimeout(() => {
+      const error = new Error(`${what} for ${limit / 1000} s`);
+      fail(error);
+      abort.abort(error);
+    }, limit);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
 
 /**
  * Writes the body of a response to a file, and waits until it is there.
  * @param onBytes is told how many bytes of the file there are; what it throws ends the connection
  * @param from the byte of an existing file that the body begins at, in place of what follows there; 0 for a new file
  * @returns how many bytes of the file there are
- * @throws where the connection fails or stalls; what has come stays
+ * @throws where the connection fails; what has come stays
  */
 export async function saveBody(
   response: Response,
   file: string,
   onBytes: (bytes: number) => void,
-  { from = 0, stallTimeout = STALL_TIMEOUT }: { from?: number; stallTimeout?: number } = {},
+  from = 0,
 ): Promise<number> {
   if (response.body === null) throw new Error('the answer is empty');
-  let received = from;
-  const stalled = new AbortController();
-  const timer = setTimeout(
-    () => stalled.abort(new Error(`nothing has come for ${stallTimeout / 1000} s`)),
-    stallTimeout,
-  );
-  const meter = new Transform({
-    transform(chunk: Uint8Array, _, done) {
-      timer.refresh();
-      received += chunk.length;
-      try {
-        onBytes(received);
-        done(null, chunk);
-      } catch (error) {
-        done(error as Error);
-      }
-    },
-  });
-  const target = createWriteStream(file, from > 0 ? { flags: 'r+', start: from } : {});
+  const target = await open(file, from > 0 ? 'r+' : 'w');
   try {
-    await pipeline(response.body, meter, target, { signal: stalled.signal });
-  } catch (error) {
-    throw stalled.signal.aborted ? stalled.signal.reason : error;
+    let received = from;
+    for await (const chunk of response.body) {
+      for (let at = 0; at < chunk.length; )
+        at += (await target.write(chunk, at, chunk.length - at, received + at)).bytesWritten;
+      received += chunk.length;
+      onBytes(received);
+    }
+    return received;
   } finally {
-    clearTimeout(timer);
+    await target.close();
   }
-  return received;
 }

@@ -176,3 +176,11 @@ function flushBelow(folder: string): void {
   }
   flushFolder(folder);
 }
+
+/** Every file below a folder, in the order of their names. */
+export function filesBelow(folder: string): string[] {
+  return readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name))
+    .sort();
+}

@@ -3,6 +3,7 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { HubApiError } from '@huggingface/hub';
+import { fetchWithin } from '../download.js';
 import { InputError } from '../errors.js';
 
 /** A repository of the hub at one revision. */
@@ -49,7 +50,7 @@ export const hubFetch: typeof fetch = async (input, init) => {
   if (token) headers.set('authorization', `Bearer ${token}`);
   for (let attempt = 1; ; attempt++) {
     try {
-      const response = await fetch(input, { ...init, headers });
+      const response = await fetchWithin(input, { ...init, headers });
       if (!passing(response.status) || attempt === attempts) return response;
       await response.body?.cancel();
     } catch (error) {

@@ -116,7 +116,7 @@ async function receive(
       if (received > file.size) throw damaged(repository, file, `more than its ${file.size} bytes come`);
       onBytes(received);
     },
-    { from },
+    from,
   );
 }
 

@@ -1,10 +1,12 @@
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { dirname, extname, join, relative } from 'node:path';
 import { GroupRobustError, reportError } from '../errors.js';
+import { filesBelow } from '../files.js';
+import { type CudaTools, cudaTools, wantsCuda } from './cuda.js';
 import { findLibTorch, PACKAGE_ROOT, type ResolvedLibTorch } from './libtorch.js';
 import { downloadLibTorch } from './libtorch-download.js';
 import { readStamp, updateStamp } from './stamp.js';
@@ -22,13 +24,6 @@ function log(text: string): void {
   process.stderr.write(`build: ${text}\n`);
 }
 
-function filesBelow(folder: string): string[] {
-  return readdirSync(folder, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile())
-    .map((entry) => join(entry.parentPath, entry.name))
-    .sort();
-}
-
 /** SHA-256 of names and contents of files, and of anything else that decides the outcome. */
 function digest(files: string[], ...rest: string[]): string {
   const hash = createHash('sha256').update(JSON.stringify(rest));
@@ -36,13 +31,16 @@ function digest(files: string[], ...rest: string[]): string {
   return hash.digest('hex');
 }
 
-function run(what: string, script: string, args: string[]): void {
+function run(what: string, script: string, args: string[], fix = ''): void {
   const { status, error } = spawnSync(process.execPath, [script, ...args], {
     cwd: PACKAGE_ROOT,
     stdio: ['ignore', 2, 2],
   });
   if (status !== 0)
-    throw new GroupRobustError('BUILD', `${what} failed${error ? `: ${error.message}` : '; its messages are above'}`);
+    throw new GroupRobustError(
+      'BUILD',
+      `${what} failed${error ? `: ${error.message}` : '; its messages are above'}${fix}`,
+    );
 }
 
 function requireTools(): string {
@@ -62,36 +60,48 @@ function requireTools(): string {
 
 async function buildAddon(): Promise<void> {
   const compiler = requireTools();
+  const stamp = readStamp();
+  const cuda = wantsCuda(stamp);
   const torch: ResolvedLibTorch =
-    findLibTorch({ earlier: readStamp().libtorch, log }) ?? (await downloadLibTorch({ log }));
-  log(`LibTorch ${torch.version}${torch.cuda ? ' with CUDA' : ''} (${torch.origin}): ${torch.folder}`);
+    findLibTorch({ earlier: stamp.libtorch, cuda, log }) ?? (await downloadLibTorch({ cuda, log }));
+  const tools = cuda ? await cudaTools(torch, log) : undefined;
+  log(`LibTorch ${torch.version} (${torch.origin}): ${torch.folder}`);
+  log(tools ? `for CUDA, by nvcc ${tools.nvcc.version}: ${tools.nvcc.command}` : 'for the CPU');
 
   const sources = [...filesBelow(join(PACKAGE_ROOT, 'native')), join(PACKAGE_ROOT, 'CMakeLists.txt')];
   const versions = ['cmake-js', 'node-addon-api'].map(
     (name) => (require(`${name}/package.json`) as { version: string }).version,
   );
-  const addon = digest(sources, torch.folder, torch.version, compiler, ...versions);
-  if (readStamp().addon === addon && existsSync(ADDON)) {
+  const addon = digest(sources, compiler, ...versions, ...settings(torch, tools));
+  if (stamp.addon === addon && existsSync(ADDON)) {
     log('addon is up to date');
     return;
   }
 
   const work = join(PACKAGE_ROOT, 'build/cmake');
-  // Another LibTorch leaves its paths all over CMake's cache.
-  if (readStamp().libtorch !== torch.folder) rmSync(work, { recursive: true, force: true });
+  // Another LibTorch or nvcc leaves its paths all over CMake's cache.
+  if (stamp.libtorch !== torch.folder || stamp.cuda !== cuda) rmSync(work, { recursive: true, force: true });
   const cmakeJs = join(dirname(require.resolve('cmake-js/package.json')), 'bin/cmake-js');
   const shared = ['--directory', PACKAGE_ROOT, '--out', work, '--log-level', 'warn'];
+  const wayOut = cuda ? '\n  fix: mend what they name, or build for the CPU with GROUP_ROBUST_CUDA=0' : '';
   log('configuring the addon');
-  run('CMake', cmakeJs, [
-    'configure',
-    ...shared,
-    `--CDCMAKE_PREFIX_PATH=${torch.folder}`,
-    `--CDCMAKE_LIBRARY_OUTPUT_DIRECTORY=${dirname(ADDON)}`,
-  ]);
+  run('CMake', cmakeJs, ['configure', ...shared, ...settings(torch, tools).map((text) => `--CD${text}`)], wayOut);
   const jobs = Math.min(2, availableParallelism());
   log(`compiling the addon (${jobs} at a time)`);
-  run('compiling the addon', cmakeJs, ['build', ...shared, '--parallel', String(jobs)]);
-  updateStamp({ addon, libtorch: torch.folder });
+  run('compiling the addon', cmakeJs, ['build', ...shared, '--parallel', String(jobs)], wayOut);
+  updateStamp({ addon, libtorch: torch.folder, cuda });
+}
+
+/** What CMakeLists.txt wants to know. */
+function settings(torch: ResolvedLibTorch, tools: CudaTools | undefined): string[] {
+  return [
+    `CMAKE_LIBRARY_OUTPUT_DIRECTORY=${dirname(ADDON)}`,
+    `LIBTORCH=${torch.folder}`,
+    `LIBTORCH_VERSION=${torch.version}`,
+    `LIBTORCH_CXX11_ABI=${torch.cxx11Abi ? 1 : 0}`,
+    `ADDON_CUDA=${tools ? 'ON' : 'OFF'}`,
+    ...(tools ? [`CMAKE_CUDA_COMPILER=${tools.nvcc.command}`, `CUDA_RUNTIME=${tools.runtime}`] : []),
+  ];
 }
 
 function buildDist(): void {

@@ -1,24 +1,27 @@
-import { spawn } from 'node:child_process';
 import { lookup } from 'node:dns/promises';
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
-import { saveBody } from '../download.js';
+import { mkdir, mkdtemp, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { dirname, join, relative } from 'node:path';
+import { fetchWithin, saveBody } from '../download.js';
 import { GroupRobustError } from '../errors.js';
-import { writeFolderWhole } from '../files.js';
+import { filesBelow, writeFolderWhole } from '../files.js';
 import { progress } from '../progress.js';
-import { hashFile } from '../read-file.js';
 import {
+  archiveFolder,
   type CacheManifest,
-  cachedFolder,
+  faultOf,
   inspectLibTorch,
   type LibTorch,
   MANIFEST,
+  missingParts,
+  PINNED_CUDA,
   PINNED_VERSION,
-  preferredVariant,
+  partRequirements,
   type ResolvedLibTorch,
   readCached,
+  wheelFolder,
 } from './libtorch.js';
-import { detectLibc, findPip, findPython } from './tools.js';
+import { pipInstall } from './pip.js';
+import { detectLibc, run } from './tools.js';
 
 /** Ways 4 and 5 of libtorch.ts: fetch LibTorch into the cache. All text goes to stderr. */
 
@@ -40,69 +43,43 @@ export function archiveUrl(
 
 export interface DownloadOptions {
   env?: NodeJS.ProcessEnv;
+  /** Whether the addon is to be built for CUDA. */
+  cuda?: boolean;
   log: (text: string) => void;
-  /** Tried before pip; for tests. */
-  archives?: { variant: string; url: string }[];
+  /** In place of the official archive; for tests. */
+  archive?: string;
 }
 
 /**
- * Fetches LibTorch: the archive where its host can be reached, else through pip.
+ * Fetches LibTorch: the archive where its host can be reached, else through pip. What an earlier fetch has brought is not
+ * fetched again.
  * @throws GroupRobustError with code LIBTORCH_UNAVAILABLE listing what was tried and what to do.
  */
 export async function downloadLibTorch({
   env = process.env,
+  cuda = false,
   log,
-  archives,
+  archive,
 }: DownloadOptions): Promise<ResolvedLibTorch> {
-  const tried: string[] = [];
   if (detectLibc() === 'musl')
     throw unavailable(['LibTorch is published for glibc, and this system has musl: use a Debian or Ubuntu image']);
-
-  const variant = preferredVariant(env);
-  const candidates =
-    archives ??
-    [...new Set([variant, 'cpu'])].flatMap((name) => {
-      const url = archiveUrl(name);
-      return url ? [{ variant: name, url }] : [];
-    });
-  for (const { variant: name, url } of candidates) {
+  const variant = cuda ? PINNED_CUDA : 'cpu';
+  const url = archive ?? archiveUrl(variant);
+  const wheel = `torch==${PINNED_VERSION}`;
+  const ways: { name: string; fetch: () => Promise<ResolvedLibTorch> }[] = [
+    ...(url ? [{ name: url, fetch: () => fetchArchive(url, archiveFolder(variant, env), log) }] : []),
+    { name: `pip install ${wheel}`, fetch: () => fetchWheel(wheel, cuda, env, log) },
+  ];
+  const tried: string[] = [];
+  for (const { name, fetch } of ways) {
     try {
-      const torch = await install(cachedFolder(name, env), url, async (folder) => {
-        const archive = join(folder, 'libtorch.zip');
-        await downloadFile(url, archive, log);
-        await unpack(archive, folder, log);
-        return join(folder, 'libtorch');
-      });
-      return { ...torch, origin: `downloaded from ${new URL(url).host}` };
+      const torch = await fetch();
+      const fault = faultOf(torch, cuda, env);
+      if (!fault) return torch;
+      throw new Error(fault.problem);
     } catch (error) {
-      tried.push(`${url}: ${reason(error)}`);
-      log(`${url}: ${reason(error)}`);
-    }
-  }
-
-  const python = findPython(env);
-  if (!python) tried.push('pip: there is no python3 on PATH (Debian: apt-get install python3 python3-pip)');
-  else if (!findPip(python, env)) tried.push(`pip: ${python.command} has no pip (Debian: apt-get install python3-pip)`);
-  else {
-    // The "+cpu" build first: where an index has both, the plain version is a CUDA build of several gigabytes.
-    for (const requirement of [`torch==${PINNED_VERSION}+cpu`, `torch==${PINNED_VERSION}`]) {
-      try {
-        const torch = await install(cachedFolder('cpu', env), `pip download ${requirement}`, async (folder) => {
-          const wheel = await pipDownload(python.command, requirement, folder, env, log);
-          await unpack(wheel, folder, log);
-          await verifyWheel(folder, log);
-          const unpacked = join(folder, 'torch');
-          if (inspectLibTorch(unpacked).cuda)
-            throw new Error(
-              'the index has only a CUDA build, which needs more packages; install torch in the Python on PATH, or set LIBTORCH',
-            );
-          return unpacked;
-        });
-        return { ...torch, origin: `pip download ${requirement}` };
-      } catch (error) {
-        tried.push(`pip download ${requirement}: ${reason(error)}`);
-        log(`pip download ${requirement}: ${reason(error)}`);
-      }
+      tried.push(`${name}: ${reason(error)}`);
+      log(tried.at(-1)!);
     }
   }
   throw unavailable(tried);
@@ -125,29 +102,87 @@ function reason(error: unknown): string {
   return cause instanceof Error ? `${message} (${cause.message})` : message;
 }
 
-/** Has `fetch` unpack into a fresh folder, keeps lib/, include/ and share/, and puts that at `target` in one rename. */
-async function install(target: string, source: string, fetch: (folder: string) => Promise<string>): Promise<LibTorch> {
-  await mkdir(dirname(target), { recursive: true });
-  await removeAbandoned(dirname(target));
-  const work = await mkdtemp(join(dirname(target), '.fetch-'));
+/** The archive's lib/, include/ and share/, at `target` in one rename. */
+async function fetchArchive(url: string, target: string, log: (text: string) => void): Promise<ResolvedLibTorch> {
+  await inWorkFolder(dirname(target), async (work) => {
+    const archive = join(work, 'libtorch.zip');
+    await downloadFile(url, archive, log);
+    log('unpacking');
+    // CMake checks each entry's CRC.
+    await run('cmake', ['-E', 'chdir', work, 'cmake', '-E', 'tar', 'xf', archive], process.env);
+    await install(join(work, 'libtorch'), target, url);
+  });
+  return { ...inspectLibTorch(target), origin: `downloaded from ${new URL(url).host}` };
+}
+
+/** The torch wheel and, beside it, what its libraries need of other wheels; only what is not there yet is fetched. */
+async function fetchWheel(
+  wheel: string,
+  cuda: boolean,
+  env: NodeJS.ProcessEnv,
+  log: (text: string) => void,
+): Promise<ResolvedLibTorch> {
+  const target = wheelFolder(env);
+  const cache = dirname(dirname(target));
+  if (!readCached(target))
+    await inWorkFolder(cache, async (work) => {
+      log(`fetching ${wheel} with pip`);
+      await pipInstall(work, [wheel], env, ['--no-deps']);
+      await moveFiles(work, dirname(target), (path) => /^torch-.*\.dist-info\//.test(path));
+      await install(join(work, 'torch'), target, wheel);
+    });
+  const torch = inspectLibTorch(target);
+  const parts = missingParts(torch, cuda, env).length > 0 ? partRequirements(torch, cuda) : [];
+  if (parts.length > 0)
+    await inWorkFolder(cache, async (work) => {
+      log(`fetching with pip what its libraries need: ${parts.map((text) => text.split(';')[0]).join(', ')}`);
+      await pipInstall(work, parts, env);
+      // Shared libraries alone are loaded; headers and compilers come with nvcc.
+      await moveFiles(work, dirname(target), (path) => /^nvidia\/[^/]+\/lib\/.*\.so(\.\d+)*$/.test(path));
+    });
+  return { ...torch, origin: `pip install ${wheel}` };
+}
+
+/** Runs `fill` on a fresh folder in the cache, which is removed in the end. */
+async function inWorkFolder(cache: string, fill: (work: string) => Promise<void>): Promise<void> {
+  await mkdir(cache, { recursive: true });
+  await removeAbandoned(cache);
+  const work = await mkdtemp(join(cache, '.fetch-'));
   try {
-    const unpacked = await fetch(work);
-    // Another build may have been quicker.
-    const other = readCached(target);
-    if (other) return other;
-    await rm(target, { recursive: true, force: true });
-    await writeFolderWhole(target, async (folder) => {
-      for (const part of ['lib', 'include', 'share']) await rename(join(unpacked, part), join(folder, part));
+    await fill(work);
+  } finally {
+    await rm(work, { recursive: true, force: true });
+  }
+}
+
+/** Keeps what a build needs of an unpacked LibTorch, with a note of its files, at `target` in one rename. */
+async function install(unpacked: string, target: string, source: string): Promise<LibTorch> {
+  // Another build may have been quicker.
+  const other = readCached(target);
+  if (other) return other;
+  await writeFolderWhole(
+    target,
+    async (folder) => {
+      await moveFiles(unpacked, folder, (path) => /^((lib|include|share)\/|version\.py$|build-version$)/.test(path));
       inspectLibTorch(folder);
       const sizes: Record<string, number> = {};
       for (const entry of await readdir(join(folder, 'lib'), { withFileTypes: true }))
         if (entry.isFile()) sizes[entry.name] = (await stat(join(folder, 'lib', entry.name))).size;
       const manifest: CacheManifest = { version: PINNED_VERSION, source, sizes };
       await writeFile(join(folder, MANIFEST), JSON.stringify(manifest, null, 2));
-    });
-    return inspectLibTorch(target);
-  } finally {
-    await rm(work, { recursive: true, force: true });
+    },
+    { replace: true },
+  );
+  return inspectLibTorch(target);
+}
+
+/** Moves the files below `from` that are `wanted`, by their path there, to the same place below `to`, each in one rename. */
+async function moveFiles(from: string, to: string, wanted: (path: string) => boolean): Promise<void> {
+  for (const file of filesBelow(from)) {
+    const path = relative(from, file);
+    if (!wanted(path)) continue;
+    await mkdir(dirname(join(to, path)), { recursive: true });
+    await rename(file, join(to, path));
   }
 }
 
@@ -163,17 +198,9 @@ async function removeAbandoned(cache: string): Promise<void> {
 /** Downloads `url` to `path`, checked against the announced size; gives up soon on a host that does not answer. */
 async function downloadFile(url: string, path: string, log: (text: string) => void): Promise<void> {
   const { hostname } = new URL(url);
-  // The look-up has no time-out of its own, and fetch would wait for it.
+  // fetch would wait for the look-up, which has no time-out of its own.
   await within(NAME_TIMEOUT, `the name ${hostname} does not resolve`, lookup(hostname));
-  const abort = new AbortController();
-  const response = await within(
-    CONNECT_TIMEOUT,
-    `${hostname} does not answer`,
-    fetch(url, { signal: abort.signal }),
-  ).catch((error: unknown) => {
-    abort.abort();
-    throw error;
-  });
+  const response = await fetchWithin(url, {}, { answer: CONNECT_TIMEOUT });
   if (!response.ok) throw new Error(`HTTP ${response.status}`);
   const announced = Number(response.headers.get('content-length'));
   if (!announced) throw new Error('the server does not say how long the file is');
@@ -196,55 +223,4 @@ async function within<T>(milliseconds: number, message: string, promise: Promise
   } finally {
     clearTimeout(timer);
   }
-}
-
-/** Has pip fetch one wheel (pip checks its hash against the index) and returns its path. */
-async function pipDownload(
-  python: string,
-  requirement: string,
-  folder: string,
-  env: NodeJS.ProcessEnv,
-  log: (text: string) => void,
-): Promise<string> {
-  log(`fetching ${requirement} with pip (about 200 MB)`);
-  // Few retries and a short time-out: an index that cannot be reached must fail in seconds, not minutes.
-  const options = ['--no-deps', '--only-binary=:all:', '--retries=1', '--timeout=15', '--disable-pip-version-check'];
-  await run(python, ['-m', 'pip', 'download', ...options, '--dest', folder, requirement], env);
-  const wheel = (await readdir(folder)).find((name) => name.endsWith('.whl'));
-  if (!wheel) throw new Error('pip left no wheel');
-  return join(folder, wheel);
-}
-
-/** Unpacks a .zip or .whl into `folder` and removes it. CMake reads both and checks each entry's CRC. */
-async function unpack(archive: string, folder: string, log: (text: string) => void): Promise<void> {
-  log('unpacking');
-  await run('cmake', ['-E', 'chdir', folder, 'cmake', '-E', 'tar', 'xf', archive], process.env);
-  await rm(archive);
-}
-
-/** Checks every file we keep of an unpacked wheel against the SHA-256 and size in the wheel's own RECORD. */
-export async function verifyWheel(folder: string, log: (text: string) => void): Promise<void> {
-  const info = (await readdir(folder)).find((name) => name.endsWith('.dist-info'));
-  if (!info) throw new Error('the wheel has no .dist-info');
-  const kept = (await readFile(join(folder, info, 'RECORD'), 'utf8'))
-    .split('\n')
-    .map((line) => /^(torch\/(?:lib|include|share)\/.*),sha256=([\w-]+),(\d+)\s*$/.exec(line))
-    .filter((match) => match !== null);
-  if (!kept.some(([, name]) => name.startsWith('torch/lib/libtorch_cpu.')))
-    throw new Error('the wheel does not list libtorch_cpu');
-  log(`checking ${kept.length} files`);
-  for (const [, name, hash, size] of kept) {
-    const path = join(folder, name);
-    if ((await stat(path)).size !== Number(size)) throw new Error(`${name} has the wrong size`);
-    if ((await hashFile(path)).digest('base64url') !== hash) throw new Error(`${name} has the wrong SHA-256`);
-  }
-}
-
-/** Runs a program with its output on our stderr. */
-function run(command: string, args: string[], env: NodeJS.ProcessEnv): Promise<void> {
-  return new Promise((done, fail) => {
-    spawn(command, args, { env, stdio: ['ignore', 2, 2] })
-      .on('error', fail)
-      .on('close', (code) => (code === 0 ? done() : fail(new Error(`${command} exited with ${code}`))));
-  });
 }

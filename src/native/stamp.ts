@@ -11,6 +11,8 @@ export interface BuildStamp {
   dist?: string;
   /** The LibTorch folder the addon was built against. */
   libtorch?: string;
+  /** Whether the addon was built for CUDA. */
+  cuda?: boolean;
 }
 
 const STAMP = join(PACKAGE_ROOT, 'build/stamp.json');

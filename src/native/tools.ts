@@ -1,4 +1,4 @@
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -18,6 +18,19 @@ export function capture(
     stdio: ['ignore', 'pipe', 'ignore'],
   });
   return status === 0 ? stdout.trim() : undefined;
+}
+
+/** Runs a program with its output on our stderr. @throws Error where it cannot be started, or fails */
+export function run(command: string, args: readonly string[], env: NodeJS.ProcessEnv): Promise<void> {
+  return new Promise((done, fail) => {
+    spawn(command, args, { env, stdio: ['ignore', 2, 2] })
+      .on('error', fail)
+      .on('close', (code, signal) =>
+        code === 0
+          ? done()
+          : fail(new Error(`${command} ${signal ? `was ended by ${signal}` : `exited with ${code}`}`)),
+      );
+  });
 }
 
 export interface Tool {
@@ -49,13 +62,31 @@ export const findPython = (env = process.env): Tool | undefined => firstOf(['pyt
 export const findPip = (python: Tool, env = process.env): Tool | undefined =>
   firstOf([python.command], ['-m', 'pip', '--version'], env);
 
-/** nvcc, its `version` being CUDA's, like "13.0". */
+/** Shared libraries that the dynamic loader would not find for `library`, the driver's own apart; none where it cannot be asked. */
+export function missingLibraries(library: string, env = process.env): string[] {
+  const missing = [...(capture('ldd', [library], env) ?? '').matchAll(/^\s*(\S+) => not found$/gm)];
+  return [...new Set(missing.map(([, name]) => name))].filter((name) => !name.startsWith('libcuda.so'));
+}
+
+/** Driver version and card of each GPU, such as "580.95.05, NVIDIA H100"; undefined where there is no NVIDIA driver. */
+export function findGpus(env = process.env): string[] | undefined {
+  const text = capture('nvidia-smi', ['--query-gpu=driver_version,name', '--format=csv,noheader'], env);
+  return text?.split('\n').filter(Boolean);
+}
+
+/** nvcc at a path or of a name, its `version` being CUDA's, like "13.0"; undefined where it is not there or does not run. */
+export function nvccAt(command: string, env = process.env): Tool | undefined {
+  if (command.includes('/') && !existsSync(command)) return undefined;
+  const version = /release (\d+\.\d+)/.exec(capture(command, ['--version'], env) ?? '')?.[1];
+  return version === undefined ? undefined : { command, version };
+}
+
+/** The system's nvcc. */
 export function findNvcc(env = process.env): Tool | undefined {
   const places = [env.CUDACXX, 'nvcc', join(env.CUDA_HOME ?? env.CUDA_PATH ?? '/usr/local/cuda', 'bin/nvcc')];
   for (const command of places) {
-    if (!command || (command.includes('/') && !existsSync(command))) continue;
-    const version = /release (\d+\.\d+)/.exec(capture(command, ['--version'], env) ?? '')?.[1];
-    if (version) return { command, version };
+    const nvcc = command ? nvccAt(command, env) : undefined;
+    if (nvcc) return nvcc;
   }
   return undefined;
 }
