@@ -85,17 +85,17 @@ async function buildAddon(): Promise<void> {
   const shared = ['--directory', PACKAGE_ROOT, '--out', work, '--log-level', 'warn'];
   const wayOut = cuda ? '\n  fix: mend what they name, or build for the CPU with GROUP_ROBUST_CUDA=0' : '';
   log('configuring the addon');
-  run('CMake', cmakeJs, ['configure', ...shared, ...settings(torch, tools).map((text) => `--CD${text}`)], wayOut);
+  const values = [`CMAKE_LIBRARY_OUTPUT_DIRECTORY=${dirname(ADDON)}`, ...settings(torch, tools)];
+  run('CMake', cmakeJs, ['configure', ...shared, ...values.map((value) => `--CD${value}`)], wayOut);
   const jobs = Math.min(2, availableParallelism());
   log(`compiling the addon (${jobs} at a time)`);
   run('compiling the addon', cmakeJs, ['build', ...shared, '--parallel', String(jobs)], wayOut);
   updateStamp({ addon, libtorch: torch.folder, cuda });
 }
 
-/** What CMakeLists.txt wants to know. */
+/** What CMakeLists.txt wants to know, and the addon depends on. */
 function settings(torch: ResolvedLibTorch, tools: CudaTools | undefined): string[] {
   return [
-    `CMAKE_LIBRARY_OUTPUT_DIRECTORY=${dirname(ADDON)}`,
     `LIBTORCH=${torch.folder}`,
     `LIBTORCH_VERSION=${torch.version}`,
     `LIBTORCH_CXX11_ABI=${torch.cxx11Abi ? 1 : 0}`,
