@@ -92,7 +92,7 @@ export async function benchmarkKernels(settings: KernelBenchmarkSettings = {}): 
   if (device === 'cuda' && info.cudaDevices === 0)
     throw new InputError(info.cudaBuilt ? 'there is no CUDA device' : 'the addon is built without CUDA', {
       at: { field: '--device' },
-      fix: info.cudaBuilt ? 'use cpu' : 'use cpu, or build with a CUDA LibTorch and nvcc: npm run build',
+      fix: info.cudaBuilt ? 'use cpu' : 'use cpu, or build for CUDA: GROUP_ROBUST_CUDA=1 npm run build',
     });
   const bench = new native.KernelBench();
   try {

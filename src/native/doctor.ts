@@ -1,10 +1,21 @@
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { cacheFolder, findLibTorch, type ResolvedLibTorch, SUPPORTED_TEXT } from './libtorch.js';
+import { cachedNvcc, wantsCuda } from './cuda.js';
+import { cacheFolder, findLibTorch, missingParts, type ResolvedLibTorch, SUPPORTED_TEXT } from './libtorch.js';
 import { addonCandidates, loaderAdvice } from './load.js';
 import { readStamp } from './stamp.js';
-import { detectLibc, findCmake, findCompiler, findMake, findNvcc, findPip, findPython, type Tool } from './tools.js';
+import {
+  detectLibc,
+  findCmake,
+  findCompiler,
+  findGpus,
+  findMake,
+  findNvcc,
+  findPip,
+  findPython,
+  type Tool,
+} from './tools.js';
 import type { NativeInfo } from './types.js';
 
 export interface Check {
@@ -33,9 +44,20 @@ export function probeAddon(path: string): Promise<NativeInfo | { error: string }
   });
 }
 
+/** Which LibTorch it is, and which of its parts the dynamic loader finds. */
+function describe(torch: ResolvedLibTorch, env: NodeJS.ProcessEnv): string {
+  const missing = torch.cuda === undefined ? [] : missingParts(torch, true, env);
+  const parts =
+    torch.cuda === undefined
+      ? 'CPU build'
+      : `built with CUDA ${torch.cuda}, ${missing.length === 0 ? 'whole' : `for the CPU only: without ${missing.join(', ')}`}`;
+  return `${torch.version}, ${parts}, C++11 ABI ${torch.cxx11Abi ? 'on' : 'off'}, ${torch.folder} (${torch.origin})`;
+}
+
 /** Checks everything that a build and a run need. Fetches nothing. */
 export async function diagnose(env: NodeJS.ProcessEnv = process.env): Promise<Diagnosis> {
   const checks: Check[] = [];
+  const passedOver: string[] = [];
   const add = (name: string, ok: boolean, found: string, fix = '') => checks.push({ name, ok, found, fix });
   const tool = (name: string, found: Tool | undefined, fix: string) =>
     add(name, found !== undefined, found ? `${found.version} (${found.command})` : 'not found', found ? '' : fix);
@@ -55,11 +77,14 @@ export async function diagnose(env: NodeJS.ProcessEnv = process.env): Promise<Di
   tool('cmake', findCmake(env), 'apt-get install cmake');
   tool('make', findMake(env), 'apt-get install make (or ninja-build)');
 
-  const earlier = readStamp().libtorch;
+  const stamp = readStamp();
+  const earlier = stamp.libtorch;
+  let cuda = false;
   let torch: ResolvedLibTorch | undefined;
   let torchError = '';
   try {
-    torch = findLibTorch({ env, earlier });
+    cuda = wantsCuda(stamp, env);
+    torch = findLibTorch({ env, earlier, cuda, log: (text) => passedOver.push(text) });
   } catch (error) {
     torchError = (error as Error).message;
   }
@@ -74,9 +99,7 @@ export async function diagnose(env: NodeJS.ProcessEnv = process.env): Promise<Di
   add(
     'libtorch',
     torch !== undefined,
-    torch
-      ? `${torch.version}${torch.cuda ? ' with CUDA' : ', CPU'}, C++11 ABI ${torch.cxx11Abi ? 'on' : 'off'}, ${torch.folder} (${torch.origin})`
-      : torchError || `none found (cache: ${cacheFolder(env)})`,
+    torch ? describe(torch, env) : torchError || [`none found (cache: ${cacheFolder(env)})`, ...passedOver].join('; '),
     torch ? '' : `npm run build fetches it; or set LIBTORCH to the folder of a LibTorch ${SUPPORTED_TEXT}`,
   );
 
@@ -95,16 +118,21 @@ export async function diagnose(env: NodeJS.ProcessEnv = process.env): Promise<Di
   );
 
   // A GPU is never required.
-  const nvcc = findNvcc(env);
+  const gpus = findGpus(env);
+  const system = findNvcc(env);
+  const fetched = torch?.cuda ? cachedNvcc(torch, env) : undefined;
   const built = loads && info.cudaBuilt;
   add(
     'cuda',
     true,
     [
-      nvcc ? `nvcc ${nvcc.version} (${nvcc.command})` : 'no nvcc',
+      gpus ? `driver ${gpus.join('; ')}` : 'no driver',
+      ...(system ? [`nvcc ${system.version} (${system.command})`] : []),
+      ...(fetched ? [`nvcc ${fetched.version} (${fetched.command}, fetched)`] : []),
+      ...(system || fetched ? [] : ['no nvcc']),
       built ? `addon built with CUDA, ${info.cudaDevices} device(s)` : 'addon built for the CPU only',
     ].join(', '),
-    nvcc && !built ? `for a GPU: set LIBTORCH to a LibTorch for CUDA ${nvcc.version} and run npm run build` : '',
+    gpus && !built ? 'for the GPU: GROUP_ROBUST_CUDA=1 npm run build, which fetches by pip what is missing' : '',
   );
   add(
     'threads',

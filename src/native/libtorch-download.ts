@@ -135,7 +135,7 @@ async function fetchWheel(
   const parts = missingParts(torch, cuda, env).length > 0 ? partRequirements(torch, cuda) : [];
   if (parts.length > 0)
     await inWorkFolder(cache, async (work) => {
-      log(`fetching with pip what its libraries need: ${parts.map((text) => text.split(';')[0]).join(', ')}`);
+      log(`fetching with pip what its libraries need: ${parts.join(', ')}`);
       await pipInstall(work, parts, env);
       // Shared libraries alone are loaded; headers and compilers come with nvcc.
       await moveFiles(work, dirname(target), (path) => /^nvidia\/[^/]+\/lib\/.*\.so(\.\d+)*$/.test(path));

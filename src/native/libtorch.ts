@@ -221,7 +221,7 @@ export function faultOf(
     };
   const missing = missingParts(torch, cuda, env);
   if (missing.length === 0) return undefined;
-  const requirements = partRequirements(torch, cuda).map((text) => `'${text.split(';')[0]}'`);
+  const requirements = partRequirements(torch, cuda).map((text) => `'${text}'`);
   return {
     problem: `its libraries need ${missing.join(', ')}, which ${missing.length > 1 ? 'are' : 'is'} not here`,
     fix:
@@ -236,7 +236,10 @@ export function faultOf(
  * CUDA's runtime and profiler; for CUDA all of CUDA.
  */
 export function partRequirements({ folder }: LibTorch, cuda: boolean): string[] {
-  const all = wheelRequirements(folder).filter((text) => /^(cuda-toolkit\b|nvidia-)/.test(text));
+  // Their conditions all ask for Linux, which has CUDA builds alone.
+  const all = wheelRequirements(folder)
+    .filter((text) => /^(cuda-toolkit\b|nvidia-)/.test(text))
+    .map((text) => text.split(';')[0].trim());
   if (cuda) return all;
   return all.flatMap((text) => {
     const version = /^cuda-toolkit\[.*?\]\s*(==[\d.]+)/.exec(text)?.[1];

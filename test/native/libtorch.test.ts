@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import {
   chmodSync,
   existsSync,
@@ -14,18 +13,20 @@ import {
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { cudaTools, wantsCuda } from '../../src/native/cuda.js';
 import {
-  cachedFolder,
+  archiveFolder,
   cacheFolder,
   findLibTorch,
   inspectLibTorch,
   isSupported,
   MANIFEST,
   readCached,
+  wheelFolder,
 } from '../../src/native/libtorch.js';
-import { archiveUrl, downloadLibTorch, verifyWheel } from '../../src/native/libtorch-download.js';
+import { archiveUrl, downloadLibTorch } from '../../src/native/libtorch-download.js';
 import { capture } from '../../src/native/tools.js';
 
 /** A resolver sees folders, an environment and programs; all three are made up here. */
@@ -45,9 +46,19 @@ function write(path: string, text: string): void {
   writeFileSync(path, text);
 }
 
-function makeLibTorch(folder: string, { version = '2.13.0', cuda = false, oldAbi = false } = {}): string {
+interface Made {
+  version?: string;
+  /** Of CUDA; undefined for a CPU build. */
+  cuda?: string;
+  oldAbi?: boolean;
+}
+
+function makeLibTorch(folder: string, { version = '2.13.0', cuda, oldAbi = false }: Made = {}): string {
   write(join(folder, 'lib/libtorch_cpu.so'), 'library');
-  if (cuda) write(join(folder, 'lib/libtorch_cuda.so'), 'library');
+  if (cuda) {
+    write(join(folder, 'lib/libtorch_cuda.so'), 'library');
+    write(join(folder, 'version.py'), `__version__ = '${version}'\ncuda: Optional[str] = '${cuda}'\nhip = None\n`);
+  }
   write(join(folder, 'include/ATen/ATen.h'), '');
   write(
     join(folder, 'share/cmake/Torch/TorchConfig.cmake'),
@@ -57,11 +68,21 @@ function makeLibTorch(folder: string, { version = '2.13.0', cuda = false, oldAbi
   return folder;
 }
 
-function makeCached(variant: string): string {
-  const folder = makeLibTorch(cachedFolder(variant, env));
+function makeCached(variant: string, made: Made = {}): string {
+  const folder = makeLibTorch(archiveFolder(variant, env), made);
   write(join(folder, MANIFEST), JSON.stringify({ version: '2.13.0', source: 'test', sizes: { 'libtorch_cpu.so': 7 } }));
   return folder;
 }
+
+/** What stands in the metadata of PyPI's torch 2.13.0 for Linux, and a word of each other kind. */
+const METADATA = `Metadata-Version: 2.1
+Name: torch
+Requires-Dist: filelock
+Requires-Dist: cuda-toolkit[cublas,cudart,cupti]==13.0.3; platform_system == "Linux"
+Requires-Dist: cuda-bindings<14,>=13.0.3; platform_system == "Linux" and python_version < "3.15"
+Requires-Dist: nvidia-cudnn-cu13==9.20.0.48; platform_system == "Linux"
+Requires-Dist: triton==3.7.1; platform_system == "Linux" and python_version < "3.15"
+`;
 
 function program(name: string, body: string): void {
   const path = join(root, 'bin', name);
@@ -72,18 +93,34 @@ function program(name: string, body: string): void {
 const pythonWithTorch = (folder: string) =>
   program('python3', `case "$1" in --version) echo "Python 3.11.2";; -c) echo "${folder}";; esac`);
 const nvcc = (version: string) => program('nvcc', `echo "Cuda compilation tools, release ${version}, V${version}.88"`);
+/** A loader that finds a library only where its file is: libtorch_cpu needs libcudart, libtorch_cuda libcudnn too. */
+function loader(): void {
+  const line = (name: string) => `[ -e "$lib/${name}" ] || echo "	${name} => not found"`;
+  program(
+    'ldd',
+    `lib="\${1%/torch/lib/*}/nvidia/cu13/lib"
+${line('libcudart.so.13')}
+case "$1" in *cuda.so) ${line('libcudnn.so.9')};; esac
+true`,
+  );
+}
 
 describe.skipIf(process.platform !== 'linux')('finding LibTorch', () => {
   it('reads version, CUDA and ABI of a folder', () => {
     expect(inspectLibTorch(makeLibTorch(join(root, 'a')))).toMatchObject({
       version: '2.13.0',
-      cuda: false,
+      cuda: undefined,
       cxx11Abi: true,
     });
-    expect(inspectLibTorch(makeLibTorch(join(root, 'b'), { cuda: true, oldAbi: true }))).toMatchObject({
-      cuda: true,
+    expect(inspectLibTorch(makeLibTorch(join(root, 'b'), { cuda: '13.0', oldAbi: true }))).toMatchObject({
+      cuda: '13.0',
       cxx11Abi: false,
     });
+    const archive = makeLibTorch(join(root, 'c'), { cuda: '0.0' });
+    rmSync(join(archive, 'version.py'));
+    expect(inspectLibTorch(archive).cuda).toBe('unknown');
+    write(join(archive, 'build-version'), '2.13.0+cu130\n');
+    expect(inspectLibTorch(archive).cuda).toBe('13.0');
   });
 
   it('says which part a folder lacks', () => {
@@ -133,24 +170,46 @@ describe.skipIf(process.platform !== 'linux')('finding LibTorch', () => {
     pythonWithTorch(makeLibTorch(join(root, 'torch'), { version: '2.9.1' }));
     const said: string[] = [];
     expect(findLibTorch({ env, log: (text) => said.push(text) })).toBeUndefined();
-    expect(said.join()).toMatch(/2\.9\.1: not in 2\.11 to 2\.14/);
+    expect(said.join()).toMatch(/2\.9\.1 is not supported[\s\S]*2\.11 to 2\.14/);
   });
 
-  it('takes a CUDA build only where nvcc is', () => {
-    pythonWithTorch(makeLibTorch(join(root, 'torch'), { cuda: true }));
-    expect(findLibTorch({ env })).toBeUndefined();
+  it('takes a CUDA build for the CPU, without nvcc', () => {
+    pythonWithTorch(makeLibTorch(join(root, 'torch'), { cuda: '13.0' }));
+    expect(findLibTorch({ env })).toMatchObject({ cuda: '13.0', origin: "Python's torch" });
     env.LIBTORCH = join(root, 'torch');
-    expect(() => findLibTorch({ env })).toThrow(/nvcc was not found/);
-    nvcc('13.0');
-    expect(findLibTorch({ env })).toMatchObject({ cuda: true, origin: 'LIBTORCH' });
+    expect(findLibTorch({ env })).toMatchObject({ cuda: '13.0', origin: 'LIBTORCH' });
   });
 
-  it('prefers a cached CUDA build where nvcc is, else takes the CPU build', () => {
+  it('takes only a CUDA build for CUDA, and says why others are passed over', () => {
     const cpu = makeCached('cpu');
-    nvcc('13.0');
-    expect(findLibTorch({ env })?.folder).toBe(cpu);
-    const cuda = makeCached('cu130');
-    expect(findLibTorch({ env })?.folder).toBe(cuda);
+    const said: string[] = [];
+    const find = () => findLibTorch({ env, cuda: true, log: (text) => said.push(text) })?.folder;
+    expect(find()).toBeUndefined();
+    expect(said.join()).toMatch(/is a CPU build, and one for CUDA is wanted/);
+    const cuda = makeCached('cu130', { cuda: '13.0' });
+    expect(find()).toBe(cuda);
+    env.LIBTORCH = cpu;
+    expect(find).toThrow(/is a CPU build[\s\S]*GROUP_ROBUST_CUDA=0/);
+  });
+
+  it('does not take a torch whose own libraries would not load, and says what to install', () => {
+    loader();
+    const site = join(root, 'site');
+    pythonWithTorch(makeLibTorch(join(site, 'torch'), { cuda: '13.0' }));
+    const said: string[] = [];
+    const find = (cuda: boolean) => findLibTorch({ env, cuda, log: (text) => said.push(text) });
+    expect(find(false)).toBeUndefined();
+    expect(said.join()).toMatch(/need libcudart\.so\.13, which is not here/);
+    write(join(site, 'torch-2.13.0.dist-info/METADATA'), METADATA);
+    env.LIBTORCH = join(site, 'torch');
+    expect(() => find(false)).toThrow(/pip install 'cuda-toolkit\[cudart,cupti\]==13\.0\.3'\s*$/);
+    write(join(site, 'nvidia/cu13/lib/libcudart.so.13'), '');
+    expect(find(false)).toMatchObject({ folder: join(site, 'torch') });
+    expect(() => find(true)).toThrow(
+      /need libcudnn\.so\.9,[\s\S]*'cuda-toolkit\[cublas,cudart,cupti\]==13\.0\.3' 'nvidia-cudnn-cu13==9\.20\.0\.48'/,
+    );
+    write(join(site, 'nvidia/cu13/lib/libcudnn.so.9'), '');
+    expect(find(true)).toMatchObject({ folder: join(site, 'torch') });
   });
 
   it('does not take a damaged cache for a whole one', () => {
@@ -204,8 +263,8 @@ describe.skipIf(process.platform !== 'linux')('fetching LibTorch', () => {
       throw new Error('cmake cannot make a zip');
     return readFileSync(archive);
   }
-  const archives = () => [{ variant: 'cpu', url }];
-  const fetchIt = (log: (text: string) => void = () => {}) => downloadLibTorch({ env, log, archives: archives() });
+  const fetchIt = (log: (text: string) => void = () => {}, cuda = false) =>
+    downloadLibTorch({ env, cuda, log, archive: url });
   const cacheIsEmpty = () => !existsSync(cacheFolder(env)) || readdirSync(cacheFolder(env)).length === 0;
 
   it('installs an archive, which the next search finds in the cache', async () => {
@@ -213,7 +272,7 @@ describe.skipIf(process.platform !== 'linux')('fetching LibTorch', () => {
     const body = zip(join(root, 'pack'), 'libtorch');
     respond = () => ({ body });
     const torch = await fetchIt();
-    expect(torch).toMatchObject({ version: '2.13.0', folder: cachedFolder('cpu', env) });
+    expect(torch).toMatchObject({ version: '2.13.0', folder: archiveFolder('cpu', env) });
     expect(findLibTorch({ env })).toMatchObject({ origin: 'cache', folder: torch.folder });
     expect(readdirSync(cacheFolder(env))).toHaveLength(1);
   });
@@ -249,56 +308,189 @@ describe.skipIf(process.platform !== 'linux')('fetching LibTorch', () => {
 
   it('falls through to pip on a missing archive or an unknown host, within seconds, and lists what it tried', async () => {
     respond = () => ({ status: 404 });
-    await expect(fetchIt()).rejects.toThrow(/HTTP 404[\s\S]*pip: there is no python3[\s\S]*LIBTORCH/);
+    await expect(fetchIt()).rejects.toThrow(/HTTP 404[\s\S]*there is no python3 on PATH[\s\S]*LIBTORCH/);
     url = 'http://no-such-host.invalid/libtorch.zip';
     const start = Date.now();
     await expect(fetchIt()).rejects.toThrow(/no-such-host\.invalid/);
     expect(Date.now() - start).toBeLessThan(6000);
   });
 
-  it('takes a wheel from pip, the +cpu build first', async () => {
-    respond = () => ({ status: 404 });
-    makeLibTorch(join(root, 'pack/torch'));
+  /**
+   * An index with the torch wheel and its parts, as pip installs them with --target; every call is noted. pip refuses to merge
+   * into a folder that is there, so that the target must be new.
+   */
+  function pip({ python = 'Python 3.11.2', broken = '' } = {}): () => string[] {
+    const site = join(root, 'index');
+    makeLibTorch(join(site, 'torch'), { cuda: '13.0' });
+    write(join(site, 'torch/nn/functional.py'), 'not needed');
+    write(join(site, 'torch-2.13.0.dist-info/METADATA'), METADATA);
+    write(join(root, 'parts/nvidia/cu13/lib/libcudart.so.13'), 'x');
+    write(join(root, 'all/nvidia/cu13/lib/libcudart.so.13'), 'x');
+    write(join(root, 'all/nvidia/cu13/lib/libcudnn.so.9'), 'x');
+    write(join(root, 'all/nvidia/cu13/include/cudnn.h'), 'x');
+    write(join(root, 'toolkit/nvidia/cu13/lib/libcudart.so.13'), 'x');
     write(
-      join(root, 'pack/torch-2.13.0.dist-info/RECORD'),
-      record(join(root, 'pack'), ['torch/lib/libtorch_cpu.so', 'torch/include/ATen/ATen.h']),
+      join(root, 'toolkit/nvidia/cu13/bin/nvcc'),
+      '#!/bin/sh\necho "Cuda compilation tools, release 13.0, V13.0.88"\n',
     );
-    writeFileSync(join(root, 'torch.whl'), zip(join(root, 'pack'), 'torch', 'torch-2.13.0.dist-info'));
-    // A pip that knows the plain version only.
+    chmodSync(join(root, 'toolkit/nvidia/cu13/bin/nvcc'), 0o755);
     symlinkSync(capture('sh', ['-c', 'command -v cp'])!, join(root, 'bin/cp'));
+    const calls = join(root, 'pip-calls');
+    writeFileSync(calls, '');
     program(
       'python3',
       `
-for last; do :; done
-case "$*" in
-  *download*+cpu) echo "No matching distribution" >&2; exit 1;;
-  *download*) while [ "$1" != --dest ]; do shift; done; cp ${join(root, 'torch.whl')} "$2/";;
-  *) echo "Python 3.11.2";;
-esac`,
+all="$*"
+case "$all" in
+  --version) echo "${python}"; exit;;
+  "-m pip --version") echo "pip 23.0"; exit;;
+  *"pip install"*) ;;
+  *) exit;;
+esac
+echo "$all" >> ${calls}
+case "$all" in *"${broken || 'nothing is broken'}"*) echo "ERROR: no matching distribution" >&2; exit 1;; esac
+while [ "$1" != --target ]; do shift; done
+[ -z "$(echo "$2"/*)" ] || [ "$(echo "$2"/*)" = "$2/*" ] || { echo "WARNING: Target directory already exists" >&2; exit 1; }
+case "$all" in
+  *nvcc*) from=toolkit;;
+  *cudnn*) from=all;;
+  *cuda-toolkit*) from=parts;;
+  *) from=index;;
+esac
+cp -r ${root}/$from/. "$2/"`,
     );
-    const said: string[] = [];
-    const torch = await fetchIt((text) => said.push(text));
-    expect(torch.origin).toBe('pip download torch==2.13.0');
-    expect(said.join('\n')).toMatch(/pip download torch==2\.13\.0\+cpu: python3 exited with 1/);
-    expect(findLibTorch({ env })?.folder).toBe(torch.folder);
+    return () => readFileSync(calls, 'utf8').trim().split('\n').filter(Boolean);
+  }
+  const requirementsOf = (call: string) => call.split(' ').filter((word) => /^(torch|cuda-toolkit|nvidia-)/.test(word));
+
+  it('takes the torch wheel from pip and the two small packages that it needs, each in one fetch', async () => {
+    respond = () => ({ status: 404 });
+    loader();
+    const calls = pip();
+    const torch = await fetchIt();
+    expect(torch).toMatchObject({
+      origin: 'pip install torch==2.13.0',
+      folder: wheelFolder(env),
+      version: '2.13.0',
+      cuda: '13.0',
+    });
+    expect(calls().map(requirementsOf)).toEqual([['torch==2.13.0'], ['cuda-toolkit[cudart,cupti]==13.0.3']]);
+    expect(calls()[0]).toContain('--no-deps');
+    expect(calls()[0]).not.toContain('--python-version');
+    expect(existsSync(join(torch.folder, 'nn'))).toBe(false);
+    expect(findLibTorch({ env })).toMatchObject({ folder: torch.folder, origin: 'cache' });
+    expect(readdirSync(cacheFolder(env))).toEqual([basename(dirname(torch.folder))]);
   });
 
-  function record(folder: string, names: string[]): string {
-    return names
-      .map((name) => {
-        const bytes: Buffer = readFileSync(join(folder, name));
-        return `${name},sha256=${createHash('sha256').update(bytes).digest('base64url')},${bytes.length}\r\n`;
-      })
-      .join('');
-  }
+  it('completes a wheel that is there already, and fetches nothing twice', async () => {
+    respond = () => ({ status: 404 });
+    loader();
+    const calls = pip();
+    await fetchIt();
+    rmSync(join(dirname(wheelFolder(env)), 'nvidia'), { recursive: true });
+    expect(findLibTorch({ env })).toBeUndefined();
+    await fetchIt();
+    await fetchIt(undefined, true);
+    expect(calls().slice(2).map(requirementsOf)).toEqual([
+      ['cuda-toolkit[cudart,cupti]==13.0.3'],
+      ['cuda-toolkit[cublas,cudart,cupti]==13.0.3', 'nvidia-cudnn-cu13==9.20.0.48'],
+    ]);
+    expect(findLibTorch({ env, cuda: true })?.folder).toBe(wheelFolder(env));
+    expect(existsSync(join(dirname(wheelFolder(env)), 'nvidia/cu13/include'))).toBe(false);
+  });
 
-  it('finds a changed byte in an unpacked wheel', async () => {
-    makeLibTorch(join(root, 'w/torch'));
-    write(join(root, 'w/torch-2.13.0.dist-info/RECORD'), record(join(root, 'w'), ['torch/lib/libtorch_cpu.so']));
-    await verifyWheel(join(root, 'w'), () => {});
-    writeFileSync(join(root, 'w/torch/lib/libtorch_cpu.so'), 'Library');
-    await expect(verifyWheel(join(root, 'w'), () => {})).rejects.toThrow(/wrong SHA-256/);
-    writeFileSync(join(root, 'w/torch/lib/libtorch_cpu.so'), 'lib');
-    await expect(verifyWheel(join(root, 'w'), () => {})).rejects.toThrow(/wrong size/);
+  it('says what pip lacks, and leaves what it has brought for the next time', async () => {
+    respond = () => ({ status: 404 });
+    loader();
+    const calls = pip({ broken: 'cuda-toolkit' });
+    await expect(fetchIt()).rejects.toThrow(/pip install torch==2\.13\.0: python3 exited with 1/);
+    await expect(fetchIt()).rejects.toThrow();
+    expect(calls().map(requirementsOf)).toEqual([
+      ['torch==2.13.0'],
+      ['cuda-toolkit[cudart,cupti]==13.0.3'],
+      ['cuda-toolkit[cudart,cupti]==13.0.3'],
+    ]);
+    expect(readdirSync(cacheFolder(env))).toHaveLength(1);
+  });
+
+  it.each(['Python 3.9.18', 'Python 3.15.0'])('takes wheels of another Python for %s', async (python) => {
+    respond = () => ({ status: 404 });
+    const calls = pip({ python });
+    await fetchIt();
+    expect(calls()[0]).toContain('--python-version 3.12');
+  });
+
+  describe('nvcc', () => {
+    const torchOf = (cuda: string) => inspectLibTorch(makeLibTorch(join(root, `site-${cuda}/torch`), { cuda }));
+    const said: string[] = [];
+    const find = (cuda: string) => cudaTools(torchOf(cuda), (text) => said.push(text), env);
+
+    it('is fetched by pip into the cache, with the names that nvcc and CMake look for', async () => {
+      const calls = pip();
+      write(join(root, 'site-13.0/torch-2.13.0.dist-info/METADATA'), METADATA);
+      write(join(root, 'site-13.0/nvidia/cu13/lib/libcudart.so.13'), '');
+      const { nvcc, runtime } = await find('13.0');
+      const toolkit = join(cacheFolder(env), `cuda-toolkit-13.0.3-${process.platform}-${process.arch}`, 'nvidia/cu13');
+      expect(nvcc).toEqual({ command: join(toolkit, 'bin/nvcc'), version: '13.0' });
+      expect(runtime).toBe(join(root, 'site-13.0/nvidia/cu13/lib/libcudart.so.13'));
+      expect(existsSync(join(toolkit, 'lib64/libcudart.so'))).toBe(true);
+      await find('13.0');
+      expect(calls().map(requirementsOf)).toEqual([['cuda-toolkit[nvcc,cudart,crt,nvvm,cccl]==13.0.3']]);
+    });
+
+    it('is taken of any patch where the LibTorch has no metadata', async () => {
+      const calls = pip();
+      await find('13.0');
+      expect(calls().map(requirementsOf)).toEqual([['cuda-toolkit[nvcc,cudart,crt,nvvm,cccl]==13.0.*']]);
+    });
+
+    it("is the system's where that is of the right major version", async () => {
+      const calls = pip();
+      nvcc('13.2');
+      write(join(root, 'site-13.0/torch/lib/libcudart-1a2b3c.so.13'), '');
+      expect(await find('13.0')).toEqual({
+        nvcc: { command: 'nvcc', version: '13.2' },
+        runtime: join(root, 'site-13.0/torch/lib/libcudart-1a2b3c.so.13'),
+      });
+      nvcc('12.8');
+      expect((await find('13.0')).nvcc.command).toMatch(/cuda-toolkit-13\.0/);
+      expect(said.join()).toMatch(/passed over nvcc: CUDA 12\.8, and LibTorch is built for 13\.0/);
+      expect(calls()).toHaveLength(1);
+    });
+
+    it('says what to do where none can be had', async () => {
+      await expect(find('12.8')).rejects.toThrow(/from CUDA 13 on only[\s\S]*install a CUDA 12 toolkit/);
+      await expect(find('13.0')).rejects.toThrow(/there is no python3 on PATH[\s\S]*GROUP_ROBUST_CUDA=0/);
+      pip({ broken: 'nvcc' });
+      await expect(find('13.0')).rejects.toThrow(/exited with 1/);
+      expect(existsSync(cacheFolder(env)) ? readdirSync(cacheFolder(env)) : []).toEqual([]);
+    });
+  });
+});
+
+describe.skipIf(process.platform !== 'linux')('whether to build for CUDA', () => {
+  it('is what GROUP_ROBUST_CUDA says, else what the checkout was built for', () => {
+    const wants = (value: string | undefined, cuda?: boolean) =>
+      wantsCuda({ cuda }, { ...env, GROUP_ROBUST_CUDA: value });
+    expect(wants('1', false)).toBe(true);
+    expect(wants('0', true)).toBe(false);
+    expect(wants(undefined, true)).toBe(true);
+    expect(wants('', false)).toBe(false);
+    expect(wants(undefined)).toBe(false);
+    expect(() => wants('yes')).toThrow(/GROUP_ROBUST_CUDA.*must be 1 or 0, not "yes"/);
+  });
+
+  it('the first time, is so where LibTorch and nvcc for it are both here', () => {
+    const wants = () => wantsCuda({}, env);
+    nvcc('13.0');
+    expect(wants()).toBe(false);
+    env.LIBTORCH = makeLibTorch(join(root, 'cpu'));
+    expect(wants()).toBe(false);
+    env.LIBTORCH = makeLibTorch(join(root, 'cuda'), { cuda: '13.0' });
+    expect(wants()).toBe(true);
+    nvcc('12.8');
+    expect(wants()).toBe(false);
+    rmSync(join(root, 'bin/nvcc'));
+    expect(wants()).toBe(false);
   });
 });
