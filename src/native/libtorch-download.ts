@@ -70,6 +70,8 @@ export async function downloadLibTorch({
     ...(url ? [{ name: url, fetch: () => fetchArchive(url, archiveFolder(variant, env), log) }] : []),
     { name: `pip install ${wheel}`, fetch: () => fetchWheel(wheel, cuda, env, log) },
   ];
+  // A wheel that is there is nearer than another archive, though it may lack parts.
+  if (readCached(wheelFolder(env))) ways.reverse();
   const tried: string[] = [];
   for (const { name, fetch } of ways) {
     try {

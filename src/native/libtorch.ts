@@ -172,7 +172,9 @@ export function findLibTorch({
     if (!fault) return torch;
     if (torch.origin === 'LIBTORCH')
       throw new InputError(fault.problem, { at: { file: torch.folder, field: 'LIBTORCH' }, fix: fault.fix });
-    log(`passed over ${torch.folder} (${torch.origin}): ${fault.problem}\n  fix: ${fault.fix}`);
+    // What our own downloads lack is fetched.
+    const fix = torch.origin === "Python's torch" ? `\n  fix: ${fault.fix}` : '';
+    log(`passed over ${torch.folder} (${torch.origin}): ${fault.problem}${fix}`);
   }
   return undefined;
 }
