@@ -6,7 +6,7 @@ import { availableParallelism } from 'node:os';
 import { dirname, extname, join, relative } from 'node:path';
 import { GroupRobustError, reportError } from '../errors.js';
 import { filesBelow } from '../files.js';
-import { type CudaTools, cudaTools, wantsCuda } from './cuda.js';
+import { type CudaTools, cudaTools, requireWorking, wantsCuda } from './cuda.js';
 import { findLibTorch, PACKAGE_ROOT, type ResolvedLibTorch } from './libtorch.js';
 import { downloadLibTorch } from './libtorch-download.js';
 import { readStamp, updateStamp } from './stamp.js';
@@ -78,6 +78,7 @@ async function buildAddon(): Promise<void> {
     return;
   }
 
+  if (tools) requireWorking(tools.nvcc);
   const work = join(PACKAGE_ROOT, 'build/cmake');
   // Another LibTorch or nvcc leaves its paths all over CMake's cache.
   if (stamp.libtorch !== torch.folder || stamp.cuda !== cuda) rmSync(work, { recursive: true, force: true });

@@ -1,4 +1,6 @@
-import { existsSync, readdirSync, symlinkSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { GroupRobustError, InputError } from '../errors.js';
 import { writeFolderWhole } from '../files.js';
@@ -54,6 +56,29 @@ export async function cudaTools(
     log(`passed over ${system.command}: CUDA ${system.version}, and LibTorch is built for ${torch.cuda}`);
   const nvcc = system && isFor(system, torch) ? system : await fetchedNvcc(torch, log, env);
   return { nvcc, runtime: runtimeOf(torch, nvcc) };
+}
+
+/**
+ * Compiles an empty kernel: CMake says of an nvcc that does not work here only that it has found none.
+ * @throws GroupRobustError with nvcc's own words
+ */
+export function requireWorking(nvcc: Tool): void {
+  const work = mkdtempSync(join(tmpdir(), 'nvcc-'));
+  try {
+    const source = join(work, 'kernel.cu');
+    writeFileSync(source, '__global__ void kernel() {}\n');
+    const { status, error, stderr, stdout } = spawnSync(nvcc.command, ['-c', source, '-o', join(work, 'kernel.o')], {
+      encoding: 'utf8',
+    });
+    if (status === 0) return;
+    const words = error ? error.message : `${stdout}${stderr}`.trim();
+    throw new GroupRobustError(
+      'CUDA_UNAVAILABLE',
+      `nvcc does not work here (${nvcc.command}):\n${words}\n  fix: mend what it names, or build for the CPU with GROUP_ROBUST_CUDA=0`,
+    );
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
 }
 
 /** CUDA's minor versions are compatible with each other. */

@@ -16,16 +16,16 @@ const configure = (...settings: string[]) =>
     encoding: 'utf8',
   });
 
-it("fails with the compiler's own words where CUDA is asked for and its compiler does not work", () => {
+it('fails where CUDA is asked for and its compiler does not work, in place of building without', () => {
   const nvcc = join(root, 'nvcc');
   writeFileSync(
     nvcc,
-    '#!/bin/sh\ncase "$*" in *--version*) echo "Cuda compilation tools, release 13.0, V13.0.88";; *) echo "nvcc fatal : no licence on Sundays" >&2; exit 1;; esac\n',
+    '#!/bin/sh\ncase "$*" in *--version*) echo "Cuda compilation tools, release 13.0, V13.0.88";; *) echo "nvcc fatal : no licence" >&2; exit 1;; esac\n',
   );
   chmodSync(nvcc, 0o755);
   const { status, stderr } = configure(`LIBTORCH=${root}`, 'ADDON_CUDA=ON', `CMAKE_CUDA_COMPILER=${nvcc}`);
   expect(status).not.toBe(0);
-  expect(stderr).toContain('no licence on Sundays');
+  expect(stderr).toMatch(/CMake Error[\s\S]*nvcc/);
 });
 
 it('names npm run build where CMake is run by itself', () => {

@@ -15,7 +15,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { cudaTools, wantsCuda } from '../../src/native/cuda.js';
+import { cudaTools, requireWorking, wantsCuda } from '../../src/native/cuda.js';
 import {
   archiveFolder,
   cacheFolder,
@@ -456,6 +456,16 @@ cp -r ${root}/$from/. "$2/"`,
       expect((await find('13.0')).nvcc.command).toMatch(/cuda-toolkit-13\.0/);
       expect(said.join()).toMatch(/passed over nvcc: CUDA 12\.8, and LibTorch is built for 13\.0/);
       expect(calls()).toHaveLength(1);
+    });
+
+    it('is tried before CMake looks at it, and its own words are passed on', () => {
+      program('nvcc', 'echo "unsupported GNU version! gcc 42" >&2; exit 1');
+      const tried = () => requireWorking({ command: join(root, 'bin/nvcc'), version: '13.0' });
+      expect(tried).toThrow(/nvcc does not work here[\s\S]*unsupported GNU version! gcc 42[\s\S]*GROUP_ROBUST_CUDA=0/);
+      program('nvcc', 'exit 0');
+      expect(tried).not.toThrow();
+      rmSync(join(root, 'bin/nvcc'));
+      expect(tried).toThrow(/ENOENT/);
     });
 
     it('says what to do where none can be had', async () => {
