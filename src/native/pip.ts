@@ -27,7 +27,7 @@ export async function pipInstall(
     [
       ...['-m', 'pip', 'install', '--target', folder, '--no-user', '--no-compile', '--only-binary=:all:'],
       ...['--disable-pip-version-check', '--no-warn-script-location', '--root-user-action=ignore'],
-      ...(minor >= oldest && minor <= newest ? [] : ['--python-version', WHEEL_PYTHON]),
+      ...(minor >= oldest && minor <= newest ? [] : ['--python-version', WHEEL_PYTHON, '--ignore-requires-python']),
       ...options,
       ...requirements,
     ],

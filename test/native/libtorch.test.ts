@@ -417,7 +417,7 @@ cp -r ${root}/$from/. "$2/"`,
     respond = () => ({ status: 404 });
     const calls = pip({ python });
     await fetchIt();
-    expect(calls()[0]).toContain('--python-version 3.12');
+    expect(calls()[0]).toContain('--python-version 3.12 --ignore-requires-python');
   });
 
   describe('nvcc', () => {
