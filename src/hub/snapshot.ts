@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, statSync, symlinkSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, statSync, symlinkSync } from 'node:fs';
 import { copyFile } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { InputError, type InputLocation } from '../errors.js';
@@ -118,7 +118,10 @@ async function link(blob: string, pointer: string): Promise<void> {
   try {
     symlinkSync(relative(dirname(pointer), blob), pointer);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') await copyFile(blob, pointer);
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return;
+    // What is there under its own name counts as whole.
+    await copyFile(blob, `${pointer}.incomplete`);
+    renameSync(`${pointer}.incomplete`, pointer);
   }
 }
 
