@@ -34,7 +34,12 @@ export async function fetchWithin(
     // Nothing is read, and no wait begins, before somebody asks for it.
     { highWaterMark: 0 },
   );
-  return new Response(body, response);
+  const { url, redirected } = response;
+  // Where the answer came from is in no option of the constructor.
+  return Object.defineProperties(new Response(body, response), {
+    url: { value: url },
+    redirected: { value: redirected },
+  });
 }
 
 /**

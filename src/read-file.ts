@@ -1,12 +1,38 @@
 import { createHash, type Hash } from 'node:crypto';
-import { createReadStream, readFileSync } from 'node:fs';
+import { createReadStream, readFileSync, type Stats, statSync } from 'node:fs';
 import type * as z from 'zod';
 import { InputError, type InputLocation } from './errors.js';
 
 /** Reading what the user gives: every fault becomes an InputError that names the file, and the line or field. */
 
+/** What a shell has opened for the program (`| … /dev/stdin`, `<(…)`): it can be read once, from its start. */
+const inherited = /^\/(dev\/stdin|dev\/fd\/\d+|proc\/(self|\d+)\/fd\/\d+)$/;
+
+/**
+ * Opening a named pipe waits for somebody to write, perhaps for ever, and devices may have no end; so every input is
+ * looked at before it is opened.
+ * @param once whether it is read once from its start, so that a pipe of the shell will do
+ * @throws InputError where it is there, and neither file nor folder
+ */
+export function refuseSpecial(file: string, { once = false }: { once?: boolean } = {}): void {
+  let found: Stats | undefined;
+  try {
+    found = statSync(file, { throwIfNoEntry: false });
+  } catch {
+    // Opening it will tell why.
+  }
+  if (!found || found.isFile() || found.isDirectory()) return;
+  if (once && !found.isSocket() && inherited.test(file)) return;
+  const kind = found.isFIFO() ? 'pipe' : found.isSocket() ? 'socket' : 'device';
+  throw new InputError(`is a ${kind}, not a file`, {
+    at: { file },
+    fix: 'write what comes out of it to a file, and name that',
+  });
+}
+
 /** The bytes of a file in chunks. @throws InputError when it cannot be read */
 export async function* readBytes(file: string): AsyncGenerator<Uint8Array> {
+  refuseSpecial(file, { once: true });
   try {
     yield* createReadStream(file, { highWaterMark: 2 ** 18 });
   } catch (error) {
@@ -70,14 +96,19 @@ export function utf8Decoder(file: string): (chunk: Uint8Array | undefined, line?
   };
 }
 
-/** The text of a UTF-8 file, without byte-order mark. @throws InputError when it cannot be read, or is no text */
-export function readText(file: string): string {
-  let bytes: Buffer;
+/** The bytes of a file. @throws InputError when it cannot be read */
+export function readWhole(file: string): Buffer {
+  refuseSpecial(file, { once: true });
   try {
-    bytes = readFileSync(file);
+    return readFileSync(file);
   } catch (error) {
     throw readError(file, error);
   }
+}
+
+/** The text of a UTF-8 file, without byte-order mark. @throws InputError when it cannot be read, or is no text */
+export function readText(file: string): string {
+  const bytes = readWhole(file);
   const decode = utf8Decoder(file);
   return decode(bytes, 1) + decode(undefined, 1);
 }

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { InputError } from '../errors.js';
 import { Random } from '../random.js';
-import { readError } from '../read-file.js';
+import { readWhole } from '../read-file.js';
 import { csvRecords } from './csv.js';
 import { nearMatches } from './near-matches.js';
 import { type PythonValue, parsePythonLiteral } from './python-literal.js';
@@ -45,13 +45,7 @@ const COLUMNS = ['question', 'selections', 'options'] as const;
 
 /** @throws InputError when the file is missing, is not CSV, or lacks a column; single bad rows are collected instead */
 export async function readSurvey(file: string): Promise<Survey> {
-  let bytes: Buffer;
-  try {
-    bytes = readFileSync(file);
-  } catch (error) {
-    throw readError(file, error);
-  }
-  return parseSurvey(bytes, file);
+  return parseSurvey(readWhole(file), file);
 }
 
 /** As {@link readSurvey}, on the bytes of the file. */

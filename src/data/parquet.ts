@@ -3,7 +3,7 @@ import { stat } from 'node:fs/promises';
 import { totalmem } from 'node:os';
 import { InputError } from '../errors.js';
 import { startable } from '../parallel.js';
-import { readError } from '../read-file.js';
+import { readError, refuseSpecial } from '../read-file.js';
 import type { GroupReply, GroupRequest, RowGroup } from './parquet-group.js';
 import { type Row, refuseRepeated } from './row.js';
 
@@ -26,6 +26,7 @@ export async function* readParquet(file: string, wanted: readonly string[]): Asy
 }
 
 async function sizeOf(file: string): Promise<number> {
+  refuseSpecial(file);
   try {
     const found = await stat(file);
     if (found.isDirectory()) throw new InputError('is a folder, not a file', { at: { file } });

@@ -1,10 +1,11 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { HubApiError } from '@huggingface/hub';
 import { fetchWithin } from '../download.js';
-import { InputError } from '../errors.js';
+import { InputError, type InputLocation } from '../errors.js';
+import { duration } from '../progress.js';
+import { readText } from '../read-file.js';
+import { Passing, patience, type Tell, tellIfLong } from './patience.js';
 
 /** A repository of the hub at one revision. */
 export interface Repository {
@@ -15,104 +16,143 @@ export interface Repository {
   revision: string;
 }
 
-const isTrue = (value: string | undefined) => /^(1|on|yes|true)$/i.test(value ?? '');
-
-/** What the hub's own tools take from the environment too. */
-export const environment = {
-  /** HF_ENDPOINT, for mirrors. */
-  endpoint: () => (process.env.HF_ENDPOINT || 'https://huggingface.co').replace(/\/+$/, ''),
+/** The hub as the environment names it; the variables are those of the hub's own tools. */
+export interface Hub {
+  /** HF_ENDPOINT, for mirrors; no slash at the end. */
+  endpoint: string;
+  /** HF_TOKEN, or the token that `hf auth login` has left in HF_HOME. It is never printed. */
+  token: string | undefined;
   /** HF_HUB_OFFLINE: only what is in the cache. */
-  offline: () => isTrue(process.env.HF_HUB_OFFLINE),
-  /** HF_TOKEN, or the token that `hf auth login` has left in HF_HOME. */
-  token(): string | undefined {
-    const own = process.env.HF_TOKEN?.trim();
-    if (own) return own;
-    const home = process.env.HF_HOME ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'huggingface');
-    const file = join(home, 'token');
-    return (existsSync(file) && readFileSync(file, 'utf8').trim()) || undefined;
-  },
-};
+  offline: boolean;
+  /** Where downloads lie, in the layout of huggingface_hub: HF_HUB_CACHE, or in HF_HOME. */
+  cache: string;
+}
 
-/** Statuses that may pass: too many requests, and the server's own failures. */
-const passing = (status: number) => status === 429 || status >= 500;
+/** @throws InputError where a variable cannot be right; what it holds is a secret, and not told */
+export function hubOfEnvironment(): Hub {
+  const { HF_HOME, HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, HF_HUB_OFFLINE, XDG_CACHE_HOME } = process.env;
+  const home = HF_HOME ?? join(XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'huggingface');
+  return {
+    endpoint: readEndpoint(),
+    token: readToken(join(home, 'token')),
+    offline: /^(1|on|yes|true)$/i.test(HF_HUB_OFFLINE ?? ''),
+    cache: HF_HUB_CACHE ?? HUGGINGFACE_HUB_CACHE ?? join(home, 'hub'),
+  };
+}
 
-export const attempts = 5;
-/** Seconds to wait before the attempts after the first. */
-export const delays = [0.5, 1, 2, 4];
+function readEndpoint(): string {
+  const text = process.env.HF_ENDPOINT?.trim() || 'https://huggingface.co';
+  const refuse = (problem: string) => {
+    const fix = 'set it to an address such as https://huggingface.co, or unset it';
+    // No cause: the error of a wrong URL holds the text.
+    return new InputError(problem, { at: { field: 'HF_ENDPOINT' }, fix });
+  };
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (!url || !/^https?:$/.test(url.protocol)) throw refuse('is no address that begins with https:// or http://');
+  if (url.username || url.password) throw refuse('holds a user name or a password, which the hub does not take');
+  if (url.search || url.hash) throw refuse('holds a "?" or a "#"');
+  return url.href.replace(/\/+$/, '');
+}
+
+function readToken(file: string): string | undefined {
+  const own = process.env.HF_TOKEN?.trim();
+  const token = own || (existsSync(file) ? readText(file).trim() : '');
+  const at: InputLocation = own ? { field: 'HF_TOKEN' } : { file };
+  if (/[^\x21-\x7e]/.test(token))
+    throw new InputError('holds a character that is in no token, such as a line break or a space', {
+      at,
+      fix: 'copy the token anew; it is one word of letters, digits and "_"',
+    });
+  return token || undefined;
+}
 
 /**
- * fetch with the user's token, repeated where the connection fails or the server has a passing problem. The token goes to
- * the hub alone: fetch takes it out when a redirect leads to another host.
+ * One request for a path of the hub. Its address begins with the endpoint whatever the hub has answered before, so the
+ * token goes there alone: fetch takes it out when a redirect leads to another origin.
+ * @throws Passing where the connection fails, or the server has a problem that may pass
  */
-export const hubFetch: typeof fetch = async (input, init) => {
-  const token = environment.token();
-  const headers = new Headers(init?.headers);
-  if (token) headers.set('authorization', `Bearer ${token}`);
-  for (let attempt = 1; ; attempt++) {
-    try {
-      const response = await fetchWithin(input, { ...init, headers });
-      if (!passing(response.status) || attempt === attempts) return response;
-      await response.body?.cancel();
-    } catch (error) {
-      if (attempt === attempts) throw error;
-    }
-    await sleep(1000 * delays[attempt - 1]);
-  }
-};
-
-/** Turns what the library or fetch throws into an error that says what to do; other errors stay as they are. */
-export function hubError(error: unknown, repository: Repository): unknown {
-  if (error instanceof HubApiError) return statusError(error.statusCode, repository, error);
-  if (error instanceof SyntaxError) return notAHub(repository, error);
-  // fetch fails with a TypeError whose cause is the network's error.
-  if (error instanceof TypeError && error.cause)
-    return new InputError(
-      `is no local folder or file, and ${environment.endpoint()} cannot be reached: ${networkReason(error.cause)}`,
-      { at: { file: repository.name }, fix: 'check the network, or name a local one', cause: error },
-    );
-  return error;
+export async function hubFetch(
+  { endpoint, token }: Hub,
+  path: string,
+  headers: Record<string, string>,
+  tell: Tell,
+): Promise<Response> {
+  const authorization = token && { authorization: `Bearer ${token}` };
+  const { answer, silence } = patience;
+  const response = await tellIfLong(
+    `waiting for ${endpoint} to answer, at most ${duration(answer / 1000)}`,
+    tell,
+    fetchWithin(`${endpoint}${path}`, { headers: { ...headers, ...authorization } }, { answer, silence }),
+  ).catch((error) => {
+    throw Passing.of(error);
+  });
+  const { status } = response;
+  if (status !== 408 && status !== 429 && status < 500) return response;
+  await discard(response);
+  throw new Passing(`the answer has status ${status}`, { wait: retryAfter(response) });
 }
 
-/** A refusal of the hub, for people: 401, 403 and 404 have one usual cause each. */
-export function statusError(status: number, repository: Repository, cause?: unknown): InputError {
-  const page = `${environment.endpoint()}/${repository.type === 'dataset' ? 'datasets/' : ''}${repository.name}`;
-  const known = environment.token() !== undefined;
-  const kind = repository.type;
+/** Ends a connection whose body nobody will read. */
+export async function discard(response: Response): Promise<void> {
+  await response.body?.cancel().catch(() => {});
+}
+
+/** Seconds that a busy server asks to wait. */
+function retryAfter({ headers }: Response): number | undefined {
+  const text = headers.get('retry-after') ?? '';
+  if (/^\d+$/.test(text)) return Number(text);
+  const date = Date.parse(text);
+  return Number.isNaN(date) ? undefined : Math.max(0, (date - Date.now()) / 1000);
+}
+
+/**
+ * A refusal of the hub, for people: 401, 403 and 404 have one usual cause each.
+ * @param path the file that was asked for, where it was one
+ */
+export async function refusal(
+  response: Response,
+  { endpoint, token }: Hub,
+  { type, name, revision }: Repository,
+  path?: string,
+): Promise<InputError> {
+  await discard(response);
+  const { status } = response;
+  const page = `${endpoint}/${type === 'dataset' ? 'datasets/' : ''}${name}`;
+  const known = token !== undefined;
   const problems: Record<number, [problem: string, fix: string]> = {
     401: known
-      ? [
-          'the hub does not know your token (401)',
-          `make a new one at ${environment.endpoint()}/settings/tokens and set HF_TOKEN`,
-        ]
+      ? ['the hub does not know your token (401)', `make a new one at ${endpoint}/settings/tokens and set HF_TOKEN`]
       : [
-          `the hub shows it to nobody without a token (401): it is gated or private, or there is no such ${kind}`,
-          `check the spelling; accept the terms at ${page}, make a token at ${environment.endpoint()}/settings/tokens, and set HF_TOKEN`,
+          `the hub shows it to nobody without a token (401): it is gated or private, or there is no such ${type}`,
+          `check the spelling; accept the terms at ${page}, make a token at ${endpoint}/settings/tokens, and set HF_TOKEN`,
         ],
     403: [
-      `your account or token may not read it (403): the ${kind} is gated`,
+      `your account or token may not read it (403): the ${type} is gated`,
       `accept the terms at ${page} with the account of the token, and let a fine-grained token read gated repositories`,
     ],
-    404: [
-      `the hub has no such ${kind}, or not at revision ${repository.revision} (404)`,
-      `check the spelling${known ? '' : '; if it is private, set HF_TOKEN'}; a local folder must exist under this name`,
-    ],
+    404:
+      path === undefined
+        ? [
+            `the hub has no such ${type}, or not at revision ${revision} (404)`,
+            `check the spelling${known ? '' : '; if it is private, set HF_TOKEN'}; a local folder must exist under this name`,
+          ]
+        : [
+            `the hub lists ${path} among its files, but does not have it (404)`,
+            'try again later; behind a mirror, check that it has the file',
+          ],
   };
-  const [problem, fix] = problems[status] ?? [
-    `the hub answered with status ${status}`,
+  // Where large files lie, nobody knows of accounts.
+  const elsewhere = response.redirected && new URL(response.url).origin !== new URL(endpoint).origin;
+  const [problem, fix] = (!elsewhere && problems[status]) || [
+    `${elsewhere ? new URL(response.url).host : 'the hub'} answered with status ${status}${path ? ` for ${path}` : ''}`,
     'try again later; what has been downloaded is kept',
   ];
-  return new InputError(problem, { at: { file: repository.name }, fix, cause });
+  return new InputError(problem, { at: { file: name }, fix });
 }
 
-export function notAHub({ name }: Repository, cause?: unknown): InputError {
-  return new InputError(`${environment.endpoint()} does not answer as the hub does`, {
+export function notAHub({ endpoint }: Hub, { name }: Repository, problem: string): InputError {
+  return new InputError(`${endpoint} does not answer as the hub does: ${problem}`, {
     at: { file: name },
-    fix: 'check HF_ENDPOINT',
-    cause,
+    fix: 'try again; if it stays so, check HF_ENDPOINT, or name a local one',
   });
-}
-
-export function networkReason(cause: unknown): string {
-  const { code, message } = cause as { code?: string; message?: string };
-  return message || code || String(cause);
 }

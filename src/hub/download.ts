@@ -1,123 +1,128 @@
 import { createHash } from 'node:crypto';
 import { existsSync, renameSync, rmSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { saveBody } from '../download.js';
 import { InputError } from '../errors.js';
 import { makeFolder } from '../files.js';
 import { takeLock } from '../lock.js';
 import { hashFile } from '../read-file.js';
-import { attempts, delays, hubFetch, networkReason, type Repository, statusError } from './client.js';
+import { discard, type Hub, hubFetch, type Repository, refusal } from './client.js';
+import type { RemoteFile } from './listing.js';
+import { Budget, Passing, patience, type Tell, tellIfLong } from './patience.js';
 
-/** A file as the hub's listing tells of it. */
-export interface RemoteFile {
-  /** Inside the repository. */
-  path: string;
-  size: number;
-  /** What its content must give: SHA-256 for large files, git's SHA-1 for the others. */
-  digest: { algorithm: 'sha256' | 'git'; hex: string };
+/** A file of the hub. */
+export interface Source {
+  hub: Hub;
+  repository: Repository;
+  file: RemoteFile;
 }
+
+/** What a download may cost: at the slowest 10 kB/s on average, and the bytes that fruitless attempts may bring. */
+const limitsOf = ({ size }: RemoteFile) => ({ seconds: 600 + size / 1e4, bytes: patience.attempts * size + 1e6 });
 
 /**
  * Downloads a file to `target`, which appears whole and checked or not at all. What an earlier attempt has left in
  * `target.incomplete` is gone on with; another process that downloads the same file is waited for.
  * @param onBytes is told how many bytes are there, also of earlier attempts
- * @throws InputError
+ * @throws InputError; the file system's errors as they are
  */
 export async function downloadFile(
-  url: string,
-  file: RemoteFile,
+  source: Source,
   target: string,
-  repository: Repository,
   onBytes: (bytes: number) => void,
+  tell: Tell,
 ): Promise<void> {
+  const { file } = source;
   makeFolder(dirname(target));
   const partial = `${target}.incomplete`;
   // Should another process take the lock from a stalled one, the checksum tells whether both wrote.
-  await using _ = await takeLock(`${target}.lock`, () => {});
+  const lock = takeLock(`${target}.lock`, () => {});
+  await using _ = await tellIfLong(`waiting for another process that downloads ${file.path}`, tell, lock);
   if (existsSync(target)) return;
   let fresh = sizeOf(partial) === 0;
   for (;;) {
-    await fill(partial, url, file, repository, onBytes);
+    await fill(partial, source, onBytes, tell);
     if ((await digestOf(partial, file)) === file.digest.hex) break;
     rmSync(partial);
     // Remains of an earlier attempt may be at fault, but not a second time.
-    if (fresh) throw damaged(repository, file, 'its checksum is not the one the hub tells');
+    if (fresh) throw damaged(source, 'its checksum is not the one the hub tells');
     fresh = true;
   }
   renameSync(partial, target);
 }
 
 /** Lengthens `partial` to the size of the file, over as many connections as need be. */
-async function fill(
-  partial: string,
-  url: string,
-  file: RemoteFile,
-  repository: Repository,
-  onBytes: (bytes: number) => void,
-): Promise<void> {
-  let failures = 0;
-  for (;;) {
-    const start = sizeOf(partial) > file.size ? 0 : sizeOf(partial);
+async function fill(partial: string, source: Source, onBytes: (bytes: number) => void, tell: Tell): Promise<void> {
+  const { file, repository } = source;
+  const budget = new Budget(
+    limitsOf(file),
+    (reason, cause) =>
+      new InputError(`${file.path} cannot be downloaded: ${reason}`, {
+        at: { file: repository.name },
+        fix: 'try again: it goes on where it stopped',
+        cause,
+      }),
+    tell,
+  );
+  if (sizeOf(partial) > file.size) rmSync(partial);
+  // Bytes that have been there before are no progress: a server may begin anew each time.
+  let furthest = sizeOf(partial);
+  await budget.run(async () => {
+    const start = sizeOf(partial);
     if (start === file.size && existsSync(partial)) return;
-    try {
-      await receive(partial, start, url, file, repository, onBytes);
-      if (sizeOf(partial) < file.size)
-        throw new Error(`the connection ended after ${sizeOf(partial)} of ${file.size} bytes`);
-    } catch (error) {
-      if (error instanceof InputError) throw error;
-      if (isDiskError(error))
-        throw new InputError(`cannot be written: ${(error as Error).message}`, {
-          at: { file: partial },
-          fix: 'make room, or set HF_HOME to a folder with room that can be written to; what is there is kept',
-          cause: error,
-        });
-      // A connection that brought something is progress, however often connections are cut.
-      failures = sizeOf(partial) > start ? 1 : failures + 1;
-      if (failures === attempts)
-        throw new InputError(`${file.path} cannot be downloaded: ${networkReason((error as Error).cause ?? error)}`, {
-          at: { file: repository.name },
-          fix: 'try again: it goes on where it stopped',
-          cause: error,
-        });
-      await sleep(1000 * delays[failures - 1]);
-    }
-  }
+    await receive(partial, start, source, tell, (received, piece) => {
+      budget.spend(piece);
+      if (received > furthest) budget.progressed();
+      furthest = Math.max(furthest, received);
+      onBytes(received);
+    });
+    const there = sizeOf(partial);
+    if (there < file.size) throw new Passing(`the connection ended after ${there} of ${file.size} bytes`);
+  });
 }
 
-/** One connection: writes what comes to `partial` from byte `start` on. */
+/**
+ * One connection: writes what comes to `partial` from byte `start` on.
+ * @param onPiece is told how many bytes are there, and how many have just come
+ * @throws Passing where another connection may bring the rest
+ */
 async function receive(
   partial: string,
   start: number,
-  url: string,
-  file: RemoteFile,
-  repository: Repository,
-  onBytes: (bytes: number) => void,
+  source: Source,
+  tell: Tell,
+  onPiece: (bytes: number, piece: number) => void,
 ): Promise<void> {
-  const response = await hubFetch(url, {
-    headers: { 'accept-encoding': 'identity', ...(start > 0 && { range: `bytes=${start}-` }) },
-  });
+  const { hub, repository, file } = source;
+  const headers = { 'accept-encoding': 'identity', ...(start > 0 && { range: `bytes=${start}-` }) };
+  const response = await hubFetch(hub, pathOf(source), headers, tell);
   if (response.status === 416) {
+    await discard(response);
     rmSync(partial, { force: true });
-    throw new Error('the server refuses to go on where an earlier download stopped');
+    throw new Passing('the server refuses to go on where an earlier download stopped');
   }
-  if (!response.ok) throw statusError(response.status, repository);
+  if (!response.ok) throw await refusal(response, hub, repository, file.path);
   // A server may send all of the file although a part was asked for.
   const from = response.status === 206 ? start : 0;
   const told = totalOf(response, from);
   if (told !== undefined && told !== file.size) {
-    await response.body?.cancel();
-    throw damaged(repository, file, `the server sends ${told} bytes, the hub's listing has ${file.size}`);
+    await discard(response);
+    throw damaged(source, `the server sends ${told} bytes, the hub's listing has ${file.size}`);
   }
-  await saveBody(
-    response,
-    partial,
-    (received) => {
-      if (received > file.size) throw damaged(repository, file, `more than its ${file.size} bytes come`);
-      onBytes(received);
-    },
-    from,
-  );
+  let before = from;
+  const onBytes = (received: number) => {
+    if (received > file.size) throw damaged(source, `more than its ${file.size} bytes come`);
+    onPiece(received, received - before);
+    before = received;
+  };
+  await saveBody(response, partial, onBytes, from).catch((error) => {
+    throw error instanceof InputError || isFileFault(error) ? error : Passing.of(error);
+  });
+}
+
+function pathOf({ repository: { type, name, revision }, file }: Source): string {
+  const path = file.path.split('/').map(encodeURIComponent).join('/');
+  return `/${type === 'dataset' ? 'datasets/' : ''}${name}/resolve/${revision}/${path}`;
 }
 
 /** Bytes of the whole file, as far as the response tells. */
@@ -138,11 +143,12 @@ function sizeOf(path: string): number {
   return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
 }
 
-function isDiskError(error: unknown): boolean {
-  return ['ENOSPC', 'EACCES', 'EROFS', 'EDQUOT', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '');
+/** Those of the network come wrapped in errors of fetch. */
+export function isFileFault(error: unknown): error is NodeJS.ErrnoException {
+  return (error as NodeJS.ErrnoException).syscall !== undefined;
 }
 
-function damaged(repository: Repository, file: RemoteFile, problem: string): InputError {
+function damaged({ repository, file }: Source, problem: string): InputError {
   return new InputError(`${file.path} is damaged on its way: ${problem}`, {
     at: { file: repository.name },
     fix: 'try again; behind a proxy or mirror, check that it passes files on whole',

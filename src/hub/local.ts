@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { InputError, type InputLocation } from '../errors.js';
 import { checkpointCompanions, checkpointFiles, tokenizerNames, weightNames } from '../policy/checkpoint-files.js';
 import { adapterFiles } from '../policy/peft.js';
+import { refuseSpecial } from '../read-file.js';
 import type { Selection } from './snapshot.js';
 
 /** A folder or file on this machine, and where it came from. */
@@ -48,6 +49,7 @@ async function local(
   selection: Selection,
   { quiet = false }: LocalOptions = {},
 ): Promise<Local> {
+  refuseSpecial(text, { once: true });
   const id = existsSync(text) ? null : hubId.exec(text);
   if (!id?.groups) return { path: text };
   const { hubSnapshot } = await import('./snapshot.js');

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { InputError } from '../errors.js';
-import { checked, readJson } from '../read-file.js';
+import { checked, readJson, refuseSpecial } from '../read-file.js';
 import { SafetensorsFile } from './safetensors.js';
 
 /** Files of a checkpoint's tokenizer; only the first is always there. */
@@ -36,7 +36,10 @@ const indexSchema = z.looseObject({ weight_map: z.record(z.string(), z.string())
  */
 export function checkpointFiles(folder: string): string[] {
   const whole = join(folder, wholeName);
-  if (existsSync(whole)) return [whole];
+  if (existsSync(whole)) {
+    refuseSpecial(whole);
+    return [whole];
+  }
   const index = join(folder, indexName);
   if (!existsSync(index))
     throw new InputError(`holds neither ${wholeName} nor ${indexName}`, {
@@ -62,6 +65,7 @@ export function checkpointFiles(folder: string): string[] {
     });
   return [...shards].map(([name, expected]) => {
     const file = join(folder, name);
+    refuseSpecial(file);
     const found = tensorNames(file);
     for (const tensor of expected)
       if (found && !found.has(tensor))

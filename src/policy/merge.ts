@@ -4,6 +4,7 @@ import { InputError } from '../errors.js';
 import { writeFolderWhole } from '../files.js';
 import type { NativeGemmaConfig } from '../native/types.js';
 import { progress } from '../progress.js';
+import { refuseSpecial } from '../read-file.js';
 import { checkpointCompanions, indexName } from './checkpoint-files.js';
 import { decodeFloats, encodeFloats, type FloatType, floatSizes, isFloatType } from './float-types.js';
 import { resolveGemma } from './gemma-config.js';
@@ -60,7 +61,10 @@ export async function mergeAdapter(model: string, adapter: string, out: string, 
         at: { file: model, tensor: missing },
       });
     for (const name of [indexName, ...checkpointCompanions])
-      if (existsSync(join(model, name))) copyFileSync(join(model, name), join(folder, name));
+      if (existsSync(join(model, name))) {
+        refuseSpecial(join(model, name));
+        copyFileSync(join(model, name), join(folder, name));
+      }
     return report;
   });
 }

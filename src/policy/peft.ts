@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import * as z from 'zod';
 import { InputError } from '../errors.js';
 import { writeFileWhole } from '../files.js';
-import { checked, readJson } from '../read-file.js';
+import { checked, readJson, refuseSpecial } from '../read-file.js';
 import { SafetensorsFile, type TensorEntry } from './safetensors.js';
 
 /** The files of a PEFT adapter folder. */
@@ -107,6 +107,7 @@ export function readAdapterConfig(folder: string, layers: number): LoraSettings 
         at: { file: join(folder, name) },
         fix: 'give a folder with adapter_config.json and adapter_model.safetensors, as PEFT and group-robust train write it',
       });
+  refuseSpecial(join(folder, adapterFiles.weights));
   const config = checked(configSchema, readJson(file), { file });
   const refuse = (field: string, problem: string): never => {
     throw new InputError(problem, { at: { file, field } });

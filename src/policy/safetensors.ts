@@ -1,5 +1,6 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { InputError } from '../errors.js';
+import { refuseSpecial } from '../read-file.js';
 
 /** Reading safetensors in TypeScript: headers, checked in full, and ranges of bytes. Running a model reads them in C++. */
 
@@ -44,6 +45,7 @@ export class SafetensorsFile {
 
   /** @throws InputError naming the file, and the tensor where one is at fault */
   constructor(readonly file: string) {
+    refuseSpecial(file);
     try {
       this.descriptor = openSync(file, 'r');
     } catch (cause) {

@@ -7,7 +7,7 @@ import { maxThreads } from '../native/types.js';
 import { methodPrefixes, type WeightSettings, weightingNames } from '../objective/group-weights.js';
 import { type LossSettings, lossNames } from '../objective/losses.js';
 import { loraTargets } from '../policy/peft.js';
-import { issueText } from '../read-file.js';
+import { issueText, refuseSpecial } from '../read-file.js';
 import { keyAdvice, valueAdvice } from './other-names.js';
 import { watchedLosses } from './plateau.js';
 import { scheduleNames } from './schedule.js';
@@ -350,6 +350,7 @@ function valueAt(raw: unknown, path: PropertyKey[]): unknown {
 
 /** Reads a YAML configuration, applies `--set key=value` overrides (values are YAML), and resolves it. */
 export function loadConfig(file: string, overrides: string[] = []): TrainConfig {
+  refuseSpecial(file, { once: true });
   let text: string;
   try {
     text = readFileSync(file, 'utf8');

@@ -3,7 +3,7 @@ import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { InputError } from '../errors.js';
 import { fileDigest } from '../policy/identity.js';
-import { missingFile } from '../read-file.js';
+import { missingFile, refuseSpecial } from '../read-file.js';
 import type { TrainConfig } from './config.js';
 
 /**
@@ -55,6 +55,8 @@ export function checkIdentity(saved: RunIdentity, now: RunIdentity, run: string)
 async function inputIdentity(key: string, path: string): Promise<string> {
   // The other inputs may be named by something that is no path.
   if (key.startsWith('data.') && !existsSync(path)) throw missingFile(path);
+  // It is read again for the run itself.
+  refuseSpecial(path);
   try {
     return await contentOf(path);
   } catch (cause) {

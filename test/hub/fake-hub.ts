@@ -25,6 +25,8 @@ export interface Faults {
   statuses: number[];
   /** Ranges are ignored, as by some proxies. */
   ignoresRanges: boolean;
+  /** Answers in place of the first server, unless it returns false. */
+  takeOver?: (url: URL, response: ServerResponse, request: IncomingMessage) => unknown;
 }
 
 export const sha256 = (bytes: Buffer) => createHash('sha256').update(bytes).digest('hex');
@@ -71,6 +73,7 @@ export class FakeHub {
     this.requests.push(`${request.method} ${url.pathname}`);
     const status = this.faults.statuses.shift();
     if (status !== undefined) return refuse(response, status);
+    if (this.faults.takeOver && this.faults.takeOver(url, response, request) !== false) return response;
     const token = request.headers.authorization?.replace('Bearer ', '');
     if (token !== undefined && !Object.values(this.tokens).includes(token)) return refuse(response, 401);
 

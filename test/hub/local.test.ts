@@ -13,8 +13,9 @@ import {
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import { delays } from '../../src/hub/client.js';
+
 import { localAdapter, localCsv, localModel, localTokenizer } from '../../src/hub/local.js';
+import { patience } from '../../src/hub/patience.js';
 import { inputError } from '../data/helpers.js';
 import { FakeHub, type FakeRepository, gitDigest, sha256 } from './fake-hub.js';
 
@@ -27,7 +28,7 @@ const id = 'google/gemma-tiny';
 let home: string;
 
 beforeAll(async () => {
-  delays.fill(0.001);
+  patience.delays.fill(0.001);
   const tokenizer = { content: readFileSync(resolve('src/data/tiny-tokenizer.json')) };
   const files = {
     '.gitattributes': { content: Buffer.from('* text') },
