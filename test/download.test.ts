@@ -17,7 +17,7 @@ const server = createServer((request, response) => {
   return undefined;
 });
 const urlOf = (path: string) => `http://127.0.0.1:${(server.address() as AddressInfo).port}${path}`;
-const get = (path: string) => fetchWithin(urlOf(path), {}, { answer: 200, silence: 200 });
+const get = (path: string) => fetchWithin(urlOf(path), {}, { answer: 2000, silence: 200 });
 
 beforeAll(() => new Promise<void>((done) => server.listen(0, '127.0.0.1', done)));
 afterAll(() => {

@@ -1,4 +1,3 @@
-import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -6,11 +5,12 @@ import { availableParallelism } from 'node:os';
 import { dirname, extname, join, relative } from 'node:path';
 import { GroupRobustError, reportError } from '../errors.js';
 import { filesBelow } from '../files.js';
-import { type CudaTools, cudaTools, requireWorking, wantsCuda } from './cuda.js';
+import { takeLock } from '../lock.js';
+import { CUDA_CMAKE, cudaTools, requireWorking, wantsCuda } from './cuda.js';
 import { findLibTorch, PACKAGE_ROOT, type ResolvedLibTorch } from './libtorch.js';
 import { downloadLibTorch } from './libtorch-download.js';
 import { readStamp, updateStamp } from './stamp.js';
-import { findCmake, findCompiler, findMake } from './tools.js';
+import { findCmake, findCompiler, findMake, isAtLeast, run } from './tools.js';
 
 /**
  * `npm run build`: LibTorch, the addon (build/Release/group_robust.node) and the JavaScript (dist/). Steps whose inputs
@@ -31,25 +31,26 @@ function digest(files: string[], ...rest: string[]): string {
   return hash.digest('hex');
 }
 
-function run(what: string, script: string, args: string[], fix = ''): void {
-  const { status, error } = spawnSync(process.execPath, [script, ...args], {
-    cwd: PACKAGE_ROOT,
-    stdio: ['ignore', 2, 2],
+/** Runs a program of node_modules. */
+async function runScript(what: string, script: string, args: string[]): Promise<void> {
+  await run(process.execPath, [script, ...args], process.env).catch((error) => {
+    throw new GroupRobustError('BUILD', `${what} failed (${error.message}); its messages are above`);
   });
-  if (status !== 0)
-    throw new GroupRobustError(
-      'BUILD',
-      `${what} failed${error ? `: ${error.message}` : '; its messages are above'}${fix}`,
-    );
 }
 
-function requireTools(): string {
+/** @returns what of the tools decides what the addon becomes */
+function requireTools(cuda: boolean): string {
   const compiler = findCompiler();
+  const cmake = findCmake();
   const missing = [
     !compiler && 'a C++ compiler (Debian: g++)',
-    !findCmake() && 'CMake (Debian: cmake)',
+    !cmake && 'CMake (Debian: cmake)',
+    cmake &&
+      cuda &&
+      !isAtLeast(cmake.version, CUDA_CMAKE) &&
+      `CMake ${CUDA_CMAKE} for CUDA, and this is ${cmake.version} (pip install cmake)`,
     !findMake() && 'make or ninja (Debian: make)',
-  ].filter((name) => name !== false);
+  ].filter(Boolean);
   if (missing.length > 0)
     throw new GroupRobustError(
       'BUILD_TOOLS',
@@ -59,53 +60,55 @@ function requireTools(): string {
 }
 
 async function buildAddon(): Promise<void> {
-  const compiler = requireTools();
   const stamp = readStamp();
   const cuda = wantsCuda(stamp);
+  const compiler = requireTools(cuda);
   const torch: ResolvedLibTorch =
     findLibTorch({ earlier: stamp.libtorch, cuda, log }) ?? (await downloadLibTorch({ cuda, log }));
-  const tools = cuda ? await cudaTools(torch, log) : undefined;
-  log(`LibTorch ${torch.version} (${torch.origin}): ${torch.folder}`);
-  log(tools ? `for CUDA, by nvcc ${tools.nvcc.version}: ${tools.nvcc.command}` : 'for the CPU');
+  log(`LibTorch ${torch.version} (${torch.origin}), for ${cuda ? 'CUDA' : 'the CPU'}: ${torch.folder}`);
 
   const sources = [...filesBelow(join(PACKAGE_ROOT, 'native')), join(PACKAGE_ROOT, 'CMakeLists.txt')];
   const versions = ['cmake-js', 'node-addon-api'].map(
     (name) => (require(`${name}/package.json`) as { version: string }).version,
   );
-  const addon = digest(sources, compiler, ...versions, ...settings(torch, tools));
+  const addon = digest(sources, compiler, ...versions, torch.folder, torch.version, String(cuda));
   if (stamp.addon === addon && existsSync(ADDON)) {
     log('addon is up to date');
     return;
   }
 
-  if (tools) requireWorking(tools.nvcc);
-  const work = join(PACKAGE_ROOT, 'build/cmake');
-  // Another LibTorch or nvcc leaves its paths all over CMake's cache.
-  if (stamp.libtorch !== torch.folder || stamp.cuda !== cuda) rmSync(work, { recursive: true, force: true });
-  const cmakeJs = join(dirname(require.resolve('cmake-js/package.json')), 'bin/cmake-js');
-  const shared = ['--directory', PACKAGE_ROOT, '--out', work, '--log-level', 'warn'];
-  const wayOut = cuda ? '\n  fix: mend what they name, or build for the CPU with GROUP_ROBUST_CUDA=0' : '';
-  log('configuring the addon');
-  const values = [`CMAKE_LIBRARY_OUTPUT_DIRECTORY=${dirname(ADDON)}`, ...settings(torch, tools)];
-  run('CMake', cmakeJs, ['configure', ...shared, ...values.map((value) => `--CD${value}`)], wayOut);
-  const jobs = Math.min(2, availableParallelism());
-  log(`compiling the addon (${jobs} at a time)`);
-  run('compiling the addon', cmakeJs, ['build', ...shared, '--parallel', String(jobs)], wayOut);
-  updateStamp({ addon, libtorch: torch.folder, cuda });
-}
-
-/** What CMakeLists.txt wants to know, and the addon depends on. */
-function settings(torch: ResolvedLibTorch, tools: CudaTools | undefined): string[] {
-  return [
+  // Only now: where the addon is built, nvcc may be gone.
+  const tools = cuda ? await cudaTools(torch, log) : undefined;
+  if (tools) log(`nvcc ${tools.nvcc.version}: ${tools.nvcc.command}`);
+  const settings = [
+    `CMAKE_LIBRARY_OUTPUT_DIRECTORY=${dirname(ADDON)}`,
     `LIBTORCH=${torch.folder}`,
     `LIBTORCH_VERSION=${torch.version}`,
     `LIBTORCH_CXX11_ABI=${torch.cxx11Abi ? 1 : 0}`,
     `ADDON_CUDA=${tools ? 'ON' : 'OFF'}`,
     ...(tools ? [`CMAKE_CUDA_COMPILER=${tools.nvcc.command}`, `CUDA_RUNTIME=${tools.runtime}`] : []),
   ];
+  const work = join(PACKAGE_ROOT, 'build/cmake');
+  const configured = digest([], ...settings);
+  // Another LibTorch, nvcc or place of the checkout leaves its paths all over CMake's cache.
+  if (stamp.configured !== configured) rmSync(work, { recursive: true, force: true });
+  updateStamp({ configured });
+  const cmakeJs = join(dirname(require.resolve('cmake-js/package.json')), 'bin/cmake-js');
+  const shared = ['--directory', PACKAGE_ROOT, '--out', work, '--log-level', 'warn'];
+  log('configuring the addon');
+  await runScript('CMake', cmakeJs, ['configure', ...shared, ...settings.map((text) => `--CD${text}`)]).catch(
+    (error) => {
+      if (tools) requireWorking(tools.nvcc);
+      throw error;
+    },
+  );
+  const jobs = Math.min(2, availableParallelism());
+  log(`compiling the addon (${jobs} at a time)`);
+  await runScript('compiling the addon', cmakeJs, ['build', ...shared, '--parallel', String(jobs)]);
+  updateStamp({ addon, libtorch: torch.folder, cuda });
 }
 
-function buildDist(): void {
+async function buildDist(): Promise<void> {
   const source = join(PACKAGE_ROOT, 'src');
   const target = join(PACKAGE_ROOT, 'dist');
   const program = join(target, 'cli/main.js');
@@ -119,9 +122,9 @@ function buildDist(): void {
   log('compiling TypeScript');
   // TypeScript's own notes would make it believe that files somebody removed are still there.
   if (!existsSync(program)) rmSync(target, { recursive: true, force: true });
-  run('TypeScript', join(dirname(require.resolve('typescript/package.json')), 'bin/tsc'), [
+  await runScript('TypeScript', join(dirname(require.resolve('typescript/package.json')), 'bin/tsc'), [
     '-p',
-    'tsconfig.build.json',
+    join(PACKAGE_ROOT, 'tsconfig.build.json'),
   ]);
   for (const file of files.filter((name) => extname(name) !== '.ts')) {
     const copy = join(target, relative(source, file));
@@ -132,9 +135,14 @@ function buildDist(): void {
   updateStamp({ dist });
 }
 
-try {
+/** Two builds of one checkout would write the same files. */
+async function build(): Promise<void> {
+  mkdirSync(join(PACKAGE_ROOT, 'build'), { recursive: true });
+  const waiting = setTimeout(() => log('waiting for another build of this checkout'), 2000);
+  await using _ = await takeLock(join(PACKAGE_ROOT, 'build/lock'), () => {});
+  clearTimeout(waiting);
   await buildAddon();
-  buildDist();
-} catch (error) {
-  reportError(error);
+  await buildDist();
 }
+
+await build().catch(reportError);

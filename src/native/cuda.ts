@@ -1,15 +1,20 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { GroupRobustError, InputError } from '../errors.js';
-import { writeFolderWhole } from '../files.js';
-import { cacheFolder, findLibTorch, type LibTorch, wheelRequirements } from './libtorch.js';
+import { cacheFolder, inWorkFolder, PLATFORM } from './cache.js';
+import { findLibTorch, type LibTorch, libraryFile, wheelRequirements } from './libtorch.js';
 import { pipInstall } from './pip.js';
 import type { BuildStamp } from './stamp.js';
-import { findNvcc, nvccAt, type Tool } from './tools.js';
+import { findNvccs, neededLibraries, nvccAt, type Tool } from './tools.js';
 
 /** Building for CUDA: whether to, and with which compiler. */
+
+/** Older ones do not know the flags of today's nvcc. */
+export const CUDA_CMAKE = '3.24';
+/** The oldest driver that runs what CUDA 13 compiles (NVIDIA's CUDA 13.0 release notes, table of driver versions). */
+export const CUDA_13_DRIVER = 580;
 
 /**
  * Whether the addon is to be built for CUDA: as GROUP_ROBUST_CUDA says (1 or 0); without it as this checkout was built
@@ -24,11 +29,10 @@ export function wantsCuda(stamp: BuildStamp, env: NodeJS.ProcessEnv = process.en
     throw new InputError('CUDA is there for Linux only', { at: { field: 'GROUP_ROBUST_CUDA' }, fix: 'unset it' });
   if (wish !== '') return wish === '1';
   if (stamp.cuda !== undefined) return stamp.cuda;
-  const nvcc = findNvcc(env);
-  if (!nvcc || process.platform !== 'linux') return false;
+  if (process.platform !== 'linux' || findNvccs(env).length === 0) return false;
   try {
     const torch = findLibTorch({ env, cuda: true });
-    return torch !== undefined && isFor(nvcc, torch);
+    return torch !== undefined && systemNvcc(torch, env) !== undefined;
   } catch {
     // LIBTORCH names one that does not serve for CUDA.
     return false;
@@ -51,25 +55,45 @@ export async function cudaTools(
   log: (text: string) => void,
   env: NodeJS.ProcessEnv = process.env,
 ): Promise<CudaTools> {
-  const system = findNvcc(env);
-  if (system && !isFor(system, torch))
-    log(`passed over ${system.command}: CUDA ${system.version}, and LibTorch is built for ${torch.cuda}`);
-  const nvcc = system && isFor(system, torch) ? system : await fetchedNvcc(torch, log, env);
-  return { nvcc, runtime: runtimeOf(torch, nvcc) };
+  const others = findNvccs(env).filter((nvcc) => !isFor(nvcc, torch));
+  for (const { command, version } of others)
+    log(`passed over ${command}: CUDA ${version}, and LibTorch is built for ${torch.cuda}`);
+  const nvcc = systemNvcc(torch, env) ?? (await fetchedNvcc(torch, log, env));
+  const needed = neededLibraries(libraryFile(torch.folder, 'torch_cuda'), env);
+  const runtime = [...needed].find(([name]) => name.startsWith('libcudart'))?.[1];
+  if (runtime === undefined)
+    throw new GroupRobustError(
+      'CUDA_UNAVAILABLE',
+      `the libraries of the LibTorch at ${torch.folder} load no libcudart`,
+    );
+  return { nvcc, runtime };
+}
+
+/** The first of the system's that fits. */
+export function systemNvcc(torch: LibTorch, env: NodeJS.ProcessEnv = process.env): Tool | undefined {
+  return findNvccs(env).find((nvcc) => isFor(nvcc, torch));
+}
+
+/** CUDA's minor versions are compatible with each other. */
+function isFor(nvcc: Tool, torch: LibTorch): boolean {
+  return torch.cuda === 'unknown' || nvcc.version.split('.')[0] === torch.cuda?.split('.')[0];
 }
 
 /**
- * Compiles an empty kernel: CMake says of an nvcc that does not work here only that it has found none.
+ * Compiles an empty kernel as CMake would, which says of an nvcc that does not work only that it has found none.
  * @throws GroupRobustError with nvcc's own words
  */
-export function requireWorking(nvcc: Tool): void {
+export function requireWorking(nvcc: Tool, env: NodeJS.ProcessEnv = process.env): void {
   const work = mkdtempSync(join(tmpdir(), 'nvcc-'));
   try {
     const source = join(work, 'kernel.cu');
     writeFileSync(source, '__global__ void kernel() {}\n');
-    const { status, error, stderr, stdout } = spawnSync(nvcc.command, ['-c', source, '-o', join(work, 'kernel.o')], {
-      encoding: 'utf8',
-    });
+    const args = [
+      ...(env.CUDAHOSTCXX ? ['-ccbin', env.CUDAHOSTCXX] : []),
+      ...(env.CUDAFLAGS ?? '').split(' ').filter(Boolean),
+      ...['-c', source, '-o', join(work, 'kernel.o')],
+    ];
+    const { status, error, stderr, stdout } = spawnSync(nvcc.command, args, { encoding: 'utf8', env });
     if (status === 0) return;
     const words = error ? error.message : `${stdout}${stderr}`.trim();
     throw new GroupRobustError(
@@ -79,11 +103,6 @@ export function requireWorking(nvcc: Tool): void {
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
-}
-
-/** CUDA's minor versions are compatible with each other. */
-function isFor(nvcc: Tool, torch: LibTorch): boolean {
-  return nvcc.version.split('.')[0] === torch.cuda?.split('.')[0];
 }
 
 /** The version of the metapackage cuda-toolkit for a LibTorch: the wheel's own requirement, else any of its CUDA version. */
@@ -97,7 +116,7 @@ function toolkitVersion(torch: LibTorch): string {
 /** Where the toolkit for a LibTorch is kept, fetched or not. */
 function toolkitFolder(torch: LibTorch, env: NodeJS.ProcessEnv): string {
   const version = toolkitVersion(torch).replace('.*', '');
-  return join(cacheFolder(env), `cuda-toolkit-${version}-${process.platform}-${process.arch}`);
+  return join(cacheFolder(env), `cuda-toolkit-${version}-${PLATFORM}`);
 }
 
 /** nvcc of an earlier fetch for this LibTorch. */
@@ -117,22 +136,21 @@ async function fetchedNvcc(torch: LibTorch, log: (text: string) => void, env: No
     );
   const requirement = `cuda-toolkit[nvcc,cudart,crt,nvvm,cccl]==${toolkitVersion(torch)}`;
   log(`fetching nvcc with pip: ${requirement}`);
-  const target = toolkitFolder(torch, env);
   try {
-    await writeFolderWhole(
-      target,
-      async (folder) => {
-        await pipInstall(folder, [requirement], env);
-        const root = cudaRoot(folder);
-        if (!root) throw new Error('pip has left no nvcc');
-        // nvcc and CMake look for these names.
-        symlinkSync('lib', join(root, 'lib64'));
-        const runtime = readdirSync(join(root, 'lib')).find((name) => /^libcudart\.so\.\d+$/.test(name));
-        if (runtime) symlinkSync(runtime, join(root, 'lib/libcudart.so'));
-        if (!nvccAt(join(root, 'bin/nvcc'), env)) throw new Error('the nvcc that pip has brought does not run here');
-      },
-      { replace: true },
-    );
+    await inWorkFolder(env, async (work) => {
+      const site = await pipInstall(work, [requirement], env);
+      const root = cudaRoot(site);
+      if (!root) throw new Error('pip has left no nvcc');
+      // nvcc and CMake look for these names.
+      symlinkSync('lib', join(root, 'lib64'));
+      const runtime = readdirSync(join(root, 'lib')).find((name) => /^libcudart\.so\.\d+$/.test(name));
+      if (runtime) symlinkSync(runtime, join(root, 'lib/libcudart.so'));
+      if (!nvccAt(join(root, 'bin/nvcc'), env)) throw new Error('the nvcc that pip has brought does not run here');
+      // Another build may have been quicker, and be compiling with its own.
+      if (cachedNvcc(torch, env)) return;
+      rmSync(toolkitFolder(torch, env), { recursive: true, force: true });
+      renameSync(site, toolkitFolder(torch, env));
+    });
   } catch (error) {
     throw unavailable(`${requirement}: ${(error as Error).message}`, major, error);
   }
@@ -146,24 +164,6 @@ function cudaRoot(folder: string): string | undefined {
   return readdirSync(packages)
     .map((name) => join(packages, name))
     .find((root) => existsSync(join(root, 'bin/nvcc')));
-}
-
-/** An archive has its own libcudart, a wheel that of the packages beside it, and some builds the system's. */
-function runtimeOf(torch: LibTorch, nvcc: Tool): string {
-  const packages = join(dirname(torch.folder), 'nvidia');
-  const folders = [
-    join(torch.folder, 'lib'),
-    ...(existsSync(packages) ? readdirSync(packages).map((name) => join(packages, name, 'lib')) : []),
-    ...['lib64', 'lib'].map((name) => join(dirname(dirname(nvcc.command)), name)),
-  ];
-  for (const folder of folders.filter((name) => existsSync(name))) {
-    const name = readdirSync(folder).find((file) => /^libcudart(-\w+)?\.so(\.\d+)?/.test(file));
-    if (name) return join(folder, name);
-  }
-  throw new GroupRobustError(
-    'CUDA_UNAVAILABLE',
-    `no libcudart was found for the LibTorch at ${torch.folder}; looked in ${folders.join(', ')}`,
-  );
 }
 
 function unavailable(problem: string, major: number, cause?: unknown): GroupRobustError {

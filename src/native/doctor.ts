@@ -1,8 +1,9 @@
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { cachedNvcc, wantsCuda } from './cuda.js';
-import { cacheFolder, findLibTorch, missingParts, type ResolvedLibTorch, SUPPORTED_TEXT } from './libtorch.js';
+import { cacheFolder } from './cache.js';
+import { CUDA_13_DRIVER, CUDA_CMAKE, cachedNvcc, systemNvcc, wantsCuda } from './cuda.js';
+import { findLibTorch, missingParts, type ResolvedLibTorch, SUPPORTED_TEXT } from './libtorch.js';
 import { addonCandidates, loaderAdvice } from './load.js';
 import { readStamp } from './stamp.js';
 import {
@@ -11,9 +12,10 @@ import {
   findCompiler,
   findGpus,
   findMake,
-  findNvcc,
+  findNvccs,
   findPip,
   findPython,
+  isAtLeast,
   type Tool,
 } from './tools.js';
 import type { NativeInfo } from './types.js';
@@ -52,6 +54,17 @@ function describe(torch: ResolvedLibTorch, env: NodeJS.ProcessEnv): string {
       ? 'CPU build'
       : `built with CUDA ${torch.cuda}, ${missing.length === 0 ? 'whole' : `for the CPU only: without ${missing.join(', ')}`}`;
   return `${torch.version}, ${parts}, C++11 ABI ${torch.cxx11Abi ? 'on' : 'off'}, ${torch.folder} (${torch.origin})`;
+}
+
+/** What a machine with a driver lacks for its GPU; '' where nothing. */
+function gpuAdvice(gpus: string[], info: NativeInfo | undefined, cmake: Tool | undefined): string {
+  if (gpus.some((gpu) => Number.parseInt(gpu, 10) < CUDA_13_DRIVER))
+    return `for the GPU: a driver ${CUDA_13_DRIVER} or later, or a LibTorch and nvcc of an older CUDA in LIBTORCH and on PATH`;
+  if (info?.cudaBuilt)
+    return info.cudaDevices > 0 ? '' : 'the addon sees no GPU: check CUDA_VISIBLE_DEVICES and nvidia-smi';
+  const tool =
+    cmake && !isAtLeast(cmake.version, CUDA_CMAKE) ? `CMake ${CUDA_CMAKE} or later (pip install cmake), then ` : '';
+  return `for the GPU: ${tool}GROUP_ROBUST_CUDA=1 npm run build, which fetches by pip what is missing`;
 }
 
 /** Checks everything that a build and a run need. Fetches nothing. */
@@ -119,20 +132,23 @@ export async function diagnose(env: NodeJS.ProcessEnv = process.env): Promise<Di
 
   // A GPU is never required.
   const gpus = findGpus(env);
-  const system = findNvcc(env);
-  const fetched = torch?.cuda ? cachedNvcc(torch, env) : undefined;
-  const built = loads && info.cudaBuilt;
+  const nvcc = torch?.cuda === undefined ? findNvccs(env)[0] : (systemNvcc(torch, env) ?? cachedNvcc(torch, env));
+  const built = !loads
+    ? addon
+      ? 'addon does not load'
+      : 'addon not built'
+    : info.cudaBuilt
+      ? `addon built with CUDA, ${info.cudaDevices} device(s)`
+      : 'addon built for the CPU only';
   add(
     'cuda',
     true,
     [
       gpus ? `driver ${gpus.join('; ')}` : 'no driver',
-      ...(system ? [`nvcc ${system.version} (${system.command})`] : []),
-      ...(fetched ? [`nvcc ${fetched.version} (${fetched.command}, fetched)`] : []),
-      ...(system || fetched ? [] : ['no nvcc']),
-      built ? `addon built with CUDA, ${info.cudaDevices} device(s)` : 'addon built for the CPU only',
+      nvcc ? `nvcc ${nvcc.version} (${nvcc.command})` : 'no nvcc',
+      built,
     ].join(', '),
-    gpus && !built ? 'for the GPU: GROUP_ROBUST_CUDA=1 npm run build, which fetches by pip what is missing' : '',
+    gpus ? gpuAdvice(gpus, loads ? info : undefined, findCmake(env)) : '',
   );
   add(
     'threads',

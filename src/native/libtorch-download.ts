@@ -1,10 +1,10 @@
-import { lookup } from 'node:dns/promises';
-import { mkdir, mkdtemp, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rename, stat, writeFile } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { fetchWithin, saveBody } from '../download.js';
 import { GroupRobustError } from '../errors.js';
 import { filesBelow, writeFolderWhole } from '../files.js';
 import { progress } from '../progress.js';
+import { inWorkFolder } from './cache.js';
 import {
   archiveFolder,
   type CacheManifest,
@@ -25,8 +25,8 @@ import { detectLibc, run } from './tools.js';
 
 /** Ways 4 and 5 of libtorch.ts: fetch LibTorch into the cache. All text goes to stderr. */
 
-const NAME_TIMEOUT = 4_000;
-const CONNECT_TIMEOUT = 10_000;
+/** A host that cannot be reached must fail in seconds, in ms. */
+const ANSWER_TIMEOUT = 10_000;
 
 /** The official archive, or undefined where none is published for this platform. */
 export function archiveUrl(
@@ -67,7 +67,7 @@ export async function downloadLibTorch({
   const url = archive ?? archiveUrl(variant);
   const wheel = `torch==${PINNED_VERSION}`;
   const ways: { name: string; fetch: () => Promise<ResolvedLibTorch> }[] = [
-    ...(url ? [{ name: url, fetch: () => fetchArchive(url, archiveFolder(variant, env), log) }] : []),
+    ...(url ? [{ name: url, fetch: () => fetchArchive(url, archiveFolder(variant, env), env, log) }] : []),
     { name: `pip install ${wheel}`, fetch: () => fetchWheel(wheel, cuda, env, log) },
   ];
   // A wheel that is there is nearer than another archive, though it may lack parts.
@@ -105,15 +105,21 @@ function reason(error: unknown): string {
 }
 
 /** The archive's lib/, include/ and share/, at `target` in one rename. */
-async function fetchArchive(url: string, target: string, log: (text: string) => void): Promise<ResolvedLibTorch> {
-  await inWorkFolder(dirname(target), async (work) => {
-    const archive = join(work, 'libtorch.zip');
-    await downloadFile(url, archive, log);
-    log('unpacking');
-    // CMake checks each entry's CRC.
-    await run('cmake', ['-E', 'chdir', work, 'cmake', '-E', 'tar', 'xf', archive], process.env);
-    await install(join(work, 'libtorch'), target, url);
-  });
+async function fetchArchive(
+  url: string,
+  target: string,
+  env: NodeJS.ProcessEnv,
+  log: (text: string) => void,
+): Promise<ResolvedLibTorch> {
+  if (!readCached(target))
+    await inWorkFolder(env, async (work) => {
+      const archive = join(work, 'libtorch.zip');
+      await downloadFile(url, archive, log);
+      log('unpacking');
+      // CMake checks each entry's CRC.
+      await run('cmake', ['-E', 'chdir', work, 'cmake', '-E', 'tar', 'xf', archive], process.env);
+      await install(join(work, 'libtorch'), target, url);
+    });
   return { ...inspectLibTorch(target), origin: `downloaded from ${new URL(url).host}` };
 }
 
@@ -125,36 +131,23 @@ async function fetchWheel(
   log: (text: string) => void,
 ): Promise<ResolvedLibTorch> {
   const target = wheelFolder(env);
-  const cache = dirname(dirname(target));
   if (!readCached(target))
-    await inWorkFolder(cache, async (work) => {
+    await inWorkFolder(env, async (work) => {
       log(`fetching ${wheel} with pip`);
-      await pipInstall(work, [wheel], env, ['--no-deps']);
-      await moveFiles(work, dirname(target), (path) => /^torch-.*\.dist-info\//.test(path));
-      await install(join(work, 'torch'), target, wheel);
+      const site = await pipInstall(work, [wheel], env, ['--no-deps']);
+      await moveFiles(site, dirname(target), (path) => /^torch-.*\.dist-info\//.test(path));
+      await install(join(site, 'torch'), target, wheel);
     });
   const torch = inspectLibTorch(target);
   const parts = missingParts(torch, cuda, env).length > 0 ? partRequirements(torch, cuda) : [];
   if (parts.length > 0)
-    await inWorkFolder(cache, async (work) => {
+    await inWorkFolder(env, async (work) => {
       log(`fetching with pip what its libraries need: ${parts.join(', ')}`);
-      await pipInstall(work, parts, env);
+      const site = await pipInstall(work, parts, env);
       // Shared libraries alone are loaded; headers and compilers come with nvcc.
-      await moveFiles(work, dirname(target), (path) => /^nvidia\/[^/]+\/lib\/.*\.so(\.\d+)*$/.test(path));
+      await moveFiles(site, dirname(target), (path) => /^nvidia\/[^/]+\/lib\/.*\.so(\.\d+)*$/.test(path));
     });
   return { ...torch, origin: `pip install ${wheel}` };
-}
-
-/** Runs `fill` on a fresh folder in the cache, which is removed in the end. */
-async function inWorkFolder(cache: string, fill: (work: string) => Promise<void>): Promise<void> {
-  await mkdir(cache, { recursive: true });
-  await removeAbandoned(cache);
-  const work = await mkdtemp(join(cache, '.fetch-'));
-  try {
-    await fill(work);
-  } finally {
-    await rm(work, { recursive: true, force: true });
-  }
 }
 
 /** Keeps what a build needs of an unpacked LibTorch, with a note of its files, at `target` in one rename. */
@@ -188,24 +181,14 @@ async function moveFiles(from: string, to: string, wanted: (path: string) => boo
   }
 }
 
-/** Interrupted fetches leave their half-filled folders; those of another running build are younger than a day. */
-async function removeAbandoned(cache: string): Promise<void> {
-  for (const name of await readdir(cache)) {
-    if (!name.startsWith('.')) continue;
-    const { mtimeMs } = await stat(join(cache, name));
-    if (Date.now() - mtimeMs > 86_400_000) await rm(join(cache, name), { recursive: true, force: true });
-  }
-}
-
 /** Downloads `url` to `path`, checked against the announced size; gives up soon on a host that does not answer. */
 async function downloadFile(url: string, path: string, log: (text: string) => void): Promise<void> {
-  const { hostname } = new URL(url);
-  // fetch would wait for the look-up, which has no time-out of its own.
-  await within(NAME_TIMEOUT, `the name ${hostname} does not resolve`, lookup(hostname));
-  const response = await fetchWithin(url, {}, { answer: CONNECT_TIMEOUT });
-  if (!response.ok) throw new Error(`HTTP ${response.status}`);
+  const response = await fetchWithin(url, {}, { answer: ANSWER_TIMEOUT });
   const announced = Number(response.headers.get('content-length'));
-  if (!announced) throw new Error('the server does not say how long the file is');
+  if (!response.ok || !announced) {
+    await response.body?.cancel();
+    throw new Error(response.ok ? 'the server does not say how long the file is' : `HTTP ${response.status}`);
+  }
 
   log(`fetching ${url} (${megabytes(announced)} MB)`);
   const bar = progress('LibTorch, MB', megabytes(announced));
@@ -214,15 +197,3 @@ async function downloadFile(url: string, path: string, log: (text: string) => vo
 }
 
 const megabytes = (bytes: number) => Math.ceil(bytes / 1e6);
-
-async function within<T>(milliseconds: number, message: string, promise: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(message)), milliseconds);
-  });
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
-}

@@ -1,9 +1,9 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { InputError } from '../errors.js';
-import { capture, findPython, missingLibraries } from './tools.js';
+import { cacheFolder, PLATFORM } from './cache.js';
+import { capture, findPython, neededLibraries } from './tools.js';
 
 /**
  * Which LibTorch the addon is built against. In this order:
@@ -94,10 +94,12 @@ export function isSupported(version: string): boolean {
   return major === 2 && minor >= SUPPORTED_MINOR[0] && minor <= SUPPORTED_MINOR[1];
 }
 
-/** What the dynamic loader would not find for LibTorch's libraries, with or without those for CUDA. */
+/** What the dynamic loader would not find for LibTorch's libraries, with or without those for CUDA; the driver's own apart. */
 export function missingParts({ folder }: LibTorch, cuda: boolean, env: NodeJS.ProcessEnv): string[] {
   const names = cuda ? ['torch_cpu', 'torch_cuda'] : ['torch_cpu'];
-  return [...new Set(names.flatMap((name) => missingLibraries(libraryFile(folder, name), env)))];
+  const needed = names.flatMap((name) => [...neededLibraries(libraryFile(folder, name), env)]);
+  const missing = needed.filter(([library, path]) => path === undefined && !library.startsWith('libcuda.so'));
+  return [...new Set(missing.map(([library]) => library))];
 }
 
 /** The requirements in the metadata of the torch wheel that `folder` is of; none where there is no metadata. */
@@ -107,13 +109,6 @@ export function wheelRequirements(folder: string): string[] {
   if (!metadata || !existsSync(metadata)) return [];
   return [...readFileSync(metadata, 'utf8').matchAll(/^Requires-Dist: (.*?)\s*$/gm)].map(([, text]) => text);
 }
-
-/** Where LibTorch is kept for all checkouts of this user: GROUP_ROBUST_CACHE, else the XDG cache folder. */
-export function cacheFolder(env: NodeJS.ProcessEnv = process.env): string {
-  return resolve(env.GROUP_ROBUST_CACHE || join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'group-robust-po'));
-}
-
-const PLATFORM = `${process.platform}-${process.arch}`;
 
 /** Where the archive of a variant, "cpu" or "cu130", is kept. */
 export function archiveFolder(variant: string, env: NodeJS.ProcessEnv = process.env): string {

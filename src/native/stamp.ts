@@ -7,6 +7,8 @@ import { PACKAGE_ROOT } from './libtorch.js';
 export interface BuildStamp {
   /** Digest of the addon's inputs. */
   addon?: string;
+  /** Digest of what CMake was last configured with. */
+  configured?: string;
   /** Digest of the TypeScript sources. */
   dist?: string;
   /** The LibTorch folder the addon was built against. */

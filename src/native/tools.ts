@@ -51,6 +51,12 @@ function firstOf(commands: (string | undefined)[], args: string[], env: NodeJS.P
 export const findCompiler = (env = process.env): Tool | undefined =>
   firstOf([env.CXX, 'c++', 'g++', 'clang++'], ['--version'], env);
 
+/** Whether the first "major.minor" in a text is that version or a later one. */
+export function isAtLeast(text: string, version: string): boolean {
+  const [found, wanted] = [text, version].map((one) => /(\d+)\.(\d+)/.exec(one)?.slice(1).map(Number) ?? [0, 0]);
+  return found[0] > wanted[0] || (found[0] === wanted[0] && found[1] >= wanted[1]);
+}
+
 export const findCmake = (env = process.env): Tool | undefined => firstOf(['cmake'], ['--version'], env);
 
 /** What CMake's generated build runs with. */
@@ -62,10 +68,10 @@ export const findPython = (env = process.env): Tool | undefined => firstOf(['pyt
 export const findPip = (python: Tool, env = process.env): Tool | undefined =>
   firstOf([python.command], ['-m', 'pip', '--version'], env);
 
-/** Shared libraries that the dynamic loader would not find for `library`, the driver's own apart; none where it cannot be asked. */
-export function missingLibraries(library: string, env = process.env): string[] {
-  const missing = [...(capture('ldd', [library], env) ?? '').matchAll(/^\s*(\S+) => not found$/gm)];
-  return [...new Set(missing.map(([, name]) => name))].filter((name) => !name.startsWith('libcuda.so'));
+/** What the dynamic loader would load for a library, and from where, undefined where it finds none. Empty where it cannot be asked. */
+export function neededLibraries(library: string, env = process.env): Map<string, string | undefined> {
+  const lines = (capture('ldd', [library], env) ?? '').matchAll(/^\s*(\S+) => (?:not found|(\/.*) \(0x[0-9a-f]+\))$/gm);
+  return new Map([...lines].map(([, name, path]) => [name, path]));
 }
 
 /** Driver version and card of each GPU, such as "580.95.05, NVIDIA H100"; undefined where there is no NVIDIA driver. */
@@ -81,14 +87,10 @@ export function nvccAt(command: string, env = process.env): Tool | undefined {
   return version === undefined ? undefined : { command, version };
 }
 
-/** The system's nvcc. */
-export function findNvcc(env = process.env): Tool | undefined {
+/** The nvccs of the system, in the order in which others look for one. */
+export function findNvccs(env = process.env): Tool[] {
   const places = [env.CUDACXX, 'nvcc', join(env.CUDA_HOME ?? env.CUDA_PATH ?? '/usr/local/cuda', 'bin/nvcc')];
-  for (const command of places) {
-    const nvcc = command ? nvccAt(command, env) : undefined;
-    if (nvcc) return nvcc;
-  }
-  return undefined;
+  return places.flatMap((command) => (command && nvccAt(command, env)) || []);
 }
 
 /** "glibc 2.36", "musl" or, elsewhere than on Linux, "". */

@@ -3,7 +3,7 @@ import { existsSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { writeFileWhole } from '../files.js';
-import { cacheFolder } from '../native/libtorch.js';
+import { cacheFolder } from '../native/cache.js';
 import { addonCandidates, loadNative } from '../native/load.js';
 import { hashFile } from '../read-file.js';
 import type { GemmaSource } from './gemma-config.js';

@@ -141,19 +141,18 @@ describe('process', () => {
   it('counts live tensors back to where it started', async () => {
     await make().randomize(1, 0.1);
     models.splice(0)[0].dispose();
-    const settle = () => new Promise((done) => setTimeout(done, 50));
-    await settle();
+    // What is disposed is freed on the model's own thread, in its time.
+    const settled = (count: number) => expect.poll(() => native.liveTensors(), { timeout: 10_000 }).toBe(count);
+    await new Promise((done) => setTimeout(done, 500));
     const before = native.liveTensors();
     const model = make();
     await model.randomize(1, 0.1);
     const loaded = native.liveTensors();
     expect(loaded).toBeGreaterThan(before);
     await model.forward(BATCH, 'base', false);
-    await settle();
-    expect(native.liveTensors()).toBe(loaded);
+    await settled(loaded);
     model.dispose();
-    await settle();
-    expect(native.liveTensors()).toBe(before);
+    await settled(before);
   });
 
   it('ends by itself after its last job, though nothing was disposed', async () => {

@@ -1,8 +1,8 @@
 import { execFile } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Diagnosis, diagnose, probeAddon } from '../../src/native/doctor.js';
 import { PACKAGE_ROOT } from '../../src/native/libtorch.js';
 
@@ -48,6 +48,41 @@ it('names what is missing, says what to do, and exits 1', async () => {
 it('never calls a missing GPU an error', async () => {
   const report = await diagnose({ ...process.env, PATH: root, CUDACXX: '', CUDA_HOME: root });
   expect(report.checks.find((check) => check.name === 'cuda')).toMatchObject({ ok: true, fix: '' });
+});
+
+describe('a GPU', () => {
+  const withDriver = async (driver: string, others: Record<string, string> = {}) => {
+    const smi = join(root, 'nvidia-smi');
+    writeFileSync(smi, `#!/bin/sh\necho "${driver}, NVIDIA H100 80GB HBM3"\n`);
+    chmodSync(smi, 0o755);
+    const env = { ...process.env, PATH: `${root}:${process.env.PATH}`, GROUP_ROBUST_CUDA: '0', ...others };
+    return (await diagnose(env)).checks.find((check) => check.name === 'cuda');
+  };
+
+  it('that the addon was not built for is named, with what to do', async () => {
+    const cuda = await withDriver('580.95.05');
+    expect(cuda).toMatchObject({ ok: true, found: expect.stringMatching(/^driver 580\.95\.05, NVIDIA H100/) });
+    // In a build for CUDA, which sees no card here, the advice is another.
+    expect(cuda?.fix).toMatch(/GROUP_ROBUST_CUDA=1 npm run build|the addon sees no GPU/);
+  });
+
+  it('with a driver too old for the CUDA that would be fetched is told so', async () =>
+    expect((await withDriver('550.54.14'))?.fix).toMatch(/a driver 580 or later/));
+
+  it('shows the nvcc that a build would take', async () => {
+    const home = join(root, 'cuda');
+    mkdirSync(join(home, 'bin'), { recursive: true });
+    writeFileSync(join(home, 'bin/nvcc'), '#!/bin/sh\necho "Cuda compilation tools, release 13.7, V13.7.1"\n');
+    chmodSync(join(home, 'bin/nvcc'), 0o755);
+    expect((await withDriver('580.1', { CUDA_HOME: home, CUDACXX: '' }))?.found).toContain('nvcc 13.7');
+  });
+});
+
+it('tells of a CUDA build of LibTorch whether it serves for the CPU only', async () => {
+  const { checks } = await diagnose();
+  expect(checks.find((check) => check.name === 'libtorch')?.found).toMatch(
+    /^2\.\d+\.\d+\S*, (CPU build|built with CUDA \d+\.\d+, (whole|for the CPU only: without lib\S+))/,
+  );
 });
 
 it('survives an addon that crashes while loading, and passes on what the loader says', async () => {

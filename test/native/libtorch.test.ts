@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
   existsSync,
@@ -15,10 +16,10 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { cacheFolder } from '../../src/native/cache.js';
 import { cudaTools, requireWorking, wantsCuda } from '../../src/native/cuda.js';
 import {
   archiveFolder,
-  cacheFolder,
   findLibTorch,
   inspectLibTorch,
   isSupported,
@@ -28,6 +29,7 @@ import {
 } from '../../src/native/libtorch.js';
 import { archiveUrl, downloadLibTorch } from '../../src/native/libtorch-download.js';
 import { capture } from '../../src/native/tools.js';
+import { machine } from '../../src/processes.js';
 
 /** A resolver sees folders, an environment and programs; all three are made up here. */
 let root: string;
@@ -95,12 +97,14 @@ const pythonWithTorch = (folder: string) =>
 const nvcc = (version: string) => program('nvcc', `echo "Cuda compilation tools, release ${version}, V${version}.88"`);
 /** A loader that finds a library only where its file is: libtorch_cpu needs libcudart, libtorch_cuda libcudnn too. */
 function loader(): void {
-  const line = (name: string) => `[ -e "$lib/${name}" ] || echo "	${name} => not found"`;
+  const line = (name: string) =>
+    `[ -e "$lib/${name}" ] && echo "	${name} => $lib/${name} (0x00007f0000000000)" || echo "	${name} => not found"`;
   program(
     'ldd',
     `lib="\${1%/torch/lib/*}/nvidia/cu13/lib"
+echo "	linux-vdso.so.1 (0x00007ffd00000000)"
 ${line('libcudart.so.13')}
-case "$1" in *cuda.so) ${line('libcudnn.so.9')};; esac
+case "$1" in *cuda.so) ${line('libcudnn.so.9')}; echo "	libcuda.so.1 => not found";; esac
 true`,
   );
 }
@@ -277,13 +281,34 @@ describe.skipIf(process.platform !== 'linux')('fetching LibTorch', () => {
     expect(readdirSync(cacheFolder(env))).toHaveLength(1);
   });
 
-  it('clears away what an interrupted fetch left a day ago, and nothing younger', async () => {
-    for (const name of ['.fetch-old', '.fetch-new']) write(join(cacheFolder(env), name, 'half'), '');
-    const yesterday = Date.now() / 1000 - 90_000;
-    utimesSync(join(cacheFolder(env), '.fetch-old'), yesterday, yesterday);
+  it('clears away what killed fetches have left, and nothing of others', async () => {
+    const { pid } = spawnSync('true');
+    const killed = `.fetch-${pid}.${machine()}-aBc123`;
+    const others = [
+      `.fetch-${process.pid}.${machine()}-aBc123`,
+      `.fetch-${pid}.0123456789abcdef-aBc123`,
+      '.git',
+      '.ssh',
+    ];
+    for (const name of [killed, ...others]) write(join(cacheFolder(env), name, 'half'), '');
+    const old = Date.now() / 1000 - 900_000;
+    for (const name of others) utimesSync(join(cacheFolder(env), name), old, old);
     respond = () => ({ status: 404 });
     await expect(fetchIt()).rejects.toThrow();
-    expect(readdirSync(cacheFolder(env))).toEqual(['.fetch-new']);
+    expect(readdirSync(cacheFolder(env)).sort()).toEqual(others.sort());
+  });
+
+  it('fetches an archive once, also where its libraries would not load', async () => {
+    makeLibTorch(join(root, 'pack/libtorch'));
+    const body = zip(join(root, 'pack'), 'libtorch');
+    let fetched = 0;
+    respond = () => {
+      fetched++;
+      return { body };
+    };
+    program('ldd', 'echo "	libgomp.so.1 => not found"');
+    for (let i = 0; i < 2; i++) await expect(fetchIt()).rejects.toThrow(/its libraries need libgomp\.so\.1/);
+    expect(fetched).toBe(1);
   });
 
   it('leaves nothing behind when the connection breaks', async () => {
@@ -316,8 +341,8 @@ describe.skipIf(process.platform !== 'linux')('fetching LibTorch', () => {
   });
 
   /**
-   * An index with the torch wheel and its parts, as pip installs them with --target; every call is noted. pip refuses to merge
-   * into a folder that is there, so that the target must be new.
+   * An index with the torch wheel and its parts, as pip installs them with --target; every call is noted. It takes the options
+   * that pip 20 has, and does not merge into a folder that is there.
    */
   function pip({ python = 'Python 3.11.2', broken = '' } = {}): () => string[] {
     const site = join(root, 'index');
@@ -348,16 +373,22 @@ case "$all" in
   *) exit;;
 esac
 echo "$all" >> ${calls}
+for word; do case "$word" in
+  --target|--no-user|--no-compile|--only-binary=:all:|--disable-pip-version-check|--no-warn-script-location) ;;
+  --no-deps|--python-version|--ignore-requires-python) ;;
+  --*) echo "no such option: $word" >&2; exit 2;;
+esac; done
+case "$TMPDIR" in ${cacheFolder(env)}/.fetch-*) ;; *) echo "unpacks into $TMPDIR" >&2; exit 1;; esac
 case "$all" in *"${broken || 'nothing is broken'}"*) echo "ERROR: no matching distribution" >&2; exit 1;; esac
 while [ "$1" != --target ]; do shift; done
-[ -z "$(echo "$2"/*)" ] || [ "$(echo "$2"/*)" = "$2/*" ] || { echo "WARNING: Target directory already exists" >&2; exit 1; }
+[ ! -e "$2" ] || { echo "WARNING: Target directory already exists" >&2; exit 1; }
 case "$all" in
   *nvcc*) from=toolkit;;
   *cudnn*) from=all;;
   *cuda-toolkit*) from=parts;;
   *) from=index;;
 esac
-cp -r ${root}/$from/. "$2/"`,
+cp -r ${root}/$from "$2"`,
     );
     return () => readFileSync(calls, 'utf8').trim().split('\n').filter(Boolean);
   }
@@ -425,14 +456,20 @@ cp -r ${root}/$from/. "$2/"`,
     const said: string[] = [];
     const find = (cuda: string) => cudaTools(torchOf(cuda), (text) => said.push(text), env);
 
+    /** Where the loader finds it for a LibTorch of that CUDA. */
+    const runtimeOf = (cuda: string) => join(root, `site-${cuda}/nvidia/cu13/lib/libcudart.so.13`);
+    beforeEach(() => {
+      loader();
+      for (const cuda of ['12.8', '13.0', 'unknown']) write(runtimeOf(cuda), '');
+    });
+
     it('is fetched by pip into the cache, with the names that nvcc and CMake look for', async () => {
       const calls = pip();
       write(join(root, 'site-13.0/torch-2.13.0.dist-info/METADATA'), METADATA);
-      write(join(root, 'site-13.0/nvidia/cu13/lib/libcudart.so.13'), '');
       const { nvcc, runtime } = await find('13.0');
       const toolkit = join(cacheFolder(env), `cuda-toolkit-13.0.3-${process.platform}-${process.arch}`, 'nvidia/cu13');
       expect(nvcc).toEqual({ command: join(toolkit, 'bin/nvcc'), version: '13.0' });
-      expect(runtime).toBe(join(root, 'site-13.0/nvidia/cu13/lib/libcudart.so.13'));
+      expect(runtime).toBe(runtimeOf('13.0'));
       expect(existsSync(join(toolkit, 'lib64/libcudart.so'))).toBe(true);
       await find('13.0');
       expect(calls().map(requirementsOf)).toEqual([['cuda-toolkit[nvcc,cudart,crt,nvvm,cccl]==13.0.3']]);
@@ -444,25 +481,30 @@ cp -r ${root}/$from/. "$2/"`,
       expect(calls().map(requirementsOf)).toEqual([['cuda-toolkit[nvcc,cudart,crt,nvvm,cccl]==13.0.*']]);
     });
 
-    it("is the system's where that is of the right major version", async () => {
+    it("is the system's where one is of the right major version, wherever that is", async () => {
       const calls = pip();
       nvcc('13.2');
-      write(join(root, 'site-13.0/torch/lib/libcudart-1a2b3c.so.13'), '');
-      expect(await find('13.0')).toEqual({
-        nvcc: { command: 'nvcc', version: '13.2' },
-        runtime: join(root, 'site-13.0/torch/lib/libcudart-1a2b3c.so.13'),
-      });
+      expect(await find('13.0')).toEqual({ nvcc: { command: 'nvcc', version: '13.2' }, runtime: runtimeOf('13.0') });
       nvcc('12.8');
+      expect((await find('unknown')).nvcc.command).toBe('nvcc');
+      mkdirSync(join(root, 'cuda/bin'), { recursive: true });
+      env.CUDA_HOME = join(root, 'cuda');
+      write(join(root, 'cuda/bin/nvcc'), '#!/bin/sh\necho "Cuda compilation tools, release 13.1, V13.1.1"\n');
+      chmodSync(join(root, 'cuda/bin/nvcc'), 0o755);
+      expect((await find('13.0')).nvcc).toEqual({ command: join(root, 'cuda/bin/nvcc'), version: '13.1' });
+      expect(calls()).toEqual([]);
+      env.CUDA_HOME = join(root, 'no-cuda');
       expect((await find('13.0')).nvcc.command).toMatch(/cuda-toolkit-13\.0/);
       expect(said.join()).toMatch(/passed over nvcc: CUDA 12\.8, and LibTorch is built for 13\.0/);
-      expect(calls()).toHaveLength(1);
     });
 
-    it('is tried before CMake looks at it, and its own words are passed on', () => {
+    it('that does not work is heard, as CMake would call it', () => {
       program('nvcc', 'echo "unsupported GNU version! gcc 42" >&2; exit 1');
-      const tried = () => requireWorking({ command: join(root, 'bin/nvcc'), version: '13.0' });
+      const tried = () => requireWorking({ command: join(root, 'bin/nvcc'), version: '13.0' }, env);
       expect(tried).toThrow(/nvcc does not work here[\s\S]*unsupported GNU version! gcc 42[\s\S]*GROUP_ROBUST_CUDA=0/);
-      program('nvcc', 'exit 0');
+      program('nvcc', 'case "$*" in "-ccbin other -O1 -c"*) ;; *) exit 1;; esac');
+      expect(tried).toThrow();
+      Object.assign(env, { CUDAHOSTCXX: 'other', CUDAFLAGS: '-O1' });
       expect(tried).not.toThrow();
       rmSync(join(root, 'bin/nvcc'));
       expect(tried).toThrow(/ENOENT/);
