@@ -1,12 +1,14 @@
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Command, Option } from 'commander';
+import { writeResult } from '../terminal.js';
 import { defineAction } from './command.js';
+import { addOut, checkOut, type OutFlags } from './out.js';
 
 const formats = ['html', 'md', 'csv', 'svg'] as const;
 
-interface Options {
+interface Options extends OutFlags {
   format: (typeof formats)[number];
-  out?: string;
 }
 
 /** `group-robust report RUN_DIR [RUN_DIR ...]`: training runs side by side. */
@@ -22,31 +24,53 @@ export function registerReport(program: Command): void {
       )
         .choices([...formats])
         .default('html'),
-    )
-    .option(
-      '--out <path>',
-      'what to write (default, in the first run folder: report.html and so on of one run, comparison.html of several)',
     );
-  defineAction<Options>(command, async ({ format, out }, output, ...folders) => {
+  addOut(
+    command,
+    '--out <path>',
+    'what to write, - for stdout (default, in the first run folder: report.html and so on of one run, comparison.html of several)',
+  );
+  defineAction<Options>(command, async ({ format, ...flags }, output, ...folders) => {
     const { readRun } = await import('../report/runs.js');
     const { runsCsv, runsPage } = await import('../report/runs-page.js');
     const { renderPage } = await import('../report/html.js');
     const { renderMarkdown } = await import('../report/markdown.js');
     const { drawChart } = await import('../report/charts.js');
-    const { writeFileWhole } = await import('../files.js');
+    const { writeFileWhole, writeFolderWhole } = await import('../files.js');
+    // A run's own report stays what it is.
+    const name = folders.length === 1 ? 'report' : 'comparison';
+    const out = checkOut(flags, {
+      byDefault: join(folders[0], format === 'svg' ? `${name}-figures` : `${name}.${format}`),
+      inputs: folders.flatMap(runInputs),
+      folder: format === 'svg' ? /\.svg$/ : undefined,
+    });
     const runs = await Promise.all(folders.map(readRun));
     const page = runsPage(runs);
-    // A run's own report stays what it is.
-    const name = runs.length === 1 ? 'report' : 'comparison';
-    const path = out ?? join(folders[0], format === 'svg' ? `${name}-figures` : `${name}.${format}`);
+    const counted = { runs: runs.length, report: out.path };
     if (format === 'svg')
-      for (const { name: figure, chart } of page.sections.flatMap(({ figures = [] }) => figures))
-        writeFileWhole(join(path, `${figure}.svg`), await drawChart(chart));
+      await writeFolderWhole(
+        out.path,
+        async (folder) => {
+          for (const { name: figure, chart } of page.sections.flatMap(({ figures = [] }) => figures))
+            writeFileWhole(join(folder, `${figure}.svg`), await drawChart(chart));
+        },
+        out,
+      );
     else {
-      const text = { html: renderPage, md: renderMarkdown, csv: () => runsCsv(runs) }[format];
-      writeFileWhole(path, await text(page));
+      const text = await { html: renderPage, md: renderMarkdown, csv: () => runsCsv(runs) }[format](page);
+      if (out.stdout && output.json) return { ...counted, text };
+      if (out.stdout) writeResult(text);
+      else writeFileWhole(out.path, text, out);
     }
-    output.log(`${path}: ${runs.length} ${runs.length === 1 ? 'run' : 'runs'}`);
-    return { report: path, runs: runs.length };
+    if (!out.stdout) output.log(`${out.path}: ${runs.length} ${runs.length === 1 ? 'run' : 'runs'}`);
+    return counted;
   });
+}
+
+/** All that a run folder holds but reports. */
+function runInputs(folder: string): string[] {
+  if (!existsSync(folder) || !statSync(folder).isDirectory()) return [];
+  return readdirSync(folder)
+    .filter((name) => !/^(report|comparison)[.-]/.test(name))
+    .map((name) => join(folder, name));
 }

@@ -5,6 +5,7 @@ import { datasetInfo, getHFHubCachePath, getRepoFolderName, listFiles, modelInfo
 import { InputError, type InputLocation } from '../errors.js';
 import { makeFolder, writeFileWhole } from '../files.js';
 import { progress } from '../progress.js';
+import { warn } from '../terminal.js';
 import { environment, hubError, hubFetch, notAHub, type Repository } from './client.js';
 import { downloadFile, type RemoteFile } from './download.js';
 
@@ -47,7 +48,7 @@ export async function hubSnapshot(repository: Repository, selection: Selection, 
   } catch (cause) {
     const error = hubError(cause, repository);
     if (!usable || !(error instanceof InputError)) throw error;
-    process.stderr.write(`warning: ${error.message.split('\n')[0]}; using the files of commit ${cached}\n`);
+    warn(`${error.message.split('\n')[0]}; using the files of commit ${cached}`);
     return { folder: folderOf(cached), commit: cached };
   }
   const wanted = new Set(

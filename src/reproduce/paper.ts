@@ -21,8 +21,9 @@ export async function reproducePaper(
   {
     figures = banditFigures,
     quiet,
+    replace,
     ...options
-  }: ParallelOptions & { figures?: readonly BanditFigure[]; quiet?: boolean } = {},
+  }: ParallelOptions & { figures?: readonly BanditFigure[]; quiet?: boolean; replace?: boolean } = {},
 ): Promise<Reproduction> {
   const started = Date.now();
   log(`Every synthetic figure of the paper: ${figures.length} experiments, ${seeds.length} seeds\n`);
@@ -35,7 +36,7 @@ export async function reproducePaper(
 
   const sections = outcomes.map(figureSection);
   const checks = sections.flatMap((section) => section.checks ?? []);
-  return writeFolderWhole(folder, async (partial) => {
+  const write = async (partial: string) => {
     for (const outcome of outcomes) await writeFigure(outcome, join(partial, figureFolder(outcome.figure.number)));
     writeFileWhole(
       join(partial, 'report.html'),
@@ -59,5 +60,6 @@ export async function reproducePaper(
     });
     writeFileWhole(join(partial, 'results.json'), `${JSON.stringify({ ...result, figures: reports }, null, 2)}\n`);
     return result;
-  });
+  };
+  return writeFolderWhole(folder, write, { replace });
 }

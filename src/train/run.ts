@@ -7,6 +7,7 @@ import { InterruptedError } from '../errors.js';
 import { refuseExisting, removePartials, writeFault, writeFileWhole } from '../files.js';
 import { loadNative } from '../native/load.js';
 import { GemmaPolicy } from '../policy/gemma.js';
+import { adapterReference, type ReferenceRecord } from '../policy/reference-record.js';
 import { type Progress, progress } from '../progress.js';
 import { hashFile, readJson } from '../read-file.js';
 import { packageVersion } from '../version.js';
@@ -117,6 +118,7 @@ export async function runTraining(
     progress: (file, pairs) => progress(`reference of ${file}`, pairs, ui.quiet),
     pause: () => pause('while the reference scored the pairs; those done are kept'),
   });
+  const trained = await trainedAgainst(local, hub, at('adapter'));
   const started = Date.now();
   const { groups } = data.train;
   const alphaOf = (line: MetricsLine) => groups.map((name) => line[`group/${name}/alpha`] as number);
@@ -219,11 +221,9 @@ export async function runTraining(
   const scoredTest = data.test && (await scoredDataset(data.test, objective.usesReference ? reference : undefined));
   /** Writes the exact test metrics of the policy as it is now, and its adapter. */
   const writeOutcome = async (evaluation: 'evaluation' | 'bestEvaluation', adapter: 'adapter' | 'bestAdapter') => {
-    // The adapter first: scoring may take long, or meet a pair whose score is not finite. A run that had ended before has it.
-    if (!existsSync(at(adapter))) {
-      const base = { baseModel: hub.model?.id ?? config.model, revision: hub.model?.commit };
-      await policy.saveAdapter(at(adapter), base);
-    }
+    // The adapter first: scoring may take long, or meet a pair whose score is not finite.
+    const base = { baseModel: hub.model?.id ?? config.model, revision: hub.model?.commit };
+    await policy.saveAdapter(at(adapter), base, { trained, replace: true });
     if (!scoredTest) return undefined;
     const bar = progress('scoring the test pairs', scoredTest.data.pairs.length, ui.quiet);
     try {
@@ -333,6 +333,17 @@ async function prepareAdapter(policy: GemmaPolicy, config: TrainConfig, accumula
   }
   await policy.loadAdapter(config.adapter, training);
   if (config.reference !== 'base') await policy.freezeReference();
+}
+
+/** What is recorded beside the adapter `folder` of a run. */
+async function trainedAgainst(config: TrainConfig, hub: HubNames, folder: string): Promise<ReferenceRecord> {
+  const id = hub.adapter && `${hub.adapter.id}@${hub.adapter.commit}`;
+  const reference = !pairObjective(config.objective).usesReference
+    ? 'none'
+    : config.adapter !== undefined && config.reference !== 'base'
+      ? await adapterReference(folder, config.adapter, id)
+      : 'base';
+  return { method: methodName(config.objective), reference };
 }
 
 /** What decides the last bits of a run's numbers, besides its identity. */
