@@ -30,6 +30,8 @@ const runSchema = z.looseObject({
   seed: z.number().int(),
   /** Two runs of one seed are paired only where they saw the same data. */
   dataHash: z.string().optional(),
+  /** At the end: the steps taken. */
+  steps: z.number().int().min(0).optional(),
   best: z.looseObject({ step: z.number().int().min(0) }).optional(),
   groups: z.record(z.string(), z.looseObject({ train: z.number().int().min(0) })),
 });
@@ -121,7 +123,8 @@ export async function readRun(folder: string): Promise<Run> {
     metrics.push(checked(metricsLineSchema, parseJson(text, { file, line }), { file, line }));
   const steps = Number(metrics.at(-1)?.step ?? 0);
   const scores = {
-    test: testScores(join(folder, 'evaluation.json'), steps),
+    // A run that is made longer still has those of its earlier end.
+    test: testScores(join(folder, 'evaluation.json'), record.steps ?? steps),
     validation: validationScores(metrics),
     training: trainingScores(metrics, steps),
   };

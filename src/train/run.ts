@@ -1,9 +1,9 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { csv } from '../csv.js';
-import { InterruptedError } from '../errors.js';
+import { InputError, InterruptedError } from '../errors.js';
 import { refuseExisting, removePartials, writeFault, writeFileWhole } from '../files.js';
 import { loadNative } from '../native/load.js';
 import { GemmaPolicy } from '../policy/gemma.js';
@@ -14,7 +14,7 @@ import { packageVersion } from '../version.js';
 import { Checkpoints, type FoundCheckpoint } from './checkpoint.js';
 import { loadConfig, methodName, printConfig, type TrainConfig } from './config.js';
 import { evaluatePairs } from './evaluate.js';
-import { checkIdentity, runIdentity } from './identity.js';
+import { checkIdentity, type RunIdentity, runIdentity } from './identity.js';
 import { type HubNames, localNames, namesAsBegun, pairReader, type RunData, readRunData } from './inputs.js';
 import { onStopSignal, type StopSignal } from './interrupt.js';
 import type { GroupSummary } from './metrics.js';
@@ -23,6 +23,7 @@ import { pairObjective } from './objective.js';
 import { ReferenceCache } from './reference-cache.js';
 import { lockRun, runLockName } from './run-lock.js';
 import { logUntil, RunLog } from './run-log.js';
+import { dependsOnEnd } from './schedule.js';
 import { Reference, scoredDataset } from './scoring.js';
 import { EventFile } from './tensorboard.js';
 import { type BestEvaluation, type MetricsLine, type TrainerState, trainPolicy } from './trainer.js';
@@ -68,7 +69,8 @@ const names = {
  * on, no other process can work on its folder.
  *
  * With `resume`, a run that the folder holds goes on from its newest whole checkpoint, and ends with the very files that it
- * would have had without a break (run.json tells of the break); where there is none yet, it starts.
+ * would have had without a break (run.json tells of the break); where there is none yet, it starts. With more `steps` or `epochs`
+ * than it began with, it becomes the longer run, where that one's past is the same.
  *
  * @throws InterruptedError after SIGINT or SIGTERM, once the step is done and saved
  */
@@ -92,7 +94,7 @@ export async function runTraining(
   const named = resume ? namesAsBegun(config, begunWith(config.output)) : config;
   const { names: local, hub } = await localNames(named, { quiet: ui.quiet });
   const identity = await runIdentity(local);
-  const from = resume ? await findCheckpoint(config.output, checkpoints, identity, warn) : undefined;
+  const from = resume ? await findCheckpoint(local, checkpoints, identity, warn) : undefined;
 
   using policy = await openForTraining(local);
   const reader = pairReader(local.model, policy, local.tokenizer);
@@ -162,6 +164,7 @@ export async function runTraining(
             // The step after which the run went on, when, and with what.
             const resumption = { step: from.trainer.step, at: new Date().toISOString(), ...made };
             amendRecord(at('record'), ({ resumed = [] }) => ({ resumed: [...(resumed as object[]), resumption] }));
+            if (from.longer) writeFileWhole(at('config'), printConfig(config));
             log = RunLog.resume(at('metrics'), from.log);
           } else {
             // The configuration first: by it a later --resume knows the folder as a run.
@@ -250,6 +253,8 @@ export async function runTraining(
       alphaHistory.map((alpha, step) => [step, ...alpha]),
     ),
   );
+  // Those of a shorter run would be taken for this one's.
+  for (const name of ['evaluation', 'bestEvaluation'] as const) rmSync(at(name), { force: true });
   amendRecord(at('record'), () => ({ steps: last.step, best }));
   const test = await writeOutcome('evaluation', 'adapter');
   if (config.checkpoint.best && best) {
@@ -271,28 +276,94 @@ export async function runTraining(
   };
 }
 
+/** Where a run goes on. */
+interface Start extends FoundCheckpoint {
+  /** The log up to there. */
+  lines: MetricsLine[];
+  /** Whether the run is made longer than it was when this was saved. */
+  longer: boolean;
+}
+
 /**
- * Where a run goes on, with its log up to there; undefined where it has to start, for want of a checkpoint.
+ * Where a run goes on; undefined where it has to start, for want of a checkpoint.
  * @throws InputError where the folder holds something else, no checkpoint is whole, or the run is of another identity
  */
 async function findCheckpoint(
-  run: string,
+  config: TrainConfig,
   checkpoints: Checkpoints,
-  identity: Record<string, unknown>,
+  identity: RunIdentity,
   warn: (text: string) => void,
-): Promise<(FoundCheckpoint & { lines: MetricsLine[] }) | undefined> {
+): Promise<Start | undefined> {
+  const run = config.output;
   removePartials(run);
   const metrics = join(run, names.metrics);
   const found = await checkpoints.newest((checkpoint) => {
     if (!logUntil(metrics, checkpoint.log)) return `${names.metrics} has no longer the lines it had then`;
-    checkIdentity(checkpoint.identity, identity, run);
-    return undefined;
+    const length = lengthened(checkpoint.identity, identity);
+    if (length === undefined) {
+      checkIdentity(checkpoint.identity, identity, run);
+      return undefined;
+    }
+    checkIdentity({ ...checkpoint.identity, [length.key]: length.is }, identity, run);
+    return whyNotLonger(config, length, checkpoint.trainer, checkpoints.folder);
   }, warn);
-  if (found) return { ...found, lines: logUntil(metrics, found.log) as MetricsLine[] };
+  if (found) {
+    const lines = logUntil(metrics, found.log) as MetricsLine[];
+    return { ...found, lines, longer: lengthened(found.identity, identity) !== undefined };
+  }
   // A killed run that had not come to its first checkpoint is started over; anything else is not ours to write over.
   if (!existsSync(join(run, names.config)) || existsSync(join(run, names.adapter))) refuseExisting(run, runLockName);
   else warn(`${run} has no checkpoint yet; the run starts over`);
   return undefined;
+}
+
+interface Length {
+  key: 'steps' | 'epochs';
+  was: number;
+  is: number;
+}
+
+/** The key by which the run is to be longer than it was; undefined where it is not. */
+function lengthened(saved: RunIdentity, now: RunIdentity): Length | undefined {
+  for (const key of ['steps', 'epochs'] as const) {
+    const [was, is] = [saved[key], now[key]];
+    if (typeof was === 'number' && typeof is === 'number' && is > was) return { key, was, is };
+  }
+  return undefined;
+}
+
+/**
+ * Why the longer run's past is another than what this checkpoint stands for, where an older one may do; undefined where it is the same.
+ * @throws InputError where no checkpoint can do
+ */
+function whyNotLonger(
+  config: TrainConfig,
+  { key, was, is }: Length,
+  { step, finished, unevaluated }: TrainerState,
+  checkpoints: string,
+): string | undefined {
+  const { optimizer, output: run, batch, data } = config;
+  const ways =
+    `put ${key} back to ${was}; or start a run of ${is} ${key} with another output; or start one from ` +
+    `${join(run, names.adapter)}, as its adapter, which then is its reference too`;
+  const { warmupRatio = 0, schedule } = optimizer;
+  if (dependsOnEnd(optimizer))
+    throw new InputError(
+      `is ${is}, and was ${was} when the run began: with ${warmupRatio > 0 ? `warmupRatio: ${warmupRatio}` : `schedule: ${schedule}`} ` +
+        `all learning rates depend on the number of steps, so a run of ${is} ${key} has another past, and ${run} cannot be made longer`,
+      { at: { field: key }, fix: ways },
+    );
+  if (data.validation === undefined || !finished || unevaluated) return undefined;
+  const { groups } = readJson(join(run, names.record)) as { groups: Record<string, { train: number }> };
+  const pairs = Object.values(groups).reduce((sum, { train }) => sum + train, 0);
+  const evaluateEvery = config.evaluateEvery ?? Math.ceil(pairs / batch.size);
+  if (step % evaluateEvery === 0) return undefined;
+  const problem = `step ${step} was evaluated as the last of ${was} ${key}, which the longer run would not do`;
+  if (readdirSync(checkpoints).filter((name) => name.startsWith('step-')).length > 1) return problem;
+  throw new InputError(`${problem}, and no older checkpoint is kept, so ${run} cannot be made longer`, {
+    at: { field: key },
+    fix: ways,
+  });
 }
 
 /** The names of model, adapter and tokenizer that a run began with; none where its folder does not tell. */

@@ -14,7 +14,8 @@ describe('learning-rate schedule', () => {
     expect(rates(0, 'linear', 4)).toEqual([1, 0.75, 0.5, 0.25]));
 
   it('takes the warm-up as a part of all steps, rounded up', () => {
-    const rate = (step: number) => learningRateAt({ learningRate: 1, warmupRatio: 0.21, schedule: 'constant' }, step, 10);
+    const rate = (step: number) =>
+      learningRateAt({ learningRate: 1, warmupRatio: 0.21, schedule: 'constant' }, step, 10);
     expect([1, 2, 3, 4].map(rate)).toEqual([1 / 3, 2 / 3, 1, 1]);
   });
 
