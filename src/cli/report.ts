@@ -5,7 +5,7 @@ import { writeResult } from '../terminal.js';
 import { defineAction } from './command.js';
 import { addOut, checkOut, type OutFlags } from './out.js';
 
-const formats = ['html', 'md', 'csv', 'svg'] as const;
+const formats = ['html', 'md', 'latex', 'csv', 'svg'] as const;
 
 interface Options extends OutFlags {
   format: (typeof formats)[number];
@@ -15,12 +15,12 @@ interface Options extends OutFlags {
 export function registerReport(program: Command): void {
   const command = program
     .command('report')
-    .description('compare training runs in one self-contained HTML page, or as Markdown, CSV or SVG figures')
+    .description('compare training runs in one self-contained HTML page, or as Markdown, LaTeX, CSV or SVG figures')
     .argument('<run...>', 'run folders of `group-robust train`')
     .addOption(
       new Option(
         '--format <format>',
-        'html; md: the tables; csv: a line per run, split and group; svg: a folder of figures',
+        'html; md, latex: the tables; csv: a line per run, split and group; svg: a folder of figures',
       )
         .choices([...formats])
         .default('html'),
@@ -34,13 +34,17 @@ export function registerReport(program: Command): void {
     const { readRun } = await import('../report/runs.js');
     const { runsCsv, runsPage } = await import('../report/runs-page.js');
     const { renderPage } = await import('../report/html.js');
+    const { renderLatex } = await import('../report/latex.js');
     const { renderMarkdown } = await import('../report/markdown.js');
     const { drawChart } = await import('../report/charts.js');
     const { writeFileWhole, writeFolderWhole } = await import('../files.js');
     // A run's own report stays what it is.
     const name = folders.length === 1 ? 'report' : 'comparison';
     const out = checkOut(flags, {
-      byDefault: join(folders[0], format === 'svg' ? `${name}-figures` : `${name}.${format}`),
+      byDefault: join(
+        folders[0],
+        format === 'svg' ? `${name}-figures` : `${name}.${format === 'latex' ? 'tex' : format}`,
+      ),
       inputs: folders.flatMap(runInputs),
       folder: format === 'svg' ? /\.svg$/ : undefined,
     });
@@ -57,7 +61,9 @@ export function registerReport(program: Command): void {
         out,
       );
     else {
-      const text = await { html: renderPage, md: renderMarkdown, csv: () => runsCsv(runs) }[format](page);
+      const text = await { html: renderPage, md: renderMarkdown, latex: renderLatex, csv: () => runsCsv(runs) }[format](
+        page,
+      );
       if (out.stdout && output.json) return { ...counted, text };
       if (out.stdout) writeResult(text);
       else writeFileWhole(out.path, text, out);

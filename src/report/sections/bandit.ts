@@ -7,8 +7,9 @@ import { type Estimate, estimate } from '../../statistics.js';
 import { type Axis, errorEnds, type Point } from '../charts.js';
 import { type Check, outcomeIf } from '../checks.js';
 import { groupBy } from '../group-by.js';
-import type { Cell, Figure, Section, Table } from '../html.js';
+import type { Figure, Section } from '../html.js';
 import { methodColours, methodTitle, orderMethods } from '../palette.js';
+import type { Cell, Table } from '../table.js';
 
 export interface BanditSectionOptions {
   title?: string;
