@@ -57,6 +57,11 @@ function decimalsOf(one: Estimate): number {
   return Math.abs(one.mean) >= 0.01 ? Math.min(4, decimals) : decimals;
 }
 
+/** "1 pair", "2 pairs" */
+export function counted(count: number, one: string, many = `${one}s`): string {
+  return `${count} ${count === 1 ? one : many}`;
+}
+
 /** "1,396" */
 export function formatCount(count: number): string {
   return count.toLocaleString('en-US');

@@ -60,7 +60,8 @@ function bar(label: string, total: number, start: number): Progress {
     },
     write(text: string) {
       if (text.startsWith('\x1b') || text === '\n') return;
-      line = text;
+      // More than a row of the terminal could not be erased again.
+      line = text.slice(0, Math.max(1, (process.stderr.columns ?? 80) - 1));
       if (active.at(-1) === own) own.draw();
     },
   };
@@ -71,6 +72,7 @@ function bar(label: string, total: number, start: number): Progress {
     gracefulExit: false,
     hideCursor: false,
     linewrap: true,
+    barsize: Math.max(5, Math.min(40, (process.stderr.columns ?? 80) - 50)),
   });
   active.push(own);
   single.start(total, start, { pace: '', note: '' });

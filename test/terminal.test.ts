@@ -3,6 +3,7 @@ import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { counted } from '../src/format.js';
 import { plainText } from '../src/terminal.js';
 import { textTable } from '../src/text-table.js';
 import { groupRobust } from './cli/run.js';
@@ -21,6 +22,24 @@ describe('text for a terminal', () => {
       '───────────  ─',
       'a\\nb\\x1b[1m  1',
     ]));
+});
+
+it('a table wider than the terminal is a list of its rows', () =>
+  expect(
+    textTable(
+      ['group', 'count', 'loss', ''],
+      [
+        ['a', '1', '2.5', ''],
+        ['b', '2', '3.5', 'ok'],
+      ],
+      12,
+    ),
+  ).toBe('a\n  count: 1\n  loss: 2.5\nb\n  count: 2\n  loss: 3.5\n  ok'));
+
+it('one of a thing is no plural', () => {
+  expect([0, 1, 2].map((count) => counted(count, 'step'))).toEqual(['0 steps', '1 step', '2 steps']);
+  const { stdout } = groupRobust(['bandit', '--seeds', '1', '--methods', 'ipo', '--quiet']);
+  expect(stdout).toContain(', 1 seed (');
 });
 
 describe('what data says is never obeyed', () => {

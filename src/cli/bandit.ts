@@ -13,6 +13,7 @@ import {
 import type { BanditReport } from '../bandit/report.js';
 import { InputError } from '../errors.js';
 import { writeFileWhole, writeFolderWhole } from '../files.js';
+import { counted } from '../format.js';
 import { progress } from '../progress.js';
 import { defineAction, type Output, parseList, parseNumber, parseSeeds } from './command.js';
 import { addOut, checkOut, type OutFlags } from './out.js';
@@ -94,7 +95,7 @@ async function runBandit(flags: BanditFlags, output: Output): Promise<BanditRepo
 
   const report = banditReport(setting, methods, results);
   output.log(
-    `\n${setting.features} features, ${setting.responses} responses, ${setting.data} data, ${seeds.length} seeds (mean ± standard error)\n`,
+    `\n${setting.features} features, ${setting.responses} responses, ${setting.data} data, ${counted(seeds.length, 'seed')} (mean ± standard error)\n`,
   );
   output.log(banditTable(report));
   if (out !== undefined) {

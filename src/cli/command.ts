@@ -1,5 +1,6 @@
 import { type Command, CommanderError } from 'commander';
 import { parse } from 'csv-parse/sync';
+import { editDistance } from '../data/near-matches.js';
 import { InputError, reportError } from '../errors.js';
 import { plainText, say, watchStdout, writeResult } from '../terminal.js';
 
@@ -24,8 +25,18 @@ export async function runProgram(program: Command): Promise<void> {
 /** Left to itself Commander ends the process, with 1, and repeats what it was given as it is. */
 function throwUsageErrors(command: Command): void {
   command.exitOverride();
-  command.configureOutput({ outputError: (text, write) => write(plainText(text)) });
+  command.configureOutput({ outputError: (text, write) => write(plainText(misspelt(command, text) ?? text)) });
   command.commands.forEach(throwUsageErrors);
+}
+
+/** Of an option that is missing since its name is misspelt, the name is told; undefined where that is not so. */
+function misspelt(command: Command, text: string): string | undefined {
+  if (!text.startsWith('error: required option')) return undefined;
+  const wrong = command.parseOptions(process.argv.slice(2)).unknown.find((word) => /^--?[a-z]/i.test(word));
+  if (wrong === undefined) return undefined;
+  const names = command.options.flatMap(({ long }) => long ?? []);
+  const near = names.find((name) => editDistance(name, wrong.replace(/=.*/, '')) <= 2);
+  return `error: unknown option '${wrong}'${near ? `\n(Did you mean ${near}?)` : ''}\n`;
 }
 
 /** What every command shares: `--json`, where text goes, and exit codes (src/errors.ts). */

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import type { OpinionSummary } from '../data/global-opinions.js';
+import { counted } from '../format.js';
 import { defineAction, type Output, parseList, parseNumber } from './command.js';
 import { checkOut, type OutFlags, requireOut } from './out.js';
 
@@ -89,7 +90,7 @@ function logSummary(output: Output, summary: OpinionSummary, out: string): void 
   for (const [name, { rows, filtered, duplicates, pairs }] of Object.entries(summary.groups)) {
     const reasons = Object.entries(filtered).filter(([, count]) => count > 0);
     output.log(
-      `${name}: ${rows} rows` +
+      `${name}: ${counted(rows, 'row')}` +
         reasons.map(([reason, count]) => `, ${count} filtered (${reason})`).join('') +
         (duplicates > 0 ? `, ${duplicates} repeated` : '') +
         ` -> ${pairs.train} train, ${pairs.validation} validation, ${pairs.test} test pairs`,
@@ -98,6 +99,6 @@ function logSummary(output: Output, summary: OpinionSummary, out: string): void 
   for (const { line, field, problem } of badRows) output.log(`left out line ${line}, field "${field}": ${problem}`);
   for (const warning of summary.warnings) output.log(`warning: ${warning}`);
   output.log(
-    `${totals.rows} rows, ${totals.filtered} filtered, ${totals.duplicates} repeated, ${badRows.length} bad -> ${out} (seed ${summary.seed})`,
+    `${counted(totals.rows, 'row')}, ${totals.filtered} filtered, ${totals.duplicates} repeated, ${badRows.length} bad -> ${out} (seed ${summary.seed})`,
   );
 }

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { openWhole, type WholeFile } from '../files.js';
+import { counted } from '../format.js';
 import { writeResult } from '../terminal.js';
 import { defineAction, parseNumber } from './command.js';
 import { openScorer, scoringInputs, scoringOptions } from './eval.js';
@@ -62,7 +63,7 @@ export function registerLogprobs(program: Command): void {
     }
     file.finish();
     if (!out.stdout) output.log(`reference: ${scorer.reference?.text}`);
-    if (!out.stdout) output.log(`${out.path}: ${written} ${written === 1 ? 'pair' : 'pairs'}`);
+    if (!out.stdout) output.log(`${out.path}: ${counted(written, 'pair')}`);
     return {
       pairs: written,
       out: out.path,

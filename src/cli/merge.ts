@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { counted } from '../format.js';
 import { defineAction } from './command.js';
 import { checkOut, type OutFlags, requireOut } from './out.js';
 
@@ -29,7 +30,7 @@ export function registerMerge(program: Command): void {
     });
     const { merged, largestChange, largestRounding } = report;
     output.log(
-      `${out.path}: ${merged} weight matrices merged; the largest change of a weight is ${largestChange.toPrecision(3)}, ` +
+      `${out.path}: ${counted(merged, 'weight matrix', 'weight matrices')} merged; the largest change of a weight is ${largestChange.toPrecision(3)}, ` +
         `rounding to the checkpoint's type costs at most ${largestRounding.toPrecision(3)}`,
     );
     return { out: out.path, ...report };

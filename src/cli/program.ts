@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { packageVersion } from '../version.js';
 import { registerBandit } from './bandit.js';
 import { registerBench } from './bench.js';
+import { registerCompletion } from './completion.js';
 import { registerConverge } from './converge.js';
 import { registerData } from './data.js';
 import { registerDoctor } from './doctor.js';
@@ -29,5 +30,6 @@ export function groupRobust(): Command {
   registerMerge(program);
   registerReport(program);
   registerBench(program);
+  registerCompletion(program);
   return program;
 }

@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Command, Option } from 'commander';
+import { counted } from '../format.js';
 import { writeResult } from '../terminal.js';
 import { defineAction } from './command.js';
 import { addOut, checkOut, type OutFlags } from './out.js';
@@ -50,7 +51,7 @@ export function registerReport(program: Command): void {
     });
     const runs = await Promise.all(folders.map(readRun));
     const page = runsPage(runs);
-    const counted = { runs: runs.length, report: out.path };
+    const made = { runs: runs.length, report: out.path };
     if (format === 'svg')
       await writeFolderWhole(
         out.path,
@@ -64,12 +65,12 @@ export function registerReport(program: Command): void {
       const text = await { html: renderPage, md: renderMarkdown, latex: renderLatex, csv: () => runsCsv(runs) }[format](
         page,
       );
-      if (out.stdout && output.json) return { ...counted, text };
+      if (out.stdout && output.json) return { ...made, text };
       if (out.stdout) writeResult(text);
       else writeFileWhole(out.path, text, out);
     }
-    if (!out.stdout) output.log(`${out.path}: ${runs.length} ${runs.length === 1 ? 'run' : 'runs'}`);
-    return counted;
+    if (!out.stdout) output.log(`${out.path}: ${counted(runs.length, 'run')}`);
+    return made;
   });
 }
 

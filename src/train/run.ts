@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { csv } from '../csv.js';
 import { InputError, InterruptedError } from '../errors.js';
 import { refuseExisting, removePartials, writeFault, writeFileWhole } from '../files.js';
+import { counted } from '../format.js';
 import { loadNative } from '../native/load.js';
 import { GemmaPolicy } from '../policy/gemma.js';
 import { adapterReference, type ReferenceRecord } from '../policy/reference-record.js';
@@ -183,7 +184,7 @@ export async function runTraining(
             const { pairs, forwardPasses } = reference;
             if (pairs > 0)
               ui.log(
-                `reference: ${pairs} pairs, ${forwardPasses > 0 ? `${forwardPasses} forward passes for those not in the cache` : 'all from the cache'}`,
+                `reference: ${counted(pairs, 'pair')}, ${forwardPasses > 0 ? `${counted(forwardPasses, 'forward pass', 'forward passes')} for those not in the cache` : 'all from the cache'}`,
               );
             bar = progress('training', steps, ui.quiet, from?.trainer.step);
           }
@@ -380,8 +381,9 @@ function amendRecord(file: string, change: (record: Record<string, unknown>) => 
 }
 
 function stepsToTake(from: TrainerState | undefined, steps: number, pairs: number): string {
-  if (from?.finished) return `all ${from.step} steps of ${pairs} pairs are done`;
-  return `${from === undefined ? `${steps} steps` : `steps ${from.step + 1} to ${steps}`} of ${pairs} pairs`;
+  const each = counted(pairs, 'pair');
+  if (from?.finished) return `all ${from.step} steps of ${each} are done`;
+  return `${from === undefined ? counted(steps, 'step') : `steps ${from.step + 1} to ${steps}`} of ${each}`;
 }
 
 function interrupted(signal: StopSignal, when: string, again: string): InterruptedError {

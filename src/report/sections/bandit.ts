@@ -2,7 +2,7 @@ import type { ComparisonRow } from '../../bandit/comparison.js';
 import type { FigureOutcome } from '../../bandit/figures.js';
 import { iterates } from '../../bandit/methods.js';
 import { type HistoryEntry, type Quantity, quantities } from '../../bandit/run.js';
-import { formatCount, formatEstimate } from '../../format.js';
+import { counted, formatCount, formatEstimate } from '../../format.js';
 import { type Estimate, estimate } from '../../statistics.js';
 import { type Axis, errorEnds, type Point } from '../charts.js';
 import { type Check, outcomeIf } from '../checks.js';
@@ -48,7 +48,7 @@ export function banditSection(
     title,
     text: [
       ...text,
-      `Two groups share one log-linear policy. Values are means ± standard errors over ${formatCount(seeds)} seeds. Loss and reward error are those of the worse group, so smaller is better; IPO and DPO losses have different units.`,
+      `Two groups share one log-linear policy. Values are means ± standard errors over ${counted(seeds, 'seed')}. Loss and reward error are those of the worse group, so smaller is better; IPO and DPO losses have different units.`,
     ],
     checks,
     tables: [table(rows)],

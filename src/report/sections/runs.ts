@@ -1,5 +1,5 @@
 import { InputError } from '../../errors.js';
-import { formatCount, formatNumber } from '../../format.js';
+import { counted, formatCount, formatNumber } from '../../format.js';
 import { type Estimate, estimate, pairedDifference } from '../../statistics.js';
 import { type Axis, errorEnds, type Point, type Series } from '../charts.js';
 import { type Check, pairedCheck } from '../checks.js';
@@ -101,7 +101,7 @@ export function runsSection(runs: readonly Run[]): Section {
   return {
     title: 'Training runs',
     text: [
-      `${methods.map((method) => method.title).join('; ')} on ${formatCount(groups.length)} ${groups.length === 1 ? 'group' : 'groups'}, ${formatCount(seeds.size)} ${seeds.size === 1 ? 'seed' : 'seeds'}. ${splitTexts[split]}; a smaller loss and a larger accuracy are better.${methods.length > 1 ? ' With the same seed, methods see the same batches, so differences are taken seed by seed. Losses are compared only between methods of the same loss and β.' : ''}`,
+      `${methods.map((method) => method.title).join('; ')} on ${counted(groups.length, 'group')}, ${counted(seeds.size, 'seed')}. ${splitTexts[split]}; a smaller loss and a larger accuracy are better.${methods.length > 1 ? ' With the same seed, methods see the same batches, so differences are taken seed by seed. Losses are compared only between methods of the same loss and β.' : ''}`,
       ...(best.length > 0
         ? [
             '“Best step” is the policy at the evaluation with the smallest worst-group validation loss; all else is of the last step.',
