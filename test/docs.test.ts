@@ -163,7 +163,12 @@ describe('theory.md', () => {
     const [B_phi, beta, radius] = [3, 0.5, 4];
     const H = B_phi * radius + 2;
     const of = (loss: 'dpo' | 'ipo') => convergenceConstants(problem, marginLoss({ loss, beta }), radius, 1);
-    expect(of('dpo')).toMatchObject({ B_phi, B_grad: beta * B_phi, B_l: expect.closeTo(Math.log1p(Math.exp(beta * H)), 10), rho: 1 });
+    expect(of('dpo')).toMatchObject({
+      B_phi,
+      B_grad: beta * B_phi,
+      B_l: expect.closeTo(Math.log1p(Math.exp(beta * H)), 10),
+      rho: 1,
+    });
     expect(of('ipo')).toMatchObject({ B_phi, B_grad: 2 * B_phi * (H + 1), B_l: expect.closeTo((H + 1) ** 2, 10) });
   });
 });
