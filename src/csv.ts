@@ -1,9 +1,12 @@
 export type CsvCell = string | number | boolean | null | undefined;
 
-/** A header and a line per row, numbers at full precision, empty where there is none. */
+/**
+ * A header and a line per row, numbers at full precision, empty where there is none. Text that a spreadsheet would take for a
+ * formula, which a name from anyone's data may be, has an apostrophe in front.
+ */
 export function csv(header: readonly string[], rows: readonly (readonly CsvCell[])[]): string {
-  const lines = rows.map((row) => row.map((cell) => String(cell ?? '')));
-  return `${[header, ...lines].map((cells) => cells.map(quoted).join(',')).join('\n')}\n`;
+  const lines: (readonly CsvCell[])[] = [header, ...rows];
+  return `${lines.map((cells) => cells.map((cell) => quoted(cellText(cell))).join(',')).join('\n')}\n`;
 }
 
 export type CsvRecord = Readonly<Record<string, CsvCell>>;
@@ -15,6 +18,10 @@ export function csvOfRecords(records: readonly CsvRecord[]): string {
     header,
     records.map((record) => header.map((column) => record[column])),
   );
+}
+
+function cellText(cell: CsvCell): string {
+  return typeof cell === 'string' && /^[=+\-@\t\r]/.test(cell) ? `'${cell}` : String(cell ?? '');
 }
 
 /** RFC 4180: quoted where a reader would otherwise take part of the text for structure. */

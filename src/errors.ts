@@ -1,4 +1,5 @@
 import { constants } from 'node:os';
+import { say } from './terminal.js';
 
 /**
  * Errors a user can act on. Every message says what is wrong, where, and what to do.
@@ -77,5 +78,5 @@ export function reportError(error: unknown): void {
       : error instanceof Error
         ? (error.stack ?? error.message)
         : String(error);
-  process.stderr.write(`error: ${text}\n`);
+  say(process.stderr, `error: ${text}`);
 }

@@ -3,13 +3,15 @@ import {
   closeSync,
   existsSync,
   fsyncSync,
+  linkSync,
   mkdirSync,
   openSync,
   readdirSync,
   renameSync,
+  rmdirSync,
   rmSync,
   statSync,
-  writeFileSync,
+  writeSync,
 } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { GroupRobustError, InputError } from './errors.js';
@@ -89,19 +91,92 @@ export function makeFolder(path: string, wanted = path): string[] {
  * Writes `contents` to `path` by way of a temporary file in the same folder, which is made if need be.
  * @throws InputError where `path` cannot be written
  */
-export function writeFileWhole(path: string, contents: string | Uint8Array): void {
-  makeFolder(dirname(path), path);
+export function writeFileWhole(
+  path: string,
+  contents: string | Uint8Array,
+  { replace = true }: { replace?: boolean } = {},
+): void {
+  using file = openWhole(path, { replace });
+  file.append(contents);
+  file.finish();
+}
+
+/** A file that is written piece by piece and appears at its place, whole, with {@link finish}; or never. */
+export interface WholeFile extends Disposable {
+  append(contents: string | Uint8Array): void;
+  finish(): void;
+}
+
+/**
+ * Opens a file beside `path`, so that a place that cannot be written is known at once.
+ * @param replace whether a file that is there at the end gives way
+ * @throws InputError where `path` cannot be written
+ */
+export function openWhole(path: string, { replace = true }: { replace?: boolean } = {}): WholeFile {
+  const folders = makeFolder(dirname(path), path);
   const partial = staged(path);
-  try {
+  let finished = false;
+  const guarded = (act: () => void) => {
+    try {
+      act();
+    } catch (error) {
+      throw writeFault(path, error);
+    }
+  };
+  let descriptor: number | undefined;
+  guarded(() => {
     removeAbandoned(path);
-    writeFileSync(partial, contents);
-    flush(partial);
-    renameSync(partial, path);
-    flushFolder(dirname(path));
+    descriptor = openSync(partial, 'wx');
+  });
+  const close = () => {
+    if (descriptor !== undefined) closeSync(descriptor);
+    descriptor = undefined;
+  };
+  return {
+    append: (contents) =>
+      guarded(() => {
+        const bytes = typeof contents === 'string' ? Buffer.from(contents) : contents;
+        for (let done = 0; done < bytes.length; ) done += writeSync(descriptor as number, bytes, done);
+      }),
+    finish() {
+      guarded(() => {
+        fsyncSync(descriptor as number);
+        close();
+        if (replace) renameSync(partial, path);
+        else putInEmptyPlace(partial, path);
+        finished = true;
+        flushFolder(dirname(path));
+      });
+    },
+    [Symbol.dispose]() {
+      close();
+      rmSync(partial, { force: true });
+      if (!finished) removeEmpty(folders);
+    },
+  };
+}
+
+/** Folders that were made for an output which has not come, but for those that others use by now. */
+function removeEmpty(folders: readonly string[]): void {
+  for (const folder of folders)
+    try {
+      rmdirSync(folder);
+    } catch {
+      return;
+    }
+}
+
+/** Unlike a renamed file, a link never takes the place of what another process has put there in the meantime. */
+function putInEmptyPlace(partial: string, path: string): void {
+  try {
+    linkSync(partial, path);
   } catch (error) {
-    throw writeFault(path, error);
-  } finally {
-    rmSync(partial, { force: true });
+    const { code = '' } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST') throw alreadyExists(path);
+    // File systems without hard links.
+    if (!['ENOSYS', 'ENOTSUP', 'EPERM'].includes(code)) throw error;
+    refuseExisting(path);
+    renameSync(partial, path);
   }
 }
 
@@ -117,14 +192,25 @@ export async function writeFolderWhole<T>(
 ): Promise<T> {
   const target = resolve(path);
   if (!replace) refuseExisting(target);
-  const partial = staged(target);
-  makeFolder(partial, path);
+  const [partial, old] = [staged(target), staged(target)];
+  const folders = makeFolder(partial, path).slice(1);
+  let finished = false;
   try {
     removeAbandoned(target);
     const result = await write(partial);
     flushBelow(partial);
-    if (replace) rmSync(target, { recursive: true, force: true });
-    renameSync(partial, target);
+    // Aside first: to remove a folder takes longer than to rename it, and until the end one of the two has to be there.
+    if (replace && existsSync(target)) renameSync(target, old);
+    try {
+      renameSync(partial, target);
+    } catch (error) {
+      if (existsSync(old)) renameSync(old, target);
+      // Another process was faster.
+      const code = (error as NodeJS.ErrnoException).code ?? '';
+      throw ['EEXIST', 'ENOTEMPTY', 'ENOTDIR'].includes(code) ? alreadyExists(path) : error;
+    }
+    finished = true;
+    rmSync(old, { recursive: true, force: true });
     flushFolder(dirname(target));
     return result;
   } catch (error) {
@@ -132,20 +218,26 @@ export async function writeFolderWhole<T>(
     throw roomFaults.includes((error as NodeJS.ErrnoException).code ?? '') ? writeFault(path, error) : error;
   } finally {
     rmSync(partial, { recursive: true, force: true });
+    if (!finished) removeEmpty(folders);
   }
 }
 
 /**
  * @param but a name that the folder may hold
- * @param otherwise what may be done instead of naming another folder or removing this one
+ * @param otherwise what may be done instead of naming another place or removing this one
  * @throws InputError when `path` is a file or a folder that holds something: results are never overwritten.
  */
-export function refuseExisting(path: string, but?: string, otherwise = ''): void {
+export function refuseExisting(path: string, but?: string, otherwise?: string): void {
   if (existsSync(path) && !(statSync(path).isDirectory() && readdirSync(path).every((name) => name === but)))
-    throw new InputError('already exists', {
-      at: { file: path },
-      fix: `${otherwise}name another folder, or remove this one`,
-    });
+    throw alreadyExists(path, otherwise);
+}
+
+function alreadyExists(path: string, otherwise = ''): InputError {
+  const kind = existsSync(path) && statSync(path).isDirectory() ? 'folder' : 'file';
+  return new InputError('already exists', {
+    at: { file: path },
+    fix: `${otherwise}name another ${kind}, or remove this one`,
+  });
 }
 
 /** Waits until a folder's list of names is on the disk, where the file system has that and the folder may be opened. */

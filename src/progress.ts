@@ -1,4 +1,5 @@
 import { SingleBar } from 'cli-progress';
+import { oneLine, say } from './terminal.js';
 
 /** Shows how far a long job is: a bar with rate and remaining time on a terminal, a plain line now and then elsewhere. */
 export interface Progress {
@@ -37,8 +38,9 @@ function plainLines(label: string, total: number, start: number): Progress {
       if (percent < nextPercent && seconds - lastLine < LINE_SECONDS) return;
       if (nextPercent < Number.POSITIVE_INFINITY) nextPercent = percent - (percent % 20) + 20;
       lastLine = seconds;
-      process.stderr.write(
-        `${label}: ${done}/${total} (${percent} %)${pace(done - start, total - done, seconds)}${note && ` ${note}`}\n`,
+      say(
+        process.stderr,
+        `${label}: ${done}/${total} (${percent} %)${pace(done - start, total - done, seconds)}${note && ` ${oneLine(note)}`}`,
       );
     },
     stop: () => leave(own),
@@ -58,22 +60,25 @@ function bar(label: string, total: number, start: number): Progress {
     },
     write(text: string) {
       if (text.startsWith('\x1b') || text === '\n') return;
-      line = text;
+      // More than a row of the terminal could not be erased again.
+      line = text.slice(0, Math.max(1, (process.stderr.columns ?? 80) - 1));
       if (active.at(-1) === own) own.draw();
     },
   };
   const single = new SingleBar({
-    format: `${label} [{bar}] {value}/{total}{pace} {note}`,
+    format: `${oneLine(label)} [{bar}] {value}/{total}{pace} {note}`,
     stream: stream as unknown as NodeJS.WritableStream,
     // Its own handler would swallow the first Ctrl-C.
     gracefulExit: false,
     hideCursor: false,
     linewrap: true,
+    barsize: Math.max(5, Math.min(40, (process.stderr.columns ?? 80) - 50)),
   });
   active.push(own);
   single.start(total, start, { pace: '', note: '' });
   return {
-    update: (done, note = '') => single.update(done, { pace: pace(done - start, total - done, clock()), note }),
+    update: (done, note = '') =>
+      single.update(done, { pace: pace(done - start, total - done, clock()), note: oneLine(note) }),
     stop() {
       if (!active.includes(own)) return;
       single.stop();

@@ -1,10 +1,28 @@
-/** A table for the terminal: columns padded to their widest cell, a rule under the heading. */
-export function textTable(heading: readonly string[], rows: readonly (readonly string[])[]): string {
-  const widths = heading.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column].length)));
+import { oneLine } from './terminal.js';
+
+/**
+ * A table for the terminal: columns padded to their widest cell, a rule under the heading. Where it is wider than `width`, which would
+ * break its lines anywhere, each row is a list of its values instead.
+ */
+export function textTable(
+  heading: readonly string[],
+  rows: readonly (readonly string[])[],
+  width = process.stdout.columns || Number.POSITIVE_INFINITY,
+): string {
+  const [titles, ...lines] = [heading, ...rows].map((cells) => cells.map(oneLine));
+  const widths = titles.map((title, column) => Math.max(title.length, ...lines.map((cells) => cells[column].length)));
+  if (widths.reduce((sum, one) => sum + one + 2, -2) > width)
+    return lines
+      .map(([first, ...cells]) =>
+        [first, ...cells.map((cell, i) => (cell === '' ? '' : `  ${titles[i + 1]}${titles[i + 1] && ': '}${cell}`))]
+          .filter(Boolean)
+          .join('\n'),
+      )
+      .join('\n');
   const line = (cells: readonly string[]) =>
     cells
       .map((cell, column) => cell.padEnd(widths[column]))
       .join('  ')
       .trimEnd();
-  return [line(heading), widths.map((width) => '─'.repeat(width)).join('  '), ...rows.map(line)].join('\n');
+  return [line(titles), widths.map((width) => '─'.repeat(width)).join('  '), ...lines.map(line)].join('\n');
 }

@@ -1,12 +1,14 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { weightingNames } from '../src/objective/group-weights.js';
 import { lossNames, marginLoss } from '../src/objective/losses.js';
+import { convergenceConstants } from '../src/theory/constants.js';
 import { objectiveSchema } from '../src/train/config.js';
 import { groupRobust } from './cli/run.js';
-import { localLinks, runCommand, shellCommands } from './commands.js';
+import { fencedBlocks, localLinks, runCommand, shellCommands } from './commands.js';
 
 /** What docs/ says: its commands are run as written, its tables are held against the code and against a real run. */
 
@@ -141,6 +143,41 @@ it('data-formats.md names every file of a run folder', () => {
   const named = firstColumn('data-formats.md', 'file').map((name) => name.replace(/\/$/, ''));
   const found = readdirSync(inFolder('ipo')).map((name) => name.replace(/(?<=tfevents\.).*/, '*'));
   expect(named.sort()).toEqual(found.sort());
+});
+
+describe('theory.md', () => {
+  it('states a problem that is solved as it is written', () => {
+    const [problem] = fencedBlocks('docs/theory.md', 'json');
+    writeFileSync(join(folder, 'problem.json'), problem);
+    const { json, status, stderr } = groupRobust(['converge', '--problem', join(folder, 'problem.json')]);
+    expect(status, stderr).toBe(0);
+    expect(json.upper - json.lower).toBeLessThan(1e-6);
+    expect(json.alpha).toHaveLength(2);
+  });
+
+  it('has the constants of the code', () => {
+    const problem = {
+      dimension: 1,
+      groups: [{ count: 2, differences: Float64Array.of(3, 1), offsets: Float64Array.of(0.5, -2) }],
+    };
+    const [B_phi, beta, radius] = [3, 0.5, 4];
+    const H = B_phi * radius + 2;
+    const of = (loss: 'dpo' | 'ipo') => convergenceConstants(problem, marginLoss({ loss, beta }), radius, 1);
+    expect(of('dpo')).toMatchObject({
+      B_phi,
+      B_grad: beta * B_phi,
+      B_l: expect.closeTo(Math.log1p(Math.exp(beta * H)), 10),
+      rho: 1,
+    });
+    expect(of('ipo')).toMatchObject({ B_phi, B_grad: 2 * B_phi * (H + 1), B_l: expect.closeTo((H + 1) ** 2, 10) });
+  });
+});
+
+it('experiments/library.ts shows the library at work', () => {
+  const args = ['--import', 'tsx', 'experiments/library.ts'];
+  const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
+  expect(status, stdout + stderr).toBe(0);
+  expect(stdout).toMatch(/formal: loss .*\ncasual: loss .*\nα 0\.429, 0\.571/);
 });
 
 describe('architecture.md', () => {

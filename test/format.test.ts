@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { formatCount, formatEstimate, formatNumber } from '../src/format.js';
+import { formatCount, formatEstimate, formatEstimates, formatNumber } from '../src/format.js';
 
 describe('formatNumber', () => {
   it.each([
@@ -28,5 +28,41 @@ describe('formatEstimate', () => {
     expect(formatEstimate({ mean, standard_error })).toBe(text),
   );
 });
+
+it.each<[[number, number | null][], string[]]>([
+  [
+    [
+      [17.9312, 0.2712],
+      [3, 1.5],
+    ],
+    ['17.93 ± 0.27', '3.00 ± 1.50'],
+  ],
+  [
+    [
+      [0.5, null],
+      [0.4833, null],
+      [-2, null],
+    ],
+    ['0.5000', '0.4833', '−2.0000'],
+  ],
+  [
+    [
+      [0.9, 0],
+      [0.5, 0.0123],
+    ],
+    ['0.900 ± 0', '0.500 ± 0.012'],
+  ],
+  [[[31.4, 1e-9]], ['31.4000 ± 0.0000']],
+  [
+    [
+      [1e-9, 2e-10],
+      [1, 0.1],
+    ],
+    ['1.000e−9 ± 2.0e−10', '1.00 ± 0.10'],
+  ],
+  [[], []],
+])('a column of %j has one format', (values, texts) =>
+  expect(formatEstimates(values.map(([mean, standard_error]) => ({ mean, standard_error })))).toEqual(texts),
+);
 
 it('separates thousands', () => expect(formatCount(1396)).toBe('1,396'));

@@ -7,11 +7,13 @@
  * Expected for these 25 seeds: GR-IPO's worst group has a test loss lower by 4.3 ± 0.8 (mean and standard error of the paired
  * differences). Seeds differ by about 4, so that five of them need not show it. Exits 1 where the mean difference is not below 0.
  */
+import { rmSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { collect, defineAction, parseSeeds, runProgram } from '../../src/cli/command.js';
-import { refuseExisting, writeFileWhole } from '../../src/files.js';
+import { addOut, checkOut, type OutFlags } from '../../src/cli/out.js';
+import { writeFileWhole } from '../../src/files.js';
 import { loadNative } from '../../src/native/load.js';
 import { progress } from '../../src/progress.js';
 import { checkLine } from '../../src/report/checks.js';
@@ -20,23 +22,26 @@ import { readRun } from '../../src/report/runs.js';
 import { runsCsv, runsPage } from '../../src/report/runs-page.js';
 import { surveyRuns } from '../../src/reproduce/survey.js';
 
-interface Options {
+interface Options extends OutFlags {
   seeds: string;
   set?: string[];
   quiet?: boolean;
-  out: string;
 }
 
 const program = new Command('run.ts')
   .description('SFT, IPO and GR-IPO on invented surveys, over seeds, with a report')
   .option('--seeds <seeds>', 'of survey, model and batches', '0-9')
   .option('--set <key=value>', 'override a key of all three configurations; repeatable', collect)
-  .option('--quiet', 'no progress')
-  .option('--out <dir>', 'folder to make', 'runs/surveys');
-defineAction<Options>(program, async ({ set = [], quiet = false, out, ...options }, output) => {
+  .option('--quiet', 'no progress');
+addOut(program, '--out <dir>', 'folder to make (default: runs/surveys)');
+defineAction<Options>(program, async ({ set = [], quiet = false, ...options }, output) => {
   const seeds = parseSeeds('--seeds', options.seeds);
-  refuseExisting(out);
+  const { path: out, replace } = checkOut(options, {
+    byDefault: 'runs/surveys',
+    folder: /^(report\.html|runs\.csv|seed-\d+)$/,
+  });
   loadNative();
+  if (replace) rmSync(out, { recursive: true });
   const bar = progress('surveys', 3 * seeds.length, quiet);
   let done = 0;
   const onRun = (note: string) => bar.update(++done, note);

@@ -1,6 +1,7 @@
 import { InputError } from '../errors.js';
 import { loadNative } from '../native/load.js';
 import type { NativeDevice, NativeKernelSetting, NativePassMeasurement } from '../native/types.js';
+import { progress } from '../progress.js';
 import { type MachineRecord, machineRecord } from './measure.js';
 
 export type KernelDType = NativeKernelSetting['dtype'];
@@ -79,6 +80,8 @@ export interface KernelBenchmarkSettings {
   dtype?: KernelDType;
   /** Time for each pass of each kernel. */
   seconds?: number;
+  /** No progress; default true. */
+  quiet?: boolean;
 }
 
 /**
@@ -86,7 +89,7 @@ export interface KernelBenchmarkSettings {
  * @throws InputError where there is no such device
  */
 export async function benchmarkKernels(settings: KernelBenchmarkSettings = {}): Promise<KernelBenchmark> {
-  const { shape = 'gemma-2b', device = 'cpu', dtype = 'float32', seconds = 1 } = settings;
+  const { shape = 'gemma-2b', device = 'cpu', dtype = 'float32', seconds = 1, quiet = true } = settings;
   const native = loadNative();
   const info = native.nativeInfo();
   if (device === 'cuda' && info.cudaDevices === 0)
@@ -95,11 +98,13 @@ export async function benchmarkKernels(settings: KernelBenchmarkSettings = {}): 
       fix: info.cudaBuilt ? 'use cpu' : 'use cpu, or build for CUDA: GROUP_ROBUST_CUDA=1 npm run build',
     });
   const bench = new native.KernelBench();
+  const bar = progress('kernels', kernelShapes[shape].length, quiet);
   try {
     const record = machineRecord();
     const limits = await bench.measureMachine({ dtype, device, seconds });
     const rows: KernelRow[] = [];
-    for (const [kernel, sizes] of kernelShapes[shape]) {
+    for (const [done, [kernel, sizes]] of kernelShapes[shape].entries()) {
+      bar.update(done, kernel);
       const passes = await bench.measureKernel({ kernel, sizes, dtype, device, seconds });
       for (const pass of ['forward', 'backward'] as const) {
         const measured = passes[pass];
@@ -122,6 +127,7 @@ export async function benchmarkKernels(settings: KernelBenchmarkSettings = {}): 
         });
       }
     }
+    bar.update(kernelShapes[shape].length);
     return {
       machine: {
         ...record,
@@ -135,6 +141,7 @@ export async function benchmarkKernels(settings: KernelBenchmarkSettings = {}): 
       ok: rows.every((row) => row.ok),
     };
   } finally {
+    bar.stop();
     bench.dispose();
   }
 }

@@ -1,6 +1,7 @@
 import type { PairDataset, TokenisedPair } from '../data/dataset.js';
 import { packPairs, pairLogProbabilities, responseCotangents } from '../data/packing.js';
 import { GroupRobustError } from '../errors.js';
+import { counted } from '../format.js';
 import { loadNative } from '../native/load.js';
 import { type GemmaOptions, GemmaPolicy } from '../policy/gemma.js';
 import { Random } from '../random.js';
@@ -67,7 +68,7 @@ export async function benchmarkTrainStep(
   const batchError = await checkBatch(policy, data);
   const gradientError = await checkGradient(policy, data);
 
-  log(`timing ${steps} steps`);
+  log(`timing ${counted(steps, 'step')}`);
   const marks: { at: number; profile: Record<string, number> }[] = [];
   const config = configSchema.parse({
     model,

@@ -12,11 +12,13 @@ import {
 } from '../bandit/preferences.js';
 import type { BanditReport } from '../bandit/report.js';
 import { InputError } from '../errors.js';
-import { refuseExisting, writeFileWhole, writeFolderWhole } from '../files.js';
+import { writeFileWhole, writeFolderWhole } from '../files.js';
+import { counted } from '../format.js';
 import { progress } from '../progress.js';
 import { defineAction, type Output, parseList, parseNumber, parseSeeds } from './command.js';
+import { addOut, checkOut, type OutFlags } from './out.js';
 
-interface BanditFlags {
+interface BanditFlags extends OutFlags {
   features: FeatureMapName;
   responses: ResponseRule;
   data: DataBalance;
@@ -31,7 +33,6 @@ interface BanditFlags {
   ridge?: string;
   adaptiveTheta?: string;
   adaptiveAlpha?: string;
-  out?: string;
   quiet?: boolean;
 }
 
@@ -58,13 +59,13 @@ export function registerBandit(program: Command): void {
     .option('--ridge <lambda>', 'add lambda |theta|^2 to every group loss (default: 0)')
     .option('--adaptive-theta <c>', 'dpo methods: AdaGrad-norm steps c / sqrt(sum |mean gradient|^2)')
     .option('--adaptive-alpha <c>', 'gr- methods: steps on alpha times c / sqrt(sum |mean gradient|^2)')
-    .option('--quiet', 'no progress')
-    .option('--out <dir>', 'write results.json and results.csv to this new folder');
+    .option('--quiet', 'no progress');
+  addOut(command, '--out <dir>', 'write results.json and results.csv to this folder');
   defineAction<BanditFlags>(command, runBandit);
 }
 
 async function runBandit(flags: BanditFlags, output: Output): Promise<BanditReport> {
-  const { out } = flags;
+  const out = checkOut(flags, { folder: /^results\.(json|csv)$/ });
   const setting = settingOf(flags);
   const names = [...new Set(parseList('--methods', flags.methods, methodNames))];
   const seeds = parseSeeds('--seeds', flags.seeds);
@@ -82,7 +83,6 @@ async function runBandit(flags: BanditFlags, output: Output): Promise<BanditRepo
   if (adaptive.theta !== undefined && !names.some(takesSteps))
     refuseIdle('--adaptive-theta', names, 'dpo, is-dpo, gr-dpo');
   if (adaptive.alpha !== undefined && !names.some(isRobust)) refuseIdle('--adaptive-alpha', names, 'gr-dpo, gr-ipo');
-  if (out !== undefined) refuseExisting(out);
 
   const { runSeeds } = await import('../bandit/run.js');
   const { banditCsv, banditReport, banditTable } = await import('../bandit/report.js');
@@ -95,15 +95,16 @@ async function runBandit(flags: BanditFlags, output: Output): Promise<BanditRepo
 
   const report = banditReport(setting, methods, results);
   output.log(
-    `\n${setting.features} features, ${setting.responses} responses, ${setting.data} data, ${seeds.length} seeds (mean ± standard error)\n`,
+    `\n${setting.features} features, ${setting.responses} responses, ${setting.data} data, ${counted(seeds.length, 'seed')} (mean ± standard error)\n`,
   );
   output.log(banditTable(report));
   if (out !== undefined) {
-    await writeFolderWhole(out, (folder) => {
+    const write = (folder: string) => {
       writeFileWhole(join(folder, 'results.json'), `${JSON.stringify(report, null, 2)}\n`);
       writeFileWhole(join(folder, 'results.csv'), banditCsv(names, results));
-    });
-    output.log(`\nwritten to ${out}`);
+    };
+    await writeFolderWhole(out.path, write, out);
+    output.log(`\nwritten to ${out.path}`);
   }
   return report;
 }

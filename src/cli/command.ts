@@ -1,6 +1,8 @@
 import { type Command, CommanderError } from 'commander';
 import { parse } from 'csv-parse/sync';
+import { editDistance } from '../data/near-matches.js';
 import { InputError, reportError } from '../errors.js';
+import { plainText, say, watchStdout, writeResult } from '../terminal.js';
 
 /** For options that may be given several times, such as `--set`. */
 export function collect(value: string, previous: string[] = []): string[] {
@@ -10,11 +12,7 @@ export function collect(value: string, previous: string[] = []): string[] {
 /** Runs a program on the arguments of this process: `group-robust`, or a file of experiments/ that takes some. */
 export async function runProgram(program: Command): Promise<void> {
   throwUsageErrors(program);
-  // A reader that has seen enough (`| head`) is no error.
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error;
-    process.exit();
-  });
+  watchStdout();
   try {
     await program.parseAsync();
   } catch (error) {
@@ -24,10 +22,21 @@ export async function runProgram(program: Command): Promise<void> {
   }
 }
 
-/** Left to itself Commander ends the process, with 1. */
+/** Left to itself Commander ends the process, with 1, and repeats what it was given as it is. */
 function throwUsageErrors(command: Command): void {
   command.exitOverride();
+  command.configureOutput({ outputError: (text, write) => write(plainText(misspelt(command, text) ?? text)) });
   command.commands.forEach(throwUsageErrors);
+}
+
+/** Of an option that is missing since its name is misspelt, the name is told; undefined where that is not so. */
+function misspelt(command: Command, text: string): string | undefined {
+  if (!text.startsWith('error: required option')) return undefined;
+  const wrong = command.parseOptions(process.argv.slice(2)).unknown.find((word) => /^--?[a-z]/i.test(word));
+  if (wrong === undefined) return undefined;
+  const names = command.options.flatMap(({ long }) => long ?? []);
+  const near = names.find((name) => editDistance(name, wrong.replace(/=.*/, '')) <= 2);
+  return `error: unknown option '${wrong}'${near ? `\n(Did you mean ${near}?)` : ''}\n`;
 }
 
 /** What every command shares: `--json`, where text goes, and exit codes (src/errors.ts). */
@@ -49,10 +58,10 @@ export function defineAction<Options>(
     const options = command.opts<Options & { json?: boolean }>();
     const json = options.json === true;
     const positional = args.slice(0, -2).flat() as string[];
-    const output: Output = { json, log: (text) => (json ? process.stderr : process.stdout).write(`${text}\n`) };
+    const output: Output = { json, log: (text) => say(json ? process.stderr : process.stdout, text) };
     try {
       const result = await action(options, output, ...positional);
-      if (json) process.stdout.write(`${JSON.stringify(result)}\n`);
+      if (json) writeResult(`${JSON.stringify(result)}\n`);
     } catch (error) {
       reportError(error);
     }

@@ -3,11 +3,12 @@ import { type Command, Option } from 'commander';
 import { type FeatureMapName, featureMapNames } from '../bandit/features.js';
 import { type DataBalance, dataBalances, type ResponseRule, responseRules } from '../bandit/preferences.js';
 import { InputError } from '../errors.js';
-import { refuseExisting, writeFileWhole, writeFolderWhole } from '../files.js';
+import { writeFileWhole, writeFolderWhole } from '../files.js';
 import { progress } from '../progress.js';
 import { defineAction, type Output, parseList, parseNumber } from './command.js';
+import { addOut, checkOut, type OutFlags } from './out.js';
 
-interface ConvergeFlags {
+interface ConvergeFlags extends OutFlags {
   loss?: 'dpo' | 'ipo';
   algorithm?: '1' | '3';
   order?: 'alternating' | 'simultaneous';
@@ -19,7 +20,6 @@ interface ConvergeFlags {
   horizons?: string;
   runs?: string;
   radius?: string;
-  out?: string;
   problem?: string;
   quiet?: boolean;
 }
@@ -54,8 +54,8 @@ export function registerConverge(program: Command): void {
     .option('--runs <n>', 'independent runs at each horizon (default: 10)')
     .option('--radius <B>', 'θ is kept in ‖θ‖ ≤ B (default: 10)')
     .option('--quiet', 'no progress')
-    .option('--out <dir>', 'write convergence.json and convergence.csv to this new folder')
     .option('--problem <file>', 'only print the exact minimax value of the problem in this JSON file, as JSON');
+  addOut(command, '--out <dir>', 'write convergence.json and convergence.csv to this folder');
   defineAction<ConvergeFlags>(command, (flags, output) =>
     flags.problem === undefined ? checkConvergence(flags, output) : solveProblem(flags.problem, flags, output),
   );
@@ -66,7 +66,8 @@ async function checkConvergence(flags: ConvergeFlags, output: Output): Promise<o
   const { convergenceDefaults: defaults, measureConvergence } = await import('../theory/convergence.js');
   const { convergenceCsv, convergenceReport, convergenceText } = await import('../theory/report.js');
 
-  const { loss, order = 'alternating', features = 'swapped', responses = 'uneven', data = 'imbalanced', out } = flags;
+  const { loss, order = 'alternating', features = 'swapped', responses = 'uneven', data = 'imbalanced' } = flags;
+  const out = checkOut(flags, { folder: /^convergence\.(json|csv)$/ });
   if (loss === undefined)
     throw new InputError('is missing', { at: { field: '--loss' }, fix: 'use --loss dpo or --loss ipo' });
   const horizons = flags.horizons
@@ -79,7 +80,6 @@ async function checkConvergence(flags: ConvergeFlags, output: Output): Promise<o
     : undefined;
   const radius = flags.radius ? parseNumber('--radius', flags.radius, { min: Number.MIN_VALUE }) : defaults.radius;
   const algorithm = flags.algorithm === '3' ? 3 : defaults.algorithm;
-  if (out !== undefined) refuseExisting(out);
 
   const bar = progress('converge, steps', runs * [...new Set(horizons)].reduce((sum, T) => sum + T, 0), flags.quiet);
   const result = await measureConvergence(
@@ -94,11 +94,12 @@ async function checkConvergence(flags: ConvergeFlags, output: Output): Promise<o
   );
   output.log(convergenceText(report));
   if (out !== undefined) {
-    await writeFolderWhole(out, (folder) => {
+    const write = (folder: string) => {
       writeFileWhole(join(folder, 'convergence.json'), `${JSON.stringify(report, null, 2)}\n`);
       writeFileWhole(join(folder, 'convergence.csv'), convergenceCsv(report));
-    });
-    output.log(`\nwritten to ${out}`);
+    };
+    await writeFolderWhole(out.path, write, out);
+    output.log(`\nwritten to ${out.path}`);
   }
   if (!report.holds) process.exitCode = 1;
   return report;

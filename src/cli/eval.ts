@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { InputError } from '../errors.js';
 import { maxThreads } from '../native/types.js';
 import { lossNames } from '../objective/losses.js';
+import { warn } from '../terminal.js';
 import { defineAction, parseList, parseNumber } from './command.js';
 
 interface Options {
@@ -35,8 +36,7 @@ export function registerEval(program: Command): void {
       'column that names the group; several, separated by commas, make a cross product',
       'group',
     )
-    .option('--drop-unusable', 'leave out pairs that are too long, empty or equal, and count them (default: an error)')
-    .option('--reference-adapter <folder>', 'reference = the model with this adapter (default: no adapter)');
+    .option('--drop-unusable', 'leave out pairs that are too long, empty or equal, and count them (default: an error)');
   defineAction<Options>(command, async (options, output) => {
     const { pairObjective } = await import('../train/objective.js');
     const { evaluatePairs } = await import('../train/evaluate.js');
@@ -45,12 +45,13 @@ export function registerEval(program: Command): void {
     const { progress } = await import('../progress.js');
     const { groupTable } = await import('./group-table.js');
     const objective = pairObjective(await parseObjective(options.objective));
-    if (options.referenceAdapter !== undefined && !objective.usesReference)
+    const { usesReference } = objective;
+    if (options.referenceAdapter !== undefined && !usesReference)
       throw new InputError(`does nothing with --objective ${options.objective}`, {
         at: { field: '--reference-adapter' },
         fix: 'leave it out',
       });
-    using scorer = await openScorer(options);
+    using scorer = await openScorer(options, usesReference);
     const { policy, data } = scorer;
     const quiet = options.quiet || output.json;
     const batch = options.batch && parseNumber('--batch', options.batch, { min: 1, integer: true });
@@ -58,13 +59,14 @@ export function registerEval(program: Command): void {
       cache: new ReferenceCache(() => policy.referenceIdentity(), warn),
       progress: (_, pairs) => progress('reference', pairs, quiet),
     });
-    const scored = await scoredDataset(data, objective.usesReference ? reference : undefined, batch || undefined);
+    const scored = await scoredDataset(data, usesReference ? reference : undefined, batch || undefined);
     const bar = progress('scoring', data.pairs.length, quiet);
     const summary = await evaluatePairs(policy, scored, objective, { onProgress: bar.update }).finally(() =>
       bar.stop(),
     );
+    if (scorer.reference) output.log(`reference: ${scorer.reference.text}`);
     output.log(groupTable(options.pairs, summary));
-    return { ...summary, dropped: data.report.dropped };
+    return { ...summary, dropped: data.report.dropped, reference: scorer.reference?.adapter };
   });
 }
 
@@ -73,6 +75,10 @@ export function scoringOptions(command: Command): Command {
   return command
     .requiredOption('--model <model>', 'checkpoint folder, hub id such as google/gemma-2b, or random:NAME?key=value')
     .option('--adapter <folder>', 'PEFT adapter of the policy, folder or hub id (default: none)')
+    .option(
+      '--reference-adapter <folder>',
+      'reference = the model with this adapter, or `base` (default: what the adapter was trained against, where its folder tells)',
+    )
     .requiredOption('--pairs <file>', 'pairs as JSONL, CSV or Parquet')
     .option('--tokenizer <path>', "tokenizer.json or its folder (default: the model's own)")
     .option('--dtype <type>', 'float32, bfloat16 or float64', 'float32')
@@ -86,11 +92,62 @@ export function scoringOptions(command: Command): Command {
     .option('--quiet', 'no progress');
 }
 
-/** Opens model, adapters and pairs as the shared options say. */
-export async function openScorer(options: Omit<Options, 'objective'>) {
+/** What `eval` and `logprobs` read. */
+export function scoringInputs({ model, adapter, referenceAdapter, pairs, tokenizer }: Omit<Options, 'objective'>) {
+  return [model, adapter, referenceAdapter, pairs, tokenizer];
+}
+
+/** What the policy is held against. */
+interface ChosenReference {
+  /** For people. */
+  text: string;
+  /** As the user or the adapter's folder names it; null for the base model. */
+  adapter: string | null;
+  /** Folder to load, where that is not the base model. */
+  path?: string;
+}
+
+/** What `--reference-adapter` names, else what is recorded in the adapter's folder, else the base model, with a warning. */
+async function chooseReference(
+  { referenceAdapter: asked, quiet }: Pick<Options, 'referenceAdapter' | 'quiet'>,
+  folder: string | undefined,
+): Promise<ChosenReference> {
+  const { localAdapter } = await import('../hub/local.js');
+  const { adapterDigest, checkRecorded, readRecord, recordedAdapter } = await import('../policy/reference-record.js');
+  const trained = folder === undefined ? undefined : readRecord(folder)?.reference;
+  const recorded = typeof trained === 'object' ? trained : undefined;
+  const base = 'the model without an adapter';
+  if (asked === 'base') {
+    if (recorded) warn(`the adapter was trained against ${recorded.adapter}, and is held against ${base}`);
+    return { text: base, adapter: null };
+  }
+  if (asked !== undefined) {
+    const { path } = await localAdapter(asked, { quiet });
+    if (trained === 'base' || (recorded && (await adapterDigest(path)) !== recorded.sha256))
+      warn(`${asked} is not what the adapter was trained against, which is ${recorded?.adapter ?? base}`);
+    return { text: asked, adapter: asked, path };
+  }
+  if (recorded && folder !== undefined) {
+    const name = recordedAdapter(folder, recorded.adapter);
+    const { path } = await localAdapter(name, { quiet });
+    await checkRecorded(folder, path, recorded.sha256);
+    return { text: `${name}, against which the adapter was trained`, adapter: name, path };
+  }
+  if (folder !== undefined && trained === undefined)
+    warn(
+      `nothing in ${folder} tells what the adapter was trained against, so the reference is ${base}: if that is not so, ` +
+        'losses and rewards are wrong by far. Name it by --reference-adapter, or confirm with --reference-adapter base',
+    );
+  return { text: trained === 'base' ? `${base}, against which the adapter was trained` : base, adapter: null };
+}
+
+/**
+ * Opens model, adapters and pairs as the shared options say.
+ * @param usesReference whether anything is held against a reference; else none is opened
+ */
+export async function openScorer(options: Omit<Options, 'objective'>, usesReference = true) {
   const { GemmaPolicy } = await import('../policy/gemma.js');
   const { localNames, pairReader } = await import('../train/inputs.js');
-  const { localAdapter } = await import('../hub/local.js');
   if (options.referenceAdapter !== undefined && options.adapter === undefined)
     throw new InputError('is given without --adapter, so the policy would be the base model', {
       at: { field: '--reference-adapter' },
@@ -105,11 +162,11 @@ export async function openScorer(options: Omit<Options, 'objective'>) {
   const threads =
     options.threads && parseNumber('--threads', options.threads, { min: 1, max: maxThreads, integer: true });
   const { names } = await localNames(options, { quiet: options.quiet });
-  const start = options.referenceAdapter && (await localAdapter(options.referenceAdapter, { quiet: options.quiet }));
+  const reference = usesReference ? await chooseReference(options, names.adapter) : undefined;
   const policy = await GemmaPolicy.open(names.model, { dtype, baseDtype, threads: threads || undefined });
   try {
-    if (start) {
-      await policy.loadAdapter(start.path);
+    if (reference?.path !== undefined) {
+      await policy.loadAdapter(reference.path);
       await policy.freezeReference();
     }
     if (names.adapter !== undefined) await policy.loadAdapter(names.adapter);
@@ -122,15 +179,11 @@ export async function openScorer(options: Omit<Options, 'objective'>) {
     const data = await reader.read(options.pairs, { groupBy, maxLength, unusable });
     reader.refuseIdleTokenizer('--tokenizer');
     data.report.warnings.forEach(warn);
-    return { policy, data, [Symbol.dispose]: () => policy.dispose() };
+    return { policy, data, reference, [Symbol.dispose]: () => policy.dispose() };
   } catch (error) {
     policy.dispose();
     throw error;
   }
-}
-
-function warn(text: string): void {
-  process.stderr.write(`warning: ${text}\n`);
 }
 
 /** "ipo,beta=0.1,reduction=mean" → a checked objective. @throws InputError */

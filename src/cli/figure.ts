@@ -3,11 +3,12 @@ import { Command } from 'commander';
 import { comparisonTable } from '../bandit/comparison.js';
 import { paperSeeds } from '../bandit/expected.js';
 import { figuresNumbered, runFigures } from '../bandit/figures.js';
-import { refuseExisting, writeFolderWhole } from '../files.js';
+import { writeFolderWhole } from '../files.js';
 import { progress } from '../progress.js';
 import { checkLine, failed } from '../report/checks.js';
 import { figureFolder, figureNotes, figureSection, writeFigure } from '../reproduce/figures.js';
 import { defineAction, runProgram } from './command.js';
+import { addOut, checkOut, type OutFlags } from './out.js';
 
 /**
  * What a file of `experiments/` runs: one figure over the paper's seeds, its comparison printed, its curves and numbers
@@ -17,10 +18,10 @@ export async function showFigure(number: number): Promise<void> {
   const name = figureFolder(number);
   const program = new Command(`${name}.ts`)
     .description(`Figure ${number} of the paper, over its seeds`)
-    .argument('[folder]', 'new folder for figures (SVG) and numbers (CSV)', join('runs', name))
     .option('--quiet', 'no progress');
-  defineAction<{ quiet?: boolean }>(program, async ({ quiet }, output, folder) => {
-    refuseExisting(folder);
+  addOut(program, '--out <dir>', `folder for figures (SVG) and numbers (CSV) (default: ${join('runs', name)})`);
+  defineAction<OutFlags & { quiet?: boolean }>(program, async ({ quiet, ...flags }, output) => {
+    const out = checkOut(flags, { byDefault: join('runs', name), folder: /\.(svg|csv)$/ });
     const bar = progress(`figure ${number}`, paperSeeds.length, quiet);
     const [outcome] = await runFigures(figuresNumbered(number), paperSeeds, {
       onDone: (done) => bar.update(done),
@@ -29,10 +30,10 @@ export async function showFigure(number: number): Promise<void> {
     const { checks = [] } = figureSection(outcome);
     output.log([figure.title, ...figureNotes(outcome), '', comparisonTable(rows), ''].join('\n'));
     for (const check of checks) output.log(checkLine(check));
-    await writeFolderWhole(folder, (partial) => writeFigure(outcome, partial));
-    output.log(`\nwritten to ${folder}`);
+    await writeFolderWhole(out.path, (partial) => writeFigure(outcome, partial), out);
+    output.log(`\nwritten to ${out.path}`);
     if (failed(checks)) process.exitCode = 1;
-    return { figure: number, title: figure.title, checks, comparison: rows, out: folder };
+    return { figure: number, title: figure.title, checks, comparison: rows, out: out.path };
   });
   await runProgram(program);
 }

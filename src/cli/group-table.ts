@@ -3,18 +3,23 @@ import type { GroupSummary, MetricMeans } from '../train/metrics.js';
 
 const columns = ['loss', 'rewards/accuracies', 'rewards/margins', 'logps/accuracies'] as const;
 
-/** Metrics of a split by group for a terminal, worst values and both means below. */
+/** Metrics of a split by group for a terminal, with standard errors over its pairs; worst values and both means below. */
 export function groupTable(split: string, summary: GroupSummary): string {
   const shown = columns.filter((metric) => summary.mean[metric] !== undefined);
-  const row = (name: string, count: string, means: MetricMeans) => [
+  const row = (name: string, count: string, means: MetricMeans, errors: MetricMeans = {}) => [
     name,
     count,
-    ...shown.map((metric) => (means[metric] as number).toFixed(4)),
+    ...shown.map((metric) => {
+      const error = errors[metric];
+      return `${(means[metric] as number).toFixed(4)}${error === undefined ? '' : ` ± ${error.toFixed(4)}`}`;
+    }),
   ];
   return textTable(
     [split, 'count', ...shown],
     [
-      ...Object.entries(summary.groups).map(([name, group]) => row(name, String(group.count), group)),
+      ...Object.entries(summary.groups).map(([name, group]) =>
+        row(name, String(group.count), group, group.standard_error),
+      ),
       row('worst group', '', summary.worst),
       row('mean over pairs', '', summary.mean),
       row('mean over groups', '', summary.group_mean),

@@ -1,56 +1,79 @@
 import type { Command } from 'commander';
+import { openWhole, type WholeFile } from '../files.js';
+import { counted } from '../format.js';
+import { writeResult } from '../terminal.js';
 import { defineAction, parseNumber } from './command.js';
-import { openScorer, scoringOptions } from './eval.js';
+import { openScorer, scoringInputs, scoringOptions } from './eval.js';
+import { checkOut, type Out, type OutFlags, requireOut } from './out.js';
 
-type Options = Parameters<typeof openScorer>[0] & { out: string };
+type Options = Parameters<typeof openScorer>[0] & OutFlags & { out: string };
 
-/** `group-robust logprobs`: sums of token log-probs of both responses of every pair, by the policy and by the base model. */
+/** `group-robust logprobs`: sums of token log-probs of both responses of every pair, by the policy and by the reference. */
 export function registerLogprobs(program: Command): void {
-  const command = scoringOptions(
-    program.command('logprobs').description('log-probs of both responses of each pair, with and without the adapter'),
-  ).requiredOption('--out <file>', 'JSONL to write, one line a pair in order; - for stdout');
+  const command = requireOut(
+    scoringOptions(
+      program.command('logprobs').description('log-probs of both responses of each pair, by policy and reference'),
+    ),
+    '--out <file>',
+    'JSONL to write, one line a pair in order; - for stdout',
+  );
   defineAction<Options>(command, async (options, output) => {
     const { byPair, packForScoring, scoringBatches } = await import('../train/scoring.js');
-    const { writeFileWhole } = await import('../files.js');
     const { checkFinite } = await import('../train/non-finite.js');
     const { progress } = await import('../progress.js');
+    const out = checkOut(options, { inputs: scoringInputs(options) });
+    // Before the scoring, which may take hours: a place that cannot be written is found at once.
+    using file = openLines(out);
     using scorer = await openScorer(options);
     const { policy, data } = scorer;
     const batch = options.batch && parseNumber('--batch', options.batch, { min: 1, integer: true });
     const bar = progress('scoring', data.pairs.length, options.quiet || output.json);
-    const lines = new Array<string>(data.pairs.length);
+    const waiting = new Map<number, object>();
+    const all: object[] = [];
+    let written = 0;
     let done = 0;
     try {
       for (const indices of scoringBatches(data, batch || undefined)) {
         const packed = packForScoring(data, indices);
         const scored = byPair(packed, await policy.logProbabilities(packed.batch, 'policy'));
-        const reference = byPair(packed, await policy.logProbabilities(packed.batch, 'base'));
+        const reference = byPair(packed, await policy.logProbabilities(packed.batch, 'reference'));
         const pairs = Array.from(indices, (pair) => data.pairs[pair]);
         for (const { chosen, rejected } of [scored, reference])
           checkFinite(pairs, { 'logps/chosen': chosen, ...(rejected && { 'logps/rejected': rejected }) });
         indices.forEach((pair, i) => {
-          lines[pair] = JSON.stringify({
+          waiting.set(pair, {
             chosen: scored.chosen[i],
             rejected: scored.rejected?.[i],
             reference_chosen: reference.chosen[i],
             reference_rejected: reference.rejected?.[i],
           });
         });
+        // Pairs of one prompt are scored together, wherever they stand: a line waits for those before it.
+        for (let line = waiting.get(written); line !== undefined; line = waiting.get(written)) {
+          // Under --json stdout has room for the one object only.
+          if (out.stdout && output.json) all.push(line);
+          else file.append(`${JSON.stringify(line)}\n`);
+          waiting.delete(written++);
+        }
         done += indices.length;
         bar.update(done);
       }
     } finally {
       bar.stop();
     }
-    const text = `${lines.join('\n')}\n`;
-    if (options.out !== '-') {
-      writeFileWhole(options.out, text);
-      output.log(`${options.out}: ${lines.length} pairs`);
-    } else if (!output.json) process.stdout.write(text);
-    return { pairs: lines.length, out: options.out, ...(options.out === '-' ? { logprobs: lines.map(parse) } : {}) };
+    file.finish();
+    if (!out.stdout) output.log(`reference: ${scorer.reference?.text}`);
+    if (!out.stdout) output.log(`${out.path}: ${counted(written, 'pair')}`);
+    return {
+      pairs: written,
+      out: out.path,
+      reference: scorer.reference?.adapter,
+      ...(out.stdout ? { logprobs: all } : {}),
+    };
   });
 }
 
-function parse(line: string): unknown {
-  return JSON.parse(line);
+function openLines(out: Out): WholeFile {
+  if (!out.stdout) return openWhole(out.path, out);
+  return { append: writeResult, finish: () => {}, [Symbol.dispose]: () => {} };
 }

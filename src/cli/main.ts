@@ -1,35 +1,5 @@
 #!/usr/bin/env node
-import { Command } from 'commander';
-import { packageVersion } from '../version.js';
-import { registerBandit } from './bandit.js';
-import { registerBench } from './bench.js';
 import { runProgram } from './command.js';
-import { registerConverge } from './converge.js';
-import { registerData } from './data.js';
-import { registerDoctor } from './doctor.js';
-import { registerEval } from './eval.js';
-import { registerLogprobs } from './logprobs.js';
-import { registerMerge } from './merge.js';
-import { registerReport } from './report.js';
-import { registerReproduce } from './reproduce.js';
-import { registerTrain } from './train.js';
+import { groupRobust } from './program.js';
 
-/** `group-robust`: see README.md. Each command is one file of this folder; heavy imports happen inside its action. */
-const program = new Command('group-robust')
-  .description('Group Robust Preference Optimization: GR-DPO and GR-IPO (not Group Relative Policy Optimization)')
-  .version(packageVersion())
-  .configureHelp({ showGlobalOptions: true });
-
-registerDoctor(program);
-registerReproduce(program);
-registerBandit(program);
-registerConverge(program);
-registerData(program);
-registerTrain(program);
-registerEval(program);
-registerLogprobs(program);
-registerMerge(program);
-registerReport(program);
-registerBench(program);
-
-await runProgram(program);
+await runProgram(groupRobust());

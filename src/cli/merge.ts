@@ -1,7 +1,9 @@
 import type { Command } from 'commander';
+import { counted } from '../format.js';
 import { defineAction } from './command.js';
+import { checkOut, type OutFlags, requireOut } from './out.js';
 
-interface Options {
+interface Options extends OutFlags {
   model: string;
   adapter: string;
   out: string;
@@ -15,20 +17,22 @@ export function registerMerge(program: Command): void {
     .description('merge an adapter into a full checkpoint, which transformers loads')
     .requiredOption('--model <model>', 'checkpoint folder or hub id the adapter belongs to')
     .requiredOption('--adapter <folder>', 'PEFT adapter, folder or hub id')
-    .requiredOption('--out <dir>', 'folder to make')
     .option('--quiet', 'no progress');
-  defineAction<Options>(command, async ({ model, adapter, out, quiet = false }, output) => {
-    const { refuseExisting } = await import('../files.js');
+  requireOut(command, '--out <dir>', 'folder to make');
+  defineAction<Options>(command, async ({ model, adapter, quiet = false, ...flags }, output) => {
     const { localAdapter, localModel } = await import('../hub/local.js');
     const { mergeAdapter } = await import('../policy/merge.js');
-    refuseExisting(out);
+    const out = checkOut(flags, { inputs: [model, adapter], folder: /\.(safetensors|json|jinja|model)$/ });
     const [base, added] = [await localModel(model, { quiet }), await localAdapter(adapter, { quiet })];
-    const report = await mergeAdapter(base.path, added.path, out, quiet || output.json);
+    const report = await mergeAdapter(base.path, added.path, out.path, {
+      quiet: quiet || output.json,
+      replace: out.replace,
+    });
     const { merged, largestChange, largestRounding } = report;
     output.log(
-      `${out}: ${merged} weight matrices merged; the largest change of a weight is ${largestChange.toPrecision(3)}, ` +
+      `${out.path}: ${counted(merged, 'weight matrix', 'weight matrices')} merged; the largest change of a weight is ${largestChange.toPrecision(3)}, ` +
         `rounding to the checkpoint's type costs at most ${largestRounding.toPrecision(3)}`,
     );
-    return { out, ...report };
+    return { out: out.path, ...report };
   });
 }

@@ -1,52 +1,88 @@
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Command, Option } from 'commander';
+import { counted } from '../format.js';
+import { writeResult } from '../terminal.js';
 import { defineAction } from './command.js';
+import { addOut, checkOut, type OutFlags } from './out.js';
 
-const formats = ['html', 'md', 'csv', 'svg'] as const;
+const formats = ['html', 'md', 'latex', 'csv', 'svg'] as const;
 
-interface Options {
+interface Options extends OutFlags {
   format: (typeof formats)[number];
-  out?: string;
 }
 
 /** `group-robust report RUN_DIR [RUN_DIR ...]`: training runs side by side. */
 export function registerReport(program: Command): void {
   const command = program
     .command('report')
-    .description('compare training runs in one self-contained HTML page, or as Markdown, CSV or SVG figures')
+    .description('compare training runs in one self-contained HTML page, or as Markdown, LaTeX, CSV or SVG figures')
     .argument('<run...>', 'run folders of `group-robust train`')
     .addOption(
       new Option(
         '--format <format>',
-        'html; md: the tables; csv: a line per run, split and group; svg: a folder of figures',
+        'html; md, latex: the tables; csv: a line per run, split and group; svg: a folder of figures',
       )
         .choices([...formats])
         .default('html'),
-    )
-    .option(
-      '--out <path>',
-      'what to write (default, in the first run folder: report.html and so on of one run, comparison.html of several)',
     );
-  defineAction<Options>(command, async ({ format, out }, output, ...folders) => {
+  addOut(
+    command,
+    '--out <path>',
+    'what to write, - for stdout (default, in the first run folder: report.html and so on of one run, comparison.html of several)',
+  );
+  defineAction<Options>(command, async ({ format, ...flags }, output, ...folders) => {
     const { readRun } = await import('../report/runs.js');
     const { runsCsv, runsPage } = await import('../report/runs-page.js');
     const { renderPage } = await import('../report/html.js');
+    const { renderLatex } = await import('../report/latex.js');
     const { renderMarkdown } = await import('../report/markdown.js');
     const { drawChart } = await import('../report/charts.js');
-    const { writeFileWhole } = await import('../files.js');
+    const { writeFileWhole, writeFolderWhole } = await import('../files.js');
+    // A run's own report stays what it is.
+    const name = folders.length === 1 ? 'report' : 'comparison';
+    // Its own place in a run folder holds nothing but an earlier report of the same run, which gives way.
+    const force = flags.force || flags.out === undefined;
+    const out = checkOut(
+      { ...flags, force },
+      {
+        byDefault: join(
+          folders[0],
+          format === 'svg' ? `${name}-figures` : `${name}.${format === 'latex' ? 'tex' : format}`,
+        ),
+        inputs: folders.flatMap(runInputs),
+        folder: format === 'svg' ? /\.svg$/ : undefined,
+      },
+    );
     const runs = await Promise.all(folders.map(readRun));
     const page = runsPage(runs);
-    // A run's own report stays what it is.
-    const name = runs.length === 1 ? 'report' : 'comparison';
-    const path = out ?? join(folders[0], format === 'svg' ? `${name}-figures` : `${name}.${format}`);
+    const made = { runs: runs.length, report: out.path };
     if (format === 'svg')
-      for (const { name: figure, chart } of page.sections.flatMap(({ figures = [] }) => figures))
-        writeFileWhole(join(path, `${figure}.svg`), await drawChart(chart));
+      await writeFolderWhole(
+        out.path,
+        async (folder) => {
+          for (const { name: figure, chart } of page.sections.flatMap(({ figures = [] }) => figures))
+            writeFileWhole(join(folder, `${figure}.svg`), await drawChart(chart));
+        },
+        out,
+      );
     else {
-      const text = { html: renderPage, md: renderMarkdown, csv: () => runsCsv(runs) }[format];
-      writeFileWhole(path, await text(page));
+      const text = await { html: renderPage, md: renderMarkdown, latex: renderLatex, csv: () => runsCsv(runs) }[format](
+        page,
+      );
+      if (out.stdout && output.json) return { ...made, text };
+      if (out.stdout) writeResult(text);
+      else writeFileWhole(out.path, text, out);
     }
-    output.log(`${path}: ${runs.length} ${runs.length === 1 ? 'run' : 'runs'}`);
-    return { report: path, runs: runs.length };
+    if (!out.stdout) output.log(`${out.path}: ${counted(runs.length, 'run')}`);
+    return made;
   });
+}
+
+/** All that a run folder holds but reports. */
+function runInputs(folder: string): string[] {
+  if (!existsSync(folder) || !statSync(folder).isDirectory()) return [];
+  return readdirSync(folder)
+    .filter((name) => !/^(report|comparison)[.-]/.test(name))
+    .map((name) => join(folder, name));
 }

@@ -1,12 +1,12 @@
 import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import { defineAction } from './command.js';
+import { addOut, checkOut, type OutFlags } from './out.js';
 
-interface Options {
+interface Options extends OutFlags {
   quick?: boolean;
   paper?: boolean;
   quiet?: boolean;
-  out?: string;
 }
 
 /** `group-robust reproduce`: what `npm start` runs. Exits 1 when a claim fails. */
@@ -20,22 +20,24 @@ export function registerReproduce(program: Command): void {
         'quick',
       ),
     )
-    .option('--quiet', 'no progress')
-    .option('--out <dir>', 'folder to make (default: runs/reproduce-TIME)');
-  defineAction<Options>(command, async ({ quick, paper, quiet, out }, output) => {
+    .option('--quiet', 'no progress');
+  addOut(command, '--out <dir>', 'folder to make (default: runs/reproduce-TIME)');
+  defineAction<Options>(command, async ({ quick, paper, quiet, ...flags }, output) => {
     const { reproduce, scales } = await import('../reproduce/reproduce.js');
     const { reproducePaper } = await import('../reproduce/paper.js');
     const { paperSeeds } = await import('../bandit/expected.js');
     const { checkLine, failed } = await import('../report/checks.js');
-    const { refuseExisting } = await import('../files.js');
     const { loadNative } = await import('../native/load.js');
-    const folder = out ?? join('runs', `reproduce-${new Date().toISOString().slice(0, 19).replaceAll(':', '-')}`);
-    refuseExisting(folder);
+    const time = new Date().toISOString().slice(0, 19).replaceAll(':', '-');
+    const { path, replace } = checkOut(flags, {
+      byDefault: join('runs', `reproduce-${time}`),
+      folder: /^(report\.html|results\.json|survey|figure-\d\d)$/,
+    });
     // Better now than after a minute of bandits; the paper's figures do not need it.
     if (!paper) loadNative();
     const result = paper
-      ? await reproducePaper(paperSeeds, folder, output.log, { quiet })
-      : await reproduce(quick ? scales.quick : scales.standard, folder, output.log, quiet);
+      ? await reproducePaper(paperSeeds, path, output.log, { quiet, replace })
+      : await reproduce(quick ? scales.quick : scales.standard, path, output.log, { quiet, replace });
     output.log('');
     for (const check of result.checks) output.log(checkLine(check));
     output.log(`\nreport: ${result.report} (${result.seconds.toFixed(0)} s)`);

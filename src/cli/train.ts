@@ -1,4 +1,5 @@
 import { type Command, Option } from 'commander';
+import { counted } from '../format.js';
 import { collect, defineAction } from './command.js';
 
 interface Options {
@@ -30,7 +31,7 @@ export function registerTrain(program: Command): void {
     const { groupTable } = await import('./group-table.js');
     const result = await runTraining(config, { quiet, log: output.log }, { resume });
     if (result.test) output.log(groupTable('test', result.test));
-    output.log(`${result.run}: ${result.steps} steps in ${result.seconds.toFixed(1)} s`);
+    output.log(`${result.run}: ${counted(result.steps, 'step')} in ${result.seconds.toFixed(1)} s`);
     return result;
   });
 }

@@ -4,6 +4,7 @@ import { dirname, join, relative } from 'node:path';
 import { InputError, type InputLocation } from '../errors.js';
 import { makeFolder, writeFileWhole } from '../files.js';
 import { progress } from '../progress.js';
+import { warn } from '../terminal.js';
 import { type Hub, hubOfEnvironment, type Repository } from './client.js';
 import { downloadFile, isFileFault } from './download.js';
 import { commitPattern, type RemoteFile, remoteFiles } from './listing.js';
@@ -50,7 +51,7 @@ export async function hubSnapshot(repository: Repository, selection: Selection, 
     ({ commit, files } = await remoteFiles(hub, repository, tell));
   } catch (error) {
     if (!usable || !(error instanceof InputError)) throw error;
-    process.stderr.write(`warning: ${error.message.split('\n')[0]}; using the files of commit ${cached}\n`);
+    warn(`${error.message.split('\n')[0]}; using the files of commit ${cached}`);
     return { folder: folderOf(cached), commit: cached };
   }
   const wanted = new Set(

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { InputError } from '../errors.js';
-import { writeFolderWhole } from '../files.js';
+import { writeFileWhole, writeFolderWhole } from '../files.js';
 import { loadNative } from '../native/load.js';
 import type {
   DType,
@@ -22,6 +22,7 @@ import {
   writeAdapterConfig,
 } from './peft.js';
 import type { Policy, StepReport, StepSettings } from './policy.js';
+import { type ReferenceRecord, recordName, recordText } from './reference-record.js';
 
 export interface GemmaOptions {
   /** Type of base weights and activations; adapters, log-softmax and losses are float32 or better. Default float32. */
@@ -123,15 +124,23 @@ export class GemmaPolicy implements Policy<NativeBatch> {
   /**
    * Writes the trainable adapter as a PEFT folder, whole or not at all.
    * @param base what adapter_config.json names as the base, and its commit where that is a model of the hub
-   * @throws InputError when `folder` exists
+   * @param trained what is recorded beside the adapter of its training
+   * @param replace whether an adapter that is there gives way
+   * @throws InputError when `folder` exists and is not to be replaced
    */
-  async saveAdapter(folder: string, base: { baseModel?: string; revision?: string } = {}): Promise<void> {
+  async saveAdapter(
+    folder: string,
+    base: { baseModel?: string; revision?: string } = {},
+    { trained, replace }: { trained?: ReferenceRecord; replace?: boolean } = {},
+  ): Promise<void> {
     const { adapter } = this;
     if (!adapter) throw new InputError('there is no adapter to save', { at: { file: folder } });
-    await writeFolderWhole(folder, async (partial) => {
+    const write = async (partial: string) => {
       await mended(this.native.saveAdapter(join(partial, adapterFiles.weights)));
       writeAdapterConfig(partial, adapter, base);
-    });
+      if (trained) writeFileWhole(join(partial, recordName), recordText(trained));
+    };
+    await writeFolderWhole(folder, write, { replace });
   }
 
   /**

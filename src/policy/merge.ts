@@ -44,7 +44,12 @@ const CHUNK = 2 ** 22;
  * @param adapter PEFT folder
  * @throws InputError naming file and field or tensor; then nothing is written
  */
-export async function mergeAdapter(model: string, adapter: string, out: string, quiet = false): Promise<MergeReport> {
+export async function mergeAdapter(
+  model: string,
+  adapter: string,
+  out: string,
+  { quiet = false, replace = false }: { quiet?: boolean; replace?: boolean } = {},
+): Promise<MergeReport> {
   const source = resolveGemma(model);
   if (source.kind === 'random')
     throw new InputError('has random weights, so there is no checkpoint to merge into', {
@@ -52,7 +57,7 @@ export async function mergeAdapter(model: string, adapter: string, out: string, 
       fix: 'name a checkpoint folder or an id of the hub',
     });
   const updates = readUpdates(adapter, source.config);
-  return writeFolderWhole(out, (folder) => {
+  const write = (folder: string) => {
     const report = { merged: 0, files: source.files.length, largestChange: 0, largestRounding: 0 };
     for (const file of source.files) mergeFile(file, join(folder, basename(file)), updates, report, quiet);
     const [missing] = updates.keys();
@@ -66,7 +71,8 @@ export async function mergeAdapter(model: string, adapter: string, out: string, 
         copyFileSync(join(model, name), join(folder, name));
       }
     return report;
-  });
+  };
+  return writeFolderWhole(out, write, { replace });
 }
 
 /** The updates of an adapter by the name of the weight; every tensor it should have and no other. */

@@ -413,7 +413,7 @@ async function render(description: string, spec: TopLevelSpec): Promise<{ svg: s
   const svg = await view.toSVG();
   view.finalize();
   return {
-    svg: svg
+    svg: validXml(svg)
       .replaceAll(/ aria-label="(\d+)" role="graphics-symbol" aria-roledescription="[^"]*"/g, ' data-series="$1"')
       .replaceAll(/ role="graphics-[a-z]+" aria-roledescription="[^"]*"/g, '')
       .replace('<svg ', () => `<svg role="img" aria-label="${escapeXml(description)}" `),
@@ -421,7 +421,19 @@ async function render(description: string, spec: TopLevelSpec): Promise<{ svg: s
   };
 }
 
+/** Characters that XML cannot hold in any form, which names from anyone's data may: half characters, and control characters. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+const unfit = /[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]/gu;
+
+function validXml(text: string): string {
+  return text.replaceAll(unfit, '\ufffd');
+}
+
 /** For text and for double-quoted attributes of XML and HTML. */
 export function escapeXml(text: string): string {
-  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;');
+  return validXml(text)
+    .replaceAll('&', '&amp;')
+    .replaceAll('<', '&lt;')
+    .replaceAll('>', '&gt;')
+    .replaceAll('"', '&quot;');
 }

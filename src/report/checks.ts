@@ -1,4 +1,4 @@
-import { formatCount, formatEstimate, formatNumber } from '../format.js';
+import { counted, formatEstimate, formatNumber } from '../format.js';
 import { confidenceInterval, type PairedDifference } from '../statistics.js';
 
 /** `unclear`: it came out, but by no more than chance could make it. */
@@ -35,7 +35,7 @@ export function pairedCheck(claim: string, difference: PairedDifference, wanted:
   return {
     claim,
     outcome: isWanted(mean) ? (interval?.every(isWanted) ? 'holds' : 'unclear') : 'fails',
-    detail: `paired difference ${formatEstimate(difference)} over ${formatCount(pairs)} ${pairs === 1 ? 'seed' : 'seeds'}; ${chance}`,
+    detail: `paired difference ${formatEstimate(difference)} over ${counted(pairs, 'seed')}; ${chance}`,
     difference,
   };
 }

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { type Chart, drawForPage, escapeXml, type PageDrawing } from './charts.js';
-import { type Check, checkText, type Outcome, outcomeSigns } from './checks.js';
+import { type Check, checkText, outcomeSigns } from './checks.js';
 import { PAGE_SCRIPT } from './page-script.js';
+import { type Table, type TextCell, textRows } from './table.js';
 
 /**
  * One HTML file that needs nothing else: styles, figures and one script are inside, nothing is fetched. Without the script
@@ -13,17 +14,6 @@ export interface Figure {
   name: string;
   chart: Chart;
   caption: string;
-}
-
-/** Text, or the outcome of a check with its text (default: the outcome's name), shown by a sign besides its colour. */
-export type Cell = string | { outcome: Outcome; text?: string };
-
-export interface Table {
-  caption: string;
-  /** `numeric` columns are right-aligned. */
-  columns: readonly { title: string; numeric?: boolean }[];
-  /** The first cell heads its row. */
-  rows: readonly (readonly Cell[])[];
 }
 
 export interface Section {
@@ -101,10 +91,11 @@ function renderCheck(check: Check): string {
   return `<li>${renderCell({ outcome: check.outcome })} ${escapeXml(checkText(check))}</li>`;
 }
 
-function renderTable({ caption, columns, rows }: Table): string {
+function renderTable(table: Table): string {
+  const { caption, columns } = table;
   const numeric = (index: number) => (columns[index].numeric ? ' class="number"' : '');
   const head = columns.map(({ title }, i) => `<th scope="col"${numeric(i)}>${escapeXml(title)}</th>`).join('');
-  const body = rows.map((cells) => {
+  const body = textRows(table).map((cells) => {
     const [first, ...rest] = cells.map(renderCell);
     return `<tr><th scope="row"${numeric(0)}>${first}</th>${rest.map((cell, i) => `<td${numeric(i + 1)}>${cell}</td>`).join('')}</tr>`;
   });
@@ -118,7 +109,7 @@ ${body.join('\n')}
 </table></div>`;
 }
 
-function renderCell(cell: Cell): string {
+function renderCell(cell: TextCell): string {
   if (typeof cell === 'string') return escapeXml(cell);
   const word = cell.outcome;
   const sign = outcomeSigns[word];
@@ -146,24 +137,33 @@ function renderLegend(series: PageDrawing['series']): string {
 }
 
 const STYLE = `
-:root { color-scheme: light; }
+:root { color-scheme: light dark; --page: #fff; --ink: #1a1a1a; --soft: #444; --faint: #666; --line: #d0d0d0; --rule: #e4e4e4; --panel: #f3f6f9;
+  --accent: #0072b2; --good: #00664b; --open: #6b5300; --bad: #a33c00; --shade: #0003; --drawn: none; }
+@media (prefers-color-scheme: dark) { :root { --page: #121212; --ink: #e8e8e8; --soft: #bbb; --faint: #999; --line: #444; --rule: #333; --panel: #1d2329;
+  --accent: #56b4e9; --good: #4fc9a0; --open: #d9bd55; --bad: #f08c5a; --shade: #fff4; --drawn: invert(.93) hue-rotate(180deg); } }
+@media print { :root { --drawn: none; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 72rem; background: #fff; color: #1a1a1a;
+body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 72rem; background: var(--page); color: var(--ink);
   font: 1rem/1.5 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; overflow-wrap: break-word; }
 h1 { margin: 0 0 .5rem; font-size: 1.75rem; line-height: 1.2; }
-h2 { margin: 2.5rem 0 .5rem; padding-top: 1rem; border-top: 1px solid #d0d0d0; font-size: 1.3rem; line-height: 1.25; }
+h2 { margin: 2.5rem 0 .5rem; padding-top: 1rem; border-top: 1px solid var(--line); font-size: 1.3rem; line-height: 1.25; }
 p { max-width: 46rem; margin: .5rem 0; }
-.checks { max-width: 46rem; margin: 1rem 0; padding: .75rem 1rem .75rem 2rem; background: #f3f6f9; border-left: 4px solid #0072b2; }
+.checks { max-width: 46rem; margin: 1rem 0; padding: .75rem 1rem .75rem 2rem; background: var(--panel); border-left: 4px solid var(--accent); }
 .checks li { margin: .25rem 0; }
 .holds, .unclear, .fails { font-weight: 600; white-space: nowrap; }
-.holds { color: #00664b; }
-.unclear { color: #6b5300; }
-.fails { color: #a33c00; }
+.holds { color: var(--good); }
+.unclear { color: var(--open); }
+.fails { color: var(--bad); }
 p.caption { margin: 1.25rem 0 .25rem; font-size: .95rem; font-weight: 600; }
-.table { overflow-x: auto; }
+/* What lies beyond an edge casts a shadow on it: covers that scroll with the table hide it where there is nothing more. */
+.table { overflow-x: auto; background: linear-gradient(to right, var(--page) 30%, transparent) left / 3rem 100% no-repeat local,
+  linear-gradient(to left, var(--page) 30%, transparent) right / 3rem 100% no-repeat local,
+  linear-gradient(to right, var(--shade), transparent) left / 1rem 100% no-repeat scroll,
+  linear-gradient(to left, var(--shade), transparent) right / 1rem 100% no-repeat scroll; }
+.table:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 table { border-collapse: collapse; font-size: .9rem; }
-th, td { padding: .3rem .5rem; border-bottom: 1px solid #e4e4e4; text-align: left; vertical-align: top; }
-thead th { border-bottom: 2px solid #888; vertical-align: bottom; }
+th, td { padding: .3rem .5rem; border-bottom: 1px solid var(--rule); text-align: left; vertical-align: top; }
+thead th { border-bottom: 2px solid var(--faint); vertical-align: bottom; }
 th:first-child { padding-left: 0; }
 tbody th { font-weight: 500; min-width: 7.5rem; }
 td:not(.number) { min-width: 4.5rem; }
@@ -172,27 +172,28 @@ td.number { white-space: nowrap; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); gap: 1.5rem; margin: 1rem 0; }
 figure { margin: 0; min-width: 0; max-width: 36rem; }
 figure svg { display: block; width: 100%; height: auto; }
+figure svg, .swatch { filter: var(--drawn); }
 .chart { position: relative; touch-action: pan-y; }
-.chart:focus-visible { outline: 2px solid #0072b2; outline-offset: 2px; }
+.chart:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 .off { display: none; }
 .cursor { stroke: #666; stroke-width: 1; pointer-events: none; }
 .dot { fill: #fff; stroke: #1a1a1a; stroke-width: 1.5; pointer-events: none; }
-.tip { position: absolute; max-width: 100%; padding: .4rem .6rem; background: #fff; border: 1px solid #888; border-radius: 4px;
-  box-shadow: 0 1px 4px #0003; font-size: .85rem; line-height: 1.35; pointer-events: none; }
+.tip { position: absolute; max-width: 100%; padding: .4rem .6rem; background: var(--page); border: 1px solid var(--faint); border-radius: 4px;
+  box-shadow: 0 1px 4px var(--shade); font-size: .85rem; line-height: 1.35; pointer-events: none; }
 .tip div { display: flex; align-items: center; gap: .4rem; }
 .tip .number { margin-left: auto; padding-left: .5rem; white-space: nowrap; }
 .legend { display: flex; flex-wrap: wrap; gap: .25rem .5rem; margin: .5rem 0 0; padding: 0; list-style: none; font-size: .9rem; }
 .legend li, .legend button { display: inline-flex; align-items: center; gap: .4rem; }
 .legend li { min-height: 1.75rem; padding-right: .5rem; }
-.legend button { min-height: 1.75rem; padding: 0 .5rem; border: 1px solid #d0d0d0; border-radius: 4px; background: #fff; color: inherit;
+.legend button { min-height: 1.75rem; padding: 0 .5rem; border: 1px solid var(--line); border-radius: 4px; background: var(--page); color: inherit;
   font: inherit; text-align: left; cursor: pointer; }
 .legend li:has(button) { padding: 0; }
-.legend [aria-pressed="false"] { color: #666; text-decoration: line-through; background: #f3f3f3; }
+.legend [aria-pressed="false"] { color: var(--faint); text-decoration: line-through; background: var(--panel); }
 .legend [aria-pressed="false"] .swatch { opacity: .3; }
 .swatch { flex: none; width: 1.4rem; }
 .swatch.bar { width: .9rem; height: .9rem; }
-figcaption { margin-top: .4rem; font-size: .9rem; color: #444; }
+figcaption { margin-top: .4rem; font-size: .9rem; color: var(--soft); }
 summary { cursor: pointer; padding: .25rem 0; }
-pre { overflow-x: auto; padding: .75rem; background: #f6f6f6; font-size: .85rem; }
+pre { overflow-x: auto; padding: .75rem; background: var(--panel); font-size: .85rem; }
 @media print { .tip { display: none; } .table { overflow: visible; } figure, tr { break-inside: avoid; } }
 `;

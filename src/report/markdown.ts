@@ -1,5 +1,6 @@
 import { checkText, outcomeSigns } from './checks.js';
-import type { Cell, Page, Table } from './html.js';
+import type { Page } from './html.js';
+import { type Table, type TextCell, textRows } from './table.js';
 
 /** A page as GitHub-flavoured Markdown: everything but the figures, whose captions it lists, and the configurations. */
 export function renderMarkdown({ title, summary, sections, environment }: Page): string {
@@ -11,10 +12,10 @@ export function renderMarkdown({ title, summary, sections, environment }: Page):
     ...sections.flatMap((section) => [
       `## ${escaped(section.title)}`,
       ...(section.text ?? []).map(escaped),
-      ...(section.tables ?? []).map(table),
+      ...(section.tables ?? []).map(tableText),
     ]),
     '## Environment',
-    table({
+    tableText({
       caption: 'Where and with what this was made',
       columns: [{ title: 'What' }, { title: 'Value' }],
       rows: Object.entries(environment),
@@ -23,17 +24,18 @@ export function renderMarkdown({ title, summary, sections, environment }: Page):
   return `${blocks.filter((block) => block !== '').join('\n\n')}\n`;
 }
 
-function table({ caption, columns, rows }: Table): string {
+function tableText(table: Table): string {
+  const { caption, columns } = table;
   const row = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
   return [
     `**${escaped(caption)}**\n`,
     row(columns.map((column) => escaped(column.title))),
     row(columns.map((column) => (column.numeric ? '--:' : '---'))),
-    ...rows.map((cells) => row(cells.map(cellText))),
+    ...textRows(table).map((cells) => row(cells.map(cellText))),
   ].join('\n');
 }
 
-function cellText(cell: Cell): string {
+function cellText(cell: TextCell): string {
   if (typeof cell === 'string') return escaped(cell);
   const sign = outcomeSigns[cell.outcome];
   return cell.text === undefined ? `${sign} ${cell.outcome}` : `${escaped(cell.text)} ${sign}`;

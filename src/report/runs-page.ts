@@ -5,7 +5,7 @@ import { formatNumber } from '../format.js';
 import { pairMetrics } from '../train/metrics.js';
 import { type Page, renderPage } from './html.js';
 import { methodTitle } from './palette.js';
-import { commonSplit, flatten, type Run, readRun, type Scores, type Split, splits } from './runs.js';
+import { commonSplit, differingSettings, flatten, type Run, readRun, type Scores, type Split, splits } from './runs.js';
 import { runsSection } from './sections/runs.js';
 
 /** What `group-robust report` shows: the runs side by side, where they were made, and their configurations. */
@@ -27,34 +27,42 @@ export async function writeRunReport(folder: string): Promise<void> {
   writeFileWhole(join(folder, 'report.html'), await renderPage(runsPage([await readRun(folder)])));
 }
 
-/** One line per run, policy (that of the best step on the test split only), split and group, at full precision. */
+/** One line per run, policy (that of the best step on the test split only), split and group, with all settings in which runs differ. */
 export function runsCsv(runs: readonly Run[]): string {
+  const settings = differingSettings(runs);
   return csvOfRecords(
-    runs.flatMap((run) => [
-      ...splits.flatMap((split) => csvRecords(run, 'final', split, run.scores[split])),
-      ...csvRecords(run, 'best', 'test', run.best),
-    ]),
+    runs.flatMap((run) => {
+      const own = Object.fromEntries(settings.map((key) => [key.replaceAll(' ', '.'), run.settings.get(key)]));
+      return [
+        ...splits.flatMap((split) => csvRecords(run, own, 'final', split, run.scores[split])),
+        ...csvRecords(run, own, 'best', 'test', run.best),
+      ];
+    }),
   );
 }
 
 function csvRecords(
   { folder, method, seed, metrics }: Run,
+  settings: CsvRecord,
   policy: 'final' | 'best',
   split: Split,
   scores: Scores | undefined,
 ): CsvRecord[] {
   if (scores === undefined) return [];
   const alpha = metrics.find(({ step }) => step === scores.step);
-  return Object.entries(scores.groups).map(([group, { count, ...means }]) => ({
+  return Object.entries(scores.groups).map(([group, { count, standard_error: errors = {}, ...means }]) => ({
     run: folder,
     method,
     seed,
+    ...settings,
     policy,
     step: scores.step,
     split,
     group,
     count,
     ...Object.fromEntries(pairMetrics.map((metric) => [metric, means[metric]])),
+    'loss standard error': errors.loss,
+    'rewards/accuracies standard error': errors['rewards/accuracies'],
     alpha: alpha?.[`group/${group}/alpha`] as number | undefined,
   }));
 }

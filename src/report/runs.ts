@@ -20,7 +20,10 @@ const means = z.looseObject(
 
 const evaluationSchema = z.looseObject({
   groups: z
-    .record(z.string(), means.extend({ count: z.number().int().positive(), loss: z.number() }))
+    .record(
+      z.string(),
+      means.extend({ count: z.number().int().positive(), loss: z.number(), standard_error: means.optional() }),
+    )
     .refine((groups) => Object.keys(groups).length > 0, 'holds no group'),
   mean: z.looseObject({ loss: z.number() }),
 });
@@ -30,6 +33,8 @@ const runSchema = z.looseObject({
   seed: z.number().int(),
   /** Two runs of one seed are paired only where they saw the same data. */
   dataHash: z.string().optional(),
+  /** At the end: the steps taken. */
+  steps: z.number().int().min(0).optional(),
   best: z.looseObject({ step: z.number().int().min(0) }).optional(),
   groups: z.record(z.string(), z.looseObject({ train: z.number().int().min(0) })),
 });
@@ -51,7 +56,9 @@ export const splits = ['test', 'validation', 'training'] as const;
 export type Split = (typeof splits)[number];
 
 /** Metrics by group. */
-export type GroupScores = Readonly<Record<string, MetricMeans & { count: number; loss: number }>>;
+export type GroupScores = Readonly<
+  Record<string, MetricMeans & { count: number; loss: number; standard_error?: MetricMeans }>
+>;
 
 /** Metrics of one policy on one split. */
 export interface Scores {
@@ -121,7 +128,8 @@ export async function readRun(folder: string): Promise<Run> {
     metrics.push(checked(metricsLineSchema, parseJson(text, { file, line }), { file, line }));
   const steps = Number(metrics.at(-1)?.step ?? 0);
   const scores = {
-    test: testScores(join(folder, 'evaluation.json'), steps),
+    // A run that is made longer still has those of its earlier end.
+    test: testScores(join(folder, 'evaluation.json'), record.steps ?? steps),
     validation: validationScores(metrics),
     training: trainingScores(metrics, steps),
   };
@@ -196,6 +204,12 @@ function groupsOf(line: MetricsLine, prefix: 'eval_' | ''): [string, GroupScores
     const means = Object.fromEntries(values.filter(([, value]) => typeof value === 'number'));
     return [[name, { ...means, count: Number(line[`${prefix}group/${name}/count`] ?? 1) }]];
   });
+}
+
+/** The settings in which runs differ, in the order of their configurations. */
+export function differingSettings(runs: readonly Pick<Run, 'settings'>[]): string[] {
+  const keys = new Set(runs.flatMap((run) => [...run.settings.keys()]));
+  return [...keys].filter((key) => new Set(runs.map((run) => run.settings.get(key))).size > 1);
 }
 
 /** `{versions: {node: "v20"}}` → `["versions node", "v20"]`; lists of values are joined. */

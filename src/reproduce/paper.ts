@@ -4,6 +4,7 @@ import type { BanditFigure } from '../bandit/figure.js';
 import { banditFigures, runFigures } from '../bandit/figures.js';
 import { banditReport } from '../bandit/report.js';
 import { writeFileWhole, writeFolderWhole } from '../files.js';
+import { counted } from '../format.js';
 import type { ParallelOptions } from '../parallel.js';
 import { progress } from '../progress.js';
 import { renderPage } from '../report/html.js';
@@ -21,11 +22,14 @@ export async function reproducePaper(
   {
     figures = banditFigures,
     quiet,
+    replace,
     ...options
-  }: ParallelOptions & { figures?: readonly BanditFigure[]; quiet?: boolean } = {},
+  }: ParallelOptions & { figures?: readonly BanditFigure[]; quiet?: boolean; replace?: boolean } = {},
 ): Promise<Reproduction> {
   const started = Date.now();
-  log(`Every synthetic figure of the paper: ${figures.length} experiments, ${seeds.length} seeds\n`);
+  log(
+    `Every synthetic figure of the paper: ${counted(figures.length, 'experiment')}, ${counted(seeds.length, 'seed')}\n`,
+  );
   const bar = progress('figures', figures.length * seeds.length, quiet);
   const outcomes = await runFigures(figures, seeds, { ...options, onDone: (done) => bar.update(done) }).finally(() =>
     bar.stop(),
@@ -35,13 +39,13 @@ export async function reproducePaper(
 
   const sections = outcomes.map(figureSection);
   const checks = sections.flatMap((section) => section.checks ?? []);
-  return writeFolderWhole(folder, async (partial) => {
+  const write = async (partial: string) => {
     for (const outcome of outcomes) await writeFigure(outcome, join(partial, figureFolder(outcome.figure.number)));
     writeFileWhole(
       join(partial, 'report.html'),
       await renderPage({
         title: 'The synthetic figures of the paper, reproduced',
-        summary: `Group Robust Preference Optimization (Ramesh et al., 2024), Figures 2 and 4 to 12: ${seeds.length} seeds, made by group-robust reproduce --paper.`,
+        summary: `Group Robust Preference Optimization (Ramesh et al., 2024), Figures 2 and 4 to 12: ${counted(seeds.length, 'seed')}, made by group-robust reproduce --paper.`,
         sections,
         environment: machine(),
         config: [],
@@ -59,5 +63,6 @@ export async function reproducePaper(
     });
     writeFileWhole(join(partial, 'results.json'), `${JSON.stringify({ ...result, figures: reports }, null, 2)}\n`);
     return result;
-  });
+  };
+  return writeFolderWhole(folder, write, { replace });
 }

@@ -1,3 +1,4 @@
+import { rmSync } from 'node:fs';
 import { availableParallelism, cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { comparisonTable, orderFaults } from '../bandit/comparison.js';
@@ -56,7 +57,7 @@ export async function reproduce(
   scale: Scale,
   folder: string,
   log: (text: string) => void,
-  quiet = false,
+  { quiet = false, replace = false }: { quiet?: boolean; replace?: boolean } = {},
 ): Promise<Reproduction> {
   const started = Date.now();
   const stage = (n: number, title: string) => log(`\n[${n}/3] ${title}\n`);
@@ -81,6 +82,7 @@ export async function reproduce(
   ).finally(() => convergenceBar.stop());
   log(convergenceText(convergenceReport(convergence)));
 
+  if (replace) rmSync(folder, { recursive: true, force: true });
   stage(3, `Gemma on survey data: SFT, then IPO and GR-IPO from it, ${scale.surveySeeds.length} seeds`);
   const surveyBar = progress('survey', 3 * scale.surveySeeds.length, quiet);
   let done = 0;

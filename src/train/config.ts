@@ -207,12 +207,23 @@ export const configSchema = z.strictObject({
       epsilon: positive.default(1e-8).describe('Added to the root of the second moment.'),
       weightDecay: z.number().min(0).default(0.01).describe('Decoupled weight decay.'),
       maxGradNorm: positive.default(10).describe('Gradient norms above this are cut to it.'),
-      warmupSteps: z.number().int().min(0).default(0).describe('Optimiser steps over which the rate rises linearly.'),
+      warmupSteps: z
+        .number()
+        .int()
+        .min(0)
+        .optional()
+        .describe('Optimiser steps over which the rate rises linearly. Default 0.'),
+      warmupRatio: z
+        .number()
+        .min(0)
+        .lt(1)
+        .optional()
+        .describe('The same as a part of all steps, rounded up; give one of the two.'),
       schedule: z
         .enum(scheduleNames)
         .default('constant')
         .describe(
-          'After that: `constant`, `cosine` down to 0 at the end of the run, or `plateau`: cut when a validation loss stops falling.',
+          'After that: `constant`, `linear` or `cosine` down to 0 at the end of the run, or `plateau`: cut when a validation loss stops falling.',
         ),
       plateau: plateauSchema.optional().describe('With `schedule: plateau` only.'),
     })
@@ -286,7 +297,9 @@ export function resolveConfig(raw: unknown, locate: (path: PropertyKey[]) => Inp
         refuse(['batch', 'micro'], `exceeds batch.size ${config.batch.size}; lower it`);
       if (config.evaluateEvery !== undefined && config.data.validation === undefined)
         refuse(['evaluateEvery'], 'does nothing without data.validation; remove it or name a validation file');
-      const { schedule, plateau, learningRate } = config.optimizer;
+      const { schedule, plateau, learningRate, warmupSteps, warmupRatio } = config.optimizer;
+      if (warmupSteps !== undefined && warmupRatio !== undefined)
+        refuse(['optimizer', 'warmupRatio'], 'says the same as warmupSteps; remove one of the two');
       if (schedule !== 'plateau' && plateau !== undefined)
         refuse(['optimizer', 'plateau'], `does nothing with schedule: ${schedule}; remove it or set schedule: plateau`);
       if (schedule === 'plateau' && config.data.validation === undefined)
@@ -309,13 +322,14 @@ export function resolveConfig(raw: unknown, locate: (path: PropertyKey[]) => Inp
     .safeParse(raw, { error: issueText });
   if (parsed.success) {
     const config = parsed.data;
+    if (config.optimizer.warmupRatio === undefined) config.optimizer.warmupSteps ??= 0;
     if (config.optimizer.schedule === 'plateau') config.optimizer.plateau ??= plateauSchema.parse({});
     if (config.adapter === undefined) config.lora ??= loraSchema.parse({});
     return config;
   }
   const { issues } = parsed.error;
   const unknown = issues.flatMap((issue) =>
-    issue.code === 'unrecognized_keys' ? unknownKeys(issue.path, issue.keys, locate) : [],
+    issue.code === 'unrecognized_keys' ? unknownKeys(raw, issue.path, issue.keys, locate) : [],
   );
   // Where there are unknown keys, only those: of a key that is misspelt, the one that was meant is reported as missing too.
   const faults =
@@ -329,6 +343,7 @@ export function resolveConfig(raw: unknown, locate: (path: PropertyKey[]) => Inp
 }
 
 function unknownKeys(
+  raw: unknown,
   parent: PropertyKey[],
   keys: readonly string[],
   locate: (path: PropertyKey[]) => InputLocation,
@@ -338,7 +353,7 @@ function unknownKeys(
   let otherwise = `keys in this place: ${siblings.join(', ')}`;
   return keys.map((key) => {
     const path = [...parent, key];
-    let fix = keyAdvice(key, siblings, configKeys());
+    let fix = keyAdvice(key, siblings, configKeys(), valueAt(raw, parent) as Record<string, unknown>);
     if (fix === undefined) [fix, otherwise] = [otherwise, 'remove it'];
     return new InputError('unknown key', { at: { ...locate(path), field: path.join('.') }, fix });
   });

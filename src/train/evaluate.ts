@@ -39,5 +39,5 @@ export async function evaluatePairs(
     done += batch.length;
     onProgress?.(done);
   }
-  return metrics.summary();
+  return metrics.summaryWithErrors();
 }

@@ -30,8 +30,11 @@ export type PairMetricValues = Partial<Record<PairMetric, Float64Array>>;
 export type MetricMeans = Partial<Record<PairMetric, number>>;
 
 export interface GroupSummary {
-  /** Pairs seen; groups with none, or none of positive weight, are left out. */
-  groups: Record<string, MetricMeans & { count: number }>;
+  /**
+   * Pairs seen; groups with none, or none of positive weight, are left out. Evaluations have the standard errors of the means, over the
+   * pairs, where there are two of positive weight or more.
+   */
+  groups: Record<string, MetricMeans & { count: number; standard_error?: MetricMeans }>;
   /** Mean over pairs: every example counts the same (or by its weight). */
   mean: MetricMeans;
   /** Mean over groups of the group means: every group counts the same. */
@@ -45,6 +48,8 @@ export class GroupMetrics {
   private readonly sums = new Map<PairMetric, Float64Array>();
   private readonly weights: Float64Array;
   private readonly counts: Int32Array;
+  /** What the standard errors need, by metric and group. */
+  private readonly spreads = new Map<PairMetric, Spread[]>();
 
   constructor(private readonly names: readonly string[]) {
     this.weights = new Float64Array(names.length);
@@ -62,8 +67,26 @@ export class GroupMetrics {
       if (column === undefined) continue;
       const sums = this.sums.get(metric) ?? new Float64Array(this.names.length);
       this.sums.set(metric, sums);
-      for (let i = 0; i < groups.length; i++) sums[groups[i]] += weights[i] * column[i];
+      const spreads = this.spreads.get(metric) ?? this.names.map(() => new Spread());
+      this.spreads.set(metric, spreads);
+      for (let i = 0; i < groups.length; i++) {
+        sums[groups[i]] += weights[i] * column[i];
+        spreads[groups[i]].add(weights[i], column[i]);
+      }
     }
+  }
+
+  /** The same with standard errors over the pairs, which are independent where a whole split is evaluated. */
+  summaryWithErrors(): GroupSummary {
+    const summary = this.summary();
+    for (const [name, group] of Object.entries(summary.groups)) {
+      const errors = [...this.spreads].flatMap(([metric, spreads]): [PairMetric, number][] => {
+        const error = spreads[this.names.indexOf(name)].standardError(group[metric] as number);
+        return error === undefined ? [] : [[metric, error]];
+      });
+      if (errors.length > 0) group.standard_error = Object.fromEntries(errors);
+    }
+    return summary;
   }
 
   summary(): GroupSummary {
@@ -89,6 +112,32 @@ export class GroupMetrics {
     // Object.fromEntries takes any name, "__proto__" included.
     const groups = Object.fromEntries(summaries.map((summary, i) => [this.names[present[i]], summary]));
     return { groups, mean, group_mean: groupMean, worst };
+  }
+}
+
+/** Sums of squares of weighted values, around the first of them, so that nothing cancels where all are alike. */
+class Spread {
+  private origin: number | undefined;
+  private count = 0;
+  private weight = 0;
+  private readonly squares = [0, 0, 0];
+
+  add(weight: number, value: number): void {
+    if (weight === 0) return;
+    this.origin ??= value;
+    const shifted = value - this.origin;
+    this.count++;
+    this.weight += weight;
+    for (const power of [0, 1, 2]) this.squares[power] += weight ** 2 * shifted ** power;
+  }
+
+  /** Of the weighted mean; s/√n where all weights are the same. Undefined for a single value. */
+  standardError(mean: number): number | undefined {
+    if (this.count < 2 || this.origin === undefined) return undefined;
+    const shift = mean - this.origin;
+    const [none, one, two] = this.squares;
+    const sum = Math.max(0, two - 2 * shift * one + shift ** 2 * none);
+    return Math.sqrt((sum * this.count) / (this.count - 1)) / this.weight;
   }
 }
 

@@ -16,31 +16,23 @@ export const otherNames: Readonly<Record<string, string>> = {
   rdpo_exp_step_size: 'objective.step',
   adj: 'objective.adjustment',
   rdpo_adj: 'objective.adjustment',
-  loss_type: 'objective.loss',
   divide_by_totalcount: 'objective.scaling',
   importance_sampling: 'objective.weights',
   imp_weights: 'objective.pairWeights',
   importance_sampling_weights: 'objective.pairWeights',
-  adam_beta1: 'optimizer.betas',
-  adam_beta2: 'optimizer.betas',
   adam_epsilon: 'optimizer.epsilon',
   clip_norm: 'optimizer.maxGradNorm',
   lr_scheduler: 'optimizer.schedule',
-  warmup_ratio: 'optimizer.warmupSteps',
+  warmup_ratio: 'optimizer.warmupRatio',
   lr_scheduler_type: 'optimizer.schedule',
   scheduler: 'optimizer.schedule',
   patience_factor: 'optimizer.plateau.patience',
-  early_stopping_patience: 'optimizer.plateau.patience',
-  early_stopping_threshold: 'optimizer.plateau.threshold',
   batch_size: 'batch.size',
   train_batch_size: 'batch.size',
-  per_device_train_batch_size: 'batch.size',
-  gradient_accumulation_steps: 'batch.micro',
   micro_batch_size: 'batch.micro',
   n_epochs: 'epochs',
   num_epochs: 'epochs',
   num_train_epochs: 'epochs',
-  max_steps: 'steps',
   eval_every: 'evaluateEvery',
   eval_steps: 'evaluateEvery',
   save_steps: 'checkpoint.every',
@@ -52,7 +44,6 @@ export const otherNames: Readonly<Record<string, string>> = {
   name_or_path: 'model',
   ref_model: 'reference',
   torch_dtype: 'dtype',
-  bf16: 'dtype',
   gradient_checkpointing: 'recompute',
   policy_dtype: 'dtype',
   tokenizer_name_or_path: 'tokenizer',
@@ -68,9 +59,79 @@ export const otherNames: Readonly<Record<string, string>> = {
   group_by: 'data.groupBy',
 };
 
+type Values = Readonly<Record<string, unknown>>;
+
+/**
+ * Keys of TRL and transformers whose numbers are others here, each with what to write for the values beside it, so that a step is
+ * the same step. Held against TRL's own trainer by test/train/trl.test.ts.
+ */
+const otherNumbers: Readonly<Record<string, (values: Values) => string | undefined>> = {
+  per_device_train_batch_size: batchAdvice,
+  gradient_accumulation_steps: batchAdvice,
+  loss_type: ({ loss_type }) =>
+    lossAdvice(Array.isArray(loss_type) && loss_type.length === 1 ? loss_type[0] : loss_type),
+  label_smoothing: ({ loss_type = 'sigmoid', label_smoothing: value }) =>
+    value === 0 || ['sigmoid', 'hinge', 'ipo'].includes(String(loss_type))
+      ? `leave it out: TRL does not use it with loss_type: ${loss_type}`
+      : undefined,
+  // A part of the steps where it is below 1.
+  warmup_steps: ({ warmup_steps: value }) =>
+    typeof value === 'number' && value > 0 && value < 1 ? `write optimizer.warmupRatio: ${value}` : undefined,
+  max_grad_norm: ({ max_grad_norm: value }) =>
+    value === 0 ? 'write optimizer.maxGradNorm: 1e9, which cuts nothing' : undefined,
+  max_steps: ({ max_steps: value, num_train_epochs: epochs }) =>
+    typeof value === 'number' && value > 0
+      ? `write steps: ${value}${epochs === undefined ? '' : ', and leave num_train_epochs out, which it overrides'}`
+      : 'leave it out: epochs then count',
+  num_train_epochs: ({ max_steps: steps }) =>
+    typeof steps === 'number' && steps > 0 ? 'leave it out: max_steps overrides it' : undefined,
+  adam_beta1: betasAdvice,
+  adam_beta2: betasAdvice,
+  bf16: ({ bf16 }) => (bf16 === true ? 'write dtype: bfloat16' : 'leave it out: float32 is the default'),
+  // One more evaluation without an improvement ends the run here than is borne.
+  early_stopping_patience: ({ early_stopping_patience: value }) =>
+    typeof value === 'number' && value > 0
+      ? `write optimizer.schedule: plateau and optimizer.plateau.patience: ${value - 1}, with optimizer.plateau.stopBelow as high as the learning rate`
+      : undefined,
+  early_stopping_threshold: () =>
+    'write optimizer.plateau.threshold, which is a part of the best loss and not a difference from it',
+};
+
+/** A batch of TRL is what one device scores at once; an optimiser step sums up several. */
+function batchAdvice(values: Values): string {
+  const [device, accumulated] = [values.per_device_train_batch_size ?? 8, values.gradient_accumulation_steps ?? 1].map(
+    Number,
+  );
+  const size = device * accumulated;
+  const micro = accumulated > 1 ? ` and batch.micro: ${device}` : '';
+  return Number.isInteger(size) && size > 0
+    ? `write batch.size: ${size}${micro} (pairs of an optimiser step: per_device_train_batch_size × gradient_accumulation_steps, times the number of devices)`
+    : 'write batch.size: the pairs of an optimiser step, per_device_train_batch_size × gradient_accumulation_steps';
+}
+
+function betasAdvice({ adam_beta1: first = 0.9, adam_beta2: second = 0.999 }: Values): string {
+  return `write optimizer.betas: [${first}, ${second}]`;
+}
+
+/** TRL averages over tokens in IPO and in its normalised sigmoid loss. */
+function lossAdvice(type: unknown): string {
+  const losses: Readonly<Record<string, string>> = {
+    sigmoid: 'objective.loss: dpo',
+    sigmoid_norm: 'objective.loss: dpo and objective.reduction: mean',
+    ipo: 'objective.loss: ipo and objective.reduction: mean',
+    hinge: 'objective.loss: hinge',
+    sft: 'objective.loss: sft',
+  };
+  const known = losses[String(type)];
+  return known
+    ? `write ${known}`
+    : `there is no ${type} here; objective.loss takes ${[...lossNames, 'sft'].join(', ')}`;
+}
+
 /** What values are called elsewhere, or how the method they stand for is written here. */
 const otherValues: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   'objective.loss': { sigmoid: 'dpo', nll: 'sft' },
+  'optimizer.schedule': { constant_with_warmup: 'constant' },
   dtype: { bf16: 'bfloat16', fp32: 'float32', float: 'float32' },
   baseDtype: { bf16: 'bfloat16', fp32: 'float32', float: 'float32' },
 };
@@ -93,8 +154,18 @@ export function valueAdvice(key: string, value: unknown): string | undefined {
  * @param wanted the unknown key, without its parents
  * @param siblings the keys there are in its place
  * @param all every key there is, with its parents: `optimizer.learningRate`
+ * @param values what stands beside it, itself included
  */
-export function keyAdvice(wanted: string, siblings: readonly string[], all: readonly string[]): string | undefined {
+export function keyAdvice(
+  wanted: string,
+  siblings: readonly string[],
+  all: readonly string[],
+  values: Values = {},
+): string | undefined {
+  if (Object.hasOwn(otherNumbers, wanted)) {
+    const converted = otherNumbers[wanted](values);
+    if (converted !== undefined) return converted;
+  }
   const elsewhere = (path: string) => `${wanted} is called ${path} here`;
   if (Object.hasOwn(otherNames, wanted)) return elsewhere(otherNames[wanted]);
   const misspelt = (distance: number) =>

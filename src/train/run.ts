@@ -1,19 +1,21 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { csv } from '../csv.js';
-import { InterruptedError } from '../errors.js';
+import { InputError, InterruptedError } from '../errors.js';
 import { refuseExisting, removePartials, writeFault, writeFileWhole } from '../files.js';
+import { counted } from '../format.js';
 import { loadNative } from '../native/load.js';
 import { GemmaPolicy } from '../policy/gemma.js';
+import { adapterReference, type ReferenceRecord } from '../policy/reference-record.js';
 import { type Progress, progress } from '../progress.js';
 import { hashFile, readJson } from '../read-file.js';
 import { packageVersion } from '../version.js';
 import { Checkpoints, type FoundCheckpoint } from './checkpoint.js';
 import { loadConfig, methodName, printConfig, type TrainConfig } from './config.js';
 import { evaluatePairs } from './evaluate.js';
-import { checkIdentity, runIdentity } from './identity.js';
+import { checkIdentity, type RunIdentity, runIdentity } from './identity.js';
 import { type HubNames, localNames, namesAsBegun, pairReader, type RunData, readRunData } from './inputs.js';
 import { onStopSignal, type StopSignal } from './interrupt.js';
 import type { GroupSummary } from './metrics.js';
@@ -22,6 +24,7 @@ import { pairObjective } from './objective.js';
 import { ReferenceCache } from './reference-cache.js';
 import { lockRun, runLockName } from './run-lock.js';
 import { logUntil, RunLog } from './run-log.js';
+import { dependsOnEnd } from './schedule.js';
 import { Reference, scoredDataset } from './scoring.js';
 import { EventFile } from './tensorboard.js';
 import { type BestEvaluation, type MetricsLine, type TrainerState, trainPolicy } from './trainer.js';
@@ -67,7 +70,8 @@ const names = {
  * on, no other process can work on its folder.
  *
  * With `resume`, a run that the folder holds goes on from its newest whole checkpoint, and ends with the very files that it
- * would have had without a break (run.json tells of the break); where there is none yet, it starts.
+ * would have had without a break (run.json tells of the break); where there is none yet, it starts. With more `steps` or `epochs`
+ * than it began with, it becomes the longer run, where that one's past is the same.
  *
  * @throws InterruptedError after SIGINT or SIGTERM, once the step is done and saved
  */
@@ -91,7 +95,7 @@ export async function runTraining(
   const named = resume ? namesAsBegun(config, begunWith(config.output)) : config;
   const { names: local, hub } = await localNames(named, { quiet: ui.quiet });
   const identity = await runIdentity(local);
-  const from = resume ? await findCheckpoint(config.output, checkpoints, identity, warn) : undefined;
+  const from = resume ? await findCheckpoint(local, checkpoints, identity, warn) : undefined;
 
   using policy = await openForTraining(local);
   const reader = pairReader(local.model, policy, local.tokenizer);
@@ -117,6 +121,7 @@ export async function runTraining(
     progress: (file, pairs) => progress(`reference of ${file}`, pairs, ui.quiet),
     pause: () => pause('while the reference scored the pairs; those done are kept'),
   });
+  const trained = await trainedAgainst(local, hub, at('adapter'));
   const started = Date.now();
   const { groups } = data.train;
   const alphaOf = (line: MetricsLine) => groups.map((name) => line[`group/${name}/alpha`] as number);
@@ -160,6 +165,7 @@ export async function runTraining(
             // The step after which the run went on, when, and with what.
             const resumption = { step: from.trainer.step, at: new Date().toISOString(), ...made };
             amendRecord(at('record'), ({ resumed = [] }) => ({ resumed: [...(resumed as object[]), resumption] }));
+            if (from.longer) writeFileWhole(at('config'), printConfig(config));
             log = RunLog.resume(at('metrics'), from.log);
           } else {
             // The configuration first: by it a later --resume knows the folder as a run.
@@ -178,7 +184,7 @@ export async function runTraining(
             const { pairs, forwardPasses } = reference;
             if (pairs > 0)
               ui.log(
-                `reference: ${pairs} pairs, ${forwardPasses > 0 ? `${forwardPasses} forward passes for those not in the cache` : 'all from the cache'}`,
+                `reference: ${counted(pairs, 'pair')}, ${forwardPasses > 0 ? `${counted(forwardPasses, 'forward pass', 'forward passes')} for those not in the cache` : 'all from the cache'}`,
               );
             bar = progress('training', steps, ui.quiet, from?.trainer.step);
           }
@@ -219,11 +225,9 @@ export async function runTraining(
   const scoredTest = data.test && (await scoredDataset(data.test, objective.usesReference ? reference : undefined));
   /** Writes the exact test metrics of the policy as it is now, and its adapter. */
   const writeOutcome = async (evaluation: 'evaluation' | 'bestEvaluation', adapter: 'adapter' | 'bestAdapter') => {
-    // The adapter first: scoring may take long, or meet a pair whose score is not finite. A run that had ended before has it.
-    if (!existsSync(at(adapter))) {
-      const base = { baseModel: hub.model?.id ?? config.model, revision: hub.model?.commit };
-      await policy.saveAdapter(at(adapter), base);
-    }
+    // The adapter first: scoring may take long, or meet a pair whose score is not finite.
+    const base = { baseModel: hub.model?.id ?? config.model, revision: hub.model?.commit };
+    await policy.saveAdapter(at(adapter), base, { trained, replace: true });
     if (!scoredTest) return undefined;
     const bar = progress('scoring the test pairs', scoredTest.data.pairs.length, ui.quiet);
     try {
@@ -250,6 +254,8 @@ export async function runTraining(
       alphaHistory.map((alpha, step) => [step, ...alpha]),
     ),
   );
+  // Those of a shorter run would be taken for this one's.
+  for (const name of ['evaluation', 'bestEvaluation'] as const) rmSync(at(name), { force: true });
   amendRecord(at('record'), () => ({ steps: last.step, best }));
   const test = await writeOutcome('evaluation', 'adapter');
   if (config.checkpoint.best && best) {
@@ -271,28 +277,94 @@ export async function runTraining(
   };
 }
 
+/** Where a run goes on. */
+interface Start extends FoundCheckpoint {
+  /** The log up to there. */
+  lines: MetricsLine[];
+  /** Whether the run is made longer than it was when this was saved. */
+  longer: boolean;
+}
+
 /**
- * Where a run goes on, with its log up to there; undefined where it has to start, for want of a checkpoint.
+ * Where a run goes on; undefined where it has to start, for want of a checkpoint.
  * @throws InputError where the folder holds something else, no checkpoint is whole, or the run is of another identity
  */
 async function findCheckpoint(
-  run: string,
+  config: TrainConfig,
   checkpoints: Checkpoints,
-  identity: Record<string, unknown>,
+  identity: RunIdentity,
   warn: (text: string) => void,
-): Promise<(FoundCheckpoint & { lines: MetricsLine[] }) | undefined> {
+): Promise<Start | undefined> {
+  const run = config.output;
   removePartials(run);
   const metrics = join(run, names.metrics);
   const found = await checkpoints.newest((checkpoint) => {
     if (!logUntil(metrics, checkpoint.log)) return `${names.metrics} has no longer the lines it had then`;
-    checkIdentity(checkpoint.identity, identity, run);
-    return undefined;
+    const length = lengthened(checkpoint.identity, identity);
+    if (length === undefined) {
+      checkIdentity(checkpoint.identity, identity, run);
+      return undefined;
+    }
+    checkIdentity({ ...checkpoint.identity, [length.key]: length.is }, identity, run);
+    return whyNotLonger(config, length, checkpoint.trainer, checkpoints.folder);
   }, warn);
-  if (found) return { ...found, lines: logUntil(metrics, found.log) as MetricsLine[] };
+  if (found) {
+    const lines = logUntil(metrics, found.log) as MetricsLine[];
+    return { ...found, lines, longer: lengthened(found.identity, identity) !== undefined };
+  }
   // A killed run that had not come to its first checkpoint is started over; anything else is not ours to write over.
   if (!existsSync(join(run, names.config)) || existsSync(join(run, names.adapter))) refuseExisting(run, runLockName);
   else warn(`${run} has no checkpoint yet; the run starts over`);
   return undefined;
+}
+
+interface Length {
+  key: 'steps' | 'epochs';
+  was: number;
+  is: number;
+}
+
+/** The key by which the run is to be longer than it was; undefined where it is not. */
+function lengthened(saved: RunIdentity, now: RunIdentity): Length | undefined {
+  for (const key of ['steps', 'epochs'] as const) {
+    const [was, is] = [saved[key], now[key]];
+    if (typeof was === 'number' && typeof is === 'number' && is > was) return { key, was, is };
+  }
+  return undefined;
+}
+
+/**
+ * Why the longer run's past is another than what this checkpoint stands for, where an older one may do; undefined where it is the same.
+ * @throws InputError where no checkpoint can do
+ */
+function whyNotLonger(
+  config: TrainConfig,
+  { key, was, is }: Length,
+  { step, finished, unevaluated }: TrainerState,
+  checkpoints: string,
+): string | undefined {
+  const { optimizer, output: run, batch, data } = config;
+  const ways =
+    `put ${key} back to ${was}; or start a run of ${is} ${key} with another output; or start one from ` +
+    `${join(run, names.adapter)}, as its adapter, which then is its reference too`;
+  const { warmupRatio = 0, schedule } = optimizer;
+  if (dependsOnEnd(optimizer))
+    throw new InputError(
+      `is ${is}, and was ${was} when the run began: with ${warmupRatio > 0 ? `warmupRatio: ${warmupRatio}` : `schedule: ${schedule}`} ` +
+        `all learning rates depend on the number of steps, so a run of ${is} ${key} has another past, and ${run} cannot be made longer`,
+      { at: { field: key }, fix: ways },
+    );
+  if (data.validation === undefined || !finished || unevaluated) return undefined;
+  const { groups } = readJson(join(run, names.record)) as { groups: Record<string, { train: number }> };
+  const pairs = Object.values(groups).reduce((sum, { train }) => sum + train, 0);
+  const evaluateEvery = config.evaluateEvery ?? Math.ceil(pairs / batch.size);
+  if (step % evaluateEvery === 0) return undefined;
+  const problem = `step ${step} was evaluated as the last of ${was} ${key}, which the longer run would not do`;
+  if (readdirSync(checkpoints).filter((name) => name.startsWith('step-')).length > 1) return problem;
+  throw new InputError(`${problem}, and no older checkpoint is kept, so ${run} cannot be made longer`, {
+    at: { field: key },
+    fix: ways,
+  });
 }
 
 /** The names of model, adapter and tokenizer that a run began with; none where its folder does not tell. */
@@ -309,8 +381,9 @@ function amendRecord(file: string, change: (record: Record<string, unknown>) => 
 }
 
 function stepsToTake(from: TrainerState | undefined, steps: number, pairs: number): string {
-  if (from?.finished) return `all ${from.step} steps of ${pairs} pairs are done`;
-  return `${from === undefined ? `${steps} steps` : `steps ${from.step + 1} to ${steps}`} of ${pairs} pairs`;
+  const each = counted(pairs, 'pair');
+  if (from?.finished) return `all ${from.step} steps of ${each} are done`;
+  return `${from === undefined ? counted(steps, 'step') : `steps ${from.step + 1} to ${steps}`} of ${each}`;
 }
 
 function interrupted(signal: StopSignal, when: string, again: string): InterruptedError {
@@ -333,6 +406,17 @@ async function prepareAdapter(policy: GemmaPolicy, config: TrainConfig, accumula
   }
   await policy.loadAdapter(config.adapter, training);
   if (config.reference !== 'base') await policy.freezeReference();
+}
+
+/** What is recorded beside the adapter `folder` of a run. */
+async function trainedAgainst(config: TrainConfig, hub: HubNames, folder: string): Promise<ReferenceRecord> {
+  const id = hub.adapter && `${hub.adapter.id}@${hub.adapter.commit}`;
+  const reference = !pairObjective(config.objective).usesReference
+    ? 'none'
+    : config.adapter !== undefined && config.reference !== 'base'
+      ? await adapterReference(folder, config.adapter, id)
+      : 'base';
+  return { method: methodName(config.objective), reference };
 }
 
 /** What decides the last bits of a run's numbers, besides its identity. */

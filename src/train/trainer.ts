@@ -2,6 +2,7 @@ import type { PairDataset } from '../data/dataset.js';
 import { responseCotangents } from '../data/packing.js';
 import { createSampler, type SamplerPlan, type SamplerState } from '../data/sampler.js';
 import { InterruptedError } from '../errors.js';
+import { counted } from '../format.js';
 import type { NativeBatch } from '../native/types.js';
 import { GroupTotals, robustStep } from '../objective/aggregate.js';
 import { groupWeights } from '../objective/group-weights.js';
@@ -231,7 +232,7 @@ export async function trainPolicy(
       const text = `step ${step}: ${error.problem}; weights and α are unchanged`;
       if (action === 'stop' || skipped === limit)
         throw new NonFiniteError(
-          `${text}${action === 'skip' ? `, and nonFinite.limit allows to skip ${limit} steps` : ''}`,
+          `${text}${action === 'skip' ? `, and nonFinite.limit allows to skip ${counted(limit, 'step')}` : ''}`,
           {
             fix: 'lower optimizer.learningRate, use dtype: float32, check the model and these pairs, or set nonFinite.action: skip',
           },

@@ -13,7 +13,16 @@ export function groupRobust(args: string[], cwd = process.cwd()) {
     stdout,
     stderr,
     get json() {
-      return JSON.parse(stdout);
+      return parsedOutput({ status, stdout, stderr });
     },
   };
+}
+
+/** The one JSON object on stdout; where there is none, what the program said instead. */
+export function parsedOutput({ status, stdout, stderr }: { status: number | null; stdout: string; stderr: string }) {
+  try {
+    return JSON.parse(stdout);
+  } catch {
+    throw new Error(`no JSON on stdout, exit ${status}: ${stdout}\nstderr: ${stderr}`);
+  }
 }

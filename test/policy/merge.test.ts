@@ -117,7 +117,7 @@ describe('merging', () => {
     async (dtype, half) => {
       const model = dtype === 'F32' ? tiny : halfTiny(`base-${dtype}`, dtype);
       const out = at(`merged-${dtype}`);
-      const report = await mergeAdapter(model, join(tiny, 'adapter'), out, quiet);
+      const report = await mergeAdapter(model, join(tiny, 'adapter'), out, { quiet });
       const merged = values(join(out, 'model.safetensors'));
       let changed = 0;
       let rounding = 0;
@@ -139,7 +139,7 @@ describe('merging', () => {
   it('gives the log-probs of the adapter, for one file and for shards with an odd shape and rsLoRA', async () => {
     for (const base of [tiny, odd]) {
       const out = at(`logps-${base === tiny ? 'tiny' : 'odd'}`);
-      await mergeAdapter(base, join(base, 'adapter'), out, quiet);
+      await mergeAdapter(base, join(base, 'adapter'), out, { quiet });
       expect(readdirSync(out).sort()).toEqual(
         readdirSync(base)
           .filter((name) => /^(config|model).*(json|safetensors)$/.test(name))
@@ -189,7 +189,7 @@ describe('merging', () => {
       mkdirSync(adapter);
       writeFileSync(join(adapter, 'adapter_config.json'), JSON.stringify({ ...config, ...change }));
       copyFileSync(weights, join(adapter, 'adapter_model.safetensors'));
-      const error = await inputError(() => mergeAdapter(model, adapter, at('refused'), quiet));
+      const error = await inputError(() => mergeAdapter(model, adapter, at('refused'), { quiet }));
       expect(existsSync(at('refused'))).toBe(false);
       return error;
     };
@@ -281,7 +281,7 @@ def logps(model):
 
   it('load a merged checkpoint and agree on its log-probs, PEFT merging the same', async () => {
     const out = at('for-python');
-    await mergeAdapter(tiny, join(tiny, 'adapter'), out, quiet);
+    await mergeAdapter(tiny, join(tiny, 'adapter'), out, { quiet });
     const { merged, theirs } = ask<{ merged: number[]; theirs: number[] }>(
       `
 model = ${load}

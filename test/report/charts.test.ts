@@ -31,6 +31,19 @@ describe('a line chart', () => {
     for (const text of ['Step', 'Loss / nats', 'a', 'b', 'bound']) expect(svg).toContain(`>${text}</text>`);
   });
 
+  it('is XML whatever names hold', async () => {
+    const name = 'a\u0000\u001b[31m\u0085\ud800b\uffff😀';
+    const svg = await drawChart({
+      ...line,
+      description: name,
+      y: { title: name },
+      series: [{ ...line.series[0], name }],
+    });
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+    expect(svg).not.toMatch(/[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]/u);
+    expect(svg).toContain('a\ufffd\ufffd[31m\ufffd\ufffdb\ufffd😀');
+  });
+
   it('has the title of its y axis level above the plot, however long it is', async () => {
     const title = 'GR-IPO (step 0.002, optimizer learningRate 0.0003, batch size 16): loss / nats';
     const svg = await drawChart({ ...line, y: { title } });

@@ -87,13 +87,15 @@ describe('the page of several runs', () => {
         method.toUpperCase(),
         '3',
         overSeeds((seed) => losses(seed)[2]),
-        overSeeds((seed) => losses(seed)[2] - losses(seed)[0]),
+        // To as many decimals as the other method's.
+        overSeeds((seed) => losses(seed)[2] - losses(seed)[0]).replace('6 ± 0', '6.000 ± 0'),
         overSeeds((seed) => (losses(seed)[0] + losses(seed)[1] + losses(seed)[2]) / 3),
         // 40, 30 and 20 test pairs.
         overSeeds((seed) => (4 * losses(seed)[0] + 3 * losses(seed)[1] + 2 * losses(seed)[2]) / 9),
         overSeeds((seed) => finalScores(method, seed).accuracies[2]),
         `${escaped(groupNames[2])} (3)`,
         '30',
+        method === 'ipo' ? '–' : '0.01',
       ]);
     });
   });
@@ -112,14 +114,14 @@ describe('the page of several runs', () => {
     for (const [seed, folder] of folders.slice(3, 5).entries()) keepBest(folder, 10 + 5 * seed, [6, 5, 6.5 + seed]);
     const html = await read();
     const [head, ...rows] = tableOf(html, 'Final test, mean ± standard error over seeds');
-    expect(head.at(-1)).toBe('Step');
+    expect(head.slice(-2)).toEqual(['Step', 'objective.step']);
     expect(rows.map(([title, , , , , , , , step]) => [title, step])).toEqual([
       ['IPO', '30'],
       ['GR-IPO', '30'],
       ['GR-IPO,\u00a0best\u00a0step', '10–15'],
     ]);
     // Worst losses 6.5 and 7.5, means over pairs (4 · 6 + 3 · 5 + 2 · 6.5) / 9 and 2/9 more.
-    expect(rows[2].slice(1, 6)).toEqual(['2', '7.00 ± 0.50', '2.00 ± 0.50', '6.00 ± 0.17', '5.89 ± 0.11']);
+    expect(rows[2].slice(1, 6)).toEqual(['2', '7.000 ± 0.500', '2.000 ± 0.500', '6.000 ± 0.167', '5.889 ± 0.111']);
     expect(html).toContain('smallest worst-group validation loss');
     expect(html).not.toContain('step\u00a0−');
     for (const [seed, folder] of folders.slice(0, 3).entries()) keepBest(folder, 5, [3, 5, 8 + seed]);
@@ -128,7 +130,7 @@ describe('the page of several runs', () => {
     expect(pairs.at(-1)!.slice(0, 3)).toEqual([
       'GR-IPO,\u00a0best\u00a0step\u00a0−\u00a0IPO,\u00a0best\u00a0step',
       '2',
-      '−1.5 ± 0',
+      '−1.500 ± 0',
     ]);
     expect(pairs).toHaveLength(3);
     const csv = parse(runsCsv(await Promise.all(folders.map(readRun))), { columns: true }) as Record<string, string>[];
@@ -166,8 +168,12 @@ describe('the page of several runs', () => {
         ...groupNames.map((name, g) => [
           escaped(name),
           String(40 - 10 * g),
-          overSeeds((seed) => finalScores('ipo', seed)[key][g]),
-          overSeeds((seed) => finalScores('gr-ipo', seed)[key][g]),
+          ...(['ipo', 'gr-ipo'] as const).map((method) =>
+            overSeeds((seed) => finalScores(method, seed)[key][g]).replace(
+              /^(0\.\d+) ± 0$/,
+              (_, mean) => `${mean.padEnd(5, '0')} ± 0`,
+            ),
+          ),
         ]),
       ]);
   });
@@ -223,6 +229,79 @@ describe('the page of several runs', () => {
     );
     expect(tableOf(html, 'Final test')[1][2]).toBe('9');
     expect(html).not.toMatch(/(error bars|bands): ±/);
+  });
+
+  it('has standard errors over the pairs of a single seed, where its evaluation has them', async () => {
+    folders = [folders[0]];
+    changeFile(folders[0], 'evaluation.json', ({ groups }) => {
+      Object.values(groups as Record<string, Record<string, unknown>>).forEach((group, g) => {
+        group.standard_error = { loss: 0.3 + 0.1 * g, 'rewards/accuracies': 0.05 };
+      });
+    });
+    const html = await read();
+    const [, row] = tableOf(html, 'Final test, mean ± standard error over the pairs of the one seed');
+    // Worst and best group: 9 ± 0.5 and 3 ± 0.3.
+    expect(row.slice(2, 4)).toEqual(['9.00 ± 0.50', '6.00 ± 0.58']);
+    expect(tableOf(html, 'Loss of each group, mean ± standard error over the pairs of the one seed')[1][2]).toBe(
+      '3.00 ± 0.30',
+    );
+    expect(html).toContain('error bars: ± one standard error over the pairs of the one seed');
+    expect(runsCsv([await readRun(folders[0])])).toContain('loss standard error');
+  });
+
+  it('has a column for every setting that varies, in the page and the CSV', async () => {
+    for (const [i, rank] of [4, 8].entries())
+      for (const folder of folders.slice(3 * i, 3 * i + 3)) {
+        const seed = folders.indexOf(folder) % 3;
+        writeFileSync(
+          join(folder, 'config.yaml'),
+          `model: random:tiny\nseed: ${seed}\nobjective:\n  loss: ipo\n  beta: ${rank / 40}\nlora:\n  rank: ${rank}\n`,
+        );
+      }
+    const [head, ...rows] = tableOf(await read(), 'Final test, mean ± standard error over seeds');
+    expect(head.slice(-2)).toEqual(['objective.beta', 'lora.rank']);
+    expect(rows.map((row) => row.slice(-2))).toEqual([
+      ['0.1', '4'],
+      ['0.2', '8'],
+    ]);
+    const records = parse(runsCsv(await Promise.all(folders.map(readRun))), { columns: true }) as Record<
+      string,
+      string
+    >[];
+    expect(records[0]).toMatchObject({ 'objective.beta': '0.1', 'lora.rank': '4' });
+    expect(records.at(-1)).toMatchObject({ 'objective.beta': '0.2', 'lora.rank': '8' });
+  });
+
+  const chartOf = async (name: string) => {
+    const [{ figures = [] }] = runsPage([await readRun(folders[0])]).sections;
+    return figures.find((figure) => figure.name === name)!.chart as LineChart;
+  };
+  const changeLog = (change: (line: Record<string, number>) => void) => {
+    const file = join(folders[0], 'metrics.jsonl');
+    const lines = readFileSync(file, 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    lines.forEach(change);
+    writeFileSync(file, `${lines.map((line) => JSON.stringify(line)).join('\n')}\n`);
+  };
+
+  it('has a logarithmic axis where one spike would flatten the curve, and only there', async () => {
+    expect((await chartOf('gradient-norm')).y.log).toBeUndefined();
+    changeLog((line) => {
+      line.grad_norm = line.step === 7 ? 4000 : 1 + line.step / 30;
+    });
+    expect((await chartOf('gradient-norm')).y).toMatchObject({ log: true, title: 'Gradient norm, logarithmic' });
+    expect((await chartOf('worst-group-loss')).y.log).toBeUndefined();
+  });
+
+  it('begins no curve of reward accuracy with the ties of step 0', async () => {
+    changeLog((line) => {
+      if (line.eval_loss === undefined) return;
+      line['eval_worst/accuracy'] = line.step === 0 ? 0 : 0.6;
+      line['eval_rewards/margins'] = line.step;
+    });
+    expect((await chartOf('worst-group-accuracy')).series[0].points[0]).toMatchObject({ x: 80, y: 0.6 });
   });
 
   it('takes runs that have no rewards, such as SFT', async () => {
@@ -452,6 +531,20 @@ describe('group-robust report', () => {
     expect(text).toContain('| --- | --: | --: | --: |');
     expect(text).toContain('- ✓ holds GR-IPO lowers the worst group’s test loss against IPO');
     expect(text).toContain('\\<b\\>"A\\&B"\\</b\\>');
+  });
+
+  it('writes LaTeX with the tables of the page, and nothing of a name that LaTeX would obey', async () => {
+    await report(...folders, '--format', 'latex');
+    const text = readFileSync(join(folders[0], 'comparison.tex'), 'utf8');
+    expect(text.match(/\\begin\{tabular\}\{l(l|r)+\}\n {4}\\toprule/g)).toHaveLength(5);
+    const loss = overSeeds((seed) => finalScores('ipo', seed).losses[0]).replace('±', '$\\pm$');
+    expect(text).toContain(`    Nigeria & 40 & ${loss} & `);
+    expect(text).toContain("\\textless{}b\\textgreater{}''A\\&B''");
+    // Braces come in pairs, and what is no ASCII is a letter.
+    expect(text.replaceAll(/\\[{}]/g, '').match(/\{/g)).toHaveLength(
+      text.replaceAll(/\\[{}]/g, '').match(/\}/g)!.length,
+    );
+    expect(text).not.toMatch(/[−±α√✓]/);
   });
 
   it('writes every figure as SVG with its legend', async () => {

@@ -3,6 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
+import { parsedOutput } from '../cli/run.js';
 
 const root = mkdtempSync(join(tmpdir(), 'surveys-'));
 afterAll(() => rmSync(root, { recursive: true, force: true }));
@@ -12,26 +13,17 @@ const command = (...args: string[]) =>
 
 it('compares IPO and GR-IPO over the seeds it is given', { timeout: 120_000 }, () => {
   const out = join(root, 'out');
-  const { status, stdout, stderr } = command(
-    '--seeds',
-    '3-4',
-    '--set',
-    'epochs=0.1',
-    '--quiet',
-    '--json',
-    '--out',
-    out,
-  );
-  const { report, checks, runs } = JSON.parse(stdout);
-  expect(runs, stderr).toEqual(
-    [3, 4].flatMap((seed) => ['ipo', 'gr-ipo'].map((run) => join(out, `seed-${seed}`, run))),
-  );
+  const run = command('--seeds', '3-4', '--set', 'epochs=0.1', '--quiet', '--json', '--out', out);
+  const { report, checks, runs } = parsedOutput(run);
+  expect(runs).toEqual([3, 4].flatMap((seed) => ['ipo', 'gr-ipo'].map((name) => join(out, `seed-${seed}`, name))));
 
-  const worst = runs.map((run: string) => JSON.parse(readFileSync(join(run, 'evaluation.json'), 'utf8')).worst.loss);
+  const worst = runs.map(
+    (folder: string) => JSON.parse(readFileSync(join(folder, 'evaluation.json'), 'utf8')).worst.loss,
+  );
   const mean = (worst[1] - worst[0] + worst[3] - worst[2]) / 2;
   const [check] = checks.filter(({ claim }: { claim: string }) => claim.includes('worst group'));
   expect(check.difference.mean).toBeCloseTo(mean, 9);
-  expect(status).toBe(checks.some(({ outcome }: { outcome: string }) => outcome === 'fails') ? 1 : 0);
+  expect(run.status, run.stderr).toBe(checks.some(({ outcome }: { outcome: string }) => outcome === 'fails') ? 1 : 0);
   expect(existsSync(report)).toBe(true);
   expect(readFileSync(join(out, 'runs.csv'), 'utf8')).toContain('seed-4');
 

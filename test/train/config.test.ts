@@ -113,6 +113,7 @@ describe('training configuration', () => {
     ['batch.micro=17', 'batch.micro', '16'],
     ['evaluateEvery=5', 'evaluateEvery', 'validation'],
     ['optimizer.schedule=plateau', 'optimizer.schedule', 'data.validation'],
+    ['optimizer={warmupSteps: 2, warmupRatio: 0.1}', 'optimizer.warmupRatio', 'remove one'],
     ['optimizer.plateau.patience=3', 'optimizer.plateau', 'set schedule: plateau'],
     ['checkpoint.best=true', 'checkpoint.best', 'data.validation'],
     ['reference=base', 'reference', 'adapter'],

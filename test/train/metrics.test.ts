@@ -39,6 +39,23 @@ describe('group metrics', () => {
     expect(flatMetrics(metrics.summary())).toEqual({});
   });
 
+  it('has standard errors over pairs: s/√n, weighted alike whatever the scale, none of one pair', () => {
+    const values = Float64Array.of(1e9 + 1, 1e9 + 3, 1e9 + 8);
+    const error = Math.sqrt((9 + 1 + 16) / 2 / 3);
+    for (const weight of [1, 7]) {
+      const metrics = new GroupMetrics(['a', 'b']);
+      metrics.add([0, 0], [weight, weight], { loss: values.subarray(0, 2) });
+      metrics.add([0, 1], [weight, weight], { loss: Float64Array.of(values[2], 5) });
+      const { a, b } = metrics.summaryWithErrors().groups;
+      expect(a.standard_error?.loss).toBeCloseTo(error, 6);
+      expect(b.standard_error).toBeUndefined();
+      expect(metrics.summary().groups.a.standard_error).toBeUndefined();
+    }
+    const weighted = new GroupMetrics(['a']);
+    weighted.add([0, 0, 0], [1, 1, 0], { loss: Float64Array.of(1, 3, 99) });
+    expect(weighted.summaryWithErrors().groups.a.standard_error?.loss).toBeCloseTo(1, 12);
+  });
+
   it('takes any name of a group', () => {
     const metrics = new GroupMetrics(['__proto__']);
     metrics.add([0], [1], { loss: Float64Array.of(3) });

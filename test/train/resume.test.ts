@@ -479,3 +479,77 @@ describe('--resume', () => {
     expect(existsSync(checkpoint(config, 6))).toBe(true);
   });
 });
+
+describe('a run made longer', () => {
+  const objective = { loss: 'ipo', beta: 0.1, ...gr };
+  const constant = { learningRate: 0.01, warmupSteps: 2 };
+  const length = (changes: object) => ({
+    steps: undefined,
+    optimizer: constant,
+    checkpoint: { every: 2, keep: 1, best: true },
+    ...changes,
+  });
+  /** A checkpoint from before, kept as the best one, says of itself that it was made by the shorter run. */
+  const outcome = (config: TrainConfig) =>
+    Object.fromEntries(
+      Object.entries(contents(config.output)).filter(
+        ([name]) => !/step-00000004\/(checkpoint\.json|SHA256SUMS)/.test(name),
+      ),
+    );
+  const longer = (config: TrainConfig, changes: Partial<TrainConfig>) => ({ ...config, ...changes });
+
+  it.each<[string, Partial<TrainConfig>, Partial<TrainConfig>]>([
+    ['steps', { steps: 4 }, { steps: 8 }],
+    ['epochs', { epochs: 1, evaluateEvery: undefined }, { epochs: 2 }],
+    ['steps, from an end that was evaluated out of turn', { steps: 5 }, { steps: 8 }],
+  ])('by %s ends in the bytes of one that was as long from the start', async (_, short, long) => {
+    const changes = {
+      ...length(short),
+      ...(short.steps === 5 ? { checkpoint: { every: 2, keep: 2, best: true } } : {}),
+    };
+    const whole = configFor(objective, { ...changes, ...long });
+    await run(whole);
+    const expected = outcome(whole);
+    rmSync(whole.output, { recursive: true });
+    const config = longer(configFor(objective, changes), { output: whole.output });
+    await run(config);
+    expect(outcome(config)).not.toEqual(expected);
+    const { result } = await run(longer(config, long), true);
+    expect(outcome(config)).toEqual(expected);
+    expect(result.steps).toBe(8);
+    const record = JSON.parse(readFileSync(join(whole.output, 'run.json'), 'utf8'));
+    expect(record.steps).toBe(8);
+    expect(record.resumed).toMatchObject([{ step: 4 }]);
+  });
+
+  it.each<[string, object, RegExp]>([
+    ['cosine', { schedule: 'cosine' }, /field "steps": is 8, and was 4 .*schedule: cosine all learning rates depend/],
+    ['linear', { schedule: 'linear' }, /schedule: linear/],
+    ['a warm-up that is a part of the steps', { warmupSteps: undefined, warmupRatio: 0.5 }, /warmupRatio: 0\.5/],
+  ])('is refused with %s, and the error names the ways out', async (_, optimizer, message) => {
+    const config = configFor(objective, length({ steps: 4, optimizer: { ...constant, ...optimizer } }));
+    await run(config);
+    const before = contents(config.output);
+    const attempt = run(longer(config, { steps: 8 }), true);
+    await expect(attempt).rejects.toThrow(message);
+    await expect(attempt).rejects.toThrow(
+      /\n {2}fix: put steps back to 4; or start a run of 8 steps with another output; or start one from .*adapter/,
+    );
+    expect(contents(config.output)).toEqual(before);
+  });
+
+  it('is refused where only its last step is kept, and that was evaluated out of turn', async () => {
+    const config = configFor(objective, length({ steps: 5, checkpoint: { every: 5, keep: 1 } }));
+    await run(config);
+    await expect(run(longer(config, { steps: 8 }), true)).rejects.toThrow(
+      /step 5 was evaluated as the last of 5 steps.*no older checkpoint/,
+    );
+    expect(existsSync(checkpoint(config, 5))).toBe(true);
+  });
+
+  it('is refused where it would be shorter', async () => {
+    const config = configFor(objective, length({ steps: 4 }));
+    await run(config);
+    await expect(run(longer(config, { steps: 2 }), true)).rejects.toThrow(/field "steps": is 2, and was 4/);
+  });
+});

@@ -2,13 +2,14 @@ import type { ComparisonRow } from '../../bandit/comparison.js';
 import type { FigureOutcome } from '../../bandit/figures.js';
 import { iterates } from '../../bandit/methods.js';
 import { type HistoryEntry, type Quantity, quantities } from '../../bandit/run.js';
-import { formatCount, formatEstimate } from '../../format.js';
+import { counted, formatCount, formatEstimate } from '../../format.js';
 import { type Estimate, estimate } from '../../statistics.js';
 import { type Axis, errorEnds, type Point } from '../charts.js';
 import { type Check, outcomeIf } from '../checks.js';
 import { groupBy } from '../group-by.js';
-import type { Cell, Figure, Section, Table } from '../html.js';
+import type { Figure, Section } from '../html.js';
 import { methodColours, methodTitle, orderMethods } from '../palette.js';
+import type { Cell, Table } from '../table.js';
 
 export interface BanditSectionOptions {
   title?: string;
@@ -47,7 +48,7 @@ export function banditSection(
     title,
     text: [
       ...text,
-      `Two groups share one log-linear policy. Values are means ± standard errors over ${formatCount(seeds)} seeds. Loss and reward error are those of the worse group, so smaller is better; IPO and DPO losses have different units.`,
+      `Two groups share one log-linear policy. Values are means ± standard errors over ${counted(seeds, 'seed')}. Loss and reward error are those of the worse group, so smaller is better; IPO and DPO losses have different units.`,
     ],
     checks,
     tables: [table(rows)],

@@ -1,12 +1,13 @@
 import { InputError } from '../../errors.js';
-import { formatCount, formatEstimate, formatNumber } from '../../format.js';
-import { estimate, pairedDifference } from '../../statistics.js';
+import { counted, formatCount, formatNumber } from '../../format.js';
+import { type Estimate, estimate, pairedDifference } from '../../statistics.js';
 import { type Axis, errorEnds, type Point, type Series } from '../charts.js';
 import { type Check, pairedCheck } from '../checks.js';
 import { groupBy } from '../group-by.js';
-import type { Figure, Section, Table } from '../html.js';
+import type { Figure, Section } from '../html.js';
 import { groupColours, methodColours, methodTitle, orderMethods } from '../palette.js';
-import { commonSplit, type Run, type Scores, type Split } from '../runs.js';
+import { commonSplit, differingSettings, type Run, type Scores, type Split } from '../runs.js';
+import type { Table } from '../table.js';
 
 /** A run with the scores of one of its policies on the split that the report is about. */
 interface ScoredRun extends Run, Scores {}
@@ -23,22 +24,50 @@ interface Method {
 interface Score {
   title: string;
   of(run: ScoredRun): number | null;
+  /** Its standard error over the pairs of the split, for a run that has no other seeds; null where it is not known. */
+  error(run: ScoredRun): number | null;
 }
 
 const losses = (run: ScoredRun) => Object.values(run.groups).map((group) => group.loss);
 const accuracies = (run: ScoredRun) => Object.values(run.groups).flatMap((group) => group['rewards/accuracies'] ?? []);
 const mean = (values: readonly number[]) => estimate(values).mean;
 
-const worstLoss: Score = { title: 'Worst-group loss', of: (run) => Math.max(...losses(run)) };
+type Group = ScoredRun['groups'][string];
+const errorOf = (group: Group | undefined, metric: GroupMetric = 'loss') => group?.standard_error?.[metric] ?? null;
+const extreme = (run: ScoredRun, metric: GroupMetric, sign: 1 | -1) =>
+  Object.values(run.groups).reduce((one, other) =>
+    sign * (other[metric] ?? 0) > sign * (one[metric] ?? 0) ? other : one,
+  );
+/** Of a sum of independent means, each times `weight`. */
+const combined = (errors: readonly (number | null)[], weight = 1) =>
+  errors.some((error) => error === null) ? null : weight * Math.hypot(...(errors as number[]));
+
+const worstLoss: Score = {
+  title: 'Worst-group loss',
+  of: (run) => Math.max(...losses(run)),
+  error: (run) => errorOf(extreme(run, 'loss', 1)),
+};
 const spread: Score = {
   title: 'Spread (worst − best group)',
   of: (run) => Math.max(...losses(run)) - Math.min(...losses(run)),
+  error: (run) => combined([errorOf(extreme(run, 'loss', 1)), errorOf(extreme(run, 'loss', -1))]),
 };
-const groupMean: Score = { title: 'Mean over groups', of: (run) => mean(losses(run)) };
-const pairMean: Score = { title: 'Mean over pairs', of: (run) => run.pairMean };
+const groupMean: Score = {
+  title: 'Mean over groups',
+  of: (run) => mean(losses(run)),
+  error: (run) => {
+    const groups = Object.values(run.groups);
+    return combined(
+      groups.map((group) => errorOf(group)),
+      1 / groups.length,
+    );
+  },
+};
+const pairMean: Score = { title: 'Mean over pairs', of: (run) => run.pairMean, error: () => null };
 const worstAccuracy: Score = {
   title: 'Worst-group reward accuracy',
   of: (run) => (accuracies(run).length > 0 ? Math.min(...accuracies(run)) : null),
+  error: (run) => errorOf(extreme(run, 'rewards/accuracies', -1), 'rewards/accuracies'),
 };
 const scores = [worstLoss, spread, groupMean, pairMean, worstAccuracy];
 
@@ -72,7 +101,7 @@ export function runsSection(runs: readonly Run[]): Section {
   return {
     title: 'Training runs',
     text: [
-      `${methods.map((method) => method.title).join('; ')} on ${formatCount(groups.length)} ${groups.length === 1 ? 'group' : 'groups'}, ${formatCount(seeds.size)} ${seeds.size === 1 ? 'seed' : 'seeds'}. ${splitTexts[split]}; a smaller loss and a larger accuracy are better.${methods.length > 1 ? ' With the same seed, methods see the same batches, so differences are taken seed by seed. Losses are compared only between methods of the same loss and β.' : ''}`,
+      `${methods.map((method) => method.title).join('; ')} on ${counted(groups.length, 'group')}, ${counted(seeds.size, 'seed')}. ${splitTexts[split]}; a smaller loss and a larger accuracy are better.${methods.length > 1 ? ' With the same seed, methods see the same batches, so differences are taken seed by seed. Losses are compared only between methods of the same loss and β.' : ''}`,
       ...(best.length > 0
         ? [
             '“Best step” is the policy at the evaluation with the smallest worst-group validation loss; all else is of the last step.',
@@ -161,8 +190,7 @@ function compareSettings(a: string, b: string): number {
 
 /** Runs of one method by their settings, each named by the settings that differ: "step 0.01, epochs 2". */
 function variants(runs: readonly ScoredRun[]): { method: string; setting: string; members: ScoredRun[] }[] {
-  const keys = [...new Set(runs.flatMap((run) => [...run.settings.keys()]))];
-  const differing = keys.filter((key) => new Set(runs.map((run) => run.settings.get(key))).size > 1);
+  const differing = differingSettings(runs);
   const setting = (run: ScoredRun) =>
     differing.map((key) => `${key.replace(/^objective /, '')} ${run.settings.get(key) ?? '–'}`).join(', ');
   return [...groupBy(runs, setting)].map(([setting, members]) => ({ method: runs[0].method, setting, members }));
@@ -205,10 +233,30 @@ function difference({ first, second }: Pair, score: Score) {
 
 /** The end of a table's caption: what its numbers are. */
 function seedsCaption(methods: readonly Method[]): string {
-  return methods.some(({ runs }) => runs.length > 1) ? ', mean ± standard error over seeds' : '';
+  const over = errorsOver(methods);
+  return over === undefined ? '' : `, mean ± standard error over ${over}`;
+}
+
+/** What the errors are over; undefined where there are none. */
+function errorsOver(methods: readonly Method[]): string | undefined {
+  const seeds = methods.some(({ runs }) => runs.length > 1);
+  const pairs = methods.some(({ runs }) => runs.length === 1 && errorOf(Object.values(runs[0].groups)[0]) !== null);
+  return seeds
+    ? `seeds${pairs ? '; of one seed, over its pairs' : ''}`
+    : pairs
+      ? 'the pairs of the one seed'
+      : undefined;
+}
+
+/** The settings in which the methods differ, but for those that their names say. */
+function settingColumns(methods: readonly Method[]): string[] {
+  return differingSettings(methods.flatMap(({ runs }) => runs)).filter(
+    (key) => !/^objective (loss|weights)$/.test(key),
+  );
 }
 
 function headline(methods: readonly Method[], split: Split): Table {
+  const settings = settingColumns(methods);
   return {
     caption: `Final ${split}${seedsCaption(methods)}`,
     columns: [
@@ -217,13 +265,15 @@ function headline(methods: readonly Method[], split: Split): Table {
       ...scores.map(({ title }) => ({ title, numeric: true })),
       { title: 'Worst group (seeds)' },
       { title: 'Step', numeric: true },
+      ...settings.map((key) => ({ title: key.replaceAll(' ', '.'), numeric: true })),
     ],
     rows: methods.map(({ title, runs }) => [
       title,
       formatCount(runs.length),
-      ...scores.map((score) => overSeeds(runs.map(score.of))),
+      ...scores.map((score) => overSeeds(runs.map(score.of), score.error(runs[0]))),
       [...groupBy(runs, worstGroup)].map(([group, members]) => `${group} (${members.length})`).join(', '),
       range(runs.map(({ step }) => step)),
+      ...settings.map((key) => runs[0].settings.get(key) ?? '–'),
     ]),
   };
 }
@@ -243,10 +293,7 @@ function differences(pairs: readonly Pair[]): Table {
     rows: pairs.map((pair) => [
       `${pair.first.title}\u00a0−\u00a0${pair.second.title}`,
       formatCount(difference(pair, worstLoss)?.pairs ?? 0),
-      ...scores.map((score) => {
-        const result = difference(pair, score);
-        return result ? formatEstimate(result) : '–';
-      }),
+      ...scores.map((score) => difference(pair, score)),
     ]),
   };
 }
@@ -278,7 +325,7 @@ function groupTable(
       group,
       // Seeds may split the data anew, so the count can differ between runs.
       range(methods.flatMap(({ runs }) => runs.flatMap((run) => run.groups[group]?.count ?? []))),
-      ...shown.map(({ runs }) => overSeeds(runs.map((run) => run.groups[group]?.[metric] ?? null))),
+      ...shown.map(({ runs }) => groupScore(runs, group, metric)),
     ]),
   };
 }
@@ -292,14 +339,13 @@ function groupBars(methods: readonly Method[], groups: readonly string[], split:
       colours: new Map(shown.map((method) => [method.title, method.colour])),
       bars: groups.flatMap((group) =>
         shown.flatMap((method) => {
-          const values = method.runs.flatMap((run) => run.groups[group]?.[metric] ?? []);
-          if (values.length === 0) return [];
-          const score = estimate(values);
+          const score = groupScore(method.runs, group, metric);
+          if (score === null) return [];
           return [{ category: group, series: method.title, value: score.mean, ...errorEnds(score) }];
         }),
       ),
     },
-    caption: `${value.title} of each group on the ${split} split${shown.some(({ runs }) => runs.length > 1) ? '; error bars: ± one standard error over seeds' : ''}.`,
+    caption: `${value.title} of each group on the ${split} split${errorsOver(shown) === undefined ? '' : `; error bars: ± one standard error over ${errorsOver(shown)}`}.`,
   });
   const accuracyBars = (name: string, metric: GroupMetric) => {
     const shown = methods.filter(({ runs }) => runs.some((run) => has(run, metric)));
@@ -340,19 +386,23 @@ function curves(methods: readonly Method[], groups: readonly string[], colours: 
       curveFigure(
         numbered('worst-group-loss', i),
         `Worst-group ${split} loss over training: ${members.map((method) => method.title).join(', ')}`,
-        { title: `Worst-group ${title}` },
+        withScale({ title: `Worst-group ${title}` }, byMethods(members, `${prefix}worst/loss`)),
         byMethods(members, `${prefix}worst/loss`),
       ),
     );
     const series = members.map((method) => byGroups(method, (group) => `${prefix}group/${group}/loss`));
     // One range for all, so that the figures can be compared by eye.
-    const domain = extent(series.flat().flatMap(({ points }) => points));
+    const all = withScale({ title }, series.flat());
+    const domain = extent(
+      series.flat().flatMap(({ points }) => points),
+      all.log,
+    );
     for (const [m, method] of members.entries())
       figures.push(
         curveFigure(
           `loss-by-group-${methods.indexOf(method) + 1}`,
           `${method.title}: ${split} loss of each group over training`,
-          { title: `${method.title}: ${title}`, domain },
+          { ...all, title: `${method.title}: ${all.title}`, domain },
           series[m],
         ),
       );
@@ -402,7 +452,7 @@ function curves(methods: readonly Method[], groups: readonly string[], colours: 
     curveFigure(
       'gradient-norm',
       'Gradient norm before clipping over training',
-      { title: 'Gradient norm' },
+      withScale({ title: 'Gradient norm' }, byMethods(methods, 'grad_norm')),
       byMethods(methods, 'grad_norm'),
     ),
   );
@@ -434,7 +484,10 @@ function curveFigure(
 function curve(runs: readonly Run[], metric: string): Point[] {
   const bySteps = new Map<number, { pairs: number[]; values: number[] }>();
   const logged = runs
-    .map(({ metrics, trainPairs }) => ({ trainPairs, lines: metrics.filter((l) => typeof l[metric] === 'number') }))
+    .map(({ metrics, trainPairs }) => ({
+      trainPairs,
+      lines: metrics.filter((line) => typeof line[metric] === 'number' && !isTie(line, metric)),
+    }))
     .filter(({ lines }) => lines.length > 0);
   for (const { lines, trainPairs } of logged)
     for (const line of lines) {
@@ -457,6 +510,14 @@ function curve(runs: readonly Run[], metric: string): Point[] {
   return points.filter((_, i) => i % stride === 0 || i === points.length - 1);
 }
 
+/**
+ * Whether an accuracy says nothing: before the first step policy and reference are one model, every pair is a tie, and a tie counts as
+ * wrong. The curve begins with the next evaluation, not with a jump.
+ */
+function isTie(line: Run['metrics'][number], metric: string): boolean {
+  return line.step === 0 && /(worst\/accuracy|rewards\/accuracies)$/.test(metric) && line['eval_rewards/margins'] === 0;
+}
+
 function byLoss(methods: readonly Method[]): Method[][] {
   return [...groupBy(methods, (method) => lossKey(method.runs[0])).values()];
 }
@@ -472,9 +533,16 @@ function has(run: ScoredRun, metric: GroupMetric): boolean {
   return Object.values(run.groups).some((group) => group[metric] !== undefined);
 }
 
-function overSeeds(values: readonly (number | null)[]): string {
+/** @param error of a single value */
+function overSeeds(values: readonly (number | null)[], error: number | null = null): Estimate | null {
   const known = values.filter((value) => value !== null);
-  return known.length === 0 ? '–' : formatEstimate(estimate(known));
+  if (known.length === 0) return null;
+  return values.length === 1 ? { mean: known[0], standard_error: error } : estimate(known);
+}
+
+function groupScore(runs: readonly ScoredRun[], group: string, metric: GroupMetric): Estimate | null {
+  const values = runs.map((run) => run.groups[group]?.[metric] ?? null);
+  return overSeeds(values, errorOf(runs[0].groups[group], metric));
 }
 
 function range(counts: readonly number[]): string {
@@ -482,11 +550,25 @@ function range(counts: readonly number[]): string {
   return low === high ? formatCount(low) : `${formatCount(low)}–${formatCount(high)}`;
 }
 
+/** How far above nine tenths of a figure's points the highest may lie before it flattens all else. */
+const spikeRatio = 5;
+
+/** The axis, logarithmic where a spike would leave nothing to see of the curves, and all values are above zero. */
+function withScale(axis: Axis, series: readonly Series[]): Axis {
+  const values = series.flatMap(({ points }) => points.map(({ y }) => y)).sort((a, b) => a - b);
+  const most = values[Math.floor(0.9 * (values.length - 1))];
+  return values.length > 0 && values[0] > 0 && values[values.length - 1] > spikeRatio * most
+    ? { ...axis, title: `${axis.title}, logarithmic`, log: true }
+    : axis;
+}
+
 /** Smallest and largest value of points and bands, with a little room. */
-function extent(points: readonly Point[]): [number, number] | undefined {
+function extent(points: readonly Point[], log = false): [number, number] | undefined {
   if (points.length === 0) return undefined;
-  const low = Math.min(...points.map((point) => point.low ?? point.y));
   const high = Math.max(...points.map((point) => point.high ?? point.y));
+  // A band may reach below zero where the curve does not.
+  if (log) return [Math.min(...points.map(({ y }) => y)) / 1.2, high * 1.2];
+  const low = Math.min(...points.map((point) => point.low ?? point.y));
   const room = 0.04 * (high - low || Math.abs(high) || 1);
   return [low - room, high + room];
 }

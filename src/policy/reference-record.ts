@@ -1,0 +1,85 @@
+import { createHash } from 'node:crypto';
+import { existsSync, realpathSync } from 'node:fs';
+import { join, relative, resolve } from 'node:path';
+import * as z from 'zod';
+import { InputError } from '../errors.js';
+import { checked, readJson } from '../read-file.js';
+import { fileDigest } from './identity.js';
+import { adapterFiles } from './peft.js';
+
+/**
+ * What an adapter was trained against, in a small file beside it, which PEFT ignores: rewards and losses against another
+ * reference are numbers of another scale, and nothing else in the folder would tell.
+ */
+
+export const recordName = 'group_robust.json';
+
+const schema = z.strictObject({
+  /** Of the run, such as `gr-ipo`. */
+  method: z.string(),
+  /** An adapter on the same base, the base model itself, or `none`: the loss had no reference. */
+  reference: z.union([
+    z.strictObject({
+      /** A path from the folder of this file, `./…` or `../…`, or an id of the hub with its commit. */
+      adapter: z.string().min(1),
+      /** See {@link adapterDigest}. */
+      sha256: z.string().regex(/^[0-9a-f]{64}$/),
+    }),
+    z.enum(['base', 'none']),
+  ]),
+});
+
+export type ReferenceRecord = z.infer<typeof schema>;
+
+/** Digest of what an adapter computes, wherever it lies: its weights, and the settings that scale them. */
+export async function adapterDigest(folder: string): Promise<string> {
+  const settings = readJson(join(folder, adapterFiles.config)) as Record<string, unknown>;
+  const scaling = ['r', 'lora_alpha', 'use_rslora'].map((key) => settings[key] ?? null);
+  const weights = await fileDigest(join(folder, adapterFiles.weights));
+  return createHash('sha256')
+    .update(JSON.stringify([scaling, weights]))
+    .digest('hex');
+}
+
+/**
+ * @param at folder that the record will lie in
+ * @param adapter folder of the reference
+ * @param id its name on the hub, where it came from there
+ */
+export async function adapterReference(
+  at: string,
+  adapter: string,
+  id?: string,
+): Promise<ReferenceRecord['reference']> {
+  const path = relative(resolve(at), resolve(adapter));
+  return { adapter: id ?? (path.startsWith('.') ? path : `./${path}`), sha256: await adapterDigest(adapter) };
+}
+
+/** The text of the file. */
+export function recordText(record: ReferenceRecord): string {
+  return `${JSON.stringify(record, null, 2)}\n`;
+}
+
+/** Undefined where an adapter has none, as those of other programs. @throws InputError where it is malformed */
+export function readRecord(folder: string): ReferenceRecord | undefined {
+  const file = join(folder, recordName);
+  return existsSync(file) ? checked(schema, readJson(file), { file }) : undefined;
+}
+
+/** A recorded reference as a path, or an id of the hub. */
+export function recordedAdapter(folder: string, adapter: string): string {
+  if (!adapter.startsWith('.')) return adapter;
+  const path = join(folder, adapter);
+  // The folder may be a link, beside which there is no such thing.
+  return existsSync(path) ? path : join(realpathSync(folder), adapter);
+}
+
+/** @throws InputError where the adapter is gone or another by now */
+export async function checkRecorded(folder: string, path: string, sha256: string): Promise<void> {
+  const fix = 'name the adapter that the run began with by --reference-adapter, wherever it is now';
+  const at = { file: join(folder, recordName), field: 'reference' };
+  if (!existsSync(join(path, adapterFiles.weights)))
+    throw new InputError(`there is no adapter at ${path}, against which this one was trained`, { at, fix });
+  if ((await adapterDigest(path)) !== sha256)
+    throw new InputError(`${path} is no longer the adapter against which this one was trained`, { at, fix });
+}

@@ -1,0 +1,68 @@
+import { z } from 'zod';
+import { configSchema } from './config.js';
+
+interface Property {
+  description?: string;
+  type?: string;
+  enum?: unknown[];
+  default?: unknown;
+  items?: Property;
+  prefixItems?: Property[];
+  anyOf?: Property[];
+  properties?: Record<string, Property>;
+  required?: string[];
+  minimum?: number;
+  maximum?: number;
+  exclusiveMinimum?: number;
+  exclusiveMaximum?: number;
+}
+
+/** docs/configuration.md: every key of a configuration, from the schema that checks it. */
+export function configurationReference(): string {
+  const schema = z.toJSONSchema(configSchema, { io: 'input' }) as Property;
+  return `# Configuration
+
+Made from the schema that checks a configuration (src/train/config.ts) by \`npx vitest run test/train/config-reference.test.ts -u\`. Keys with
+a dot lie within the one before it, as in \`optimizer: { learningRate: 1e-4 }\`, and so does \`--set optimizer.learningRate=1e-4\` name them.
+\`train CONFIG --print-config\` shows a configuration with all defaults filled in.
+
+| key | value | default | meaning |
+|---|---|---|---|
+${rows(schema, '').join('\n')}
+`;
+}
+
+function rows({ properties = {}, required = [] }: Property, prefix: string): string[] {
+  return Object.entries(properties).flatMap(([name, property]) => {
+    const { description = '', properties: below, default: initial } = property;
+    const value = below ? 'keys below' : typeText(property);
+    const preset = required.includes(name) ? 'needed' : initial === undefined || below ? '' : code(initial);
+    const row = `| \`${prefix}${name}\` | ${value} | ${preset} | ${description.replaceAll('|', '\\|')} |`;
+    return [row, ...rows(property, `${prefix}${name}.`)];
+  });
+}
+
+function typeText(property: Property): string {
+  const { type, items, prefixItems, anyOf } = property;
+  if (property.enum) return property.enum.map(code).join(', ');
+  if (anyOf) return anyOf.map(typeText).join(' or ');
+  if (prefixItems) return `[${prefixItems.map(typeText).join(', ')}]`;
+  if (type === 'array') return `list of ${typeText(items ?? {})}`;
+  if (type === 'boolean') return '`true`, `false`';
+  if (type === 'string') return 'text';
+  return `${type === 'integer' ? 'whole number' : 'number'}${boundsText(property)}`;
+}
+
+function boundsText({ minimum, maximum, exclusiveMinimum, exclusiveMaximum }: Property): string {
+  const bounds = [
+    exclusiveMinimum !== undefined && `> ${exclusiveMinimum}`,
+    minimum !== undefined && minimum > Number.MIN_SAFE_INTEGER && `≥ ${minimum}`,
+    exclusiveMaximum !== undefined && `< ${exclusiveMaximum}`,
+    maximum !== undefined && maximum < Number.MAX_SAFE_INTEGER && `≤ ${maximum}`,
+  ].filter(Boolean);
+  return bounds.length > 0 ? ` ${bounds.join(', ')}` : '';
+}
+
+function code(value: unknown): string {
+  return `\`${Array.isArray(value) ? `[${value.join(', ')}]` : value}\``;
+}
