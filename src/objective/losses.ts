@@ -58,14 +58,15 @@ function byPairs({ value, derivative }: PairLoss): Omit<MarginLoss, 'name' | 'be
 
 /**
  * {@link MarginLoss.sumAndDifferentiate} for DPO with one exponential a margin, which softplus and sigmoid share, half a
- * division, and hardly any logarithm: Σ log(1 + e_i) = log Π (1 + e_i). The product is off by a few roundings a margin, which
- * puts a group mean L off by at most 2⁻⁵¹ max(1, L); ε > 0 adds the rounding of a plain sum of the margins.
+ * division, and hardly any logarithm: Σ log(1 + e_i) = log Π (1 + e_i). Kept is what the product has above 1, a sum of positive
+ * terms: 1 itself would round away the e_i of pairs as good as won. The sum is off, in proportion to itself, by at most three
+ * roundings a margin (10⁻¹² for three thousand), which as a rule cancel to far less.
  */
 function sumDpo({ value, derivative }: PairLoss, beta: number, smoothing: number, margins: Float64Array): number {
   const steepest = -beta;
   const shift = beta * smoothing;
   let sum = 0;
-  let product = 1;
+  let excess = 0;
   let i = 0;
   while (i < margins.length) {
     // Two margins a turn, where there are two whose product cannot overflow: 1/(ab) gives both 1/a and 1/b.
@@ -78,12 +79,13 @@ function sumDpo({ value, derivative }: PairLoss, beta: number, smoothing: number
         const ey = exp(y);
         const both = (1 + ez) * (1 + ey);
         const scale = steepest / both;
-        margins[i] = shift + scale * (ez * (1 + ey));
+        const lead = ez * (1 + ey);
+        margins[i] = shift + scale * lead;
         margins[i + 1] = shift + scale * (ey * (1 + ez));
-        product *= both;
-        if (product > 1e200) {
-          sum += Math.log(product);
-          product = 1;
+        excess += (1 + excess) * (lead + ey);
+        if (excess > 1e200) {
+          sum += Math.log(excess);
+          excess = 0;
         }
         i += 2;
         continue;
@@ -93,7 +95,7 @@ function sumDpo({ value, derivative }: PairLoss, beta: number, smoothing: number
     margins[i] = derivative(margins[i]);
     i++;
   }
-  return sum + Math.log(product);
+  return sum + Math.log1p(excess);
 }
 
 /**
