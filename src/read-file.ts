@@ -1,5 +1,5 @@
 import { createHash, type Hash } from 'node:crypto';
-import { createReadStream, readFileSync } from 'node:fs';
+import { closeSync, constants, createReadStream, fstatSync, openSync, readFileSync } from 'node:fs';
 import type * as z from 'zod';
 import { InputError, type InputLocation } from './errors.js';
 
@@ -28,6 +28,46 @@ export function readError(file: string, error: unknown): unknown {
     EACCES: 'may not be read',
   };
   return Object.hasOwn(problems, code) ? new InputError(problems[code], { at: { file }, cause: error }) : error;
+}
+
+/**
+ * Opens a file that has to be a regular one: what reads a pipe waits for its writer, maybe for ever.
+ * @returns its descriptor
+ * @throws InputError where it cannot be opened, or is something else
+ */
+export function openRegular(file: string): number {
+  let descriptor: number;
+  try {
+    // Without O_NONBLOCK, opening a pipe waits too.
+    descriptor = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK);
+  } catch (error) {
+    // What a socket answers.
+    if ((error as NodeJS.ErrnoException).code === 'ENXIO') throw irregular(file);
+    const told = readError(file, error);
+    if (told instanceof InputError) throw told;
+    throw new InputError(`cannot be opened: ${(error as Error).message}`, { at: { file }, cause: error });
+  }
+  const stats = fstatSync(descriptor);
+  if (stats.isFile()) return descriptor;
+  closeSync(descriptor);
+  throw stats.isDirectory() ? readError(file, { code: 'EISDIR' }) : irregular(file);
+}
+
+function irregular(file: string): InputError {
+  return new InputError('is not a regular file', {
+    at: { file },
+    fix: 'name a file on a disk; no pipe, socket or device',
+  });
+}
+
+/** The bytes of a regular file. @throws InputError where it is none, or cannot be read */
+export function readRegular(file: string): Buffer {
+  const descriptor = openRegular(file);
+  try {
+    return readFileSync(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
 }
 
 /** What files that are no text begin with. */
@@ -78,13 +118,22 @@ export function readText(file: string): string {
   } catch (error) {
     throw readError(file, error);
   }
+  return decodeText(bytes, file);
+}
+
+function decodeText(bytes: Uint8Array, file: string): string {
   const decode = utf8Decoder(file);
   return decode(bytes, 1) + decode(undefined, 1);
 }
 
-/** @throws InputError when the file cannot be read or is not JSON */
+/** The text of a regular UTF-8 file. @throws InputError where it is none, cannot be read, or is no text */
+export function readRegularText(file: string): string {
+  return decodeText(readRegular(file), file);
+}
+
+/** @throws InputError when the file is no regular one, cannot be read or is not JSON */
 export function readJson(file: string): unknown {
-  return parseJson(readText(file), { file });
+  return parseJson(readRegularText(file), { file });
 }
 
 /** @throws InputError when the text is not JSON */

@@ -63,6 +63,7 @@ export function registerEval(program: Command): void {
     const summary = await evaluatePairs(policy, scored, objective, { onProgress: bar.update }).finally(() =>
       bar.stop(),
     );
+    policy.checkFiles();
     output.log(groupTable(options.pairs, summary));
     return { ...summary, dropped: data.report.dropped };
   });

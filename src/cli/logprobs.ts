@@ -42,6 +42,7 @@ export function registerLogprobs(program: Command): void {
     } finally {
       bar.stop();
     }
+    policy.checkFiles();
     const text = `${lines.join('\n')}\n`;
     if (options.out !== '-') {
       writeFileWhole(options.out, text);

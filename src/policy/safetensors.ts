@@ -1,5 +1,6 @@
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, fstatSync, readSync } from 'node:fs';
 import { InputError } from '../errors.js';
+import { openRegular } from '../read-file.js';
 
 /** Reading safetensors in TypeScript: headers, checked in full, and ranges of bytes. Running a model reads them in C++. */
 
@@ -44,11 +45,7 @@ export class SafetensorsFile {
 
   /** @throws InputError naming the file, and the tensor where one is at fault */
   constructor(readonly file: string) {
-    try {
-      this.descriptor = openSync(file, 'r');
-    } catch (cause) {
-      throw new InputError(`cannot be read: ${(cause as Error).message}`, { at: { file }, cause });
-    }
+    this.descriptor = openRegular(file);
     try {
       const size = fstatSync(this.descriptor).size;
       const length = size >= 8 ? Number(this.read(0, 8).readBigUInt64LE()) : Number.NaN;
