@@ -1,4 +1,4 @@
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
@@ -8,8 +8,10 @@ import { GemmaPolicy } from '../../src/policy/gemma.js';
 import { fileDigest } from '../../src/policy/identity.js';
 import { Random } from '../../src/random.js';
 import { resolveConfig } from '../../src/train/config.js';
-import { referenceFolder } from '../../src/train/reference-cache.js';
+import { pairReader } from '../../src/train/inputs.js';
+import { ReferenceCache, referenceFolder } from '../../src/train/reference-cache.js';
 import { runTraining } from '../../src/train/run.js';
+import { Reference, scoredDataset } from '../../src/train/scoring.js';
 import { fixture, shakeAdapter } from '../policy/gemma-helpers.js';
 
 /** The reference of whole training runs, on random:tiny and the golden fixture; it is counted where it is computed. */
@@ -153,6 +155,33 @@ describe('a run', () => {
     const { warnings } = await train();
     expect(warnings).toContainEqual(expect.stringMatching(/differ before training: log-probs by up to 1\.0e-4/));
   });
+});
+
+it('scores of a model that another is moved over are kept as its own, not as the new one’s', async () => {
+  const model = join(folder, 'moved');
+  cpSync(fixture('gemma-tiny'), model, { recursive: true });
+  const weights = join(model, 'model.safetensors');
+  const score = async (policy: GemmaPolicy) => {
+    const pairs = await pairReader(model, policy).read(data.test);
+    const cache = new ReferenceCache(
+      () => policy.referenceIdentity(),
+      () => {},
+    );
+    const reference = new Reference(policy, { cache });
+    return { scores: (await scoredDataset(pairs, reference)).reference, passes: reference.forwardPasses };
+  };
+  using old = await GemmaPolicy.open(model, { threads: 1 });
+  const bytes = readFileSync(weights);
+  bytes[bytes.length - 3] ^= 64;
+  writeFileSync(join(folder, 'new'), bytes);
+  renameSync(join(folder, 'new'), weights);
+  const before = await score(old);
+  expect(before.passes).toBeGreaterThan(0);
+  using moved = await GemmaPolicy.open(model, { threads: 1 });
+  const after = await score(moved);
+  expect(after.passes).toBeGreaterThan(0);
+  expect(after.scores).not.toEqual(before.scores);
+  expect(await score(old)).toEqual({ ...before, passes: 0 });
 });
 
 describe('the identity of a reference', () => {
