@@ -1,6 +1,7 @@
 #include "bindings/job_queue.h"
 
 #include <ATen/Context.h>
+#include <ATen/DeviceAccelerator.h>
 
 #include <set>
 #include <string>
@@ -54,15 +55,18 @@ struct JobQueue::Thread {
 
 /**
  * When the process ends without an end of the environment, static destructors run, and LibTorch's would run under a
- * job's feet. This is made after LibTorch's own context, which its constructor asks for, so it is destroyed before it,
- * and waits for the running jobs. What LibTorch makes during a job is younger: Environment::stopAtExit() comes first
- * wherever JavaScript is still asked.
+ * job's feet. Its constructor asks for those of LibTorch's statics that are made at their first use, in forward and
+ * backward passes, so this is younger and destroyed first, and waits for the running jobs. Environment::stopAtExit()
+ * comes before all static destructors, wherever JavaScript is still asked.
  */
 struct LiveThreads {
   std::mutex mutex;
   std::set<JobQueue::Thread*> threads;
 
-  LiveThreads() { at::globalContext(); }
+  LiveThreads() {
+    at::globalContext();
+    at::accelerator::getAccelerator();
+  }
   ~LiveThreads() {
     std::set<JobQueue::Thread*> rest;
     {

@@ -88,7 +88,11 @@ function parseEntries(header: string, file: string, dataStart: number, size: num
   if (typeof json !== 'object' || json === null || Array.isArray(json)) refuse('has a header that is no JSON object');
   const isSize = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
   const entries = Object.entries(json).flatMap(([name, entry]): TensorEntry[] => {
-    if (name === '__metadata__') return [];
+    if (name === '__metadata__') {
+      if (typeof entry !== 'object' || !Object.values(entry ?? []).every((value) => typeof value === 'string'))
+        refuse('has metadata that are no texts');
+      return [];
+    }
     const { dtype, shape, data_offsets: offsets } = entry ?? {};
     if (typeof dtype !== 'string' || !Object.hasOwn(typeSizes, dtype))
       return refuse(`has the unknown type ${dtype}`, name);

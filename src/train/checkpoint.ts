@@ -97,7 +97,7 @@ export class Checkpoints {
     const faults: [name: string, fault: string][] = [];
     for (const name of this.names()) {
       const folder = join(this.folder, name);
-      const fault = (await damage(folder)) ?? (await this.damageOfBest(folder)) ?? fits(readState(folder));
+      const fault = (await damage(folder)) ?? fits(readState(folder)) ?? (await this.damageOfBest(folder));
       if (fault === undefined) {
         for (const [bad, why] of faults) {
           skipped(`skipped the checkpoint ${join(this.folder, bad)}, which is not whole: ${why}`);
