@@ -3,6 +3,7 @@ import { basename, join } from 'node:path';
 import { InputError } from '../errors.js';
 import { writeFolderWhole } from '../files.js';
 import type { NativeGemmaConfig } from '../native/types.js';
+import { checkUnchanged, stateOf } from '../opened-file.js';
 import { progress } from '../progress.js';
 import { checkpointCompanions, indexName } from './checkpoint-files.js';
 import { decodeFloats, encodeFloats, type FloatType, floatSizes, isFloatType } from './float-types.js';
@@ -50,6 +51,7 @@ export async function mergeAdapter(model: string, adapter: string, out: string, 
       at: { field: '--model' },
       fix: 'name a checkpoint folder or an id of the hub',
     });
+  const read = [...source.files, join(adapter, adapterFiles.weights)].map(stateOf);
   const updates = readUpdates(adapter, source.config);
   return writeFolderWhole(out, (folder) => {
     const report = { merged: 0, files: source.files.length, largestChange: 0, largestRounding: 0 };
@@ -61,6 +63,7 @@ export async function mergeAdapter(model: string, adapter: string, out: string, 
       });
     for (const name of [indexName, ...checkpointCompanions])
       if (existsSync(join(model, name))) copyFileSync(join(model, name), join(folder, name));
+    checkUnchanged(read.filter((state) => state !== undefined));
     return report;
   });
 }
