@@ -29,11 +29,10 @@ double readNumber(const Napi::Value& value, const std::string& name) {
 
 int64_t readInteger(const Napi::Value& value, const std::string& name, int64_t minimum, int64_t maximum) {
   const double number = readNumber(value, name);
+  require(std::floor(number) == number, name, "a whole number");
   // Compared as it came: outside the range, converting it to an integer would mean nothing.
-  if (!(std::floor(number) == number && number >= static_cast<double>(minimum) &&
-        number <= static_cast<double>(maximum)))
-    throw InputError(name + ": expected a whole number from " + std::to_string(minimum) + " to " +
-                     std::to_string(maximum));
+  if (number < static_cast<double>(minimum)) throw InputError(name + ": expected at least " + std::to_string(minimum));
+  if (number > static_cast<double>(maximum)) throw InputError(name + ": expected at most " + std::to_string(maximum));
   return static_cast<int64_t>(number);
 }
 
