@@ -57,16 +57,22 @@ function byPairs({ value, derivative }: PairLoss): Omit<MarginLoss, 'name' | 'be
 }
 
 /**
+ * Two factors above it go into the product, whose four roundings are then below 2⁻⁴¹ of their logarithm. Below it, the first term
+ * of the series that is left out is below 2⁻⁴².
+ */
+const smallest = 1 + 2 ** -10;
+
+/**
  * {@link MarginLoss.sumAndDifferentiate} for DPO with one exponential a margin, which softplus and sigmoid share, half a
- * division, and hardly any logarithm: Σ log(1 + e_i) = log Π (1 + e_i). Kept is what the product has above 1, a sum of positive
- * terms: 1 itself would round away the e_i of pairs as good as won. The sum is off, in proportion to itself, by at most three
- * roundings a margin (10⁻¹² for three thousand), which as a rule cancel to far less.
+ * division, and hardly any logarithm: Σ log(1 + e_i) = log Π (1 + e_i). Factors that are nearly 1, of pairs as good as won, would
+ * lose their digits in the product; their logarithms are added by themselves, as a few terms of the series. So however many
+ * margins there are, the sum is off by less than 10⁻¹² of itself, but for the rounding of a plain sum.
  */
 function sumDpo({ value, derivative }: PairLoss, beta: number, smoothing: number, margins: Float64Array): number {
   const steepest = -beta;
   const shift = beta * smoothing;
   let sum = 0;
-  let excess = 0;
+  let product = 1;
   let i = 0;
   while (i < margins.length) {
     // Two margins a turn, where there are two whose product cannot overflow: 1/(ab) gives both 1/a and 1/b.
@@ -79,13 +85,18 @@ function sumDpo({ value, derivative }: PairLoss, beta: number, smoothing: number
         const ey = exp(y);
         const both = (1 + ez) * (1 + ey);
         const scale = steepest / both;
-        const lead = ez * (1 + ey);
-        margins[i] = shift + scale * lead;
+        const first = ez * (1 + ey);
+        margins[i] = shift + scale * first;
         margins[i + 1] = shift + scale * (ey * (1 + ez));
-        excess += (1 + excess) * (lead + ey);
-        if (excess > 1e200) {
-          sum += Math.log(excess);
-          excess = 0;
+        if (both > smallest) {
+          product *= both;
+          if (product > 1e200) {
+            sum += Math.log(product);
+            product = 1;
+          }
+        } else {
+          const excess = first + ey;
+          sum += excess * (1 - excess * (1 / 2 - excess * (1 / 3 - excess * (1 / 4))));
         }
         i += 2;
         continue;
@@ -95,7 +106,7 @@ function sumDpo({ value, derivative }: PairLoss, beta: number, smoothing: number
     margins[i] = derivative(margins[i]);
     i++;
   }
-  return sum + Math.log1p(excess);
+  return sum + Math.log(product);
 }
 
 /**

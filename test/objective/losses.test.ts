@@ -156,7 +156,7 @@ describe('sums over many margins', () => {
 
   it.each([1, 2, 3, 3000])('DPO: %i pairs that are as good as won keep every digit', (pairs) => {
     const loss = marginLoss({ loss: 'dpo', beta: 0.5 });
-    for (const h of [40, 72, 100, 600, 1380]) {
+    for (const h of [10, 13, 13.8, 14, 18, 28, 40, 72, 100, 600, 1380]) {
       const sum = loss.sumAndDifferentiate(new Float64Array(pairs).fill(h));
       expect(Math.abs(sum / (pairs * loss.value(h)) - 1)).toBeLessThan(1e-12);
     }
