@@ -243,7 +243,9 @@ describe('a run folder is for one process', () => {
     expect(contents()).toEqual(straight);
   });
 
-  it('a process that stood still while another took its run over writes nothing more, and spoils nothing', async () => {
+  it('a process that stood still while another took its run over writes nothing more, and spoils nothing', {
+    timeout: 240_000,
+  }, async () => {
     fresh();
     let stalled: ChildProcess | undefined;
     const first = train([], {
