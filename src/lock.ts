@@ -23,6 +23,12 @@ export interface LockHolder {
   pid: number;
 }
 
+/** A lock that this process has taken; disposing gives it back, where no other has it by now. */
+export interface Lock extends AsyncDisposable {
+  /** Whether the lock still bears this process's name: after a standstill another may have it before any timer here has run. */
+  isOurs(): boolean;
+}
+
 /**
  * Takes the lock `folder` for this process, until it is disposed or the process ends.
  * @param onLost told when another process has taken it, which can only be after a standstill of {@link staleSeconds}
@@ -33,13 +39,15 @@ export async function takeLock(
   folder: string,
   onLost: () => void,
   held?: (holder: LockHolder | undefined) => Error,
-): Promise<AsyncDisposable> {
+): Promise<Lock> {
   for (;;) {
     try {
       const stale = 1000 * staleSeconds;
-      const options = { lockfilePath: folder, realpath: false, stale, fs: namedFolders, onCompromised: onLost };
+      const folders = new NamedFolders();
+      const options = { lockfilePath: folder, realpath: false, stale, fs: folders, onCompromised: onLost };
       const release = await lock(folder, options);
-      return { [Symbol.asyncDispose]: () => release().catch(() => {}) };
+      folders.taken = true;
+      return { isOurs: () => isNamedAfterUs(folder), [Symbol.asyncDispose]: () => release().catch(() => {}) };
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ELOCKED') throw error;
     }
@@ -51,21 +59,39 @@ export async function takeLock(
   }
 }
 
-/** What the library does to its folders, but that they hold the name of this process. */
-const namedFolders = {
-  stat: fs.stat,
-  utimes: fs.utimes,
-  mkdir: (path: string, done: fs.NoParamCallback) =>
+function isNamedAfterUs(folder: string): boolean {
+  return fs.existsSync(join(folder, ownName()));
+}
+
+/**
+ * What the library does to its folders, but that they hold the name of this process, and that it removes, of locks that it has
+ * taken, only those that still do.
+ */
+class NamedFolders {
+  /** Until then it removes what others have left behind. */
+  taken = false;
+  readonly stat = fs.stat;
+  readonly utimes = fs.utimes;
+
+  readonly mkdir = (path: string, done: fs.NoParamCallback) =>
     fs.mkdir(path, (error) =>
       error
         ? done(error)
         : fs.writeFile(join(path, ownName()), '', (fault) =>
             fault ? fs.rm(path, { recursive: true }, () => done(fault)) : done(null),
           ),
-    ),
-  rmdir: (path: string, done: fs.NoParamCallback) => fs.rm(path, { recursive: true }, done),
-  rmdirSync: (path: string) => fs.rmSync(path, { recursive: true }),
-};
+    );
+
+  readonly rmdir = (path: string, done: fs.NoParamCallback) => {
+    if (this.taken && !isNamedAfterUs(path)) done(null);
+    else fs.rm(path, { recursive: true }, done);
+  };
+
+  /** At the end of the process. */
+  readonly rmdirSync = (path: string) => {
+    if (isNamedAfterUs(path)) fs.rmSync(path, { recursive: true });
+  };
+}
 
 /** Of several that find the same dead holder only one can remove its name, so no one removes a new holder's lock. */
 function removeDead(folder: string, name: string): void {

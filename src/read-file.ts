@@ -1,5 +1,14 @@
 import { createHash, type Hash } from 'node:crypto';
-import { createReadStream, readFileSync, type Stats, statSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  createReadStream,
+  fstatSync,
+  openSync,
+  readFileSync,
+  type Stats,
+  statSync,
+} from 'node:fs';
 import type * as z from 'zod';
 import { InputError, type InputLocation } from './errors.js';
 
@@ -23,11 +32,12 @@ export function refuseSpecial(file: string, { once = false }: { once?: boolean }
   }
   if (!found || found.isFile() || found.isDirectory()) return;
   if (once && !found.isSocket() && inherited.test(file)) return;
-  const kind = found.isFIFO() ? 'pipe' : found.isSocket() ? 'socket' : 'device';
-  throw new InputError(`is a ${kind}, not a file`, {
-    at: { file },
-    fix: 'write what comes out of it to a file, and name that',
-  });
+  throw special(file, found.isFIFO() ? 'pipe' : found.isSocket() ? 'socket' : 'device');
+}
+
+function special(file: string, kind: 'pipe' | 'socket' | 'device'): InputError {
+  const fix = 'write what comes out of it to a file, and name that';
+  return new InputError(`is a ${kind}, not a file`, { at: { file }, fix });
 }
 
 /** The bytes of a file in chunks. @throws InputError when it cannot be read */
@@ -54,6 +64,39 @@ export function readError(file: string, error: unknown): unknown {
     EACCES: 'may not be read',
   };
   return Object.hasOwn(problems, code) ? new InputError(problems[code], { at: { file }, cause: error }) : error;
+}
+
+/**
+ * Opens a file that has to be a regular one: what reads a pipe waits for its writer, maybe for ever.
+ * @returns its descriptor
+ * @throws InputError where it cannot be opened, or is something else
+ */
+export function openRegular(file: string): number {
+  let descriptor: number;
+  try {
+    // Without O_NONBLOCK, opening a pipe waits too.
+    descriptor = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK);
+  } catch (error) {
+    // What a socket answers.
+    if ((error as NodeJS.ErrnoException).code === 'ENXIO') throw special(file, 'socket');
+    const told = readError(file, error);
+    if (told instanceof InputError) throw told;
+    throw new InputError(`cannot be opened: ${(error as Error).message}`, { at: { file }, cause: error });
+  }
+  const stats = fstatSync(descriptor);
+  if (stats.isFile()) return descriptor;
+  closeSync(descriptor);
+  throw stats.isDirectory() ? readError(file, { code: 'EISDIR' }) : special(file, stats.isFIFO() ? 'pipe' : 'device');
+}
+
+/** The bytes of a regular file. @throws InputError where it is none, or cannot be read */
+export function readRegular(file: string): Buffer {
+  const descriptor = openRegular(file);
+  try {
+    return readFileSync(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
 }
 
 /** What files that are no text begin with. */
@@ -108,14 +151,22 @@ export function readWhole(file: string): Buffer {
 
 /** The text of a UTF-8 file, without byte-order mark. @throws InputError when it cannot be read, or is no text */
 export function readText(file: string): string {
-  const bytes = readWhole(file);
+  return decodeText(readWhole(file), file);
+}
+
+function decodeText(bytes: Uint8Array, file: string): string {
   const decode = utf8Decoder(file);
   return decode(bytes, 1) + decode(undefined, 1);
 }
 
-/** @throws InputError when the file cannot be read or is not JSON */
+/** The text of a regular UTF-8 file. @throws InputError where it is none, cannot be read, or is no text */
+export function readRegularText(file: string): string {
+  return decodeText(readRegular(file), file);
+}
+
+/** @throws InputError when the file is no regular one, cannot be read or is not JSON */
 export function readJson(file: string): unknown {
-  return parseJson(readText(file), { file });
+  return parseJson(readRegularText(file), { file });
 }
 
 /** @throws InputError when the text is not JSON */

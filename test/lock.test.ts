@@ -1,4 +1,4 @@
-import { spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import {
   existsSync,
   mkdirSync,
@@ -12,7 +12,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { takeLock } from '../src/lock.js';
+import { staleSeconds, takeLock } from '../src/lock.js';
 import { lockRun } from '../src/train/run-lock.js';
 
 let folder: string;
@@ -30,8 +30,10 @@ const take = () => takeLock(lock, () => {}, refuse);
 const program = `
   import { takeLock } from ${JSON.stringify(resolve('src/lock.ts'))};
   const refuse = (holder) => new Error('held by ' + holder?.pid);
-  await takeLock(${JSON.stringify('LOCK')}, () => {}, refuse).then(() => console.log('taken'), (error) => console.log(error.message));
-  setTimeout(() => {}, 60_000);
+  const held = await takeLock(${JSON.stringify('LOCK')}, () => {}, refuse).catch((error) => console.log(error.message));
+  if (held) console.log('taken');
+  const end = setTimeout(() => {}, 60_000);
+  process.on('SIGUSR2', () => held?.[Symbol.asyncDispose]().then(() => clearTimeout(end)));
 `;
 function other() {
   const child = spawn(
@@ -98,6 +100,26 @@ describe('a lock', () => {
     await stopped.said;
     stopped.child.kill(signal);
     await stopped.ended;
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  it.each([
+    ['gives it back', (child: ChildProcess) => child.kill('SIGUSR2')],
+    ['ends', (child: ChildProcess) => child.kill('SIGTERM')],
+  ])('that another has taken during a standstill stays the other’s when the first one %s', async (_, wake) => {
+    const stalled = other();
+    expect(await stalled.said).toBe('taken');
+    stalled.child.kill('SIGSTOP');
+    const past = Date.now() / 1000 - staleSeconds - 5;
+    utimesSync(lock, past, past);
+    const held = await take();
+    expect(held.isOurs()).toBe(true);
+    wake(stalled.child);
+    stalled.child.kill('SIGCONT');
+    await stalled.ended;
+    expect(held.isOurs()).toBe(true);
+    await held[Symbol.asyncDispose]();
+    expect(held.isOurs()).toBe(false);
     expect(readdirSync(folder)).toEqual([]);
   });
 

@@ -27,12 +27,13 @@ double readNumber(const Napi::Value& value, const std::string& name) {
   return value.As<Napi::Number>().DoubleValue();
 }
 
-int64_t readInteger(const Napi::Value& value, const std::string& name, int64_t minimum) {
+int64_t readInteger(const Napi::Value& value, const std::string& name, int64_t minimum, int64_t maximum) {
   const double number = readNumber(value, name);
-  require(std::floor(number) == number && std::abs(number) < 9007199254740992.0, name, "a whole number");
-  const auto integer = static_cast<int64_t>(number);
-  if (integer < minimum) throw InputError(name + ": expected at least " + std::to_string(minimum));
-  return integer;
+  require(std::floor(number) == number, name, "a whole number");
+  // Compared as it came: outside the range, converting it to an integer would mean nothing.
+  if (number < static_cast<double>(minimum)) throw InputError(name + ": expected at least " + std::to_string(minimum));
+  if (number > static_cast<double>(maximum)) throw InputError(name + ": expected at most " + std::to_string(maximum));
+  return static_cast<int64_t>(number);
 }
 
 bool readBoolean(const Napi::Value& value, const std::string& name) {

@@ -13,8 +13,12 @@ namespace group_robust {
  * InputError naming `name` where the type or range is wrong. TypeScript checks too; this is the last line.
  */
 double readNumber(const Napi::Value& value, const std::string& name);
-/** A whole number in [minimum, 2^53). */
-int64_t readInteger(const Napi::Value& value, const std::string& name, int64_t minimum = 0);
+/** Whole numbers above it are not all numbers of JavaScript. */
+constexpr int64_t kLargestInteger = (int64_t{1} << 53) - 1;
+/** Keeps every product of two sizes far from overflow. */
+constexpr int64_t kLargestSize = int64_t{1} << 30;
+/** A whole number in [minimum, maximum], which lies in the range of whatever type the caller keeps it in. */
+int64_t readInteger(const Napi::Value& value, const std::string& name, int64_t minimum, int64_t maximum);
 bool readBoolean(const Napi::Value& value, const std::string& name);
 std::string readString(const Napi::Value& value, const std::string& name);
 std::vector<std::string> readStrings(const Napi::Value& value, const std::string& name);

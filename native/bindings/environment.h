@@ -30,6 +30,10 @@ class Environment : public std::enable_shared_from_this<Environment> {
   void deliver(std::unique_ptr<Job> job);
 
  private:
+  /** process.exit() ends the process without cleanUp on the main thread; its event is the last that JavaScript sees. */
+  static void stopAtExit(Napi::Env env, std::weak_ptr<Environment> environment);
+  /** Waits for the running jobs, and lets no other begin. */
+  void stopThreads();
   static void settleDelivered(Napi::Env env, Napi::Function, Environment* environment, void*);
   static void cleanUp(void* self);
   using Wake = Napi::TypedThreadSafeFunction<Environment, void, &Environment::settleDelivered>;

@@ -2,7 +2,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <climits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,7 +20,7 @@ namespace {
 GemmaConfig readConfig(const Napi::Value& value) {
   const auto object = readObject(value, "config");
   const auto size = [&](const char* field) {
-    return readInteger(object.Get(field), std::string("config.") + field, 1);
+    return readInteger(object.Get(field), std::string("config.") + field, 1, kLargestSize);
   };
   return {size("layers"),
           size("hidden"),
@@ -56,7 +58,7 @@ Source readSource(const Napi::Value& value) {
 
 LoraConfig readLora(const Napi::Value& value) {
   const auto object = readObject(value, "lora");
-  return {readInteger(object.Get("rank"), "lora.rank", 1), readNumber(object.Get("scale"), "lora.scale"),
+  return {readInteger(object.Get("rank"), "lora.rank", 1, 65536), readNumber(object.Get("scale"), "lora.scale"),
           readStrings(object.Get("targets"), "lora.targets")};
 }
 
@@ -67,6 +69,22 @@ AdamWConfig readOptimizer(const Napi::Value& value) {
           readNumber(betas.Get(uint32_t{1}), "optimizer.betas[1]"),
           readNumber(object.Get("epsilon"), "optimizer.epsilon"),
           readNumber(object.Get("weightDecay"), "optimizer.weightDecay")};
+}
+
+InputFile readFile(const Napi::Value& path, const Napi::Value& descriptor) {
+  InputFile file{readString(path, "file"), std::nullopt};
+  if (!descriptor.IsUndefined()) file.descriptor = static_cast<int>(readInteger(descriptor, "descriptor", 0, INT_MAX));
+  return file;
+}
+
+std::vector<InputFile> readFiles(const Napi::Value& paths, const Napi::Value& descriptors) {
+  std::vector<InputFile> files;
+  for (const std::string& path : readStrings(paths, "files")) files.push_back({path, std::nullopt});
+  if (descriptors.IsUndefined()) return files;
+  const std::vector<int32_t> given = readInt32Array(descriptors, "descriptors");
+  if (given.size() != files.size()) throw InputError("descriptors: expected one for each of the files");
+  for (size_t i = 0; i < files.size(); ++i) files[i].descriptor = given[i];
+  return files;
 }
 
 PackedTokens readBatch(const Napi::Value& value) {
@@ -83,7 +101,7 @@ class Gemma : public Napi::ObjectWrap<Gemma> {
       : ObjectWrap(info),
         model_(guarded(info.Env(), [&] { return makeModel(info); })),
         memory_(info.Env()),
-        queue_(info.Env()) {}
+        queue_(guarded(info.Env(), [&] { return JobQueue(info.Env()); })) {}
 
   static void install(Napi::Env env, Napi::Object exports) {
     exports.Set(
@@ -139,12 +157,13 @@ class Gemma : public Napi::ObjectWrap<Gemma> {
   }
 
   Napi::Value load(const Napi::CallbackInfo& info) {
-    return queuedResize(info, [&] { return [this, files = readStrings(info[0], "files")] { model_->load(files); }; });
+    return queuedResize(info, [&] { return [this, files = readFiles(info[0], info[1])] { model_->load(files); }; });
   }
 
   Napi::Value randomize(const Napi::CallbackInfo& info) {
     return queuedResize(info, [&] {
-      return [this, seed = readInteger(info[0], "seed"), deviation = readNumber(info[1], "standardDeviation")] {
+      return [this, seed = readInteger(info[0], "seed", 0, kLargestInteger),
+              deviation = readNumber(info[1], "standardDeviation")] {
         model_->randomize(static_cast<uint64_t>(seed), deviation);
       };
     });
@@ -158,8 +177,9 @@ class Gemma : public Napi::ObjectWrap<Gemma> {
     return queued(
         info,
         [&] {
-          return [this, lora = readLora(info[0]), seed = readInteger(info[1], "seed"),
-                  accumulators = readInteger(info[2], "accumulators", 1), optimizer = readOptimizer(info[3])] {
+          return [this, lora = readLora(info[0]), seed = readInteger(info[1], "seed", 0, kLargestInteger),
+                  accumulators = readInteger(info[2], "accumulators", 1, kLargestSize),
+                  optimizer = readOptimizer(info[3])] {
             model_->addAdapter(lora, static_cast<uint64_t>(seed), accumulators, optimizer);
             return Outcome{model_->adapter().tensors(), static_cast<int64_t>(model_->bytes())};
           };
@@ -172,7 +192,7 @@ class Gemma : public Napi::ObjectWrap<Gemma> {
   }
 
   Napi::Value loadAdapter(const Napi::CallbackInfo& info) {
-    return queued(info, [&] { return [this, file = readString(info[0], "file")] { model_->loadAdapter(file); }; });
+    return queued(info, [&] { return [this, file = readFile(info[0], info[1])] { model_->loadAdapter(file); }; });
   }
 
   Napi::Value saveAdapter(const Napi::CallbackInfo& info) {
@@ -184,7 +204,7 @@ class Gemma : public Napi::ObjectWrap<Gemma> {
   }
 
   Napi::Value loadState(const Napi::CallbackInfo& info) {
-    return queued(info, [&] { return [this, file = readString(info[0], "file")] { model_->loadState(file); }; });
+    return queued(info, [&] { return [this, file = readFile(info[0], info[1])] { model_->loadState(file); }; });
   }
 
   Napi::Value freezeReference(const Napi::CallbackInfo& info) {

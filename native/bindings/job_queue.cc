@@ -1,6 +1,11 @@
 #include "bindings/job_queue.h"
 
+#include <ATen/Context.h>
+#include <ATen/DeviceAccelerator.h>
+
 #include <set>
+#include <string>
+#include <system_error>
 
 #include "bindings/environment.h"
 #include "bindings/process.h"
@@ -27,7 +32,9 @@ struct JobQueue::Thread {
       }
       applyRequestedThreads();
       job->run();
+      const bool last = job->last();
       environment->deliver(std::move(job));
+      if (last) return;
     }
   }
 
@@ -37,18 +44,29 @@ struct JobQueue::Thread {
       stop = true;
     }
     changed.notify_one();
-    if (thread.joinable()) thread.join();
+    if (!thread.joinable()) return;
+    // A library that gives up, as OpenMP does, calls exit() on the thread of the job.
+    if (thread.get_id() == std::this_thread::get_id())
+      thread.detach();
+    else
+      thread.join();
   }
 };
 
 /**
- * process.exit() runs no environment clean-up on the main thread, only static destructors, and LibTorch's would run
- * under a job's feet. This one is younger than LibTorch's, so it is destroyed first, and waits for the running jobs.
+ * When the process ends without an end of the environment, static destructors run, and LibTorch's would run under a
+ * job's feet. Its constructor asks for those of LibTorch's statics that are made at their first use, in forward and
+ * backward passes, so this is younger and destroyed first, and waits for the running jobs. Environment::stopAtExit()
+ * comes before all static destructors, wherever JavaScript is still asked.
  */
 struct LiveThreads {
   std::mutex mutex;
   std::set<JobQueue::Thread*> threads;
 
+  LiveThreads() {
+    at::globalContext();
+    at::accelerator::getAccelerator();
+  }
   ~LiveThreads() {
     std::set<JobQueue::Thread*> rest;
     {
@@ -61,9 +79,12 @@ struct LiveThreads {
 
 namespace {
 
-LiveThreads liveThreads;
+LiveThreads& liveThreads() {
+  static LiveThreads threads;
+  return threads;
+}
 
-/** dispose()'s job: no promise. */
+/** dispose()'s job: no promise, and its thread ends with it. */
 class LastJob final : public Job {
  public:
   LastJob(Napi::Object owner, std::function<void()> last, std::function<void(Napi::Env)> settled)
@@ -77,9 +98,8 @@ class LastJob final : public Job {
     }
   }
 
-  void settle(Napi::Env env) override {
-    if (settled_) settled_(env);
-  }
+  void settle(Napi::Env env) override { settled_(env); }
+  bool last() const override { return true; }
 
  private:
   std::function<void()> last_;
@@ -89,18 +109,27 @@ class LastJob final : public Job {
 }  // namespace
 
 JobQueue::JobQueue(Napi::Env env) : environment_(Environment::of(env)), thread_(std::make_shared<Thread>()) {
-  thread_->thread =
-      std::thread([thread = thread_.get(), environment = environment_.get()] { thread->loop(environment); });
+  // Before the thread is there, since making the registry may throw too.
+  LiveThreads& live = liveThreads();
+  try {
+    thread_->thread =
+        std::thread([thread = thread_.get(), environment = environment_.get()] { thread->loop(environment); });
+  } catch (const std::system_error& error) {
+    throw std::runtime_error(std::string("the system gives no thread for one more model (") + error.code().message() +
+                             "): dispose of those that are done with, or raise the limit of threads (ulimit -u)");
+  }
   environment_->add(thread_);
-  std::lock_guard lock(liveThreads.mutex);
-  liveThreads.threads.insert(thread_.get());
+  std::lock_guard lock(live.mutex);
+  live.threads.insert(thread_.get());
 }
 
-JobQueue::~JobQueue() {
-  // Pending jobs keep the owner alive, so the thread is idle here (or stopped already): joining takes no time.
+// Pending jobs keep the owner alive, so the thread is idle here (or has ended): joining takes no time.
+JobQueue::~JobQueue() { end(); }
+
+void JobQueue::end() {
   {
-    std::lock_guard lock(liveThreads.mutex);
-    liveThreads.threads.erase(thread_.get());
+    std::lock_guard lock(liveThreads().mutex);
+    liveThreads().threads.erase(thread_.get());
   }
   thread_->stopAndJoin();
   environment_->remove(thread_);
@@ -118,7 +147,13 @@ void JobQueue::push(Napi::Env env, std::unique_ptr<Job> job) {
 void JobQueue::close(Napi::Object owner, std::function<void()> last, std::function<void(Napi::Env)> settled) {
   if (closed_) return;
   closed_ = true;
-  push(owner.Env(), std::make_unique<LastJob>(owner, std::move(last), std::move(settled)));
+  // The job keeps the owner, and so this queue, alive until it is settled. A thread that has ended still holds its
+  // stack until it is joined.
+  push(owner.Env(),
+       std::make_unique<LastJob>(owner, std::move(last), [this, settled = std::move(settled)](Napi::Env env) {
+         end();
+         if (settled) settled(env);
+       }));
 }
 
 // --- Environment: here, because it and JobQueue::Thread know each other ---
@@ -131,6 +166,19 @@ void Environment::install(Napi::Env env) {
   self->wake_.Unref(env);
   // Hooks run last in, first out: ours before the one that closes the thread-safe function.
   napi_add_env_cleanup_hook(env, cleanUp, self);
+  stopAtExit(env, *holder);
+}
+
+void Environment::stopAtExit(Napi::Env env, std::weak_ptr<Environment> environment) {
+  const auto process = env.Global().Get("process").As<Napi::Object>();
+  const auto stop = Napi::Function::New(env, [environment](const Napi::CallbackInfo&) {
+    if (const auto self = environment.lock()) self->stopThreads();
+  });
+  process.Get("once").As<Napi::Function>().Call(process, {Napi::String::New(env, "exit"), stop});
+}
+
+void Environment::stopThreads() {
+  for (const auto& thread : threads_) thread->stopAndJoin();
 }
 
 std::shared_ptr<Environment> Environment::of(Napi::Env env) {
@@ -170,12 +218,12 @@ void Environment::settleDelivered(Napi::Env env, Napi::Function, Environment* en
 
 void Environment::cleanUp(void* self) {
   auto* environment = static_cast<Environment*>(self);
+  environment->stopThreads();
   for (const auto& thread : environment->threads_) {
     {
-      std::lock_guard lock(liveThreads.mutex);
-      liveThreads.threads.erase(thread.get());
+      std::lock_guard lock(liveThreads().mutex);
+      liveThreads().threads.erase(thread.get());
     }
-    thread->stopAndJoin();
     thread->jobs.clear();
   }
   // No thread is left that could deliver. Jobs hold references to JavaScript, so they must go now, on this thread.

@@ -28,6 +28,8 @@ class Job {
   virtual void run() noexcept = 0;
   /** On the JavaScript thread, after run(). */
   virtual void settle(Napi::Env env) = 0;
+  /** Whether the queue's thread ends after this one. */
+  virtual bool last() const { return false; }
 
  private:
   // Keeps the owning JS object, and so the queue and the model, alive until the job is settled.
@@ -88,6 +90,7 @@ class PromiseJob final : public Job {
  */
 class JobQueue {
  public:
+  /** Throws where no thread can be started. */
   explicit JobQueue(Napi::Env env);
   ~JobQueue();
   JobQueue(const JobQueue&) = delete;
@@ -116,7 +119,7 @@ class JobQueue {
   }
 
   /**
-   * For dispose(): lets queued work finish, then runs `last` (frees the weights) on the queue's thread and
+   * For dispose(): lets queued work finish, then runs `last` (frees the weights) on the queue's thread, which ends, and
    * `settled` on the JavaScript thread. Later submit() calls reject; a second close() does nothing.
    */
   void close(Napi::Object owner, std::function<void()> last, std::function<void(Napi::Env)> settled = nullptr);
@@ -127,6 +130,8 @@ class JobQueue {
   struct Thread;
 
   void push(Napi::Env env, std::unique_ptr<Job> job);
+  /** Stops and joins the thread, and takes it off the lists; once more does nothing. */
+  void end();
 
   std::shared_ptr<Environment> environment_;
   std::shared_ptr<Thread> thread_;

@@ -45,7 +45,7 @@ KernelSizes readSizes(const Napi::Value& value) {
   KernelSizes sizes;
   for (uint32_t i = 0; i < names.Length(); ++i) {
     const std::string name = readString(names.Get(i), "sizes");
-    sizes[name] = readInteger(object.Get(name), "sizes." + name, 1);
+    sizes[name] = readInteger(object.Get(name), "sizes." + name, 1, kLargestSize);
   }
   return sizes;
 }
@@ -83,7 +83,8 @@ Napi::Value toJs(Napi::Env env, const PassMeasurement& pass) {
 /** Owns the thread that measurements run on, one after another. */
 class KernelBench : public Napi::ObjectWrap<KernelBench> {
  public:
-  explicit KernelBench(const Napi::CallbackInfo& info) : ObjectWrap(info), queue_(info.Env()) {}
+  explicit KernelBench(const Napi::CallbackInfo& info)
+      : ObjectWrap(info), queue_(guarded(info.Env(), [&] { return JobQueue(info.Env()); })) {}
 
   static void install(Napi::Env env, Napi::Object exports) {
     exports.Set("KernelBench", DefineClass(env, "KernelBench",

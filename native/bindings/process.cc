@@ -19,6 +19,9 @@
 namespace group_robust {
 namespace {
 
+/** maxThreads in src/native/types.ts, which says why. */
+constexpr int kMostThreads = 1024;
+
 std::atomic<int> requestedThreads{0};  // 0: LibTorch's own choice
 std::atomic<int64_t> liveStorages{0};
 
@@ -99,7 +102,8 @@ Napi::Value nativeInfo(const Napi::CallbackInfo& info) {
 }
 
 void setThreads(const Napi::CallbackInfo& info) {
-  guarded(info.Env(), [&] { requestedThreads = static_cast<int>(readInteger(info[0], "setThreads count", 1)); });
+  guarded(info.Env(),
+          [&] { requestedThreads = static_cast<int>(readInteger(info[0], "setThreads count", 1, kMostThreads)); });
 }
 
 Napi::Value liveTensors(const Napi::CallbackInfo& info) {

@@ -8,18 +8,6 @@
 namespace group_robust {
 
 void validate(const GemmaConfig& config) {
-  const auto positive = [](const char* field, int64_t value) {
-    // Keeps every product of two sizes far from overflow.
-    if (value < 1 || value > (int64_t{1} << 30))
-      throw InputError(std::string(field) + " must be a whole number from 1 to 2^30, not " + std::to_string(value));
-  };
-  positive("layers", config.layers);
-  positive("hidden", config.hidden);
-  positive("heads", config.heads);
-  positive("keyValueHeads", config.keyValueHeads);
-  positive("headSize", config.headSize);
-  positive("mlp", config.mlp);
-  positive("vocabulary", config.vocabulary);
   if (config.heads % config.keyValueHeads != 0)
     throw InputError("keyValueHeads (" + std::to_string(config.keyValueHeads) + ") must divide heads (" +
                      std::to_string(config.heads) + ")");

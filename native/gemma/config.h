@@ -17,7 +17,7 @@ struct GemmaConfig {
   double ropeTheta;
 };
 
-/** Throws InputError naming the field that makes no model. */
+/** Throws InputError naming the field that makes no model; sizes, each from 1 to 2^30, are held against each other. */
 void validate(const GemmaConfig& config);
 
 }  // namespace group_robust

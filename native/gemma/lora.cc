@@ -29,7 +29,6 @@ std::string leafName(Projection projection) {
 }
 
 std::vector<Projection> projectionsOf(const LoraConfig& lora) {
-  if (lora.rank < 1 || lora.rank > 65536) throw InputError("rank must be a whole number from 1 to 65536");
   if (!std::isfinite(lora.scale)) throw InputError("scale must be a finite number");
   if (lora.targets.empty()) throw InputError("targets is empty: nothing would be trained");
   std::set<std::string> wanted(lora.targets.begin(), lora.targets.end());
@@ -52,7 +51,6 @@ Adapter::Adapter(const GemmaConfig& config, LoraConfig lora, at::ScalarType dtyp
     : lora_(std::move(lora)),
       layerCount_(static_cast<size_t>(config.layers)),
       optimizer_((validate(optimizer), optimizer), at::empty({0}, at::TensorOptions(dtype))) {
-  if (accumulators < 1) throw InputError("accumulators must be at least 1");
   const auto projections = projectionsOf(lora_);
   int64_t size = 0;
   for (size_t layer = 0; layer < layerCount_; ++layer)
@@ -146,8 +144,9 @@ double Adapter::step(const std::vector<double>& coefficients, double learningRat
   return norm;
 }
 
-void Adapter::load(const std::string& file) {
-  const SafetensorsFile source(file);
+void Adapter::load(const InputFile& input) {
+  const std::string& file = input.path;
+  const SafetensorsFile source(input);
   const at::Tensor read = at::empty_like(values_);
   size_t found = 0;
   for (const LoraTensor& tensor : tensors_) {
@@ -184,8 +183,9 @@ void Adapter::saveState(const std::string& file) const {
                           {kStateSteps, count}});
 }
 
-void Adapter::loadState(const std::string& file) {
-  const SafetensorsFile source(file);
+void Adapter::loadState(const InputFile& input) {
+  const std::string& file = input.path;
+  const SafetensorsFile source(input);
   const auto read = [&](const char* name, at::IntArrayRef shape, at::ScalarType dtype) {
     const auto entry = source.entries().find(name);
     if (entry == source.entries().end()) throw InputError(file + ": tensor " + jsonQuote(name) + ": missing");
@@ -194,10 +194,18 @@ void Adapter::loadState(const std::string& file) {
       throw InputError(file + ": tensor " + jsonQuote(name) + ": is not of this adapter's shape and type");
     return source.read(name, dtype);
   };
+  const auto fail = [&](const char* name, const std::string& problem) {
+    throw InputError(file + ": tensor " + jsonQuote(name) + ": " + problem + "; the file is damaged");
+  };
   const at::Tensor values = read(kStateValues, values_.sizes(), values_.scalar_type());
   AdamW::State state{read(kStateFirstMoment, values_.sizes(), values_.scalar_type()),
-                     read(kStateSecondMoment, values_.sizes(), values_.scalar_type()),
-                     static_cast<int64_t>(read(kStateSteps, {1}, at::kDouble).item<double>())};
+                     read(kStateSecondMoment, values_.sizes(), values_.scalar_type())};
+  // A step divides by the root of the second moment.
+  if (state.secondMoment.lt(0).any().item<bool>()) fail(kStateSecondMoment, "holds numbers below 0");
+  const auto steps = read(kStateSteps, {1}, at::kDouble).item<double>();
+  if (!(steps >= 0 && steps < 9007199254740992.0 && std::floor(steps) == steps))
+    fail(kStateSteps, "must be a whole number from 0 to 2^53");
+  state.steps = static_cast<int64_t>(steps);
   values_.copy_(values);
   optimizer_.restore(std::move(state));
   discardGradients();

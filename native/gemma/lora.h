@@ -9,6 +9,7 @@
 
 #include "gemma/adamw.h"
 #include "gemma/weights.h"
+#include "io/mapped_file.h"
 #include "kernels/lora_linear.h"
 
 namespace group_robust {
@@ -40,7 +41,7 @@ struct LoraTensor {
  */
 class Adapter {
  public:
-  /** A: Kaiming-uniform as PEFT, U(-1/√in, 1/√in); B: 0. Throws InputError on a bad rank or target. */
+  /** A: Kaiming-uniform as PEFT, U(-1/√in, 1/√in); B: 0. Throws InputError on a bad scale or target. */
   Adapter(const GemmaConfig& config, LoraConfig lora, at::ScalarType dtype, uint64_t seed, int64_t accumulators,
           const AdamWConfig& optimizer);
 
@@ -51,13 +52,13 @@ class Adapter {
   size_t bytes() const;
 
   /** Reads values from a PEFT adapter_model.safetensors. Throws InputError, with nothing changed. */
-  void load(const std::string& file);
+  void load(const InputFile& input);
   /** Writes the values in PEFT's names, float32. */
   void save(const std::string& file) const;
   /** Writes values and optimiser, as they are: what a later process needs to continue bit for bit. */
   void saveState(const std::string& file) const;
   /** Puts back what saveState wrote for an adapter of this shape and type. Throws InputError, with nothing changed. */
-  void loadState(const std::string& file);
+  void loadState(const InputFile& input);
   /** A copy of the values that no step changes; its pairs have no gradient. */
   LoraLayers frozenCopy() const;
 

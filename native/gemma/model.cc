@@ -62,7 +62,7 @@ Model::Model(const GemmaConfig& config, at::ScalarType dtype, at::ScalarType sto
     throw InputError("the base weights can be kept in bfloat16 or in the type of the activations");
 }
 
-void Model::load(const std::vector<std::string>& files) {
+void Model::load(const std::vector<InputFile>& files) {
   const c10::NoGradGuard noGrad;
   Weights weights = loadWeights(config_, stored_, files);
   recorded_.reset();
@@ -84,7 +84,7 @@ void Model::addAdapter(const LoraConfig& lora, uint64_t seed, int64_t accumulato
   adapter_.emplace(std::move(adapter));
 }
 
-void Model::loadAdapter(const std::string& file) {
+void Model::loadAdapter(const InputFile& file) {
   const c10::NoGradGuard noGrad;
   adapter().load(file);
   recorded_.reset();
@@ -100,7 +100,7 @@ void Model::saveState(const std::string& file) {
   adapter().saveState(file);
 }
 
-void Model::loadState(const std::string& file) {
+void Model::loadState(const InputFile& file) {
   const c10::NoGradGuard noGrad;
   adapter().loadState(file);
   recorded_.reset();
@@ -126,8 +126,10 @@ std::vector<double> Model::forward(const PackedTokens& packed, Source source, bo
   const c10::AutoGradMode gradients(record);
   if (record) recorded_.reset();  // before the pass, so that two graphs are never alive at once
   const at::Tensor sums = responseLogProbabilities(batch, active(source));
+  std::vector<double> values = toVector(sums);
+  weights_->checkFiles();
   if (record) recorded_ = Recorded{sums, batch.trees, batch.predicting};
-  return toVector(sums);
+  return values;
 }
 
 at::Tensor Model::responseLogProbabilities(const Batch& batch, const ActiveLora& lora) const {
@@ -210,6 +212,7 @@ void Model::backward(const std::vector<double>& cotangents, const std::vector<in
   recorded_.reset();
   const profile::Scope scope(profile::kOther);
   recorded.logProbabilities.backward(toTensor(cotangents));
+  weights_->checkFiles();
 }
 
 void Model::discardGradients() {

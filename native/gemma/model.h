@@ -26,13 +26,13 @@ class Model {
    */
   Model(const GemmaConfig& config, at::ScalarType dtype, at::ScalarType stored, bool recompute);
 
-  void load(const std::vector<std::string>& files);
+  void load(const std::vector<InputFile>& files);
   void randomize(uint64_t seed, double standardDeviation);
   void addAdapter(const LoraConfig& lora, uint64_t seed, int64_t accumulators, const AdamWConfig& optimizer);
-  void loadAdapter(const std::string& file);
+  void loadAdapter(const InputFile& file);
   void saveAdapter(const std::string& file);
   void saveState(const std::string& file);
-  void loadState(const std::string& file);
+  void loadState(const InputFile& file);
   void freezeReference();
 
   /** log π of every response, summed over its tokens. */

@@ -83,8 +83,22 @@ size_t Weights::bytes() const {
   return sum;
 }
 
-Weights loadWeights(const GemmaConfig& config, at::ScalarType dtype, const std::vector<std::string>& files) {
+void Weights::checkFiles() const {
+  for (const auto& file : files)
+    if (const auto mapped = file.lock()) mapped->check();
+}
+
+Weights loadWeights(const GemmaConfig& config, at::ScalarType dtype, const std::vector<InputFile>& files) {
   if (files.empty()) throw InputError("no safetensors file given");
+  std::vector<SafetensorsFile> shards;
+  shards.reserve(files.size());
+  size_t entries = 0;
+  for (const InputFile& file : files) entries += shards.emplace_back(file).entries().size();
+  // Before anything is made of that many layers, which a slip of the pen would make huge.
+  if (static_cast<size_t>(config.layers) > entries)
+    throw InputError(files.front().path + (files.size() > 1 ? " and the other shards" : "") + ": " +
+                     (entries == 1 ? "holds 1 tensor" : "holds " + std::to_string(entries) + " tensors") +
+                     ", too few for a model of " + std::to_string(config.layers) + " layers");
   Weights weights;
   weights.layers.resize(config.layers);
   struct Slot {
@@ -99,11 +113,9 @@ Weights loadWeights(const GemmaConfig& config, at::ScalarType dtype, const std::
   slots[kHead] = {&head, {config.vocabulary, config.hidden}};
 
   // Names and shapes of all shards first: a wrong checkpoint is refused before gigabytes of it are read.
-  std::vector<SafetensorsFile> shards;
   std::map<std::string, const SafetensorsFile*> sources;
-  shards.reserve(files.size());
-  for (const std::string& path : files) {
-    const SafetensorsFile& shard = shards.emplace_back(path);
+  for (const SafetensorsFile& shard : shards) {
+    const std::string& path = shard.path();
     std::vector<std::string> extra;
     for (const auto& [name, entry] : shard.entries()) {
       const auto slot = slots.find(name);
@@ -125,13 +137,14 @@ Weights loadWeights(const GemmaConfig& config, at::ScalarType dtype, const std::
   for (const auto& [name, slot] : slots)
     if (name != kHead && !sources.contains(name)) missing.push_back(name);
   if (!missing.empty())
-    throw InputError(files.front() + (files.size() > 1 ? " and the other shards" : "") + ": tensor " + listed(missing) +
-                     ": missing");
+    throw InputError(files.front().path + (files.size() > 1 ? " and the other shards" : "") + ": tensor " +
+                     listed(missing) + ": missing");
 
   for (const auto& [name, shard] : sources) *slots[name].tensor = shard->view(name, dtype);
   if (head.defined() && !at::equal(head, weights.embedding))
     throw InputError(sources[kHead]->path() + ": tensor " + jsonQuote(kHead) +
                      ": differs from model.embed_tokens.weight; Gemma ties the two, so this is another kind of model");
+  for (const SafetensorsFile& shard : shards) weights.files.push_back(shard.mapping());
   return weights;
 }
 

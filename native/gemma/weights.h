@@ -3,11 +3,13 @@
 #include <ATen/core/Tensor.h>
 
 #include <array>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "gemma/config.h"
+#include "io/mapped_file.h"
 #include "kernels/frozen_matrix.h"
 
 namespace group_robust {
@@ -33,10 +35,14 @@ struct Weights {
   at::Tensor norm;  // [hidden]
   /** Where matrices are widened that are not stored in the type of the data. */
   c10::intrusive_ptr<Scratch> scratch = c10::make_intrusive<Scratch>();
+  /** The files that the weights were read from; those are gone that no weight is a view of. */
+  std::vector<std::weak_ptr<const MappedFile>> files;
 
   /** Every tensor with its checkpoint name. */
   std::vector<std::pair<std::string, at::Tensor>> named() const;
   size_t bytes() const;
+  /** To be called after use of the weights. Throws InputError where a file that one is a view of has changed. */
+  void checkFiles() const;
 };
 
 /**
@@ -44,7 +50,7 @@ struct Weights {
  * converted one at a time. Every tensor must be there once with its shape, and no other; lm_head.weight is
  * taken only if it equals the embedding it is tied to. Throws InputError naming files and tensors.
  */
-Weights loadWeights(const GemmaConfig& config, at::ScalarType dtype, const std::vector<std::string>& files);
+Weights loadWeights(const GemmaConfig& config, at::ScalarType dtype, const std::vector<InputFile>& files);
 
 /**
  * N(0, standardDeviation²) for matrices, 0 for norms (which multiply by 1 + w). The numbers are drawn in float32

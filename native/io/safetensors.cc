@@ -1,9 +1,6 @@
 #include "io/safetensors.h"
 
 #include <ATen/ATen.h>
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -44,45 +41,8 @@ std::string describeShape(at::IntArrayRef shape) {
   return text + "]";
 }
 
-/** A whole file mapped read-only for as long as the object lives. */
-class SafetensorsFile::Mapping {
- public:
-  explicit Mapping(const std::string& path) {
-    const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (file < 0) throw InputError(path + ": cannot be opened: " + std::strerror(errno));
-    struct stat status {};
-    const bool regular = ::fstat(file, &status) == 0 && S_ISREG(status.st_mode);
-    size_ = regular ? static_cast<size_t>(status.st_size) : 0;
-    void* mapped = size_ > 0 ? ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file, 0) : nullptr;
-    const int error = errno;
-    ::close(file);
-    if (!regular) throw InputError(path + ": is not a regular file");
-    if (mapped == MAP_FAILED) throw InputError(path + ": cannot be mapped: " + std::strerror(error));
-    data_ = static_cast<const char*>(mapped);
-  }
-  ~Mapping() {
-    if (data_ != nullptr) ::munmap(const_cast<char*>(data_), size_);
-  }
-  Mapping(const Mapping&) = delete;
-  Mapping& operator=(const Mapping&) = delete;
-
-  const char* data() const { return data_; }
-  size_t size() const { return size_; }
-
-  /** Pages of these bytes need not stay in memory; they are read from the file again where they are used again. */
-  void release(size_t begin, size_t bytes) const {
-    static const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
-    const size_t first = (begin + page - 1) / page * page, last = (begin + bytes) / page * page;
-    if (first < last) ::madvise(const_cast<char*>(data_) + first, last - first, MADV_DONTNEED);
-  }
-
- private:
-  const char* data_ = nullptr;
-  size_t size_ = 0;
-};
-
-SafetensorsFile::SafetensorsFile(std::string path) : path_(std::move(path)) {
-  mapping_ = std::make_shared<Mapping>(path_);
+SafetensorsFile::SafetensorsFile(const InputFile& input)
+    : path_(input.path), mapping_(std::make_shared<MappedFile>(input)) {
   const auto fail = [&](const std::string& problem) { throw InputError(path_ + ": " + problem); };
   if (mapping_->size() < kLengthBytes)
     fail("is only " + std::to_string(mapping_->size()) + " bytes long; not a safetensors file, or truncated");
@@ -103,6 +63,7 @@ SafetensorsFile::SafetensorsFile(std::string path) : path_(std::move(path)) {
   } catch (const InputError& error) {
     fail(error.what());
   }
+  mapping_->check();
 
   std::vector<std::pair<std::pair<size_t, size_t>, const std::string*>> spans;
   for (const auto& [name, entry] : header) {
@@ -171,6 +132,7 @@ at::Tensor SafetensorsFile::view(const std::string& name, at::ScalarType dtype) 
   for (const at::Tensor& piece : tensor.view(-1).split(kFinitePiece))
     if (!at::isfinite(piece).all().item<bool>())
       throw InputError(path_ + ": tensor " + jsonQuote(name) + ": holds NaN or infinity");
+  mapping_->check();
   if (tensor.data_ptr() != data) mapping_->release(begin, entry.bytes);
   return tensor;
 }

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "io/mapped_file.h"
+
 namespace group_robust {
 
 /** One entry of a safetensors header. */
@@ -26,7 +28,7 @@ struct TensorEntry {
 class SafetensorsFile {
  public:
   /** Throws InputError naming the file, and the tensor where one is at fault. */
-  explicit SafetensorsFile(std::string path);
+  explicit SafetensorsFile(const InputFile& input);
 
   const std::string& path() const { return path_; }
   /** By name, in alphabetical order. */
@@ -35,15 +37,15 @@ class SafetensorsFile {
   at::Tensor read(const std::string& name, at::ScalarType dtype) const;
   /**
    * As read(), but a tensor that is stored in `dtype` is a view of the mapping, which it keeps alive: it takes no
-   * memory that the system could not take back, and must never be written to. A file that is overwritten in place
-   * changes it, and one that is cut short ends the process; one that is removed, or replaced by renaming, does neither.
+   * memory that the system could not take back, and must never be written to. After each use mapping() has to be
+   * checked: a file that is written to in place changes the tensor.
    */
   at::Tensor view(const std::string& name, at::ScalarType dtype) const;
+  std::weak_ptr<const MappedFile> mapping() const { return mapping_; }
 
  private:
-  class Mapping;
   std::string path_;
-  std::shared_ptr<const Mapping> mapping_;
+  std::shared_ptr<const MappedFile> mapping_;
   size_t dataBegin_ = 0;
   std::map<std::string, TensorEntry> entries_;
 };

@@ -64,6 +64,7 @@ export function registerEval(program: Command): void {
     const summary = await evaluatePairs(policy, scored, objective, { onProgress: bar.update }).finally(() =>
       bar.stop(),
     );
+    policy.checkFiles();
     if (scorer.reference) output.log(`reference: ${scorer.reference.text}`);
     output.log(groupTable(options.pairs, summary));
     return { ...summary, dropped: data.report.dropped, reference: scorer.reference?.adapter };

@@ -61,6 +61,7 @@ export function registerLogprobs(program: Command): void {
     } finally {
       bar.stop();
     }
+    policy.checkFiles();
     file.finish();
     if (!out.stdout) output.log(`reference: ${scorer.reference?.text}`);
     if (!out.stdout) output.log(`${out.path}: ${counted(written, 'pair')}`);

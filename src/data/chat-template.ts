@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Template } from '@huggingface/jinja';
 import { InputError, type InputLocation } from '../errors.js';
-import { readText } from '../read-file.js';
+import { readRegularText } from '../read-file.js';
 import type { ChatMessage } from './layouts.js';
 
 /** A tokenizer's chat template: how turns become the text a chat model was trained on. */
@@ -29,7 +29,7 @@ export function readChatTemplate(
 ): ChatTemplate {
   const own = join(folder, 'chat_template.jinja');
   const file = existsSync(own) ? own : join(folder, 'tokenizer_config.json');
-  const source = file === own ? readText(own) : templateOf(config.chat_template);
+  const source = file === own ? readRegularText(own) : templateOf(config.chat_template);
   if (source === undefined)
     throw new InputError('is a conversation, and the tokenizer has no chat template', {
       at,

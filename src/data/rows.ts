@@ -1,5 +1,6 @@
 import { extname } from 'node:path';
 import { InputError } from '../errors.js';
+import { checkUnchanged, stateOf } from '../opened-file.js';
 import { parseJson } from '../read-file.js';
 import { readCsv } from './csv.js';
 import { type Line, readLines } from './lines.js';
@@ -9,9 +10,15 @@ import { describe, type Row } from './row.js';
  * Streams the rows of a file: Parquet (.parquet), CSV with a header (.csv), else JSONL. Memory holds a row, or of Parquet
  * one row group.
  * @param wanted columns to read; of JSONL and CSV all come
- * @throws InputError naming file and line or row
+ * @throws InputError naming file and line or row; also where the file changes meanwhile, so that rows are of two files
  */
 export async function* readRows(file: string, wanted: readonly string[]): AsyncGenerator<Row> {
+  const before = stateOf(file);
+  yield* rowsOf(file, wanted);
+  if (before) checkUnchanged([before]);
+}
+
+async function* rowsOf(file: string, wanted: readonly string[]): AsyncGenerator<Row> {
   const extension = extname(file).toLowerCase();
   if (extension === '.csv') yield* readCsv(file);
   else if (extension !== '.parquet') yield* readJsonLines(file);

@@ -66,6 +66,10 @@ export function loadAddon(candidates: string[]): NativeAddon {
   // OpenMP reads this when it is loaded. By default its threads spin at the end of every operation: where other work wants
   // the cores, a training step of a small model then takes ten times as long. Sleeping costs little on an idle machine.
   process.env.OMP_WAIT_POLICY ??= 'passive';
+  // Read at the first products. For every new number of rows oneDNN and the layer above it keep what they have prepared, 1,024
+  // of it each by default: steps of ever new sizes fill 300 MB for each layer of Gemma-2B. So few are no slower.
+  process.env.LRU_CACHE_CAPACITY ??= '64';
+  process.env.ONEDNN_PRIMITIVE_CACHE_CAPACITY ??= '64';
   try {
     return createRequire(import.meta.url)(path) as NativeAddon;
   } catch (error) {

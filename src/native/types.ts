@@ -65,8 +65,11 @@ export interface NativeBatch {
 export type NativeSource = 'policy' | 'reference' | 'base';
 
 export interface NativeGemma {
-  /** Reads the base weights from safetensors files (all shards). Strict: every tensor once, none extra, shapes equal. */
-  load(files: string[]): Promise<void>;
+  /**
+   * Reads the base weights from safetensors files (all shards). Strict: every tensor once, none extra, shapes equal.
+   * @param descriptors the files where the caller has them open, until this has settled; their paths are for messages then
+   */
+  load(files: string[], descriptors?: Int32Array): Promise<void>;
   /** Fills the base weights with N(0, standardDeviation²) numbers, norms with 0; the same seed gives the same model. */
   randomize(seed: number, standardDeviation: number): Promise<void>;
   /** Makes a new trainable adapter (A: Kaiming-uniform as PEFT, B: 0) with its optimiser and gradient accumulators. */
@@ -76,8 +79,8 @@ export interface NativeGemma {
     accumulators: number,
     optimizer: NativeOptimizerConfig,
   ): Promise<void>;
-  /** Replaces the trainable adapter's values by those of an adapter_model.safetensors in PEFT's names. Strict. */
-  loadAdapter(file: string): Promise<void>;
+  /** Replaces the trainable adapter's values by those of an adapter_model.safetensors in PEFT's names. Strict. As load. */
+  loadAdapter(file: string, descriptor?: number): Promise<void>;
   /** Writes the trainable adapter as float32 safetensors in PEFT's names (to exactly this path). */
   saveAdapter(file: string): Promise<void>;
   /** Writes the trainable adapter's values and its optimiser's state, as they are, to exactly this path. */
@@ -88,7 +91,8 @@ export interface NativeGemma {
   freezeReference(): Promise<void>;
   /**
    * log π(response | prompt) of every response, summed over its tokens, float64.
-   * With `record`, keeps the graph for one `backward` (only for `policy`).
+   * With `record`, keeps the graph for one `backward` (only for `policy`). Rejects where a file that holds weights was
+   * written to or cut short since it was loaded.
    */
   forward(batch: NativeBatch, source: NativeSource, record: boolean): Promise<Float64Array>;
   /** Adds the vector-Jacobian product to the accumulators: cotangents [responses], accumulators [trees]. */

@@ -57,9 +57,16 @@ function byPairs({ value, derivative }: PairLoss): Omit<MarginLoss, 'name' | 'be
 }
 
 /**
+ * Two factors above it go into the product, whose four roundings are then below 2⁻⁴¹ of their logarithm. Below it, the first term
+ * of the series that is left out is below 2⁻⁴².
+ */
+const smallest = 1 + 2 ** -10;
+
+/**
  * {@link MarginLoss.sumAndDifferentiate} for DPO with one exponential a margin, which softplus and sigmoid share, half a
- * division, and hardly any logarithm: Σ log(1 + e_i) = log Π (1 + e_i). The product is off by a few roundings a margin, which
- * puts a group mean L off by at most 2⁻⁵¹ max(1, L); ε > 0 adds the rounding of a plain sum of the margins.
+ * division, and hardly any logarithm: Σ log(1 + e_i) = log Π (1 + e_i). Factors that are nearly 1, of pairs as good as won, would
+ * lose their digits in the product; their logarithms are added by themselves, as a few terms of the series. So however many
+ * margins there are, the sum is off by less than 10⁻¹² of itself, but for the rounding of a plain sum.
  */
 function sumDpo({ value, derivative }: PairLoss, beta: number, smoothing: number, margins: Float64Array): number {
   const steepest = -beta;
@@ -78,12 +85,18 @@ function sumDpo({ value, derivative }: PairLoss, beta: number, smoothing: number
         const ey = exp(y);
         const both = (1 + ez) * (1 + ey);
         const scale = steepest / both;
-        margins[i] = shift + scale * (ez * (1 + ey));
+        const first = ez * (1 + ey);
+        margins[i] = shift + scale * first;
         margins[i + 1] = shift + scale * (ey * (1 + ez));
-        product *= both;
-        if (product > 1e200) {
-          sum += Math.log(product);
-          product = 1;
+        if (both > smallest) {
+          product *= both;
+          if (product > 1e200) {
+            sum += Math.log(product);
+            product = 1;
+          }
+        } else {
+          const excess = first + ey;
+          sum += excess * (1 - excess * (1 / 2 - excess * (1 / 3 - excess * (1 / 4))));
         }
         i += 2;
         continue;

@@ -75,7 +75,7 @@ export function checkpointFiles(folder: string): string[] {
 }
 
 /** Names in a safetensors header; undefined where it cannot be read, which loading will explain in full. */
-function tensorNames(path: string): Set<string> | undefined {
+export function tensorNames(path: string): Set<string> | undefined {
   try {
     using file = new SafetensorsFile(path);
     return new Set(file.entries.map(({ name }) => name));

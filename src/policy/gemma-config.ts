@@ -4,7 +4,7 @@ import * as z from 'zod';
 import { InputError } from '../errors.js';
 import type { NativeGemmaConfig } from '../native/types.js';
 import { checked, readJson } from '../read-file.js';
-import { checkpointFiles } from './checkpoint-files.js';
+import { checkpointFiles, tensorNames } from './checkpoint-files.js';
 
 /** What a model is made of: a checkpoint on disk, or random weights of a named shape. */
 export type GemmaSource = {
@@ -33,12 +33,31 @@ export function resolveGemma(model: string): GemmaSource {
   const json = readJson(file);
   const config = parseGemmaConfig(json, file);
   const bos = (json as { bos_token_id?: unknown }).bos_token_id;
+  const files = checkpointFiles(model);
+  checkLayers(config.layers, files, file);
   return {
     kind: 'checkpoint',
     config,
     bos: Number.isInteger(bos) ? (bos as number) : defaultBos,
-    files: checkpointFiles(model),
+    files,
   };
+}
+
+/**
+ * Holds the number of layers against the weights before anything is made of that many, which a slip of the pen would make huge.
+ * What cannot be read, and other sizes, are left to the loading, which explains them in full and makes nothing before.
+ * @throws InputError naming the field
+ */
+function checkLayers(layers: number, files: readonly string[], configFile: string): void {
+  const names = files.map(tensorNames);
+  if (names.includes(undefined)) return;
+  const numbers = names.flatMap((some) => [...(some ?? [])].map((name) => /^model\.layers\.(\d+)\./.exec(name)?.[1]));
+  const found = new Set(numbers.filter((number) => number !== undefined)).size;
+  if (layers > found)
+    throw new InputError(`is ${layers}, and the weights are of ${found} layers`, {
+      at: { file: configFile, field: 'num_hidden_layers' },
+      fix: 'take config.json and weights from one checkpoint',
+    });
 }
 
 const size = z

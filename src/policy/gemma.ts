@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
-import { InputError } from '../errors.js';
+import { GroupRobustError, InputError } from '../errors.js';
 import { writeFileWhole, writeFolderWhole } from '../files.js';
 import { loadNative } from '../native/load.js';
 import type {
@@ -11,8 +11,9 @@ import type {
   NativeOptimizerConfig,
   NativeSource,
 } from '../native/types.js';
+import { checkUnchanged, type FileState, OpenedFile } from '../opened-file.js';
 import { type GemmaSource, resolveGemma } from './gemma-config.js';
-import { modelIdentity } from './identity.js';
+import { fileDigest, modelIdentity } from './identity.js';
 import {
   adapterFiles,
   type LoraSettings,
@@ -51,7 +52,8 @@ const defaultOptimizer: NativeOptimizerConfig = { betas: [0.9, 0.999], epsilon: 
  * Gemma 1 with a LoRA adapter, through LibTorch. Calls run in order on one C++ thread; two at the same time are two in a
  * row. Dispose of it (or declare it with `using`): the weights live outside V8's heap.
  *
- * Every method rejects with an InputError on what the caller can mend, with code DISPOSED after {@link dispose}.
+ * Every method rejects with an InputError on what the caller can mend, with code DISPOSED after {@link dispose}. Weights may
+ * stay in the files that hold them: leave those as they are, and call {@link checkFiles} before results are kept.
  *
  * @example
  * ```ts
@@ -69,6 +71,10 @@ export class GemmaPolicy implements Policy<NativeBatch> {
 
   private constructor(
     private readonly source: GemmaSource,
+    /** Digests of the source's files. */
+    private readonly weights: readonly string[],
+    /** Weights and adapters, as they were when they were read. */
+    private readonly files: FileState[],
     /** What the model was opened with, as far as it changes the numbers. */
     private readonly settings: Pick<GemmaOptions, 'dtype' | 'baseDtype'>,
     /** The C++ model, for tests and tools that look at single tensors. */
@@ -93,17 +99,17 @@ export class GemmaPolicy implements Policy<NativeBatch> {
     const { dtype = 'float32', baseDtype = dtype, recompute = false } = settings;
     const source = resolveGemma(model);
     const addon = loadNative();
-    if (threads !== undefined) addon.setThreads(threads);
-    const native = new addon.Gemma(source.config, { dtype, baseDtype, recompute });
+    const native = mendedNow(() => {
+      if (threads !== undefined) addon.setThreads(threads);
+      return new addon.Gemma(source.config, { dtype, baseDtype, recompute });
+    });
     try {
-      await mended(
-        source.kind === 'random' ? native.randomize(source.seed, source.standardDeviation) : native.load(source.files),
-      );
+      const { digests, states } = await loadWeights(native, source);
+      return new GemmaPolicy(source, digests, states, { dtype, baseDtype }, native);
     } catch (error) {
       native.dispose();
       throw error;
     }
-    return new GemmaPolicy(source, { dtype, baseDtype }, native);
   }
 
   /** Makes a new trainable adapter (A random, B zero: at first it changes nothing) in place of any there is. */
@@ -117,8 +123,16 @@ export class GemmaPolicy implements Policy<NativeBatch> {
 
   /** Makes the adapter of a PEFT folder the trainable one. @throws InputError naming file and field or tensor */
   async loadAdapter(folder: string, training: AdapterTraining = {}): Promise<void> {
-    await this.addAdapter(readAdapterConfig(folder, this.config.layers), training);
-    await mended(this.native.loadAdapter(join(folder, adapterFiles.weights)));
+    const lora = readAdapterConfig(folder, this.config.layers);
+    using file = new OpenedFile(join(folder, adapterFiles.weights));
+    await this.addAdapter(lora, training);
+    await mended(this.native.loadAdapter(file.path, file.descriptor));
+    this.files.push(file.state);
+  }
+
+  /** @throws InputError naming a file of the model or of an adapter that is no longer what it was when it was read */
+  checkFiles(): void {
+    checkUnchanged(this.files);
   }
 
   /**
@@ -167,8 +181,8 @@ export class GemmaPolicy implements Policy<NativeBatch> {
   }
 
   /** All that the reference's scores depend on besides the batch; see {@link modelIdentity}. */
-  referenceIdentity(): Promise<Record<string, unknown>> {
-    return modelIdentity(this.source, this.settings, this.frozen);
+  async referenceIdentity(): Promise<Record<string, unknown>> {
+    return modelIdentity(this.source, this.weights, this.settings, this.frozen);
   }
 
   /** SHA-256 of the trainable adapter's settings and values. */
@@ -212,12 +226,52 @@ export class GemmaPolicy implements Policy<NativeBatch> {
   }
 }
 
-/** Turns the addon's NATIVE_INPUT errors, whose text names file and tensor, into InputErrors. */
+/**
+ * Fills the native model. A checkpoint's files are opened once, so that what is loaded, what is digested and what is watched
+ * are the same, whatever is moved to their paths.
+ */
+async function loadWeights(
+  native: NativeGemma,
+  source: GemmaSource,
+): Promise<{ digests: string[]; states: FileState[] }> {
+  if (source.kind === 'random') {
+    await mended(native.randomize(source.seed, source.standardDeviation));
+    return { digests: [], states: [] };
+  }
+  const files: OpenedFile[] = [];
+  try {
+    for (const file of source.files) files.push(new OpenedFile(file));
+    const descriptors = Int32Array.from(files, ({ descriptor }) => descriptor);
+    await mended(native.load(source.files, descriptors));
+    const digests: string[] = [];
+    for (const file of files) digests.push(await fileDigest(file));
+    return { digests, states: files.map(({ state }) => state) };
+  } finally {
+    for (const file of files) file[Symbol.dispose]();
+  }
+}
+
+/** Turns the addon's errors into this package's; NATIVE_INPUT, whose text names file and tensor, into InputErrors. */
+function mend(error: unknown): unknown {
+  const { code, message } = error as { code?: unknown; message: string };
+  if (code === 'NATIVE_INPUT') return new InputError(message, { cause: error });
+  if (code === 'NATIVE' || code === 'DISPOSED') return new GroupRobustError(code, message, { cause: error });
+  return error;
+}
+
 async function mended<T>(result: Promise<T>): Promise<T> {
   try {
     return await result;
   } catch (error) {
-    if ((error as { code?: unknown }).code !== 'NATIVE_INPUT') throw error;
-    throw new InputError((error as Error).message, { cause: error });
+    throw mend(error);
+  }
+}
+
+/** The same for what is answered at once. */
+function mendedNow<T>(call: () => T): T {
+  try {
+    return call();
+  } catch (error) {
+    throw mend(error);
   }
 }

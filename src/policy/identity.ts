@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync, realpathSync, statSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { writeFileWhole } from '../files.js';
 import { cacheFolder } from '../native/cache.js';
 import { addonCandidates, loadNative } from '../native/load.js';
-import { hashFile } from '../read-file.js';
+import { checkUnchanged, type OpenedFile } from '../opened-file.js';
 import type { GemmaSource } from './gemma-config.js';
 
 /** Environment variables by which LibTorch and its libraries choose other kernels, and so other roundings. */
@@ -15,21 +15,20 @@ const kernelVariables = /^(ATEN|DNNL|MKL|ONEDNN|TORCH)_/;
  * All that the scores of a model depend on, to the last bit, besides the batch: weights by content, every setting it was
  * opened with, an adapter by content, the code that computes (addon and LibTorch) and the machine's arithmetic. Plain JSON,
  * equal for equal models wherever their files lie; for keys of caches.
+ * @param weights digests of the source's files, as they were when the model was read from them
  * @param settings how the model was opened; settings added later are covered as they come
  * @param adapter digest of the adapter in use; undefined for none
  */
-export async function modelIdentity(
+export function modelIdentity(
   source: GemmaSource,
+  weights: readonly string[],
   settings: object,
   adapter: string | undefined,
-): Promise<Record<string, unknown>> {
+): Record<string, unknown> {
   const addon = addonCandidates().find(existsSync);
   return {
     config: source.config,
-    weights:
-      source.kind === 'random'
-        ? { seed: source.seed, standardDeviation: source.standardDeviation }
-        : await Promise.all(source.files.map((file) => fileDigest(file))),
+    weights: source.kind === 'random' ? { seed: source.seed, standardDeviation: source.standardDeviation } : weights,
     settings,
     adapter: adapter ?? null,
     addon: addon && createHash('sha256').update(readFileSync(addon)).digest('hex'),
@@ -46,21 +45,18 @@ export async function modelIdentity(
 const settleTime = 10_000;
 
 /**
- * SHA-256 of a file's content. Gigabytes take seconds, so the digest is remembered under the file's inode, size and times:
- * every write renews the change time, which no program can set.
+ * SHA-256 of an open file's content. Gigabytes take seconds, so the digest is remembered under the file's state.
+ * @throws InputError where the file changes meanwhile
  */
-export async function fileDigest(file: string, folder = join(cacheFolder(), 'digests')): Promise<string> {
-  const path = realpathSync(file);
-  const state = () => {
-    const { dev, ino, size, mtimeNs, ctimeNs } = statSync(path, { bigint: true });
-    return { id: [path, dev, ino, size, mtimeNs, ctimeNs].join('\0'), changed: Number(ctimeNs / 1_000_000n) };
-  };
-  const before = state();
-  const memo = join(folder, createHash('sha256').update(before.id).digest('hex'));
+export async function fileDigest(file: OpenedFile, folder = join(cacheFolder(), 'digests')): Promise<string> {
+  const memo = join(folder, createHash('sha256').update(file.state.id).digest('hex'));
   const known = existsSync(memo) ? readFileSync(memo, 'utf8') : '';
   if (/^[0-9a-f]{64}$/.test(known)) return known;
-  const digest = (await hashFile(path)).digest('hex');
-  if (state().id === before.id && Date.now() - before.changed > settleTime) remember(memo, digest);
+  const hash = createHash('sha256');
+  for await (const chunk of file.bytes()) hash.update(chunk);
+  const digest = hash.digest('hex');
+  checkUnchanged([file.state]);
+  if (Date.now() - file.changed > settleTime) remember(memo, digest);
   return digest;
 }
 

@@ -3,6 +3,7 @@ import { basename, join } from 'node:path';
 import { InputError } from '../errors.js';
 import { writeFolderWhole } from '../files.js';
 import type { NativeGemmaConfig } from '../native/types.js';
+import { checkUnchanged, stateOf } from '../opened-file.js';
 import { progress } from '../progress.js';
 import { refuseSpecial } from '../read-file.js';
 import { checkpointCompanions, indexName } from './checkpoint-files.js';
@@ -56,6 +57,7 @@ export async function mergeAdapter(
       at: { field: '--model' },
       fix: 'name a checkpoint folder or an id of the hub',
     });
+  const read = [...source.files, join(adapter, adapterFiles.weights)].map(stateOf);
   const updates = readUpdates(adapter, source.config);
   const write = (folder: string) => {
     const report = { merged: 0, files: source.files.length, largestChange: 0, largestRounding: 0 };
@@ -70,6 +72,7 @@ export async function mergeAdapter(
         refuseSpecial(join(model, name));
         copyFileSync(join(model, name), join(folder, name));
       }
+    checkUnchanged(read.filter((state) => state !== undefined));
     return report;
   };
   return writeFolderWhole(out, write, { replace });

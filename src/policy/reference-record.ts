@@ -3,6 +3,7 @@ import { existsSync, realpathSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
 import * as z from 'zod';
 import { InputError } from '../errors.js';
+import { OpenedFile } from '../opened-file.js';
 import { checked, readJson } from '../read-file.js';
 import { fileDigest } from './identity.js';
 import { adapterFiles } from './peft.js';
@@ -35,7 +36,8 @@ export type ReferenceRecord = z.infer<typeof schema>;
 export async function adapterDigest(folder: string): Promise<string> {
   const settings = readJson(join(folder, adapterFiles.config)) as Record<string, unknown>;
   const scaling = ['r', 'lora_alpha', 'use_rslora'].map((key) => settings[key] ?? null);
-  const weights = await fileDigest(join(folder, adapterFiles.weights));
+  using file = new OpenedFile(join(folder, adapterFiles.weights));
+  const weights = await fileDigest(file);
   return createHash('sha256')
     .update(JSON.stringify([scaling, weights]))
     .digest('hex');

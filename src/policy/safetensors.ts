@@ -1,6 +1,6 @@
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, fstatSync, readSync } from 'node:fs';
 import { InputError } from '../errors.js';
-import { refuseSpecial } from '../read-file.js';
+import { openRegular } from '../read-file.js';
 
 /** Reading safetensors in TypeScript: headers, checked in full, and ranges of bytes. Running a model reads them in C++. */
 
@@ -45,12 +45,7 @@ export class SafetensorsFile {
 
   /** @throws InputError naming the file, and the tensor where one is at fault */
   constructor(readonly file: string) {
-    refuseSpecial(file);
-    try {
-      this.descriptor = openSync(file, 'r');
-    } catch (cause) {
-      throw new InputError(`cannot be read: ${(cause as Error).message}`, { at: { file }, cause });
-    }
+    this.descriptor = openRegular(file);
     try {
       const size = fstatSync(this.descriptor).size;
       const length = size >= 8 ? Number(this.read(0, 8).readBigUInt64LE()) : Number.NaN;
@@ -93,7 +88,11 @@ function parseEntries(header: string, file: string, dataStart: number, size: num
   if (typeof json !== 'object' || json === null || Array.isArray(json)) refuse('has a header that is no JSON object');
   const isSize = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
   const entries = Object.entries(json).flatMap(([name, entry]): TensorEntry[] => {
-    if (name === '__metadata__') return [];
+    if (name === '__metadata__') {
+      if (typeof entry !== 'object' || !Object.values(entry ?? []).every((value) => typeof value === 'string'))
+        refuse('has metadata that are no texts');
+      return [];
+    }
     const { dtype, shape, data_offsets: offsets } = entry ?? {};
     if (typeof dtype !== 'string' || !Object.hasOwn(typeSizes, dtype))
       return refuse(`has the unknown type ${dtype}`, name);

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { InputError } from '../errors.js';
 import type { LossSettings } from '../objective/losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
-import { checked, fieldName, readJson } from '../read-file.js';
+import { checked, fieldName, parseJson, readText } from '../read-file.js';
 
 const schema = z.strictObject({
   loss: z.enum(['dpo', 'ipo']),
@@ -33,7 +33,7 @@ export interface ProblemFile {
  * @throws InputError that names the file and the field.
  */
 export function readProblemFile(file: string): ProblemFile {
-  const { loss, beta, radius, groups } = checked(schema, readJson(file), { file });
+  const { loss, beta, radius, groups } = checked(schema, parseJson(readText(file), { file }), { file });
   const dimension = groups[0].differences[0].length;
   for (const [g, { differences, offsets }] of groups.entries()) {
     for (const [i, row] of differences.entries())

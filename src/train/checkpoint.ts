@@ -1,5 +1,5 @@
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { GroupRobustError, InputError } from '../errors.js';
 import { removePartials, writeFolderWhole } from '../files.js';
 import { hashFile } from '../read-file.js';
@@ -51,10 +51,12 @@ export class Checkpoints {
    * Adds a checkpoint, then removes all but the newest `keep` (and the newest one, if that is unscheduled) and, with `best`,
    * the best ones that those know of.
    * @param savePolicy writes the policy's state to the file it is given
-   * @throws GroupRobustError where that fails; earlier checkpoints are as they were
+   * @param check called when all is written, and may throw: then the checkpoint does not appear
+   * @throws GroupRobustError where writing fails, and whatever `check` throws; earlier checkpoints are as they were
    */
-  async save(checkpoint: Checkpoint, savePolicy: (file: string) => Promise<void>): Promise<void> {
+  async save(checkpoint: Checkpoint, savePolicy: (file: string) => Promise<void>, check: () => void): Promise<void> {
     const { step } = checkpoint.trainer;
+    let refused = false;
     try {
       const write = async (partial: string) => {
         await savePolicy(join(partial, files.policy));
@@ -62,10 +64,14 @@ export class Checkpoints {
         const sums: string[] = [];
         for (const name of [files.policy, files.state]) sums.push(await sumOf(partial, name));
         writeFileSync(join(partial, files.sums), sums.join(''));
+        refused = true;
+        check();
+        refused = false;
       };
       // A step that was saved before its evaluation is saved again after it.
       await writeFolderWhole(join(this.folder, folderName(step)), write, { replace: true });
     } catch (cause) {
+      if (refused) throw cause;
       throw new GroupRobustError(
         'CHECKPOINT',
         `the checkpoint of step ${step} is not saved: ${(cause as Error).message}\n  fix: mend that (earlier checkpoints are ` +
@@ -91,7 +97,7 @@ export class Checkpoints {
     const faults: [name: string, fault: string][] = [];
     for (const name of this.names()) {
       const folder = join(this.folder, name);
-      const fault = (await damage(folder)) ?? fits(readState(folder));
+      const fault = (await damage(folder)) ?? fits(readState(folder)) ?? (await this.damageOfBest(folder));
       if (fault === undefined) {
         for (const [bad, why] of faults) {
           skipped(`skipped the checkpoint ${join(this.folder, bad)}, which is not whole: ${why}`);
@@ -119,6 +125,15 @@ export class Checkpoints {
     if (fault !== undefined)
       throw new GroupRobustError('CHECKPOINT', `${folder} is not whole: ${fault}\n  fix: restore it, or run anew`);
     return join(folder, files.policy);
+  }
+
+  /** Why the best checkpoint that another knows of is not whole, which would otherwise show when all steps are taken. */
+  private async damageOfBest(folder: string): Promise<string | undefined> {
+    const best = this.best ? readState(folder).trainer.best : undefined;
+    const name = best && folderName(best.step);
+    if (name === undefined || name === basename(folder)) return undefined;
+    const fault = await damage(join(this.folder, name));
+    return fault && `the best one that it knows of, ${name}, is not whole: ${fault}`;
   }
 
   /** Names of checkpoint folders, newest first. */

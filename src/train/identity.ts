@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { InputError } from '../errors.js';
+import { type FileState, OpenedFile } from '../opened-file.js';
 import { fileDigest } from '../policy/identity.js';
 import { missingFile, refuseSpecial } from '../read-file.js';
 import type { TrainConfig } from './config.js';
@@ -17,11 +18,14 @@ const free = /^(output|threads|recompute|checkpoint\.(every|keep)|nonFinite\..*)
 /** Keys that name files: their content counts, not where they lie. */
 const inputs = ['model', 'tokenizer', 'adapter', 'data.train', 'data.validation', 'data.test'];
 
-/** Settings by dotted key, in the order of the configuration; files as SHA-256. */
-export async function runIdentity(config: TrainConfig): Promise<RunIdentity> {
+/**
+ * Settings by dotted key, in the order of the configuration; files as SHA-256.
+ * @param opened gets what each of the files was
+ */
+export async function runIdentity(config: TrainConfig, opened: FileState[] = []): Promise<RunIdentity> {
   const identity: RunIdentity = {};
   for (const [key, value] of settingsOf(config))
-    identity[key] = inputs.includes(key) ? await inputIdentity(key, value as string) : value;
+    identity[key] = inputs.includes(key) ? await inputIdentity(key, value as string, opened) : value;
   return identity;
 }
 
@@ -52,14 +56,15 @@ export function checkIdentity(saved: RunIdentity, now: RunIdentity, run: string)
 }
 
 /** @throws InputError where the file is missing or cannot be read */
-async function inputIdentity(key: string, path: string): Promise<string> {
+async function inputIdentity(key: string, path: string, opened: FileState[]): Promise<string> {
   // The other inputs may be named by something that is no path.
   if (key.startsWith('data.') && !existsSync(path)) throw missingFile(path);
   // It is read again for the run itself.
   refuseSpecial(path);
   try {
-    return await contentOf(path);
+    return await contentOf(path, opened);
   } catch (cause) {
+    if (cause instanceof InputError) throw cause;
     throw new InputError(`cannot be read: ${(cause as Error).message}`, { at: { file: path, field: key }, cause });
   }
 }
@@ -77,11 +82,15 @@ const readNames =
   /^(config|tokenizer|tokenizer_config|adapter_config|model\.safetensors\.index)\.json$|^chat_template\.jinja$|\.safetensors$/;
 
 /** A digest of a file, or of what is read of a folder; what is neither (`random:tiny`) counts by its name. */
-async function contentOf(path: string): Promise<string> {
+async function contentOf(path: string, opened: FileState[]): Promise<string> {
   if (!existsSync(path)) return path;
   const names = statSync(path).isDirectory() ? readdirSync(path).filter((name) => readNames.test(name)) : [''];
   const hash = createHash('sha256');
-  for (const name of names.sort()) hash.update(`${name}\0${await fileDigest(join(path, name))}\0`);
+  for (const name of names.sort()) {
+    using file = new OpenedFile(join(path, name));
+    hash.update(`${name}\0${await fileDigest(file)}\0`);
+    opened.push(file.state);
+  }
   return contentPrefix + hash.digest('hex');
 }
 

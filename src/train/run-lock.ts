@@ -52,7 +52,7 @@ export async function lockRun(run: string): Promise<RunLock> {
             `${run}: has been moved or removed, or its ${runLockName} has, while this run was going on\n  fix: put it back; ` +
               'the same command with --resume goes on from the last checkpoint',
           );
-        if (lost)
+        if (lost || !lock.isOurs())
           throw new GroupRobustError(
             'LOCK_LOST',
             `${run}: another process has taken this run over while this one stood still\n  fix: let that one end; nothing is ` +

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import { appendFileSync, closeSync, existsSync, fsyncSync, ftruncateSync, openSync, readFileSync } from 'node:fs';
-import { writeFault } from '../files.js';
+import { closeSync, existsSync, fsyncSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { writeFault, writeFileWhole } from '../files.js';
 import type { MetricsLine } from './trainer.js';
 
 /** How far a log had come: so many bytes, with this SHA-256. */
@@ -9,7 +9,11 @@ export interface LogPosition {
   sha256: string;
 }
 
-/** metrics.jsonl while a run writes it; knows its length and checksum at any time, for checkpoints. */
+/**
+ * metrics.jsonl while a run writes it; knows its length and checksum at any time, for checkpoints. Each process writes a file
+ * of its own, renamed into place, and every line where it belongs: what another process, stalled since before this one took
+ * the run over, still writes goes to the file that was there then, and a line added to this one does not last.
+ */
 export class RunLog {
   private bytes = 0;
   private readonly hash = createHash('sha256');
@@ -30,9 +34,9 @@ export class RunLog {
   }
 
   private static open(file: string, kept: Buffer): RunLog {
+    writeFileWhole(file, kept);
     try {
-      const log = new RunLog(file, openSync(file, 'a'));
-      ftruncateSync(log.descriptor, kept.length);
+      const log = new RunLog(file, openSync(file, 'r+'));
       log.count(kept);
       return log;
     } catch (error) {
@@ -43,7 +47,8 @@ export class RunLog {
   append(line: MetricsLine): void {
     const bytes = Buffer.from(`${JSON.stringify(line)}\n`);
     try {
-      appendFileSync(this.descriptor, bytes);
+      for (let done = 0; done < bytes.length; )
+        done += writeSync(this.descriptor, bytes, done, bytes.length - done, this.bytes + done);
     } catch (error) {
       throw writeFault(this.file, error);
     }
@@ -53,6 +58,7 @@ export class RunLog {
   /** Makes sure that everything appended is on the disk, and says how far that is. */
   sync(): LogPosition {
     try {
+      ftruncateSync(this.descriptor, this.bytes);
       fsyncSync(this.descriptor);
     } catch (error) {
       throw writeFault(this.file, error);

@@ -7,6 +7,7 @@ import { InputError, InterruptedError } from '../errors.js';
 import { refuseExisting, removePartials, writeFault, writeFileWhole } from '../files.js';
 import { counted } from '../format.js';
 import { loadNative } from '../native/load.js';
+import { checkUnchanged, type FileState } from '../opened-file.js';
 import { GemmaPolicy } from '../policy/gemma.js';
 import { adapterReference, type ReferenceRecord } from '../policy/reference-record.js';
 import { type Progress, progress } from '../progress.js';
@@ -94,7 +95,8 @@ export async function runTraining(
   if (!resume) refuseExisting(config.output, runLockName, 'go on with it by --resume, ');
   const named = resume ? namesAsBegun(config, begunWith(config.output)) : config;
   const { names: local, hub } = await localNames(named, { quiet: ui.quiet });
-  const identity = await runIdentity(local);
+  const inputs: FileState[] = [];
+  const identity = await runIdentity(local, inputs);
   const from = resume ? await findCheckpoint(local, checkpoints, identity, warn) : undefined;
 
   using policy = await openForTraining(local);
@@ -111,6 +113,21 @@ export async function runTraining(
     interruption = signal;
     ui.log(`${signal}: finishing this step and saving; once more stops at once`);
   });
+  /** Before results are kept. @throws where they are no longer those of this run's inputs, or the folder is another's */
+  const checkHold = () => {
+    policy.checkFiles();
+    checkUnchanged(inputs);
+    lock.check();
+  };
+  const write = (name: keyof typeof names, text: string) => {
+    lock.check();
+    writeFileWhole(at(name), text);
+  };
+  /** Adds what the run has come to know of itself to its run.json. */
+  const amendRecord = (change: (record: Record<string, unknown>) => object) => {
+    const record = readJson(at('record')) as Record<string, unknown>;
+    write('record', json({ ...record, ...change(record) }));
+  };
   /** @throws where the run may not go on; `when` says how far it is then */
   const pause = (when: string) => {
     lock.check();
@@ -136,7 +153,7 @@ export async function runTraining(
   let steps = 0;
   let best = from?.trainer.best;
   const save = (trainer: TrainerState, unscheduled: boolean) => {
-    lock.check();
+    checkHold();
     const checkpoint = {
       trainer,
       log: (log as RunLog).sync(),
@@ -144,7 +161,7 @@ export async function runTraining(
       made,
       ...(unscheduled ? { unscheduled } : {}),
     };
-    return checkpoints.save(checkpoint, (file) => policy.saveState(file));
+    return checkpoints.save(checkpoint, (file) => policy.saveState(file), lock.check);
   };
   try {
     await trainPolicy(
@@ -164,14 +181,14 @@ export async function runTraining(
               );
             // The step after which the run went on, when, and with what.
             const resumption = { step: from.trainer.step, at: new Date().toISOString(), ...made };
-            amendRecord(at('record'), ({ resumed = [] }) => ({ resumed: [...(resumed as object[]), resumption] }));
-            if (from.longer) writeFileWhole(at('config'), printConfig(config));
+            amendRecord(({ resumed = [] }) => ({ resumed: [...(resumed as object[]), resumption] }));
+            if (from.longer) write('config', printConfig(config));
             log = RunLog.resume(at('metrics'), from.log);
           } else {
             // The configuration first: by it a later --resume knows the folder as a run.
-            writeFileWhole(at('config'), printConfig(config));
+            write('config', printConfig(config));
             log = RunLog.create(at('metrics'));
-            writeFileWhole(at('record'), json(record));
+            write('record', json(record));
           }
           steps = plan.steps;
           ui.log(
@@ -225,6 +242,7 @@ export async function runTraining(
   const scoredTest = data.test && (await scoredDataset(data.test, objective.usesReference ? reference : undefined));
   /** Writes the exact test metrics of the policy as it is now, and its adapter. */
   const writeOutcome = async (evaluation: 'evaluation' | 'bestEvaluation', adapter: 'adapter' | 'bestAdapter') => {
+    checkHold();
     // The adapter first: scoring may take long, or meet a pair whose score is not finite.
     const base = { baseModel: hub.model?.id ?? config.model, revision: hub.model?.commit };
     await policy.saveAdapter(at(adapter), base, { trained, replace: true });
@@ -235,6 +253,7 @@ export async function runTraining(
         onProgress: bar.update,
         pause: () => pause(`while the test pairs were scored; all ${last.step} steps are saved`),
       });
+      checkHold();
       writeFileWhole(at(evaluation), json(scores));
       return scores;
     } catch (error) {
@@ -247,8 +266,8 @@ export async function runTraining(
       bar.stop();
     }
   };
-  writeFileWhole(
-    at('alpha'),
+  write(
+    'alpha',
     csv(
       ['step', ...groups],
       alphaHistory.map((alpha, step) => [step, ...alpha]),
@@ -256,13 +275,14 @@ export async function runTraining(
   );
   // Those of a shorter run would be taken for this one's.
   for (const name of ['evaluation', 'bestEvaluation'] as const) rmSync(at(name), { force: true });
-  amendRecord(at('record'), () => ({ steps: last.step, best }));
+  amendRecord(() => ({ steps: last.step, best }));
   const test = await writeOutcome('evaluation', 'adapter');
   if (config.checkpoint.best && best) {
     await policy.loadState(await checkpoints.policyFile(best.step));
     await writeOutcome('bestEvaluation', 'bestAdapter');
   }
   const { writeRunReport } = await import('../report/runs-page.js');
+  lock.check();
   await writeRunReport(config.output);
   return {
     run: config.output,
@@ -372,12 +392,6 @@ function begunWith(run: string): Parameters<typeof namesAsBegun>[1] {
   const [config, record] = [join(run, names.config), join(run, names.record)];
   if (!existsSync(config) || !existsSync(record)) return { names: {}, hub: {} };
   return { names: loadConfig(config), hub: (readJson(record) as { hub?: HubNames }).hub ?? {} };
-}
-
-/** Adds what a run has come to know of itself to its run.json. */
-function amendRecord(file: string, change: (record: Record<string, unknown>) => object): void {
-  const record = readJson(file) as Record<string, unknown>;
-  writeFileWhole(file, json({ ...record, ...change(record) }));
 }
 
 function stepsToTake(from: TrainerState | undefined, steps: number, pairs: number): string {

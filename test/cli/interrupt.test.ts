@@ -9,6 +9,7 @@ import {
   renameSync,
   rmSync,
   statSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -16,6 +17,7 @@ import { join, resolve } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { stringify } from 'yaml';
+import { staleSeconds } from '../../src/lock.js';
 import { Random } from '../../src/random.js';
 
 /**
@@ -111,6 +113,10 @@ function contents(): Record<string, string> {
 const loggedSteps = () => readFileSync(at('run', 'metrics.jsonl'), 'utf8').split('\n').length - 2;
 const checkpoints = () => readdirSync(at('run', 'checkpoints')).sort();
 const fresh = () => rmSync(at('run'), { recursive: true, force: true });
+
+async function until(holds: () => boolean): Promise<void> {
+  for (const end = Date.now() + 30_000; !holds(); await wait(2)) expect(Date.now()).toBeLessThan(end);
+}
 
 let straight: Record<string, string>;
 let seconds: number;
@@ -235,6 +241,38 @@ describe('a run folder is for one process', () => {
     const both = await Promise.all([train([]), train([])]);
     expect(both.map(({ code }) => code).sort()).toEqual([0, 2]);
     expect(contents()).toEqual(straight);
+  });
+
+  it('a process that stood still while another took its run over writes nothing more, and spoils nothing', {
+    timeout: 240_000,
+  }, async () => {
+    fresh();
+    let stalled: ChildProcess | undefined;
+    const first = train([], {
+      after: started,
+      act: (child) => {
+        stalled = child;
+      },
+    });
+    await until(() => existsSync(at('run', 'checkpoints', 'step-00000006')));
+    stalled?.kill('SIGSTOP');
+    expect(loggedSteps()).toBeLessThan(39);
+    // As if it had stood still for that long.
+    const past = Date.now() / 1000 - staleSeconds - 5;
+    utimesSync(at('run', '.lock'), past, past);
+    // It goes on in the middle of the other one's steps, and before its own clock tells it anything.
+    const second = await train(['--resume'], { after: started, act: () => stalled?.kill('SIGCONT') });
+    const { code, output } = await first;
+    expect(output).toMatch(
+      /run: another process has taken this run over while this one stood still\n {2}fix: let that one/,
+    );
+    expect(code).toBe(1);
+    expect(second).toMatchObject({ code: 0 });
+    expect(contents()).toEqual(straight);
+    // Every checkpoint is as good as before.
+    expect((await train(['--resume'])).output).toContain('all 40 steps');
+    rmSync(at('run', 'checkpoints', 'step-00000040'), { recursive: true });
+    await endsInTheSameBytes();
   });
 
   it('that is missing is not left behind by a run that cannot start', async () => {

@@ -5,7 +5,11 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { addonCandidates, loadNative } from '../../src/native/load.js';
 import type { NativeBatch, NativeGemma, NativeGemmaConfig, NativeGemmaOptions } from '../../src/native/types.js';
 
-/** How jobs behave, whatever they compute: order, errors, the event loop, the end of an environment. */
+/**
+ * How jobs behave, whatever they compute: order, errors, the event loop, the end of an environment. `EXITS=2000 npx vitest run
+ * test/native/addon` ends that many processes during a job; CI does a few.
+ */
+const exits = Number(process.env.EXITS ?? 12);
 
 const CONFIG: NativeGemmaConfig = {
   layers: 1,
@@ -40,12 +44,16 @@ afterEach(() => {
   for (const model of models.splice(0)) model.dispose();
 });
 
-/** Runs a script of its own process to the end; `ADDON` is the path to require. */
-function script(text: string): Promise<{ code: number; stdout: string; stderr: string; seconds: number }> {
+/** Runs a script of its own process to the end; `ADDON` is the path to require. `under`: a command that runs another. */
+function script(
+  text: string,
+  under: string[] = [],
+): Promise<{ code: number; stdout: string; stderr: string; seconds: number }> {
   const start = Date.now();
   const prelude = `const ADDON = ${JSON.stringify(addonCandidates()[0])}, CONFIG = ${JSON.stringify(CONFIG)}, SLOW = ${JSON.stringify(SLOW)}, OPTIONS = ${JSON.stringify(OPTIONS)};\n`;
   return new Promise((done) => {
-    execFile(process.execPath, ['-e', prelude + text], { timeout: 50_000 }, (error, stdout, stderr) => {
+    const [program, ...rest] = [...under, process.execPath, '-e', prelude + text];
+    execFile(program, rest, { timeout: 50_000 }, (error, stdout, stderr) => {
       const code = error ? (typeof error.code === 'number' ? error.code : -1) : 0;
       done({ code, stdout, stderr, seconds: (Date.now() - start) / 1000 });
     });
@@ -178,6 +186,100 @@ describe('process', () => {
       setTimeout(() => process.exit(7), 20);
     `);
     expect({ code, stderr }).toEqual({ code: 7, stderr: '' });
+  });
+
+  it(
+    'may end during forward and backward passes, however it does',
+    async () => {
+      const batch = `{ tokens: new Int32Array(1200).fill(5), promptLengths: Int32Array.of(200), responseCounts: Int32Array.of(10),
+        responseLengths: new Int32Array(10).fill(100) }`;
+      const ends = ['process.exit(7)', 'process.reallyExit(7)', 'process.exitCode = 7; throw undefined'];
+      for (let i = 0; i < exits; i += 2) {
+        const one = (n: number) =>
+          script(`
+            process.on('uncaughtException', () => process.exit(7));
+            const { Gemma, setThreads } = require(ADDON);
+            setThreads(2);
+            const batch = ${batch};
+            const models = [0, 1, 2].map(() => new Gemma({ ...CONFIG, layers: 2 }, OPTIONS));
+            Promise.all(models.map(async (model) => {
+              await model.randomize(1, 0.1);
+              await model.addAdapter({ rank: 2, scale: 1, targets: ['q_proj'] }, 0, 1, { betas: [0.9, 0.999], epsilon: 1e-8, weightDecay: 0 });
+              for (let i = 0; i < 500; i++) {
+                model.forward(batch, 'policy', true).catch(() => {});
+                model.backward(new Float64Array(10), new Int32Array(1)).catch(() => {});
+              }
+            })).then(() => setTimeout(() => { ${ends[n % 3]} }, ${(n * 7) % 60}));
+          `);
+        const both = await Promise.all([one(i), one(i + 1)]);
+        for (const [n, { code, stderr }] of both.entries())
+          expect({ code, stderr, end: ends[(i + n) % 3] }).toEqual({ code: 7, stderr: '', end: ends[(i + n) % 3] });
+      }
+    },
+    60_000 + 4_000 * exits,
+  );
+
+  it('has one thread less as soon as a model is disposed of, though nobody collects it', async () => {
+    const { code, stdout, stderr } = await script(`
+      const { readdirSync } = require('node:fs');
+      const { Gemma, KernelBench } = require(ADDON);
+      const threads = () => readdirSync('/proc/self/task').length;
+      const kept = [];
+      (async () => {
+        const warm = new Gemma(CONFIG, OPTIONS);
+        await warm.randomize(1, 0.1);
+        const before = threads();
+        for (let i = 0; i < 200; i++) {
+          kept.push(new Gemma(CONFIG, OPTIONS), new KernelBench());
+          if (i % 2) await kept.at(-2).randomize(1, 0.1);
+          for (const one of kept.slice(-2)) one.dispose();
+          if (i % 20 === 19) {
+            for (let wait = 0; wait < 100 && threads() > before; wait++) await new Promise((done) => setTimeout(done, 10));
+            if (threads() > before) throw new Error(threads() + ' threads, and ' + before + ' at first');
+          }
+        }
+        // Disposed, they answer as before.
+        await kept[0].randomize(1, 0.1).catch(({ code }) => console.log(code));
+      })();
+    `);
+    expect({ code, stdout, stderr }).toEqual({ code: 0, stdout: 'DISPOSED\n', stderr: '' });
+  });
+
+  it('that gets no more threads from the system says so, and goes on with what it has', async () => {
+    const { code, stdout, stderr } = await script(
+      `
+      const { Gemma, KernelBench } = require(ADDON);
+      const models = [];
+      let fault;
+      // The limit is on address space, of which the stack of each thread takes its part.
+      while (!fault && models.length < 20_000)
+        try {
+          models.push(new Gemma(CONFIG, OPTIONS));
+        } catch (error) {
+          fault = error;
+        }
+      console.log(models.length > 3, fault?.code, fault?.message);
+      try {
+        new KernelBench();
+      } catch (error) {
+        console.log(error.code);
+      }
+      for (const model of models) model.dispose();
+      setTimeout(async () => {
+        const again = new Gemma(CONFIG, OPTIONS);
+        await again.randomize(1, 0.1);
+        console.log('again');
+      }, 500);
+    `,
+      ['bash', '-c', 'ulimit -s 262144 -v 14000000; exec "$@"', 'bash'],
+    );
+    const said =
+      /^true NATIVE the system gives no thread for one more model \(.*\): dispose of those .*\nNATIVE\nagain\n$/;
+    expect({ code, stdout: said.test(stdout) ? 'said' : stdout, stderr }).toEqual({
+      code: 0,
+      stdout: 'said',
+      stderr: '',
+    });
   });
 
   it('loads in two worker threads that are terminated during jobs, 20 times', async () => {

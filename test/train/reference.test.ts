@@ -1,14 +1,17 @@
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import { loadNative } from '../../src/native/load.js';
+import { OpenedFile } from '../../src/opened-file.js';
 import { GemmaPolicy } from '../../src/policy/gemma.js';
 import { fileDigest } from '../../src/policy/identity.js';
 import { Random } from '../../src/random.js';
 import { resolveConfig } from '../../src/train/config.js';
-import { referenceFolder } from '../../src/train/reference-cache.js';
+import { pairReader } from '../../src/train/inputs.js';
+import { ReferenceCache, referenceFolder } from '../../src/train/reference-cache.js';
 import { runTraining } from '../../src/train/run.js';
+import { Reference, scoredDataset } from '../../src/train/scoring.js';
 import { fixture, shakeAdapter } from '../policy/gemma-helpers.js';
 
 /** The reference of whole training runs, on random:tiny and the golden fixture; it is counted where it is computed. */
@@ -154,6 +157,33 @@ describe('a run', () => {
   });
 });
 
+it('scores of a model that another is moved over are kept as its own, not as the new one’s', async () => {
+  const model = join(folder, 'moved');
+  cpSync(fixture('gemma-tiny'), model, { recursive: true });
+  const weights = join(model, 'model.safetensors');
+  const score = async (policy: GemmaPolicy) => {
+    const pairs = await pairReader(model, policy).read(data.test);
+    const cache = new ReferenceCache(
+      () => policy.referenceIdentity(),
+      () => {},
+    );
+    const reference = new Reference(policy, { cache });
+    return { scores: (await scoredDataset(pairs, reference)).reference, passes: reference.forwardPasses };
+  };
+  using old = await GemmaPolicy.open(model, { threads: 1 });
+  const bytes = readFileSync(weights);
+  bytes[bytes.length - 3] ^= 64;
+  writeFileSync(join(folder, 'new'), bytes);
+  renameSync(join(folder, 'new'), weights);
+  const before = await score(old);
+  expect(before.passes).toBeGreaterThan(0);
+  using moved = await GemmaPolicy.open(model, { threads: 1 });
+  const after = await score(moved);
+  expect(after.passes).toBeGreaterThan(0);
+  expect(after.scores).not.toEqual(before.scores);
+  expect(await score(old)).toEqual({ ...before, passes: 0 });
+});
+
 describe('the identity of a reference', () => {
   const model = join(folder, 'model');
   cpSync(fixture('gemma-tiny'), model, { recursive: true });
@@ -216,20 +246,24 @@ describe('the identity of a reference', () => {
     const digests = join(folder, 'digests');
     const file = join(folder, 'weights.bin');
     writeFileSync(file, 'weights');
-    const digest = await fileDigest(file, digests);
+    const digestNow = async () => {
+      using opened = new OpenedFile(file);
+      return await fileDigest(opened, digests);
+    };
+    const digest = await digestNow();
     // Just written: a second write within the clock's grain would not show.
     expect(() => readdirSync(digests)).toThrow();
     const now = Date.now();
     vi.spyOn(Date, 'now').mockReturnValue(now + 60_000);
-    expect(await fileDigest(file, digests)).toBe(digest);
+    expect(await digestNow()).toBe(digest);
     const [memo] = readdirSync(digests);
     expect(readFileSync(join(digests, memo), 'utf8')).toBe(digest);
     // From now on the content is not read again; a damaged memo is not believed.
     writeFileSync(join(digests, memo), 'f'.repeat(64));
-    expect(await fileDigest(file, digests)).toBe('f'.repeat(64));
+    expect(await digestNow()).toBe('f'.repeat(64));
     writeFileSync(join(digests, memo), 'cut');
-    expect(await fileDigest(file, digests)).toBe(digest);
+    expect(await digestNow()).toBe(digest);
     writeFileSync(file, 'weighty');
-    expect(await fileDigest(file, digests)).not.toBe(digest);
+    expect(await digestNow()).not.toBe(digest);
   });
 });

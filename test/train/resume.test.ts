@@ -1,13 +1,27 @@
 import { createHash } from 'node:crypto';
-import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
-import { InputError, InterruptedError } from '../../src/errors.js';
+import { GroupRobustError, InputError, InterruptedError } from '../../src/errors.js';
 import { GemmaPolicy } from '../../src/policy/gemma.js';
+import { type Checkpoint, Checkpoints } from '../../src/train/checkpoint.js';
 import { type Objective, resolveConfig, type TrainConfig } from '../../src/train/config.js';
 import { runIdentity } from '../../src/train/identity.js';
 import { runTraining } from '../../src/train/run.js';
+import { fixture } from '../policy/gemma-helpers.js';
 import { writeIdPairs } from './id-pairs.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'resume-'));
@@ -21,6 +35,20 @@ function writePairs(name: string, count: number): string {
 }
 const train = writePairs('train.jsonl', 11);
 const validation = writePairs('validation.jsonl', 5);
+
+/** For the golden fixture, whose vocabulary is small. */
+const fewIds = join(folder, 'few-ids.jsonl');
+writeFileSync(
+  fewIds,
+  Array.from({ length: 9 }, (_, i) => ({
+    group: ['x', 'y', 'z'][i % 3],
+    prompt_ids: [2, 3 + i, 40 + i],
+    chosen_ids: [60 + i, 1],
+    rejected_ids: [80 + i, 90, 1],
+  }))
+    .map((row) => `${JSON.stringify(row)}\n`)
+    .join(''),
+);
 
 const gr = { weights: 'mirror-ascent', step: 0.02 };
 let runs = 0;
@@ -350,6 +378,65 @@ it('a run stopped shortly before its end keeps the checkpoints of one without a 
   expect(contents(config.output)).toEqual(before);
 });
 
+describe('an input that changes during a run', () => {
+  const objective = { loss: 'ipo', beta: 0.1, ...gr };
+  /** Runs `change` after the fourth of six steps; the third is saved. */
+  function changingAfter4(change: () => void) {
+    const original = GemmaPolicy.prototype.step;
+    let steps = 0;
+    vi.spyOn(GemmaPolicy.prototype, 'step').mockImplementation(async function (this: GemmaPolicy, ...args) {
+      const report = await original.apply(this, args);
+      if (++steps === 4) change();
+      return report;
+    });
+  }
+  afterEach(() => vi.restoreAllMocks());
+
+  it.each<[string, 'data' | 'model' | 'adapter', (file: string) => void]>([
+    ['data written to', 'data', (file) => appendFileSync(file, '\n')],
+    ['data replaced', 'data', (file) => renameSync(`${file}.new`, file)],
+    ['data removed', 'data', (file) => rmSync(file)],
+    ['a model replaced', 'model', (file) => renameSync(`${file}.new`, file)],
+    ['a model written to', 'model', (file) => writeFileSync(file, readFileSync(`${file}.new`))],
+    ['a model cut short', 'model', (file) => truncateSync(file, 4096)],
+    ['an adapter written to', 'adapter', (file) => writeFileSync(file, readFileSync(`${file}.new`))],
+  ])('%s: an error that names it, and the last checkpoint is good once it is put back', async (_, kind, change) => {
+    const source = mkdtempSync(join(folder, 'changing-'));
+    cpSync(fixture('gemma-tiny'), source, { recursive: true });
+    cpSync(fewIds, join(source, 'pairs.jsonl'));
+    const file = join(
+      source,
+      { data: 'pairs.jsonl', model: 'model.safetensors', adapter: 'adapter/adapter_model.safetensors' }[kind],
+    );
+    const bytes = readFileSync(file);
+    const other = Buffer.from(bytes);
+    other[other.length - 4] ^= 1;
+    writeFileSync(`${file}.new`, other);
+    const config = configFor(objective, {
+      model: source,
+      data: { train: join(source, 'pairs.jsonl'), test: join(source, 'pairs.jsonl') },
+      ...(kind === 'adapter' ? { adapter: join(source, 'adapter'), lora: undefined } : {}),
+      evaluateEvery: undefined,
+    });
+    await run(config);
+    const before = contents(config.output);
+    rmSync(config.output, { recursive: true });
+    changingAfter4(() => change(file));
+    const fault = await run(config).then(
+      () => undefined,
+      (error) => error,
+    );
+    expect(fault).toBeInstanceOf(InputError);
+    expect(fault.message).toContain(`${file}: was`);
+    expect(readdirSync(join(config.output, 'checkpoints'))).toEqual(['step-00000003']);
+    expect(existsSync(join(config.output, 'adapter'))).toBe(false);
+    vi.restoreAllMocks();
+    writeFileSync(file, bytes);
+    await run(config, true);
+    expect(contents(config.output)).toEqual(before);
+  });
+});
+
 describe('--resume', () => {
   const objective = { loss: 'ipo', beta: 0.1, ...gr };
 
@@ -367,6 +454,74 @@ describe('--resume', () => {
     const record = JSON.parse(readFileSync(join(config.output, 'run.json'), 'utf8'));
     expect(record.resumed).toMatchObject([{ step: 3, threads: 1 }]);
     expect(record.created).toBeDefined();
+  });
+
+  it('finds a damaged best checkpoint before any step is taken', async () => {
+    const changes = {
+      optimizer: { learningRate: 0.02 },
+      evaluateEvery: 1,
+      checkpoint: { every: 1, keep: 2, best: true },
+    };
+    const config = configFor({ loss: 'ipo', beta: 0.1 }, changes);
+    const { result } = await run(config);
+    const best = `step-0000000${result.best?.step}`;
+    rmSync(checkpoint(config, 6), { recursive: true });
+    writeFileSync(join(config.output, 'checkpoints', best, 'policy.safetensors'), 'x');
+    const stepping = vi.spyOn(GemmaPolicy.prototype, 'step');
+    await expect(run(config, true)).rejects.toThrow(
+      `step-00000005: the best one that it knows of, ${best}, is not whole: policy.safetensors is damaged`,
+    );
+    expect(stepping).not.toHaveBeenCalled();
+    stepping.mockRestore();
+  });
+
+  it('goes back to a checkpoint that does not need the damaged best one', async () => {
+    const output = mkdtempSync(join(folder, 'best-'));
+    const checkpoints = new Checkpoints(output, 9, true);
+    const save = (step: number, best: number) =>
+      checkpoints.save(
+        { trainer: { step, best: { step: best } }, log: {}, identity: {}, made: {} } as unknown as Checkpoint,
+        async (file) => writeFileSync(file, `policy ${step}`),
+        () => {},
+      );
+    for (const [step, best] of [
+      [1, 1],
+      [2, 2],
+      [3, 2],
+      [4, 2],
+    ])
+      await save(step, best);
+    writeFileSync(await checkpoints.policyFile(2), 'x');
+    const skipped: string[] = [];
+    const found = await checkpoints.newest(
+      () => undefined,
+      (text) => skipped.push(text),
+    );
+    expect(found?.trainer.step).toBe(1);
+    expect(skipped).toEqual([
+      expect.stringMatching(/step-00000004, which is not whole: the best one that it knows of, step-00000002, is not/),
+      expect.stringMatching(/step-00000003, which is not whole: the best one/),
+      expect.stringMatching(/step-00000002, which is not whole: policy\.safetensors is damaged/),
+    ]);
+    expect(readdirSync(checkpoints.folder)).toEqual(['step-00000001']);
+  });
+
+  it('whose lock is lost while a checkpoint is written leaves the one that is there', async () => {
+    const output = mkdtempSync(join(folder, 'lost-'));
+    const checkpoints = new Checkpoints(output, 9, false);
+    const save = (policy: string, check: () => void) =>
+      checkpoints.save(
+        { trainer: { step: 1 }, log: {}, identity: {}, made: {} } as unknown as Checkpoint,
+        async (file) => writeFileSync(file, policy),
+        check,
+      );
+    await save('good', () => {});
+    const lost = new GroupRobustError('LOCK_LOST', 'lost');
+    const failing = () => {
+      throw lost;
+    };
+    await expect(save('late', failing)).rejects.toBe(lost);
+    expect(readFileSync(await checkpoints.policyFile(1), 'utf8')).toBe('good');
   });
 
   it('leaves a finished run as it is, and keeps only as many checkpoints as asked for', async () => {
