@@ -101,6 +101,7 @@ const changes: [key: string, value: unknown, besides?: object][] = [
   ['optimizer.weightDecay', 0.5],
   ['optimizer.maxGradNorm', 0.01],
   ['optimizer.warmupSteps', 2],
+  ['optimizer.warmupRatio', 0.5],
   ['optimizer.schedule', 'cosine'],
   ['optimizer.plateau.watch', 'group-mean', changed(withPlateau, { optimizer: { plateau: { threshold: 0 } } })],
   ['optimizer.plateau.factor', 0.1, withPlateau],
