@@ -70,7 +70,9 @@ describe('a pipe', () => {
     ['the adapter of a run', 'pipe', 'train pipe-adapter.yaml'],
   ])('as %s is refused by name', (_, name, command) => {
     const { status, stderr } = run(`group-robust ${command}`);
-    expect(stderr).toMatch(new RegExp(`^(warning: nothing in .*\n.*\n)?error: (\\S*/)?${name}: is a pipe, not a file\n {2}fix: `));
+    expect(stderr).toMatch(
+      new RegExp(`^(warning: nothing in .*\n)?error: (\\S*/)?${name}: is a pipe, not a file\n {2}fix: `),
+    );
     expect(status).toBe(2);
   });
 
