@@ -1,6 +1,10 @@
+import { largest } from './statistics.js';
+
 /** A table for the terminal: columns padded to their widest cell, a rule under the heading. */
 export function textTable(heading: readonly string[], rows: readonly (readonly string[])[]): string {
-  const widths = heading.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column].length)));
+  const widths = heading.map((title, column) =>
+    largest([title, ...rows.map((row) => row[column])].map((cell) => cell.length)),
+  );
   const line = (cells: readonly string[]) =>
     cells
       .map((cell, column) => cell.padEnd(widths[column]))

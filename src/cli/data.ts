@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import type { OpinionSummary } from '../data/global-opinions.js';
+import { shortName } from '../names.js';
 import { defineAction, type Output, parseList, parseNumber } from './command.js';
 
 /** `group-robust data global-opinions` and `group-robust data survey`: from a survey to preference pairs. */
@@ -66,7 +67,7 @@ function logSummary(output: Output, summary: OpinionSummary, out: string): void 
   for (const [name, { rows, filtered, duplicates, pairs }] of Object.entries(summary.groups)) {
     const reasons = Object.entries(filtered).filter(([, count]) => count > 0);
     output.log(
-      `${name}: ${rows} rows` +
+      `${shortName(name)}: ${rows} rows` +
         reasons.map(([reason, count]) => `, ${count} filtered (${reason})`).join('') +
         (duplicates > 0 ? `, ${duplicates} repeated` : '') +
         ` -> ${pairs.train} train, ${pairs.validation} validation, ${pairs.test} test pairs`,

@@ -1,3 +1,4 @@
+import { shortName } from '../names.js';
 import { textTable } from '../text-table.js';
 import type { GroupSummary, MetricMeans } from '../train/metrics.js';
 
@@ -14,7 +15,7 @@ export function groupTable(split: string, summary: GroupSummary): string {
   return textTable(
     [split, 'count', ...shown],
     [
-      ...Object.entries(summary.groups).map(([name, group]) => row(name, String(group.count), group)),
+      ...Object.entries(summary.groups).map(([name, group]) => row(shortName(name), String(group.count), group)),
       row('worst group', '', summary.worst),
       row('mean over pairs', '', summary.mean),
       row('mean over groups', '', summary.group_mean),

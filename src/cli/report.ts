@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { type Command, Option } from 'commander';
+import { InputError } from '../errors.js';
 import { defineAction } from './command.js';
 
 const formats = ['html', 'md', 'csv', 'svg'] as const;
@@ -41,7 +42,12 @@ export function registerReport(program: Command): void {
     const path = out ?? join(folders[0], format === 'svg' ? `${name}-figures` : `${name}.${format}`);
     if (format === 'svg')
       for (const { name: figure, chart } of page.sections.flatMap(({ figures = [] }) => figures))
-        writeFileWhole(join(path, `${figure}.svg`), await drawChart(chart));
+        try {
+          writeFileWhole(join(path, `${figure}.svg`), await drawChart(chart));
+        } catch (error) {
+          if (error instanceof InputError) throw error;
+          output.log(`warning: ${figure}.svg could not be drawn: ${(error as Error).message}`);
+        }
     else {
       const text = { html: renderPage, md: renderMarkdown, csv: () => runsCsv(runs) }[format];
       writeFileWhole(path, await text(page));

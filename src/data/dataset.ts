@@ -1,4 +1,6 @@
 import { InputError } from '../errors.js';
+import { formatCount } from '../format.js';
+import { listNames, shortName } from '../names.js';
 import { PairParser, type PreferenceRecord, type ReadPairsOptions, type UnusableKind, UnusablePair } from './pairs.js';
 import { type RowLocation, rowNumber } from './row.js';
 import { type TextTokenizer, type TokenisedText, tokenisePair } from './tokenizer.js';
@@ -80,9 +82,9 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
     const known = indices.get(name);
     if (known !== undefined) return known;
     if (options.groups)
-      throw new InputError(`"${name}" is not one of the groups`, {
+      throw new InputError(`"${shortName(name)}" is not one of the groups`, {
         at: { ...at, field: options.groupBy?.join(', ') ?? 'group' },
-        fix: `use ${options.groups.map((group) => `"${group}"`).join(', ')}`,
+        fix: `use ${listNames(options.groups)}`,
       });
     indices.set(name, groups.length);
     counts.push(0);
@@ -241,15 +243,20 @@ function warn(
       `${file}: BOS_MISSING in ${withoutBos} prompts of token ids; Gemma was trained with it in front of every text and ` +
         'fails without, but ids are used exactly as given',
     );
-  for (const names of lookalikes(groups))
+  const alike = lookalikes(groups);
+  for (const names of alike.slice(0, MOST_LOOKALIKES))
     warnings.push(
-      `${file}: the groups ${names.map((name) => JSON.stringify(name)).join(', ')} differ only in spaces, case or the form of ` +
+      `${file}: the groups ${listNames(names)} differ only in spaces, case or the form of ` +
         'a character or number; write them alike if they are one group',
     );
-  groups.forEach((name, group) => {
-    if (counts[group] === 0) warnings.push(`${file}: no pair of group "${name}"`);
-  });
+  if (alike.length > MOST_LOOKALIKES)
+    warnings.push(`${file}: ${formatCount(alike.length - MOST_LOOKALIKES)} more such sets of groups`);
+  const empty = groups.filter((_, group) => counts[group] === 0);
+  if (empty.length > 0) warnings.push(`${file}: no pair of group ${listNames(empty)}`);
 }
+
+/** So many sets of them are worth a line each. */
+const MOST_LOOKALIKES = 3;
 
 /** Sets of names that people would take for one. */
 function lookalikes(names: readonly string[]): string[][] {

@@ -2,6 +2,8 @@ import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { InputError } from '../errors.js';
+import { listNames } from '../names.js';
+import { orderedRecord } from '../ordered-record.js';
 import { Random } from '../random.js';
 import { readError } from '../read-file.js';
 import { csvRecords } from './csv.js';
@@ -221,8 +223,8 @@ export function opinionPairs(survey: Survey, options: OpinionOptions): OpinionPa
   const badLines = new Set(badRows.map((bad) => bad.line));
 
   const splits: OpinionPairs['splits'] = { train: [], validation: [], test: [] };
-  const groups: Record<string, GroupSummary> = {};
-  const warnings: string[] = [];
+  const groups = new Map<string, GroupSummary>();
+  const lacking: Record<Split, string[]> = { train: [], validation: [], test: [] };
   for (const group of options.groups) {
     const counts: GroupSummary = {
       rows: 0,
@@ -232,7 +234,7 @@ export function opinionPairs(survey: Survey, options: OpinionOptions): OpinionPa
       questions: { train: 0, validation: 0, test: 0 },
       pairs: { train: 0, validation: 0, test: 0 },
     };
-    groups[group] = counts;
+    groups.set(group, counts);
     // Keyed by prompt, as in the paper's code: the last of several equal questions wins.
     const questions = new Map<string, { row: number; shares: number[] }>();
     for (const question of survey.questions) {
@@ -263,10 +265,10 @@ export function opinionPairs(survey: Survey, options: OpinionOptions): OpinionPa
         counts.pairs[split] += pairs.length;
         if (shares.filter((share) => share === Math.max(...shares)).length > 1) counts.tied++;
       }
-    for (const split of SPLITS) if (counts.pairs[split] === 0) warnings.push(`group "${group}" has no ${split} pair`);
+    for (const split of SPLITS) if (counts.pairs[split] === 0) lacking[split].push(group);
   }
 
-  const all = Object.values(groups);
+  const all = [...groups.values()];
   const total = (count: (group: GroupSummary) => number) => all.reduce((sum, group) => sum + count(group), 0);
   return {
     splits,
@@ -275,14 +277,16 @@ export function opinionPairs(survey: Survey, options: OpinionOptions): OpinionPa
       seed: options.seed,
       multiPair: options.multiPair ?? false,
       badRows,
-      groups,
+      groups: orderedRecord(groups),
       totals: {
         rows: total((group) => group.rows),
         filtered: total((group) => Object.values(group.filtered).reduce((sum, count) => sum + count, 0)),
         duplicates: total((group) => group.duplicates),
         pairs: { train: splits.train.length, validation: splits.validation.length, test: splits.test.length },
       },
-      warnings,
+      warnings: SPLITS.flatMap((split) =>
+        lacking[split].length > 0 ? [`no ${split} pair of group ${listNames(lacking[split])}`] : [],
+      ),
     },
   };
 }

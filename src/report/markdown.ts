@@ -1,3 +1,4 @@
+import { printable } from '../names.js';
 import { checkText, outcomeSigns } from './checks.js';
 import type { Cell, Page, Table } from './html.js';
 
@@ -34,7 +35,7 @@ function table({ caption, columns, rows }: Table): string {
 }
 
 function cellText(cell: Cell): string {
-  if (typeof cell === 'string') return escaped(cell);
+  if (typeof cell === 'string') return escaped(printable(cell));
   const sign = outcomeSigns[cell.outcome];
   return cell.text === undefined ? `${sign} ${cell.outcome}` : `${escaped(cell.text)} ${sign}`;
 }

@@ -235,7 +235,7 @@ describe('opinionPairs', () => {
       pairs: { train: 1, validation: 0, test: 0 },
     });
     expect(made.summary.totals).toMatchObject({ rows: 6, filtered: 5 });
-    expect(made.summary.warnings).toEqual(['group "X" has no validation pair', 'group "X" has no test pair']);
+    expect(made.summary.warnings).toEqual(['no validation pair of group "X"', 'no test pair of group "X"']);
   });
 
   it.each([

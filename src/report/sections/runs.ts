@@ -1,6 +1,6 @@
 import { InputError } from '../../errors.js';
 import { formatCount, formatEstimate, formatNumber } from '../../format.js';
-import { estimate, pairedDifference } from '../../statistics.js';
+import { estimate, largest, pairedDifference, smallest } from '../../statistics.js';
 import { type Axis, errorEnds, type Point, type Series } from '../charts.js';
 import { type Check, pairedCheck } from '../checks.js';
 import { groupBy } from '../group-by.js';
@@ -25,22 +25,25 @@ interface Score {
   of(run: ScoredRun): number | null;
 }
 
-const losses = (run: ScoredRun) => Object.values(run.groups).map((group) => group.loss);
-const accuracies = (run: ScoredRun) => Object.values(run.groups).flatMap((group) => group['rewards/accuracies'] ?? []);
+const losses = (run: ScoredRun) => [...run.groups.values()].map((group) => group.loss);
+const accuracies = (run: ScoredRun) => [...run.groups.values()].flatMap((group) => group['rewards/accuracies'] ?? []);
 const mean = (values: readonly number[]) => estimate(values).mean;
 
-const worstLoss: Score = { title: 'Worst-group loss', of: (run) => Math.max(...losses(run)) };
+const worstLoss: Score = { title: 'Worst-group loss', of: (run) => largest(losses(run)) };
 const spread: Score = {
   title: 'Spread (worst − best group)',
-  of: (run) => Math.max(...losses(run)) - Math.min(...losses(run)),
+  of: (run) => largest(losses(run)) - smallest(losses(run)),
 };
 const groupMean: Score = { title: 'Mean over groups', of: (run) => mean(losses(run)) };
 const pairMean: Score = { title: 'Mean over pairs', of: (run) => run.pairMean };
 const worstAccuracy: Score = {
   title: 'Worst-group reward accuracy',
-  of: (run) => (accuracies(run).length > 0 ? Math.min(...accuracies(run)) : null),
+  of: (run) => (accuracies(run).length > 0 ? smallest(accuracies(run)) : null),
 };
 const scores = [worstLoss, spread, groupMean, pairMean, worstAccuracy];
+
+/** At most this many groups in a figure: more cannot be told apart. */
+const DRAWN_GROUPS = 24;
 
 /** At most this many points per curve: more cannot be seen and make the page heavy. */
 const CURVE_POINTS = 200;
@@ -64,8 +67,9 @@ const splitTexts: Record<Split, string> = {
 export function runsSection(runs: readonly Run[]): Section {
   const split = commonSplit(runs);
   const methods = methodsOn(split, runs);
-  const groups = [...new Set(methods.flatMap((method) => method.runs.flatMap((run) => Object.keys(run.groups))))];
-  const colours = groupColours(groups);
+  const groups = [...new Set(methods.flatMap((method) => method.runs.flatMap((run) => [...run.groups.keys()])))];
+  const drawn = groupsToDraw(methods, groups);
+  const colours = groupColours(drawn);
   const pairs = comparablePairs(methods);
   const best = split === 'test' ? methods.flatMap(ofBestStep) : [];
   const seeds = new Set(runs.map((run) => run.seed));
@@ -73,6 +77,11 @@ export function runsSection(runs: readonly Run[]): Section {
     title: 'Training runs',
     text: [
       `${methods.map((method) => method.title).join('; ')} on ${formatCount(groups.length)} ${groups.length === 1 ? 'group' : 'groups'}, ${formatCount(seeds.size)} ${seeds.size === 1 ? 'seed' : 'seeds'}. ${splitTexts[split]}; a smaller loss and a larger accuracy are better.${methods.length > 1 ? ' With the same seed, methods see the same batches, so differences are taken seed by seed. Losses are compared only between methods of the same loss and β.' : ''}`,
+      ...(drawn.length < groups.length
+        ? [
+            `Figures show the ${drawn.length} groups with the largest losses; the tables have all ${formatCount(groups.length)}.`,
+          ]
+        : []),
       ...(best.length > 0
         ? [
             '“Best step” is the policy at the evaluation with the smallest worst-group validation loss; all else is of the last step.',
@@ -93,7 +102,7 @@ export function runsSection(runs: readonly Run[]): Section {
       groupTable(methods, groups, 'rewards/accuracies', split),
       groupTable(methods, groups, 'logps/accuracies', split),
     ].filter((table) => table !== null),
-    figures: [...groupBars(methods, groups, split), ...curves(methods, groups, colours)],
+    figures: [...groupBars(methods, drawn, split), ...curves(methods, drawn, groups.length, colours)],
   };
 }
 
@@ -208,6 +217,16 @@ function seedsCaption(methods: readonly Method[]): string {
   return methods.some(({ runs }) => runs.length > 1) ? ', mean ± standard error over seeds' : '';
 }
 
+/** Those with the largest losses where there are too many, in the order of all. */
+function groupsToDraw(methods: readonly Method[], groups: readonly string[]): readonly string[] {
+  if (groups.length <= DRAWN_GROUPS) return groups;
+  const loss = (group: string) =>
+    largest(methods.flatMap(({ runs }) => runs.map((run) => run.groups.get(group)?.loss ?? Number.NEGATIVE_INFINITY)));
+  const ranked = groups.map((group) => ({ group, loss: loss(group) })).sort((a, b) => b.loss - a.loss);
+  const drawn = new Set(ranked.slice(0, DRAWN_GROUPS).map(({ group }) => group));
+  return groups.filter((group) => drawn.has(group));
+}
+
 function headline(methods: readonly Method[], split: Split): Table {
   return {
     caption: `Final ${split}${seedsCaption(methods)}`,
@@ -229,7 +248,7 @@ function headline(methods: readonly Method[], split: Split): Table {
 }
 
 function worstGroup(run: ScoredRun): string {
-  return Object.entries(run.groups).reduce((worst, group) => (group[1].loss > worst[1].loss ? group : worst))[0];
+  return [...run.groups].reduce((worst, group) => (group[1].loss > worst[1].loss ? group : worst))[0];
 }
 
 function differences(pairs: readonly Pair[]): Table {
@@ -277,8 +296,8 @@ function groupTable(
     rows: groups.map((group) => [
       group,
       // Seeds may split the data anew, so the count can differ between runs.
-      range(methods.flatMap(({ runs }) => runs.flatMap((run) => run.groups[group]?.count ?? []))),
-      ...shown.map(({ runs }) => overSeeds(runs.map((run) => run.groups[group]?.[metric] ?? null))),
+      range(methods.flatMap(({ runs }) => runs.flatMap((run) => run.groups.get(group)?.count ?? []))),
+      ...shown.map(({ runs }) => overSeeds(runs.map((run) => run.groups.get(group)?.[metric] ?? null))),
     ]),
   };
 }
@@ -292,7 +311,7 @@ function groupBars(methods: readonly Method[], groups: readonly string[], split:
       colours: new Map(shown.map((method) => [method.title, method.colour])),
       bars: groups.flatMap((group) =>
         shown.flatMap((method) => {
-          const values = method.runs.flatMap((run) => run.groups[group]?.[metric] ?? []);
+          const values = method.runs.flatMap((run) => run.groups.get(group)?.[metric] ?? []);
           if (values.length === 0) return [];
           const score = estimate(values);
           return [{ category: group, series: method.title, value: score.mean, ...errorEnds(score) }];
@@ -320,7 +339,12 @@ function numbered(name: string, index: number): string {
 }
 
 /** Curves over training: of the validation split where all runs have one, else of the batches trained on. */
-function curves(methods: readonly Method[], groups: readonly string[], colours: ReadonlyMap<string, string>): Figure[] {
+function curves(
+  methods: readonly Method[],
+  groups: readonly string[],
+  groupCount: number,
+  colours: ReadonlyMap<string, string>,
+): Figure[] {
   const watched = methods.every(({ runs }) => runs.every((run) => run.scores.validation));
   const [prefix, split] = watched ? ['eval_', 'validation'] : ['', 'batch'];
   const byMethods = (members: readonly Method[], metric: string) =>
@@ -395,7 +419,7 @@ function curves(methods: readonly Method[], groups: readonly string[], colours: 
         `${method.title}: group weights α over training`,
         { title: `${method.title}: group weight α`, zero: true },
         byGroups(method, (group) => `group/${group}/alpha`),
-        [{ name: `Uniform, 1/${groups.length}`, y: 1 / groups.length }],
+        [{ name: `Uniform, 1/${groupCount}`, y: 1 / groupCount }],
       ),
     );
   figures.push(
@@ -469,7 +493,7 @@ function lossTitle({ runs: [{ objective }] }: Method): string {
 }
 
 function has(run: ScoredRun, metric: GroupMetric): boolean {
-  return Object.values(run.groups).some((group) => group[metric] !== undefined);
+  return [...run.groups.values()].some((group) => group[metric] !== undefined);
 }
 
 function overSeeds(values: readonly (number | null)[]): string {
@@ -478,15 +502,15 @@ function overSeeds(values: readonly (number | null)[]): string {
 }
 
 function range(counts: readonly number[]): string {
-  const [low, high] = [Math.min(...counts), Math.max(...counts)];
+  const [low, high] = [smallest(counts), largest(counts)];
   return low === high ? formatCount(low) : `${formatCount(low)}–${formatCount(high)}`;
 }
 
 /** Smallest and largest value of points and bands, with a little room. */
 function extent(points: readonly Point[]): [number, number] | undefined {
   if (points.length === 0) return undefined;
-  const low = Math.min(...points.map((point) => point.low ?? point.y));
-  const high = Math.max(...points.map((point) => point.high ?? point.y));
+  const low = smallest(points.map((point) => point.low ?? point.y));
+  const high = largest(points.map((point) => point.high ?? point.y));
   const room = 0.04 * (high - low || Math.abs(high) || 1);
   return [low - room, high + room];
 }
