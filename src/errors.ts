@@ -41,6 +41,8 @@ export interface InputLocation {
 /** The user's input (a file, a flag, a configuration) is at fault. `fix` says what to change. */
 export class InputError extends GroupRobustError {
   readonly location: InputLocation;
+  /** The message without place and fix. */
+  readonly problem: string;
   readonly fix: string | undefined;
 
   constructor(problem: string, details: { at?: InputLocation; fix?: string; code?: string; cause?: unknown } = {}) {
@@ -58,6 +60,7 @@ export class InputError extends GroupRobustError {
       { cause: details.cause },
     );
     this.location = at;
+    this.problem = problem;
     this.fix = details.fix;
   }
 

@@ -10,10 +10,10 @@ export function registerData(program: Command): void {
   defineAction<{ file: string; groups: string; seed: string; multiPair?: boolean; skipBadRows?: boolean; out: string }>(
     data
       .command('global-opinions')
-      .description("pairs of GlobalOpinionQA's CSV: train.jsonl, validation.jsonl, test.jsonl and summary.json")
+      .description('pairs of GlobalOpinionQA: train.jsonl, validation.jsonl, test.jsonl and summary.json')
       .requiredOption(
-        '--file <csv>',
-        'CSV of question,selections,options,source, or the hub id Anthropic/llm_global_opinions',
+        '--file <file>',
+        'CSV, JSONL or Parquet of question, selections, options, or the hub id Anthropic/llm_global_opinions',
       )
       .requiredOption(
         '--groups <names>',
@@ -34,7 +34,7 @@ export function registerData(program: Command): void {
       const file = await localCsv(options.file);
       const made = opinionPairs(await readSurvey(file.path), { groups, seed, multiPair, skipBadRows });
       await writeFolderWhole(options.out, (folder) => writeOpinionPairs(folder, made));
-      logSummary(output, made.summary, options.out);
+      await logSummary(output, made.summary, options.out);
       return { out: options.out, ...made.summary };
     },
   );
@@ -52,7 +52,7 @@ export function registerData(program: Command): void {
       const seed = parseSeed(options.seed);
       const rows = parseNumber('--rows', options.rows, { ...SURVEY_ROWS, integer: true });
       const summary = await writeFolderWhole(options.out, (folder) => writeSurvey(folder, { seed, rows }));
-      logSummary(output, summary, options.out);
+      await logSummary(output, summary, options.out);
       return { out: options.out, ...summary };
     },
   );
@@ -62,7 +62,8 @@ function parseSeed(text: string): number {
   return parseNumber('--seed', text, { min: 0, max: Number.MAX_SAFE_INTEGER, integer: true });
 }
 
-function logSummary(output: Output, summary: OpinionSummary, out: string): void {
+async function logSummary(output: Output, summary: OpinionSummary, out: string): Promise<void> {
+  const { badRowText } = await import('../data/global-opinions.js');
   const { totals, badRows } = summary;
   for (const [name, { rows, filtered, duplicates, pairs }] of Object.entries(summary.groups)) {
     const reasons = Object.entries(filtered).filter(([, count]) => count > 0);
@@ -73,7 +74,7 @@ function logSummary(output: Output, summary: OpinionSummary, out: string): void 
         ` -> ${pairs.train} train, ${pairs.validation} validation, ${pairs.test} test pairs`,
     );
   }
-  for (const { line, field, problem } of badRows) output.log(`left out line ${line}, field "${field}": ${problem}`);
+  for (const row of badRows) output.log(`left out ${badRowText(row)}`);
   for (const warning of summary.warnings) output.log(`warning: ${warning}`);
   output.log(
     `${totals.rows} rows, ${totals.filtered} filtered, ${totals.duplicates} repeated, ${badRows.length} bad -> ${out} (seed ${summary.seed})`,

@@ -1,5 +1,6 @@
 import { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects, parquetSchema } from 'hyparquet';
 import { compressors } from 'hyparquet-compressors';
+import * as z from 'zod';
 
 /** The program of a process of its own, see parquet.ts: it answers each {@link GroupRequest} with a {@link GroupReply}. */
 
@@ -48,7 +49,40 @@ async function readRowGroup({ file, wanted, group }: GroupRequest): Promise<RowG
     read.length > 0
       ? await parquetReadObjects({ file: buffer, metadata, columns: read, rowStart, rowEnd, compressors, parsers })
       : [{}];
+  const labels = classLabels(metadata.key_value_metadata ?? []);
+  for (const column of read) {
+    const names = labels.get(column);
+    if (names) for (const row of rows) row[column] = labelName(row[column], names);
+  }
   return { columns, groups, rows };
+}
+
+/** Python's datasets writes a ClassLabel as a number, and the names of its values beside the table. */
+const labelSchema = z.object({ _type: z.literal('ClassLabel'), names: z.array(z.string()) });
+
+/** Names of the values, by column. */
+function classLabels(entries: readonly { key: string; value?: string }[]): Map<string, string[]> {
+  const text = entries.find(({ key }) => key === 'huggingface')?.value;
+  let features: unknown;
+  try {
+    features = JSON.parse(text ?? '').info.features;
+  } catch {
+    // Not what datasets writes: then there are no names.
+  }
+  const labels = new Map<string, string[]>();
+  for (const [column, feature] of Object.entries(features ?? {})) {
+    const parsed = labelSchema.safeParse(feature);
+    if (parsed.success) labels.set(column, parsed.data.names);
+  }
+  return labels;
+}
+
+/** −1 is a row without label. */
+function labelName(value: unknown, names: readonly string[]): unknown {
+  if (value == null || Number(value) === -1) return null;
+  const name = names[Number(value)];
+  if (name === undefined) throw new Error(`the label ${value} is none of the ${names.length} that have a name`);
+  return name;
 }
 
 process.on('message', (request: GroupRequest) => {

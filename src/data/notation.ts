@@ -1,0 +1,20 @@
+import { parsePythonLiteral } from './python-literal.js';
+
+/**
+ * The list or mapping that a cell of text holds, in JSON's notation or Python's; mappings come as objects or maps.
+ * @throws PythonLiteralError saying where it is neither
+ */
+export function parseNotation(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return parsePythonLiteral(text);
+  }
+}
+
+/** The same value with objects for maps. */
+export function withoutMaps(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withoutMaps);
+  if (value instanceof Map) return Object.fromEntries([...value].map(([key, entry]) => [key, withoutMaps(entry)]));
+  return value;
+}
