@@ -3,7 +3,7 @@ import { formatCount } from '../format.js';
 import { listNames, shortName } from '../names.js';
 import { PairParser, type PreferenceRecord, type ReadPairsOptions, type UnusableKind, UnusablePair } from './pairs.js';
 import { type RowLocation, rowNumber } from './row.js';
-import { type TextTokenizer, type TokenisedText, tokenisePair } from './tokenizer.js';
+import { jointTexts, type TextTokenizer, type TokenisedText, tokenisePair } from './tokenizer.js';
 
 /** One preference pair, ready for a model. */
 export interface TokenisedPair {
@@ -52,6 +52,9 @@ export interface LoadPairsOptions extends ReadPairsOptions {
   /** What to do with a pair that is too long, or has an empty text or equal responses. Default: error. */
   unusable?: 'error' | 'drop';
 }
+
+/** Texts are tokenised so many records at a time, or fewer that have this many characters. */
+const AT_ONCE = { records: 64, characters: 2 ** 20 };
 
 /** Chat markers of Gemma's instruction-tuned models. */
 const CHAT_MARKER = /<(start|end)_of_turn>/;
@@ -113,13 +116,38 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
     });
   };
 
-  for await (const row of parser.rows(file)) {
+  const orDrop = (action: () => void): void => {
     try {
-      add(parser.parse(row));
+      action();
     } catch (error) {
       if (options.unusable !== 'drop' || !(error instanceof UnusablePair)) throw error;
       report.dropped[error.kind]++;
     }
+  };
+  let waiting: PreferenceRecord[] = [];
+  let characters = 0;
+  const addWaiting = (): void => {
+    const texts = waiting.flatMap((record) => (record.kind === 'text' ? jointTexts(record) : []));
+    if (texts.length > 0) {
+      tokenizer ??= openFor(waiting.find(({ kind }) => kind === 'text')!, options);
+      tokenizer.prepare?.(texts);
+    }
+    for (const record of waiting) orDrop(() => add(record));
+    waiting = [];
+    characters = 0;
+  };
+  try {
+    for await (const row of parser.rows(file)) {
+      orDrop(() => {
+        const record = parser.parse(row);
+        waiting.push(record);
+        if (record.kind === 'text') characters += record.prompt.length + record.chosen.length + record.rejected.length;
+      });
+      if (waiting.length >= AT_ONCE.records || characters >= AT_ONCE.characters) addWaiting();
+    }
+  } finally {
+    // Also where a row cannot be read: what is wrong with one before it comes first.
+    addWaiting();
   }
 
   const { empty, degenerate, tooLong } = report.dropped;
