@@ -1,4 +1,4 @@
-import { type ChildProcess, type ForkOptions, fork } from 'node:child_process';
+import { type ChildProcess, type ForkOptions, fork, type Serializable } from 'node:child_process';
 import { startable } from './parallel.js';
 
 /**
@@ -33,7 +33,7 @@ export function startBounded(moduleUrl: string, megabytes: number): ChildProcess
 /** Sends one request; where the outcome is no answer, the process is ended. */
 export async function askBounded<Reply>(
   child: ChildProcess,
-  request: object,
+  request: Serializable,
   seconds: number,
 ): Promise<Outcome<Reply>> {
   let timer: NodeJS.Timeout | undefined;

@@ -52,7 +52,7 @@ export function openTokenizer(model: string, override?: string): TextTokenizer {
 /** MB that the tokenizers may take in all; that of Gemma takes 600. */
 const MEMORY = 1536;
 /** Seconds: to open one, for any other request, and for each million characters of its text. */
-const TIME = { open: 60, least: 10, perMillion: 100 };
+const TIME = { open: 60, least: 10, perMillion: 30 };
 
 /** Their regular expressions and chat templates are programs from a file: they run where time and memory are bounded. */
 const runner = new SyncProcess<TokenizerRequest, TokenizerReply>(
