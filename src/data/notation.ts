@@ -1,15 +1,19 @@
+import { refuseDeep } from '../read-file.js';
 import { parsePythonLiteral } from './python-literal.js';
 
 /**
  * The list or mapping that a cell of text holds, in JSON's notation or Python's; mappings come as objects or maps.
- * @throws PythonLiteralError saying where it is neither
+ * @throws PythonLiteralError saying where it is neither, or an InputError where it is nested too deeply
  */
 export function parseNotation(text: string): unknown {
+  let value: unknown;
   try {
-    return JSON.parse(text);
+    value = JSON.parse(text);
   } catch {
     return parsePythonLiteral(text);
   }
+  refuseDeep(value);
+  return value;
 }
 
 /** The same value with objects for maps. */

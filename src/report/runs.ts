@@ -1,12 +1,12 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { parse as parseYaml, YAMLParseError } from 'yaml';
 import { z } from 'zod';
 import { splitLines } from '../data/lines.js';
 import { InputError } from '../errors.js';
 import { checked, parseJson, readBytes, readJson, readText } from '../read-file.js';
 import { type MetricMeans, metricDirections, type PairMetric, pairMetrics } from '../train/metrics.js';
 import type { MetricsLine } from '../train/trainer.js';
+import { parseYaml } from '../yaml.js';
 import { groupBy } from './group-by.js';
 
 /** Reads run folders, as `group-robust train` leaves them, for the report. */
@@ -119,7 +119,7 @@ export async function readRun(folder: string): Promise<Run> {
   const { method, seed, dataHash, ...record } = checked(runSchema, readJson(recordFile), { file: recordFile });
   const configFile = join(folder, 'config.yaml');
   const config = readText(configFile);
-  const parsed = checked(configSchema, yamlOf(config, configFile), { file: configFile });
+  const parsed = checked(configSchema, parseYaml(config, { file: configFile }).value, { file: configFile });
   const { loss, beta, labelSmoothing, reduction } = parsed.objective;
   const settings = new Map(flatten(parsed).filter(([key]) => !placeKeys.test(key)));
   const metrics: MetricsLine[] = [];
@@ -225,13 +225,4 @@ export function flatten(record: Readonly<Record<string, unknown>>, prefix = ''):
     if (typeof value === 'object') return flatten(value as Record<string, unknown>, `${prefix}${key} `);
     return [[prefix + key, String(value)]];
   });
-}
-
-function yamlOf(text: string, file: string): unknown {
-  try {
-    return parseYaml(text);
-  } catch (cause) {
-    if (!(cause instanceof YAMLParseError)) throw cause;
-    throw new InputError(cause.message.split('\n')[0], { at: { file, line: cause.linePos?.[0].line }, cause });
-  }
 }

@@ -63,6 +63,18 @@ describe('odd files', () => {
     ['an infinite weight', 'a.csv', row('inf'), /"weight": .*found "inf"/],
     ['a negative weight', 'a.csv', row('-1'), /"weight": .*found "-1"/],
     ['an empty weight', 'a.csv', row(''), /"weight": .*found ""/],
+    [
+      'lists within lists',
+      'a.jsonl',
+      `{"group": "a", "prompt": ${'['.repeat(1e5)}${']'.repeat(1e5)}}\n`,
+      /a\.jsonl:1: is nested more than 100/,
+    ],
+    [
+      'lists within lists in CSV',
+      'a.csv',
+      `group,prompt_ids,chosen_ids,rejected_ids\na,${'['.repeat(1e5)}${']'.repeat(1e5)},[1],[2]\n`,
+      /a\.csv:2, field "prompt_ids": is no list .* nested more than 100/,
+    ],
     ['half a character', 'a.jsonl', lines({ ...pair, chosen: 'so \ud83d' }), /"chosen": holds half of a character/],
     ['half a character as group', 'a.jsonl', lines({ ...pair, group: '\udc00' }), /"group": holds half of a character/],
   ])('refuses %s', async (_, name, content, message) => {
