@@ -171,11 +171,34 @@ export function readJson(file: string): unknown {
 
 /** @throws InputError when the text is not JSON */
 export function parseJson(text: string, at: InputLocation, fix?: string): unknown {
+  let value: unknown;
   try {
-    return JSON.parse(text);
+    value = JSON.parse(text);
   } catch (cause) {
     throw new InputError(`is not JSON: ${(cause as Error).message}`, { at, fix, cause });
   }
+  refuseDeep(value, at);
+  return value;
+}
+
+/** Nesting beyond any use: what walks through a value would exhaust the stack. */
+const DEEPEST = 100;
+
+/** @throws InputError where a value is nested too deeply, as one that holds itself is */
+export function refuseDeep(value: unknown, at: InputLocation = {}): void {
+  if (!isDeeper(value, DEEPEST)) return;
+  throw new InputError(`is nested more than ${DEEPEST} levels deep, or holds itself`, { at, fix: 'make it flatter' });
+}
+
+function isDeeper(value: unknown, levels: number): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  if (levels === 0) return true;
+  if (Array.isArray(value)) {
+    for (const entry of value) if (typeof entry === 'object' && isDeeper(entry, levels - 1)) return true;
+    return false;
+  }
+  for (const key in value) if (isDeeper((value as Record<string, unknown>)[key], levels - 1)) return true;
+  return false;
 }
 
 /** What the user is told of a value that a schema refuses, where the schema itself has no text for it. */

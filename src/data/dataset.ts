@@ -1,7 +1,9 @@
 import { InputError } from '../errors.js';
+import { formatCount } from '../format.js';
+import { listNames, shortName } from '../names.js';
 import { PairParser, type PreferenceRecord, type ReadPairsOptions, type UnusableKind, UnusablePair } from './pairs.js';
 import { type RowLocation, rowNumber } from './row.js';
-import { type TextTokenizer, type TokenisedText, tokenisePair } from './tokenizer.js';
+import { jointTexts, type TextTokenizer, type TokenisedText, tokenisePair } from './tokenizer.js';
 
 /** One preference pair, ready for a model. */
 export interface TokenisedPair {
@@ -51,6 +53,9 @@ export interface LoadPairsOptions extends ReadPairsOptions {
   unusable?: 'error' | 'drop';
 }
 
+/** Texts are tokenised so many records at a time, or fewer that have this many characters. */
+const AT_ONCE = { records: 64, characters: 2 ** 20 };
+
 /** Chat markers of Gemma's instruction-tuned models. */
 const CHAT_MARKER = /<(start|end)_of_turn>/;
 
@@ -80,9 +85,9 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
     const known = indices.get(name);
     if (known !== undefined) return known;
     if (options.groups)
-      throw new InputError(`"${name}" is not one of the groups`, {
+      throw new InputError(`"${shortName(name)}" is not one of the groups`, {
         at: { ...at, field: options.groupBy?.join(', ') ?? 'group' },
-        fix: `use ${options.groups.map((group) => `"${group}"`).join(', ')}`,
+        fix: `use ${listNames(options.groups)}`,
       });
     indices.set(name, groups.length);
     counts.push(0);
@@ -111,13 +116,38 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
     });
   };
 
-  for await (const row of parser.rows(file)) {
+  const orDrop = (action: () => void): void => {
     try {
-      add(parser.parse(row));
+      action();
     } catch (error) {
       if (options.unusable !== 'drop' || !(error instanceof UnusablePair)) throw error;
       report.dropped[error.kind]++;
     }
+  };
+  let waiting: PreferenceRecord[] = [];
+  let characters = 0;
+  const addWaiting = (): void => {
+    const texts = waiting.flatMap((record) => (record.kind === 'text' ? jointTexts(record) : []));
+    if (texts.length > 0) {
+      tokenizer ??= openFor(waiting.find(({ kind }) => kind === 'text')!, options);
+      tokenizer.prepare?.(texts);
+    }
+    for (const record of waiting) orDrop(() => add(record));
+    waiting = [];
+    characters = 0;
+  };
+  try {
+    for await (const row of parser.rows(file)) {
+      orDrop(() => {
+        const record = parser.parse(row);
+        waiting.push(record);
+        if (record.kind === 'text') characters += record.prompt.length + record.chosen.length + record.rejected.length;
+      });
+      if (waiting.length >= AT_ONCE.records || characters >= AT_ONCE.characters) addWaiting();
+    }
+  } finally {
+    // Also where a row cannot be read: what is wrong with one before it comes first.
+    addWaiting();
   }
 
   const { empty, degenerate, tooLong } = report.dropped;
@@ -241,15 +271,20 @@ function warn(
       `${file}: BOS_MISSING in ${withoutBos} prompts of token ids; Gemma was trained with it in front of every text and ` +
         'fails without, but ids are used exactly as given',
     );
-  for (const names of lookalikes(groups))
+  const alike = lookalikes(groups);
+  for (const names of alike.slice(0, MOST_LOOKALIKES))
     warnings.push(
-      `${file}: the groups ${names.map((name) => JSON.stringify(name)).join(', ')} differ only in spaces, case or the form of ` +
+      `${file}: the groups ${listNames(names)} differ only in spaces, case or the form of ` +
         'a character or number; write them alike if they are one group',
     );
-  groups.forEach((name, group) => {
-    if (counts[group] === 0) warnings.push(`${file}: no pair of group "${name}"`);
-  });
+  if (alike.length > MOST_LOOKALIKES)
+    warnings.push(`${file}: ${formatCount(alike.length - MOST_LOOKALIKES)} more such sets of groups`);
+  const empty = groups.filter((_, group) => counts[group] === 0);
+  if (empty.length > 0) warnings.push(`${file}: no pair of group ${listNames(empty)}`);
 }
+
+/** So many sets of them are worth a line each. */
+const MOST_LOOKALIKES = 3;
 
 /** Sets of names that people would take for one. */
 function lookalikes(names: readonly string[]): string[][] {

@@ -1,7 +1,7 @@
 import { InputError, type InputLocation } from '../errors.js';
 import { type ChatMessage, commonBeginning, commonTurns, isConversation, readConversation } from './layouts.js';
 import { editDistance } from './near-matches.js';
-import { parsePythonLiteral } from './python-literal.js';
+import { parseNotation, withoutMaps } from './notation.js';
 import { describe, type Row, type RowLocation } from './row.js';
 import { readRows } from './rows.js';
 
@@ -131,27 +131,33 @@ function requireColumn(row: Row, field: string, otherwise = `name the column "${
   });
 }
 
-/** A value of one of the columns above. In CSV a conversation or ids are a list in JSON's or Python's notation. */
+/** Text that is meant for turns, whole or not. */
+const likeTurns = /^\s*\[\s*\{[^}]*['"]role['"]\s*:/;
+
+/**
+ * A value of one of the columns above. In CSV a conversation or ids are a list in JSON's or Python's notation.
+ * @throws InputError where it is meant for one and cannot be parsed: taken for text it would be trained on
+ */
 function cell(row: Row, field: string): unknown {
   const value = row.values[field];
   if (!row.untyped || typeof value !== 'string') return value;
-  if (idColumns.includes(field as (typeof idColumns)[number])) return parseList(value) ?? value;
-  if (!/^\s*\[\s*\{/.test(value)) return value;
-  const list = parseList(value);
-  return isConversation(list) ? list : value;
-}
-
-function parseList(text: string): unknown[] | undefined {
-  for (const parse of [JSON.parse, parsePythonLiteral]) {
-    try {
-      const value = parse(text) as unknown;
-      if (Array.isArray(value))
-        return value.map((entry) => (entry instanceof Map ? Object.fromEntries(entry) : entry) as unknown);
-    } catch {
-      // Not in this notation.
-    }
+  const isIds = idColumns.includes(field as (typeof idColumns)[number]);
+  if (!isIds && !/^\s*\[\s*\{/.test(value)) return value;
+  let list: unknown;
+  try {
+    list = withoutMaps(parseNotation(value));
+  } catch (cause) {
+    if (!isIds && !likeTurns.test(value)) return value;
+    throw new InputError(
+      `is ${isIds ? 'no list of token ids' : 'no list of turns'} in JSON's or Python's notation: ${(cause as Error).message}`,
+      {
+        at: { ...row.at, field },
+        fix: "a list has commas between its entries; of Python's datasets, which writes CSV without them, use to_json or to_parquet",
+        cause,
+      },
+    );
   }
-  return undefined;
+  return isIds || isConversation(list) ? list : value;
 }
 
 function readGroup(row: Row, groupBy: readonly string[]): string {

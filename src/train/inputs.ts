@@ -2,6 +2,7 @@ import { type LoadPairsOptions, loadPairs, type PairDataset } from '../data/data
 import { openTokenizer, type TextTokenizer } from '../data/tokenizer.js';
 import { InputError } from '../errors.js';
 import { type Local, type LocalOptions, localAdapter, localModel, localTokenizer } from '../hub/local.js';
+import { listNames } from '../names.js';
 import type { GemmaPolicy } from '../policy/gemma.js';
 import type { TrainConfig } from './config.js';
 
@@ -90,7 +91,7 @@ export async function readRunData(reader: PairReader, data: TrainConfig['data'])
   const train = await reader.read(data.train, { groups: data.groups, groupBy, maxLength, unusable });
   const empty = train.groups.filter((_, g) => train.counts[g] === 0);
   if (empty.length > 0)
-    throw new InputError(`no usable pair of group ${empty.map((name) => `"${name}"`).join(', ')}`, {
+    throw new InputError(`no usable pair of group ${listNames(empty)}`, {
       at: { file: data.train },
       fix: data.groups
         ? 'take the group out of data.groups, or add pairs of it'
