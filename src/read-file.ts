@@ -5,10 +5,19 @@ import { InputError, type InputLocation } from './errors.js';
 
 /** Reading what the user gives: every fault becomes an InputError that names the file, and the line or field. */
 
-/** The bytes of a file in chunks. @throws InputError when it cannot be read */
-export async function* readBytes(file: string): AsyncGenerator<Uint8Array> {
+/**
+ * The bytes of a file in chunks.
+ * @param onBytes told how many have been given out
+ * @throws InputError when it cannot be read
+ */
+export async function* readBytes(file: string, onBytes?: (bytes: number) => void): AsyncGenerator<Uint8Array> {
+  let bytes = 0;
   try {
-    yield* createReadStream(file, { highWaterMark: 2 ** 18 });
+    for await (const chunk of createReadStream(file, { highWaterMark: 2 ** 18 })) {
+      yield chunk;
+      bytes += chunk.length;
+      onBytes?.(bytes);
+    }
   } catch (error) {
     throw readError(file, error);
   }

@@ -55,13 +55,13 @@ const COLUMNS = ['question', 'selections', 'options'] as const;
  */
 export async function readSurvey(file: string): Promise<Survey> {
   const sha256 = (await hashFile(file)).digest('hex');
-  return collect((badRow) => readRows(file, COLUMNS, badRow), file, sha256);
+  return collect((badRow) => readRows(file, COLUMNS, { badRow }), file, sha256);
 }
 
 /** As {@link readSurvey}, on the bytes of CSV. */
 export async function parseSurvey(bytes: Uint8Array, file: string): Promise<Survey> {
   const sha256 = createHash('sha256').update(bytes).digest('hex');
-  return collect((badRow) => readCsv(file, badRow, [bytes]), file, sha256);
+  return collect((badRow) => readCsv(file, [bytes], badRow), file, sha256);
 }
 
 async function collect(
