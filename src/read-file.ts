@@ -40,11 +40,20 @@ function special(file: string, kind: 'pipe' | 'socket' | 'device'): InputError {
   return new InputError(`is a ${kind}, not a file`, { at: { file }, fix });
 }
 
-/** The bytes of a file in chunks. @throws InputError when it cannot be read */
-export async function* readBytes(file: string): AsyncGenerator<Uint8Array> {
+/**
+ * The bytes of a file in chunks.
+ * @param onBytes told how many have been given out
+ * @throws InputError when it cannot be read
+ */
+export async function* readBytes(file: string, onBytes?: (bytes: number) => void): AsyncGenerator<Uint8Array> {
   refuseSpecial(file, { once: true });
+  let bytes = 0;
   try {
-    yield* createReadStream(file, { highWaterMark: 2 ** 18 });
+    for await (const chunk of createReadStream(file, { highWaterMark: 2 ** 18 })) {
+      yield chunk;
+      bytes += chunk.length;
+      onBytes?.(bytes);
+    }
   } catch (error) {
     throw readError(file, error);
   }

@@ -2,7 +2,7 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { CsvError, type Info, type Parser, parse } from 'csv-parse';
 import { InputError } from '../errors.js';
-import { readBytes, utf8Decoder } from '../read-file.js';
+import { utf8Decoder } from '../read-file.js';
 import { type BadRowHandler, type Row, refuseBadRow, refuseRepeated } from './row.js';
 
 /** A longer row is surely an unclosed quote: without a limit it would take the rest of the file with it. In bytes. */
@@ -49,13 +49,12 @@ export async function* csvRecords(
 
 /**
  * Streams the rows of CSV in UTF-8 whose first row names the columns.
- * @param chunks the file's bytes, where they are not to be read from it
  * @throws InputError naming file and line
  */
 export async function* readCsv(
   file: string,
+  chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
   badRow: BadRowHandler = refuseBadRow,
-  chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array> = readBytes(file),
 ): AsyncGenerator<Row> {
   let columns: string[] | undefined;
   for await (const { line, fields } of csvRecords(chunks, file)) {

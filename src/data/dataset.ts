@@ -1,11 +1,15 @@
 import { InputError } from '../errors.js';
 import { formatCount } from '../format.js';
 import { listNames, shortName } from '../names.js';
+import { PairStore } from './pair-store.js';
 import { PairParser, type PreferenceRecord, type ReadPairsOptions, type UnusableKind, UnusablePair } from './pairs.js';
 import { type RowLocation, rowNumber } from './row.js';
 import { jointTexts, type TextTokenizer, type TokenisedText, tokenisePair } from './tokenizer.js';
 
-/** One preference pair, ready for a model. */
+/**
+ * One preference pair, ready for a model. Those of a file that was read have accessors for their parts, which `{ ...pair }` does not
+ * copy.
+ */
 export interface TokenisedPair {
   /** `file:line`, of Parquet `file:row`, to name the pair in messages. */
   id: string;
@@ -49,6 +53,8 @@ export interface LoadPairsOptions extends ReadPairsOptions {
   maxLength?: number;
   /** Id that prompts of token ids should start with; a warning tells how many do not. Absent: not checked. */
   bos?: number;
+  /** Told how much of the file has been read. */
+  onBytes?: (bytes: number) => void;
   /** What to do with a pair that is too long, or has an empty text or equal responses. Default: error. */
   unusable?: 'error' | 'drop';
 }
@@ -70,7 +76,8 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
   const indices = new Map(groups.map((name, index) => [name, index]));
   const counts = groups.map(() => 0);
   const weightSums = groups.map(() => 0);
-  const pairs: TokenisedPair[] = [];
+  const store = new PairStore(file);
+  const { pairs } = store;
   const report: LoadReport = {
     dropped: { empty: 0, degenerate: 0, tooLong: 0 },
     boundaryDiffers: { count: 0, firstLines: [] },
@@ -106,8 +113,7 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
     refuseUnusable(tokens, options.maxLength, record);
     counts[group]++;
     weightSums[group] += record.weight;
-    pairs.push({
-      id: `${file}:${rowNumber(record.at)}`,
+    store.add(rowNumber(record.at), {
       group,
       prompt: tokens.prompt,
       chosen: tokens.chosen,
@@ -137,7 +143,7 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
     characters = 0;
   };
   try {
-    for await (const row of parser.rows(file)) {
+    for await (const row of parser.rows(file, options.onBytes)) {
       orDrop(() => {
         const record = parser.parse(row);
         waiting.push(record);

@@ -58,7 +58,7 @@ export async function readSurvey(file: string): Promise<Survey> {
   const before = stateOf(file);
   if (!before) return parseSurvey(readWhole(file), file);
   const sha256 = (await hashFile(file)).digest('hex');
-  const survey = await collect((badRow) => readRows(file, COLUMNS, badRow), file, sha256);
+  const survey = await collect((badRow) => readRows(file, COLUMNS, { badRow }), file, sha256);
   checkUnchanged([before]);
   return survey;
 }
@@ -66,7 +66,7 @@ export async function readSurvey(file: string): Promise<Survey> {
 /** As {@link readSurvey}, on the bytes of CSV. */
 export async function parseSurvey(bytes: Uint8Array, file: string): Promise<Survey> {
   const sha256 = createHash('sha256').update(bytes).digest('hex');
-  return collect((badRow) => readCsv(file, badRow, [bytes]), file, sha256);
+  return collect((badRow) => readCsv(file, [bytes], badRow), file, sha256);
 }
 
 async function collect(

@@ -58,15 +58,16 @@ export class PairParser {
     this.groupBy = options.groupBy ?? ['group'];
   }
 
-  rows(file: string): AsyncGenerator<Row> {
-    return readRows(file, [...new Set([...this.groupBy, 'weight', ...textColumns, ...idColumns])]);
+  rows(file: string, onBytes?: (bytes: number) => void): AsyncGenerator<Row> {
+    return readRows(file, [...new Set([...this.groupBy, 'weight', ...textColumns, ...idColumns])], { onBytes });
   }
 
   /** @throws InputError naming file, line or row, and field; an {@link UnusablePair} where a text is empty */
   parse(row: Row): PreferenceRecord {
-    const origin = { group: readGroup(row, this.groupBy), weight: readWeight(row, this.groupBy), at: row.at };
+    const group = readGroup(row, this.groupBy);
+    const weight = readWeight(row, this.groupBy);
     const ids = idColumns.filter((column) => row.values[column] != null);
-    if (ids.length === 0) return { ...origin, ...this.texts(row) };
+    if (ids.length === 0) return { group, weight, at: row.at, ...this.texts(row) };
     for (const field of textColumns)
       if (row.values[field] != null)
         throw new InputError(`is given beside "${ids[0]}"`, {
@@ -74,7 +75,7 @@ export class PairParser {
           fix: 'give text or token ids, not both',
         });
     const [prompt, chosen, rejected] = idColumns.map((field) => readIds(row, field, this.options.vocabulary));
-    return { ...origin, kind: 'ids', prompt, chosen, rejected };
+    return { group, weight, at: row.at, kind: 'ids', prompt, chosen, rejected };
   }
 
   private texts(row: Row) {
@@ -234,10 +235,15 @@ function readIds(row: Row, field: string, vocabulary?: number): Int32Array {
   if (!Array.isArray(list)) throw new InputError(`expected a list of token ids, found ${describe(value)}`, { at });
   if (list.length === 0) throw new UnusablePair('empty', 'is empty', { at, fix: 'give at least one token id' });
   const limit = vocabulary ?? 2 ** 31;
-  return Int32Array.from(list, (entry, i) => {
-    const id = typeof entry === 'bigint' ? Number(entry) : entry;
-    if (Number.isInteger(id) && id >= 0 && id < limit) return id;
-    const below = vocabulary === undefined ? '' : ` below the vocabulary's ${vocabulary}`;
-    throw new InputError(`entry ${i} is ${describe(entry)}, not a token id${below}`, { at });
-  });
+  // A loop, not from(): this is most of the work of reading ids.
+  const ids = new Int32Array(list.length);
+  for (let i = 0; i < ids.length; i++) {
+    const id: unknown = typeof list[i] === 'bigint' ? Number(list[i]) : list[i];
+    if (!Number.isInteger(id) || (id as number) < 0 || (id as number) >= limit) {
+      const below = vocabulary === undefined ? '' : ` below the vocabulary's ${vocabulary}`;
+      throw new InputError(`entry ${i} is ${describe(list[i])}, not a token id${below}`, { at });
+    }
+    ids[i] = id as number;
+  }
+  return ids;
 }

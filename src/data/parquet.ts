@@ -13,8 +13,13 @@ import { type Row, refuseRepeated } from './row.js';
  * takes more of either than a file of that size can need, and gives the rows in pieces.
  * @throws InputError when the file is not whole Parquet
  */
-export async function* readParquet(file: string, wanted: readonly string[]): AsyncGenerator<Row> {
-  const limits = limitsOf(await sizeOf(file));
+export async function* readParquet(
+  file: string,
+  wanted: readonly string[],
+  onBytes?: (bytes: number) => void,
+): AsyncGenerator<Row> {
+  const size = await sizeOf(file);
+  const limits = limitsOf(size);
   let row = 0;
   let groups = 1;
   for (let group = 0; group < groups; group++) {
@@ -27,6 +32,7 @@ export async function* readParquet(file: string, wanted: readonly string[]): Asy
       for (const values of read.rows) yield { at: { file, row: ++row }, columns, values, untyped: false };
     }
     reader.rest();
+    onBytes?.((size * (group + 1)) / groups);
   }
 }
 

@@ -1,35 +1,41 @@
 import { extname } from 'node:path';
 import { InputError } from '../errors.js';
 import { checkUnchanged, stateOf } from '../opened-file.js';
-import { parseJson } from '../read-file.js';
+import { parseJson, readBytes } from '../read-file.js';
 import { readCsv } from './csv.js';
-import { type Line, readLines } from './lines.js';
+import { type Line, splitLines } from './lines.js';
 import { type BadRowHandler, describe, type Row, refuseBadRow } from './row.js';
+
+export interface ReadRowsOptions {
+  /** Told of rows that cannot be read; by default they are refused. */
+  badRow?: BadRowHandler;
+  /** Told how much of the file has been read. */
+  onBytes?: (bytes: number) => void;
+}
 
 /**
  * Streams the rows of a file: Parquet (.parquet), CSV with a header (.csv), else JSONL. Memory holds a row, or of Parquet
  * one row group.
  * @param wanted columns to read; of JSONL and CSV all come
- * @param badRow told of rows that cannot be read; by default they are refused
  * @throws InputError naming file and line or row; also where the file changes meanwhile, so that rows are of two files
  */
 export async function* readRows(
   file: string,
   wanted: readonly string[],
-  badRow: BadRowHandler = refuseBadRow,
+  options: ReadRowsOptions = {},
 ): AsyncGenerator<Row> {
   const before = stateOf(file);
-  yield* rowsOf(file, wanted, badRow);
+  yield* rowsOf(file, wanted, options);
   if (before) checkUnchanged([before]);
 }
 
-async function* rowsOf(file: string, wanted: readonly string[], badRow: BadRowHandler): AsyncGenerator<Row> {
+async function* rowsOf(file: string, wanted: readonly string[], options: ReadRowsOptions): AsyncGenerator<Row> {
   if (isParquet(file)) {
     // Its decompressors take a while to load.
     const { readParquet } = await import('./parquet.js');
-    yield* readParquet(file, wanted);
-  } else if (hasEnding(file, '.csv')) yield* readCsv(file, badRow);
-  else yield* readJsonLines(file, badRow);
+    yield* readParquet(file, wanted, options.onBytes);
+  } else if (hasEnding(file, '.csv')) yield* readCsv(file, readBytes(file, options.onBytes), options.badRow);
+  else yield* readJsonLines(file, options);
 }
 
 export function isParquet(file: string): boolean {
@@ -40,8 +46,8 @@ function hasEnding(file: string, ending: string): boolean {
   return extname(file).toLowerCase() === ending;
 }
 
-async function* readJsonLines(file: string, badRow: BadRowHandler): AsyncGenerator<Row> {
-  for await (const line of readLines(file)) {
+async function* readJsonLines(file: string, { badRow = refuseBadRow, onBytes }: ReadRowsOptions): AsyncGenerator<Row> {
+  for await (const line of splitLines(readBytes(file, onBytes), file)) {
     if (line.text.trim() === '') continue;
     let row: Row;
     try {

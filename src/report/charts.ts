@@ -3,6 +3,7 @@ import { type Config, compile, type TopLevelSpec } from 'vega-lite';
 import { formatEstimate, formatNumber } from '../format.js';
 import { printable, shortName } from '../names.js';
 import { type Estimate, largest, smallest } from '../statistics.js';
+import { plainText } from '../terminal.js';
 import { groupBy } from './group-by.js';
 import { GREY } from './palette.js';
 
@@ -432,7 +433,7 @@ async function render(description: string, spec: TopLevelSpec): Promise<{ svg: s
   const svg = await view.toSVG();
   view.finalize();
   return {
-    svg: validXml(svg)
+    svg: plainText(svg)
       .replaceAll(/ aria-label="(\d+)" role="graphics-symbol" aria-roledescription="[^"]*"/g, ' data-series="$1"')
       .replaceAll(/ role="graphics-[a-z]+" aria-roledescription="[^"]*"/g, '')
       .replace('<svg ', () => `<svg role="img" aria-label="${escapeXml(printable(description))}" `),
@@ -440,17 +441,9 @@ async function render(description: string, spec: TopLevelSpec): Promise<{ svg: s
   };
 }
 
-/** Characters that XML cannot hold in any form, which names from anyone's data may: half characters, and control characters. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-const unfit = /[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]/gu;
-
-function validXml(text: string): string {
-  return text.replaceAll(unfit, '\ufffd');
-}
-
-/** For text and for double-quoted attributes of XML and HTML. */
+/** For text and for double-quoted attributes of XML and HTML; what XML cannot hold in any form, which names from anyone's data may, is written out. */
 export function escapeXml(text: string): string {
-  return validXml(text)
+  return plainText(text)
     .replaceAll('&', '&amp;')
     .replaceAll('<', '&lt;')
     .replaceAll('>', '&gt;')
