@@ -22,20 +22,6 @@ export function estimate(values: readonly number[]): Estimate {
   return { mean: mean(list), standard_error: list.length > 1 ? Number(std(list)) / Math.sqrt(list.length) : null };
 }
 
-/** The largest value; −∞ where there is none. Math.max takes no more arguments than the stack holds. */
-export function largest(values: Iterable<number>): number {
-  let most = Number.NEGATIVE_INFINITY;
-  for (const value of values) most = Math.max(most, value);
-  return most;
-}
-
-/** The smallest value; ∞ where there is none. */
-export function smallest(values: Iterable<number>): number {
-  let least = Number.POSITIVE_INFINITY;
-  for (const value of values) least = Math.min(least, value);
-  return least;
-}
-
 /** Student's t by degrees of freedom, from 1 on: |t| is below with a chance of 95 %. Beyond the last that one, slightly too large. */
 const studentT = [
   12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.16, 2.145, 2.131, 2.12, 2.11,

@@ -1,5 +1,5 @@
+import { largest } from './extremes.js';
 import { printable } from './names.js';
-import { largest } from './statistics.js';
 
 /**
  * A table for the terminal: columns padded to their widest cell, a rule under the heading. Where it is wider than `width`, which would

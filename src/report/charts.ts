@@ -1,8 +1,9 @@
 import { Error as ErrorLevel, logger, parse, View } from 'vega';
 import { type Config, compile, type TopLevelSpec } from 'vega-lite';
+import { largest, smallest } from '../extremes.js';
 import { formatEstimate, formatNumber } from '../format.js';
 import { printable, shortName } from '../names.js';
-import { type Estimate, largest, smallest } from '../statistics.js';
+import type { Estimate } from '../statistics.js';
 import { plainText } from '../terminal.js';
 import { groupBy } from './group-by.js';
 import { GREY } from './palette.js';

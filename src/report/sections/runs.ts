@@ -1,6 +1,7 @@
 import { InputError } from '../../errors.js';
+import { largest, smallest } from '../../extremes.js';
 import { counted, formatCount, formatNumber } from '../../format.js';
-import { type Estimate, estimate, largest, pairedDifference, smallest } from '../../statistics.js';
+import { type Estimate, estimate, pairedDifference } from '../../statistics.js';
 import { type Axis, errorEnds, type Point, type Series } from '../charts.js';
 import { type Check, pairedCheck } from '../checks.js';
 import { groupBy } from '../group-by.js';
