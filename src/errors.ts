@@ -39,26 +39,35 @@ export interface InputLocation {
   tensor?: string;
 }
 
+/** "pairs.jsonl:3, field "prompt"" */
+export function placeOf(at: InputLocation): string {
+  const where = [
+    at.file && (at.line === undefined ? at.file : `${at.file}:${at.line}`),
+    at.file === undefined && at.line !== undefined && `line ${at.line}`,
+    at.row !== undefined && `row ${at.row}`,
+    at.field && `field "${at.field}"`,
+    at.tensor && `tensor "${at.tensor}"`,
+  ];
+  return where.filter(Boolean).join(', ');
+}
+
 /** The user's input (a file, a flag, a configuration) is at fault. `fix` says what to change. */
 export class InputError extends GroupRobustError {
   readonly location: InputLocation;
+  /** The message without place and fix. */
+  readonly problem: string;
   readonly fix: string | undefined;
 
   constructor(problem: string, details: { at?: InputLocation; fix?: string; code?: string; cause?: unknown } = {}) {
     const at = details.at ?? {};
-    const where = [
-      at.file && (at.line === undefined ? at.file : `${at.file}:${at.line}`),
-      at.file === undefined && at.line !== undefined && `line ${at.line}`,
-      at.row !== undefined && `row ${at.row}`,
-      at.field && `field "${at.field}"`,
-      at.tensor && `tensor "${at.tensor}"`,
-    ].filter(Boolean);
+    const where = placeOf(at);
     super(
       details.code ?? 'INPUT',
-      `${where.length > 0 ? `${where.join(', ')}: ` : ''}${problem}${details.fix ? `\n  fix: ${details.fix}` : ''}`,
+      `${where === '' ? '' : `${where}: `}${problem}${details.fix ? `\n  fix: ${details.fix}` : ''}`,
       { cause: details.cause },
     );
     this.location = at;
+    this.problem = problem;
     this.fix = details.fix;
   }
 

@@ -1,5 +1,6 @@
 import { SingleBar } from 'cli-progress';
-import { oneLine, say } from './terminal.js';
+import { printable } from './names.js';
+import { say } from './terminal.js';
 
 /** Shows how far a long job is: a bar with rate and remaining time on a terminal, a plain line now and then elsewhere. */
 export interface Progress {
@@ -40,7 +41,7 @@ function plainLines(label: string, total: number, start: number): Progress {
       lastLine = seconds;
       say(
         process.stderr,
-        `${label}: ${done}/${total} (${percent} %)${pace(done - start, total - done, seconds)}${note && ` ${oneLine(note)}`}`,
+        `${label}: ${done}/${total} (${percent} %)${pace(done - start, total - done, seconds)}${note && ` ${printable(note)}`}`,
       );
     },
     stop: () => leave(own),
@@ -66,7 +67,7 @@ function bar(label: string, total: number, start: number): Progress {
     },
   };
   const single = new SingleBar({
-    format: `${oneLine(label)} [{bar}] {value}/{total}{pace} {note}`,
+    format: `${printable(label)} [{bar}] {value}/{total}{pace} {note}`,
     stream: stream as unknown as NodeJS.WritableStream,
     // Its own handler would swallow the first Ctrl-C.
     gracefulExit: false,
@@ -78,7 +79,7 @@ function bar(label: string, total: number, start: number): Progress {
   single.start(total, start, { pace: '', note: '' });
   return {
     update: (done, note = '') =>
-      single.update(done, { pace: pace(done - start, total - done, clock()), note: oneLine(note) }),
+      single.update(done, { pace: pace(done - start, total - done, clock()), note: printable(note) }),
     stop() {
       if (!active.includes(own)) return;
       single.stop();

@@ -40,11 +40,20 @@ function special(file: string, kind: 'pipe' | 'socket' | 'device'): InputError {
   return new InputError(`is a ${kind}, not a file`, { at: { file }, fix });
 }
 
-/** The bytes of a file in chunks. @throws InputError when it cannot be read */
-export async function* readBytes(file: string): AsyncGenerator<Uint8Array> {
+/**
+ * The bytes of a file in chunks.
+ * @param onBytes told how many have been given out
+ * @throws InputError when it cannot be read
+ */
+export async function* readBytes(file: string, onBytes?: (bytes: number) => void): AsyncGenerator<Uint8Array> {
   refuseSpecial(file, { once: true });
+  let bytes = 0;
   try {
-    yield* createReadStream(file, { highWaterMark: 2 ** 18 });
+    for await (const chunk of createReadStream(file, { highWaterMark: 2 ** 18 })) {
+      yield chunk;
+      bytes += chunk.length;
+      onBytes?.(bytes);
+    }
   } catch (error) {
     throw readError(file, error);
   }
@@ -171,11 +180,34 @@ export function readJson(file: string): unknown {
 
 /** @throws InputError when the text is not JSON */
 export function parseJson(text: string, at: InputLocation, fix?: string): unknown {
+  let value: unknown;
   try {
-    return JSON.parse(text);
+    value = JSON.parse(text);
   } catch (cause) {
     throw new InputError(`is not JSON: ${(cause as Error).message}`, { at, fix, cause });
   }
+  refuseDeep(value, at);
+  return value;
+}
+
+/** Nesting beyond any use: what walks through a value would exhaust the stack. */
+const DEEPEST = 100;
+
+/** @throws InputError where a value is nested too deeply, as one that holds itself is */
+export function refuseDeep(value: unknown, at: InputLocation = {}): void {
+  if (!isDeeper(value, DEEPEST)) return;
+  throw new InputError(`is nested more than ${DEEPEST} levels deep, or holds itself`, { at, fix: 'make it flatter' });
+}
+
+function isDeeper(value: unknown, levels: number): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  if (levels === 0) return true;
+  if (Array.isArray(value)) {
+    for (const entry of value) if (typeof entry === 'object' && isDeeper(entry, levels - 1)) return true;
+    return false;
+  }
+  for (const key in value) if (isDeeper((value as Record<string, unknown>)[key], levels - 1)) return true;
+  return false;
 }
 
 /** What the user is told of a value that a schema refuses, where the schema itself has no text for it. */

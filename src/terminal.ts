@@ -1,21 +1,10 @@
+import { printable } from './names.js';
+
 /** Text on its way to a terminal: names from anyone's data may not command it. */
 
-/** Control characters but for line breaks and tabs, and marks that turn the direction of the text around them. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-const commands = /[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]/g;
-
-/** `text` with every character that a terminal would obey written out: `\x1b[31m`. */
+/** `text` with every character that a terminal would obey written out, line breaks and tabs but for. */
 export function plainText(text: string): string {
-  return text.replaceAll(commands, (character) => {
-    const code = character.charCodeAt(0);
-    return code < 0x100 ? `\\x${code.toString(16).padStart(2, '0')}` : `\\u${code.toString(16)}`;
-  });
-}
-
-/** The same in one line: for a cell of a table or the note beside a bar. */
-export function oneLine(text: string): string {
-  const breaks: Readonly<Record<string, string>> = { '\n': '\\n', '\t': '\\t' };
-  return plainText(text).replaceAll(/[\n\t]/g, (character) => breaks[character]);
+  return text.replaceAll(/[^\n\t]+/g, printable);
 }
 
 /** Writes a line for people. All text for people goes this way; results for programs do not. */

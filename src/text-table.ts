@@ -1,4 +1,5 @@
-import { oneLine } from './terminal.js';
+import { largest } from './extremes.js';
+import { printable } from './names.js';
 
 /**
  * A table for the terminal: columns padded to their widest cell, a rule under the heading. Where it is wider than `width`, which would
@@ -9,8 +10,10 @@ export function textTable(
   rows: readonly (readonly string[])[],
   width = process.stdout.columns || Number.POSITIVE_INFINITY,
 ): string {
-  const [titles, ...lines] = [heading, ...rows].map((cells) => cells.map(oneLine));
-  const widths = titles.map((title, column) => Math.max(title.length, ...lines.map((cells) => cells[column].length)));
+  const [titles, ...lines] = [heading, ...rows].map((cells) => cells.map(printable));
+  const widths = titles.map((title, column) =>
+    largest([title, ...lines.map((cells) => cells[column])].map((cell) => cell.length)),
+  );
   if (widths.reduce((sum, one) => sum + one + 2, -2) > width)
     return lines
       .map(([first, ...cells]) =>

@@ -24,6 +24,7 @@ it.each<[string, Uint8Array, string]>([
   ['Parquet', Buffer.from('PAR1\x15\0'), 'is Parquet\n  fix: give its name the ending .parquet'],
   ['half a document', Buffer.from('{"a": '), 'is not JSON: '],
   ['nothing', Buffer.alloc(0), 'is not JSON: '],
+  ['deeper than any stack', Buffer.from('['.repeat(1e6) + ']'.repeat(1e6)), 'is nested more than 100 levels deep'],
 ])('names a JSON file that is %s', async (_, bytes, problem) => {
   writeFileSync(file, bytes);
   const { message } = await inputError(() => readJson(file));

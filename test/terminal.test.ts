@@ -14,7 +14,7 @@ const at = (name: string) => join(folder, name);
 
 describe('text for a terminal', () => {
   it('has its control characters written out, line breaks and tabs but for', () =>
-    expect(plainText('a\x1b[2J\x07\x9b1m\r\u202eb\n\té')).toBe('a\\x1b[2J\\x07\\x9b1m\\x0d\\u202eb\n\té'));
+    expect(plainText('a\x1b[2J\x07\x9b1m\r\u202eb\n\té')).toBe('a\\x1b[2J\\x07\\x9b1m\\r\\u202eb\n\té'));
 
   it('stays in its row and column of a table', () =>
     expect(textTable(['group', 'n'], [['a\nb\x1b[1m', '1']]).split('\n')).toEqual([

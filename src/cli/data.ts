@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import type { OpinionSummary } from '../data/global-opinions.js';
 import { counted } from '../format.js';
+import { shortName } from '../names.js';
 import { defineAction, type Output, parseList, parseNumber } from './command.js';
 import { checkOut, type OutFlags, requireOut } from './out.js';
 
@@ -12,10 +13,10 @@ export function registerData(program: Command): void {
     withFolder(
       data
         .command('global-opinions')
-        .description("pairs of GlobalOpinionQA's CSV: train.jsonl, validation.jsonl, test.jsonl and summary.json")
+        .description('pairs of GlobalOpinionQA: train.jsonl, validation.jsonl, test.jsonl and summary.json')
         .requiredOption(
-          '--file <csv>',
-          'CSV of question,selections,options,source, or the hub id Anthropic/llm_global_opinions',
+          '--file <file>',
+          'CSV, JSONL or Parquet of question, selections, options, or the hub id Anthropic/llm_global_opinions',
         )
         .requiredOption(
           '--groups <names>',
@@ -36,7 +37,7 @@ export function registerData(program: Command): void {
       const file = await localCsv(options.file);
       const made = opinionPairs(await readSurvey(file.path), { groups, seed, multiPair, skipBadRows });
       await writeFolderWhole(out.path, (folder) => writeOpinionPairs(folder, made), out);
-      logSummary(output, made.summary, options.out);
+      await logSummary(output, made.summary, options.out);
       return { out: options.out, ...made.summary };
     },
   );
@@ -58,7 +59,7 @@ export function registerData(program: Command): void {
       const rows = parseNumber('--rows', options.rows, { ...SURVEY_ROWS, integer: true });
       const out = checkOut(options, { folder: madeOfSurvey });
       const summary = await writeFolderWhole(out.path, (folder) => writeSurvey(folder, { seed, rows }), out);
-      logSummary(output, summary, options.out);
+      await logSummary(output, summary, options.out);
       return { out: options.out, ...summary };
     },
   );
@@ -85,18 +86,19 @@ function parseSeed(text: string): number {
   return parseNumber('--seed', text, { min: 0, max: Number.MAX_SAFE_INTEGER, integer: true });
 }
 
-function logSummary(output: Output, summary: OpinionSummary, out: string): void {
+async function logSummary(output: Output, summary: OpinionSummary, out: string): Promise<void> {
+  const { badRowText } = await import('../data/global-opinions.js');
   const { totals, badRows } = summary;
   for (const [name, { rows, filtered, duplicates, pairs }] of Object.entries(summary.groups)) {
     const reasons = Object.entries(filtered).filter(([, count]) => count > 0);
     output.log(
-      `${name}: ${counted(rows, 'row')}` +
+      `${shortName(name)}: ${counted(rows, 'row')}` +
         reasons.map(([reason, count]) => `, ${count} filtered (${reason})`).join('') +
         (duplicates > 0 ? `, ${duplicates} repeated` : '') +
         ` -> ${pairs.train} train, ${pairs.validation} validation, ${pairs.test} test pairs`,
     );
   }
-  for (const { line, field, problem } of badRows) output.log(`left out line ${line}, field "${field}": ${problem}`);
+  for (const row of badRows) output.log(`left out ${badRowText(row)}`);
   for (const warning of summary.warnings) output.log(`warning: ${warning}`);
   output.log(
     `${counted(totals.rows, 'row')}, ${totals.filtered} filtered, ${totals.duplicates} repeated, ${badRows.length} bad -> ${out} (seed ${summary.seed})`,

@@ -172,7 +172,7 @@ export async function openScorer(options: Omit<Options, 'objective'>, usesRefere
     }
     if (names.adapter !== undefined) await policy.loadAdapter(names.adapter);
     const maxLength = parseNumber('--max-length', options.maxLength, { min: 2, integer: true });
-    const reader = pairReader(names.model, policy, names.tokenizer);
+    const reader = pairReader(names.model, policy, names.tokenizer, options.quiet);
     const groupBy = options.groupBy === undefined ? [] : parseList('--group-by', options.groupBy);
     if (new Set(groupBy).size < groupBy.length)
       throw new InputError('holds the same name twice', { at: { field: '--group-by' }, fix: 'remove one' });

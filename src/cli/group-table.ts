@@ -1,3 +1,4 @@
+import { shortName } from '../names.js';
 import { textTable } from '../text-table.js';
 import type { GroupSummary, MetricMeans } from '../train/metrics.js';
 
@@ -18,7 +19,7 @@ export function groupTable(split: string, summary: GroupSummary): string {
     [split, 'count', ...shown],
     [
       ...Object.entries(summary.groups).map(([name, group]) =>
-        row(name, String(group.count), group, group.standard_error),
+        row(shortName(name), String(group.count), group, group.standard_error),
       ),
       row('worst group', '', summary.worst),
       row('mean over pairs', '', summary.mean),

@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Command, Option } from 'commander';
+import { InputError } from '../errors.js';
 import { counted } from '../format.js';
 import { writeResult } from '../terminal.js';
 import { defineAction } from './command.js';
@@ -62,7 +63,12 @@ export function registerReport(program: Command): void {
         out.path,
         async (folder) => {
           for (const { name: figure, chart } of page.sections.flatMap(({ figures = [] }) => figures))
-            writeFileWhole(join(folder, `${figure}.svg`), await drawChart(chart));
+            try {
+              writeFileWhole(join(folder, `${figure}.svg`), await drawChart(chart));
+            } catch (error) {
+              if (error instanceof InputError) throw error;
+              output.log(`warning: ${figure}.svg could not be drawn: ${(error as Error).message}`);
+            }
         },
         out,
       );

@@ -2,8 +2,8 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { CsvError, type Info, type Parser, parse } from 'csv-parse';
 import { InputError } from '../errors.js';
-import { readBytes, utf8Decoder } from '../read-file.js';
-import { type Row, refuseRepeated } from './row.js';
+import { utf8Decoder } from '../read-file.js';
+import { type BadRowHandler, type Row, refuseBadRow, refuseRepeated } from './row.js';
 
 /** A longer row is surely an unclosed quote: without a limit it would take the rest of the file with it. In bytes. */
 const LONGEST_ROW = 2 ** 26;
@@ -48,34 +48,52 @@ export async function* csvRecords(
 }
 
 /**
- * Streams the rows of a CSV file in UTF-8 whose first row names the columns.
+ * Streams the rows of CSV in UTF-8 whose first row names the columns.
  * @throws InputError naming file and line
  */
-export async function* readCsv(file: string): AsyncGenerator<Row> {
+export async function* readCsv(
+  file: string,
+  chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  badRow: BadRowHandler = refuseBadRow,
+): AsyncGenerator<Row> {
   let columns: string[] | undefined;
-  for await (const { line, fields } of csvRecords(readBytes(file), file)) {
+  for await (const { line, fields } of csvRecords(chunks, file)) {
     const at = { file, line };
     if (columns === undefined) {
       columns = checkedHeader(fields, at);
       continue;
     }
-    if (fields.length !== columns.length)
-      throw new InputError(`row of ${fields.length} columns, the header has ${columns.length}`, {
-        at,
-        fix: 'quote values that hold commas or line breaks: "…"',
-      });
+    if (fields.length !== columns.length) {
+      const short = fields.length < columns.length;
+      const problem = `row of ${fields.length} columns, the header has ${columns.length}`;
+      badRow(
+        new InputError(problem, {
+          at: { ...at, field: short ? columns[fields.length] : undefined },
+          fix: 'quote values that hold commas or line breaks: "…"',
+        }),
+      );
+      continue;
+    }
     yield { at, columns, values: Object.fromEntries(columns.map((name, i) => [name, fields[i]])), untyped: true };
   }
 }
 
 function checkedHeader(header: string[], at: { file: string; line: number }): string[] {
   const names = header.map((name) => name.trim());
-  const other = { ';': 'semicolons', '\t': 'tabs' };
-  for (const [separator, name] of Object.entries(other))
-    if (names.length === 1 && names[0].includes(separator))
-      throw new InputError(`has its columns separated by ${name}`, { at, fix: 'save it as CSV with commas' });
   refuseRepeated(names, at);
   return names;
+}
+
+/** The parser would take what stands behind a quote for a fault, before it has given the header out. */
+function refuseOtherSeparators(firstLine: string, file: string): void {
+  const unquoted = firstLine.replaceAll(/"(?:[^"]|"")*("|$)/g, '');
+  const other = { ';': 'semicolons', '\t': 'tabs' };
+  for (const [separator, name] of Object.entries(other))
+    if (unquoted.includes(separator) && !unquoted.includes(','))
+      throw new InputError(`has its columns separated by ${name}`, {
+        at: { file, line: 1 },
+        fix: 'save it as CSV with commas',
+      });
 }
 
 /** Line numbers by byte, for bytes asked for in ascending order while text is still coming in. */
@@ -113,8 +131,12 @@ async function* recoded(
   lines: LineCounter,
 ): AsyncGenerator<Buffer> {
   const decode = utf8Decoder(file);
+  let started = false;
   const recode = (chunk?: Uint8Array): Buffer => {
-    const text = Buffer.from(decode(chunk, lines.last));
+    const decoded = decode(chunk, lines.last);
+    if (!started && decoded !== '') refuseOtherSeparators(/^[^\r\n]*/.exec(decoded)![0], file);
+    started ||= decoded !== '';
+    const text = Buffer.from(decoded);
     lines.add(text);
     return text;
   };

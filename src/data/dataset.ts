@@ -1,9 +1,15 @@
 import { InputError } from '../errors.js';
+import { formatCount } from '../format.js';
+import { listNames, shortName } from '../names.js';
+import { PairStore } from './pair-store.js';
 import { PairParser, type PreferenceRecord, type ReadPairsOptions, type UnusableKind, UnusablePair } from './pairs.js';
 import { type RowLocation, rowNumber } from './row.js';
-import { type TextTokenizer, type TokenisedText, tokenisePair } from './tokenizer.js';
+import { jointTexts, type TextTokenizer, type TokenisedText, tokenisePair } from './tokenizer.js';
 
-/** One preference pair, ready for a model. */
+/**
+ * One preference pair, ready for a model. Those of a file that was read have accessors for their parts, which `{ ...pair }` does not
+ * copy.
+ */
 export interface TokenisedPair {
   /** `file:line`, of Parquet `file:row`, to name the pair in messages. */
   id: string;
@@ -47,9 +53,14 @@ export interface LoadPairsOptions extends ReadPairsOptions {
   maxLength?: number;
   /** Id that prompts of token ids should start with; a warning tells how many do not. Absent: not checked. */
   bos?: number;
+  /** Told how much of the file has been read. */
+  onBytes?: (bytes: number) => void;
   /** What to do with a pair that is too long, or has an empty text or equal responses. Default: error. */
   unusable?: 'error' | 'drop';
 }
+
+/** Texts are tokenised so many records at a time, or fewer that have this many characters. */
+const AT_ONCE = { records: 64, characters: 2 ** 20 };
 
 /** Chat markers of Gemma's instruction-tuned models. */
 const CHAT_MARKER = /<(start|end)_of_turn>/;
@@ -65,7 +76,8 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
   const indices = new Map(groups.map((name, index) => [name, index]));
   const counts = groups.map(() => 0);
   const weightSums = groups.map(() => 0);
-  const pairs: TokenisedPair[] = [];
+  const store = new PairStore(file);
+  const { pairs } = store;
   const report: LoadReport = {
     dropped: { empty: 0, degenerate: 0, tooLong: 0 },
     boundaryDiffers: { count: 0, firstLines: [] },
@@ -80,9 +92,9 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
     const known = indices.get(name);
     if (known !== undefined) return known;
     if (options.groups)
-      throw new InputError(`"${name}" is not one of the groups`, {
+      throw new InputError(`"${shortName(name)}" is not one of the groups`, {
         at: { ...at, field: options.groupBy?.join(', ') ?? 'group' },
-        fix: `use ${options.groups.map((group) => `"${group}"`).join(', ')}`,
+        fix: `use ${listNames(options.groups)}`,
       });
     indices.set(name, groups.length);
     counts.push(0);
@@ -101,8 +113,7 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
     refuseUnusable(tokens, options.maxLength, record);
     counts[group]++;
     weightSums[group] += record.weight;
-    pairs.push({
-      id: `${file}:${rowNumber(record.at)}`,
+    store.add(rowNumber(record.at), {
       group,
       prompt: tokens.prompt,
       chosen: tokens.chosen,
@@ -111,13 +122,38 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
     });
   };
 
-  for await (const row of parser.rows(file)) {
+  const orDrop = (action: () => void): void => {
     try {
-      add(parser.parse(row));
+      action();
     } catch (error) {
       if (options.unusable !== 'drop' || !(error instanceof UnusablePair)) throw error;
       report.dropped[error.kind]++;
     }
+  };
+  let waiting: PreferenceRecord[] = [];
+  let characters = 0;
+  const addWaiting = (): void => {
+    const texts = waiting.flatMap((record) => (record.kind === 'text' ? jointTexts(record) : []));
+    if (texts.length > 0) {
+      tokenizer ??= openFor(waiting.find(({ kind }) => kind === 'text')!, options);
+      tokenizer.prepare?.(texts);
+    }
+    for (const record of waiting) orDrop(() => add(record));
+    waiting = [];
+    characters = 0;
+  };
+  try {
+    for await (const row of parser.rows(file, options.onBytes)) {
+      orDrop(() => {
+        const record = parser.parse(row);
+        waiting.push(record);
+        if (record.kind === 'text') characters += record.prompt.length + record.chosen.length + record.rejected.length;
+      });
+      if (waiting.length >= AT_ONCE.records || characters >= AT_ONCE.characters) addWaiting();
+    }
+  } finally {
+    // Also where a row cannot be read: what is wrong with one before it comes first.
+    addWaiting();
   }
 
   const { empty, degenerate, tooLong } = report.dropped;
@@ -241,15 +277,20 @@ function warn(
       `${file}: BOS_MISSING in ${withoutBos} prompts of token ids; Gemma was trained with it in front of every text and ` +
         'fails without, but ids are used exactly as given',
     );
-  for (const names of lookalikes(groups))
+  const alike = lookalikes(groups);
+  for (const names of alike.slice(0, MOST_LOOKALIKES))
     warnings.push(
-      `${file}: the groups ${names.map((name) => JSON.stringify(name)).join(', ')} differ only in spaces, case or the form of ` +
+      `${file}: the groups ${listNames(names)} differ only in spaces, case or the form of ` +
         'a character or number; write them alike if they are one group',
     );
-  groups.forEach((name, group) => {
-    if (counts[group] === 0) warnings.push(`${file}: no pair of group "${name}"`);
-  });
+  if (alike.length > MOST_LOOKALIKES)
+    warnings.push(`${file}: ${formatCount(alike.length - MOST_LOOKALIKES)} more such sets of groups`);
+  const empty = groups.filter((_, group) => counts[group] === 0);
+  if (empty.length > 0) warnings.push(`${file}: no pair of group ${listNames(empty)}`);
 }
+
+/** So many sets of them are worth a line each. */
+const MOST_LOOKALIKES = 3;
 
 /** Sets of names that people would take for one. */
 function lookalikes(names: readonly string[]): string[][] {

@@ -2,15 +2,20 @@ import { createHash } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { InputError } from '../errors.js';
+import { listNames } from '../names.js';
+import { checkUnchanged, stateOf } from '../opened-file.js';
+import { orderedRecord } from '../ordered-record.js';
 import { Random } from '../random.js';
-import { readWhole } from '../read-file.js';
-import { csvRecords } from './csv.js';
+import { hashFile, readWhole } from '../read-file.js';
+import { readCsv } from './csv.js';
 import { nearMatches } from './near-matches.js';
-import { type PythonValue, parsePythonLiteral } from './python-literal.js';
+import { parseNotation } from './notation.js';
+import { type BadRowHandler, describe, type Row, type RowLocation, rowNumber } from './row.js';
+import { isParquet, readRows } from './rows.js';
 
 /**
- * GlobalOpinionQA: survey questions with the distribution of answers in many countries, in the layout of the hub's CSV
- * (columns question, selections, options, source), and the preference pairs made of it. "The spec" below is the paper's
+ * GlobalOpinionQA: survey questions with the distribution of answers in many countries, in the hub's columns
+ * question, selections, options, and the preference pairs made of it. "The spec" below is the paper's
  * appendix D.4 and its code.
  */
 
@@ -18,7 +23,7 @@ import { type PythonValue, parsePythonLiteral } from './python-literal.js';
 export interface SurveyQuestion {
   /** Index in the file, from 0, bad rows counted. */
   row: number;
-  /** Line of the file its row starts on, from 1. */
+  /** Line of the file its row starts on, of Parquet its row, from 1. */
   line: number;
   question: string;
   options: string[];
@@ -27,8 +32,10 @@ export interface SurveyQuestion {
 }
 
 export interface BadRow {
+  /** Of Parquet the row. */
   line: number;
-  field: string;
+  /** Absent where the whole row is at fault. */
+  field?: string;
   problem: string;
 }
 
@@ -43,60 +50,69 @@ export interface Survey {
 
 const COLUMNS = ['question', 'selections', 'options'] as const;
 
-/** @throws InputError when the file is missing, is not CSV, or lacks a column; single bad rows are collected instead */
+/**
+ * Reads a survey: CSV, JSONL or Parquet, by the ending of its name.
+ * @throws InputError when the file is missing, is of another kind, or lacks a column; single bad rows are collected instead
+ */
 export async function readSurvey(file: string): Promise<Survey> {
-  return parseSurvey(readWhole(file), file);
+  const before = stateOf(file);
+  if (!before) return parseSurvey(readWhole(file), file);
+  const sha256 = (await hashFile(file)).digest('hex');
+  const survey = await collect((badRow) => readRows(file, COLUMNS, { badRow }), file, sha256);
+  checkUnchanged([before]);
+  return survey;
 }
 
-/** As {@link readSurvey}, on the bytes of the file. */
+/** As {@link readSurvey}, on the bytes of CSV. */
 export async function parseSurvey(bytes: Uint8Array, file: string): Promise<Survey> {
-  const survey: Survey = {
-    file,
-    sha256: createHash('sha256').update(bytes).digest('hex'),
-    rows: 0,
-    questions: [],
-    bad: [],
+  const sha256 = createHash('sha256').update(bytes).digest('hex');
+  return collect((badRow) => readCsv(file, [bytes], badRow), file, sha256);
+}
+
+async function collect(
+  rowsOf: (badRow: BadRowHandler) => AsyncIterable<Row>,
+  file: string,
+  sha256: string,
+): Promise<Survey> {
+  const survey: Survey = { file, sha256, rows: 0, questions: [], bad: [] };
+  const badRow: BadRowHandler = ({ problem, location: { line = 0, field } }) => {
+    survey.rows++;
+    survey.bad.push({ line, field, problem });
   };
-  let header: { columns: number; places: number[] } | undefined;
-  for await (const { line, fields } of csvRecords([bytes], file)) {
-    if (header === undefined) {
-      header = readHeader(fields, file, line);
-      continue;
-    }
+  let checked = false;
+  for await (const { at, columns, values } of rowsOf(badRow)) {
+    if (!checked) checkColumns(columns, at);
+    checked = true;
     const row = survey.rows++;
+    const line = rowNumber(at);
     try {
-      const [question, selections, options] = header.places.map((place, i) => {
-        if (fields[place] === undefined) throw new BadField(COLUMNS[i], 'is missing: the row has too few columns');
-        return fields[place];
-      });
-      if (fields.length !== header.columns)
-        throw new BadField('options', `row of ${fields.length} columns, the header has ${header.columns}`);
       survey.questions.push({
         row,
         line,
-        question,
-        options: readOptions(options),
-        selections: readSelections(selections),
+        question: readQuestion(values.question),
+        options: readOptions(values.options),
+        selections: readSelections(values.selections),
       });
     } catch (error) {
       if (!(error instanceof BadField)) throw error;
       survey.bad.push({ line, field: error.field, problem: error.message });
     }
   }
-  if (header === undefined) readHeader([], file, 1);
+  if (survey.rows === 0) throw new InputError('holds no question', { at: { file }, fix: COLUMNS_FIX });
   return survey;
 }
 
-/** Where the needed columns stand. @throws InputError when one is missing */
-function readHeader(names: string[], file: string, line: number): { columns: number; places: number[] } {
-  const places = COLUMNS.map((column) => names.indexOf(column));
-  const missing = COLUMNS.filter((_, i) => places[i] < 0);
+const COLUMNS_FIX =
+  'use the survey of Anthropic/llm_global_opinions: question, selections, options, as CSV, JSONL or Parquet';
+
+/** @throws InputError when a needed one is missing */
+function checkColumns(columns: readonly string[], at: RowLocation): void {
+  const missing = COLUMNS.filter((column) => !columns.includes(column));
   if (missing.length > 0)
     throw new InputError(`has no column ${missing.map((column) => `"${column}"`).join(' and no column ')}`, {
-      at: { file, line },
-      fix: 'use the CSV of Anthropic/llm_global_opinions: question,selections,options,source',
+      at,
+      fix: COLUMNS_FIX,
     });
-  return { columns: names.length, places };
 }
 
 class BadField extends Error {
@@ -108,31 +124,52 @@ class BadField extends Error {
   }
 }
 
-function readLiteral(field: string, text: string): PythonValue {
+function readQuestion(value: unknown): string {
+  if (typeof value === 'string') return value;
+  throw new BadField('question', `is ${describe(value)}, no text`);
+}
+
+/** A list or mapping as it is, or parsed where it stands as text. */
+function parsed(field: string, value: unknown): unknown {
+  if (typeof value !== 'string') return value;
   try {
-    return parsePythonLiteral(text);
+    return parseNotation(value);
   } catch (error) {
     throw new BadField(field, (error as Error).message);
   }
 }
 
-function readOptions(text: string): string[] {
-  const options = text.trim() === '' ? [] : readLiteral('options', text);
-  if (!Array.isArray(options)) throw new BadField('options', 'is not a list');
-  return options.map((option) => {
+function readOptions(value: unknown): string[] {
+  const options = typeof value === 'string' && value.trim() === '' ? [] : parsed('options', value);
+  const list = listOf(options);
+  if (list === undefined) throw new BadField('options', 'is not a list');
+  return list.map((option) => {
     if (typeof option === 'string') return option;
-    if (typeof option === 'number') return String(option);
+    if (typeof option === 'number' || typeof option === 'bigint') return String(option);
     throw new BadField('options', 'holds something that is neither text nor a number');
   });
 }
 
-function readSelections(text: string): Map<string, number[]> {
-  const selections = readLiteral('selections', text);
-  if (!(selections instanceof Map)) throw new BadField('selections', 'is not a dict');
-  for (const [country, shares] of selections)
-    if (typeof country !== 'string' || !Array.isArray(shares) || !shares.every((share) => typeof share === 'number'))
+function readSelections(value: unknown): Map<string, number[]> {
+  const selections = parsed('selections', value);
+  const isMapping = typeof selections === 'object' && selections !== null && listOf(selections) === undefined;
+  if (!isMapping) throw new BadField('selections', 'is not a dict');
+  const entries: [unknown, unknown][] = selections instanceof Map ? [...selections] : Object.entries(selections);
+  // Where they are columns of columns, a row has all countries of the file, those that were not asked without a value.
+  const asked = entries.filter(([, shares]) => selections instanceof Map || shares !== null);
+  return new Map(
+    asked.map(([country, shares]) => {
+      const list = listOf(shares)?.map((share) => (typeof share === 'bigint' ? Number(share) : share));
+      if (typeof country === 'string' && list?.every((share) => typeof share === 'number')) return [country, list];
       throw new BadField('selections', 'is not a dict from country to list of numbers');
-  return selections as Map<string, number[]>;
+    }),
+  );
+}
+
+/** Parquet's lists of numbers come as typed arrays. */
+function listOf(value: unknown): unknown[] | undefined {
+  if (ArrayBuffer.isView(value)) return Array.from(value as unknown as ArrayLike<number | bigint>);
+  return Array.isArray(value) ? value : undefined;
 }
 
 /** The prompt of the paper: a line that names the country and the question, an instruction, one line for each option. */
@@ -215,8 +252,8 @@ export function opinionPairs(survey: Survey, options: OpinionOptions): OpinionPa
   const badLines = new Set(badRows.map((bad) => bad.line));
 
   const splits: OpinionPairs['splits'] = { train: [], validation: [], test: [] };
-  const groups: Record<string, GroupSummary> = {};
-  const warnings: string[] = [];
+  const groups = new Map<string, GroupSummary>();
+  const lacking: Record<Split, string[]> = { train: [], validation: [], test: [] };
   for (const group of options.groups) {
     const counts: GroupSummary = {
       rows: 0,
@@ -226,7 +263,7 @@ export function opinionPairs(survey: Survey, options: OpinionOptions): OpinionPa
       questions: { train: 0, validation: 0, test: 0 },
       pairs: { train: 0, validation: 0, test: 0 },
     };
-    groups[group] = counts;
+    groups.set(group, counts);
     // Keyed by prompt, as in the paper's code: the last of several equal questions wins.
     const questions = new Map<string, { row: number; shares: number[] }>();
     for (const question of survey.questions) {
@@ -257,10 +294,10 @@ export function opinionPairs(survey: Survey, options: OpinionOptions): OpinionPa
         counts.pairs[split] += pairs.length;
         if (shares.filter((share) => share === Math.max(...shares)).length > 1) counts.tied++;
       }
-    for (const split of SPLITS) if (counts.pairs[split] === 0) warnings.push(`group "${group}" has no ${split} pair`);
+    for (const split of SPLITS) if (counts.pairs[split] === 0) lacking[split].push(group);
   }
 
-  const all = Object.values(groups);
+  const all = [...groups.values()];
   const total = (count: (group: GroupSummary) => number) => all.reduce((sum, group) => sum + count(group), 0);
   return {
     splits,
@@ -269,14 +306,16 @@ export function opinionPairs(survey: Survey, options: OpinionOptions): OpinionPa
       seed: options.seed,
       multiPair: options.multiPair ?? false,
       badRows,
-      groups,
+      groups: orderedRecord(groups),
       totals: {
         rows: total((group) => group.rows),
         filtered: total((group) => Object.values(group.filtered).reduce((sum, count) => sum + count, 0)),
         duplicates: total((group) => group.duplicates),
         pairs: { train: splits.train.length, validation: splits.validation.length, test: splits.test.length },
       },
-      warnings,
+      warnings: SPLITS.flatMap((split) =>
+        lacking[split].length > 0 ? [`no ${split} pair of group ${listNames(lacking[split])}`] : [],
+      ),
     },
   };
 }
@@ -323,14 +362,19 @@ function contradictions(survey: Survey, groups: readonly string[]): BadRow[] {
   });
 }
 
+/** "line 7, field \"options\": is not a list" */
+export function badRowText({ line, field, problem }: BadRow): string {
+  return `line ${line}${field === undefined ? '' : `, field "${field}"`}: ${problem}`;
+}
+
 function refuse(file: string, bad: BadRow[]): never {
   const [first] = bad;
-  const others = bad.slice(1, 11).map(({ line, field, problem }) => `\n  line ${line}, field "${field}": ${problem}`);
+  const others = bad.slice(1, 11).map((row) => `\n  ${badRowText(row)}`);
   const more = bad.length > 11 ? `\n  … and ${bad.length - 11} more` : '';
   throw new InputError(
     `${first.problem}${bad.length > 1 ? `\n${bad.length} bad rows in all; the others:${others.join('')}${more}` : ''}`,
     {
-      at: { file, line: first.line, field: first.field },
+      at: { file, [isParquet(file) ? 'row' : 'line']: first.line, field: first.field },
       fix: 'mend the rows, or leave them out with --skip-bad-rows',
     },
   );

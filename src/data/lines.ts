@@ -1,5 +1,5 @@
 import { InputError } from '../errors.js';
-import { readBytes, utf8Decoder } from '../read-file.js';
+import { utf8Decoder } from '../read-file.js';
 
 /** One line of a text file without its line ending; `number` counts from 1. */
 export interface Line {
@@ -11,15 +11,7 @@ export interface Line {
 const LONGEST_LINE = 2 ** 27;
 
 /**
- * The lines of a UTF-8 file, streamed: a file may be longer than the longest JavaScript string.
- * @throws InputError when the file cannot be read or holds bytes that are not UTF-8
- */
-export async function* readLines(file: string): AsyncGenerator<Line> {
-  yield* splitLines(readBytes(file), file);
-}
-
-/**
- * Splits chunks of bytes, cut anywhere, into lines at "\n" or "\r\n" only: Node's own readline also splits at U+2028,
+ * Splits the chunks of a UTF-8 file, cut anywhere, into lines; the file may be longer than the longest JavaScript string. Cuts at "\n" or "\r\n" only: Node's own readline also splits at U+2028,
  * which JSON allows inside strings. A byte-order mark at the start is skipped.
  */
 export async function* splitLines(

@@ -1,7 +1,7 @@
 import { InputError, type InputLocation } from '../errors.js';
 import { type ChatMessage, commonBeginning, commonTurns, isConversation, readConversation } from './layouts.js';
 import { editDistance } from './near-matches.js';
-import { parsePythonLiteral } from './python-literal.js';
+import { parseNotation, withoutMaps } from './notation.js';
 import { describe, type Row, type RowLocation } from './row.js';
 import { readRows } from './rows.js';
 
@@ -58,15 +58,16 @@ export class PairParser {
     this.groupBy = options.groupBy ?? ['group'];
   }
 
-  rows(file: string): AsyncGenerator<Row> {
-    return readRows(file, [...new Set([...this.groupBy, 'weight', ...textColumns, ...idColumns])]);
+  rows(file: string, onBytes?: (bytes: number) => void): AsyncGenerator<Row> {
+    return readRows(file, [...new Set([...this.groupBy, 'weight', ...textColumns, ...idColumns])], { onBytes });
   }
 
   /** @throws InputError naming file, line or row, and field; an {@link UnusablePair} where a text is empty */
   parse(row: Row): PreferenceRecord {
-    const origin = { group: readGroup(row, this.groupBy), weight: readWeight(row, this.groupBy), at: row.at };
+    const group = readGroup(row, this.groupBy);
+    const weight = readWeight(row, this.groupBy);
     const ids = idColumns.filter((column) => row.values[column] != null);
-    if (ids.length === 0) return { ...origin, ...this.texts(row) };
+    if (ids.length === 0) return { group, weight, at: row.at, ...this.texts(row) };
     for (const field of textColumns)
       if (row.values[field] != null)
         throw new InputError(`is given beside "${ids[0]}"`, {
@@ -74,7 +75,7 @@ export class PairParser {
           fix: 'give text or token ids, not both',
         });
     const [prompt, chosen, rejected] = idColumns.map((field) => readIds(row, field, this.options.vocabulary));
-    return { ...origin, kind: 'ids', prompt, chosen, rejected };
+    return { group, weight, at: row.at, kind: 'ids', prompt, chosen, rejected };
   }
 
   private texts(row: Row) {
@@ -131,27 +132,33 @@ function requireColumn(row: Row, field: string, otherwise = `name the column "${
   });
 }
 
-/** A value of one of the columns above. In CSV a conversation or ids are a list in JSON's or Python's notation. */
+/** Text that is meant for turns, whole or not. */
+const likeTurns = /^\s*\[\s*\{[^}]*['"]role['"]\s*:/;
+
+/**
+ * A value of one of the columns above. In CSV a conversation or ids are a list in JSON's or Python's notation.
+ * @throws InputError where it is meant for one and cannot be parsed: taken for text it would be trained on
+ */
 function cell(row: Row, field: string): unknown {
   const value = row.values[field];
   if (!row.untyped || typeof value !== 'string') return value;
-  if (idColumns.includes(field as (typeof idColumns)[number])) return parseList(value) ?? value;
-  if (!/^\s*\[\s*\{/.test(value)) return value;
-  const list = parseList(value);
-  return isConversation(list) ? list : value;
-}
-
-function parseList(text: string): unknown[] | undefined {
-  for (const parse of [JSON.parse, parsePythonLiteral]) {
-    try {
-      const value = parse(text) as unknown;
-      if (Array.isArray(value))
-        return value.map((entry) => (entry instanceof Map ? Object.fromEntries(entry) : entry) as unknown);
-    } catch {
-      // Not in this notation.
-    }
+  const isIds = idColumns.includes(field as (typeof idColumns)[number]);
+  if (!isIds && !/^\s*\[\s*\{/.test(value)) return value;
+  let list: unknown;
+  try {
+    list = withoutMaps(parseNotation(value));
+  } catch (cause) {
+    if (!isIds && !likeTurns.test(value)) return value;
+    throw new InputError(
+      `is ${isIds ? 'no list of token ids' : 'no list of turns'} in JSON's or Python's notation: ${(cause as Error).message}`,
+      {
+        at: { ...row.at, field },
+        fix: "a list has commas between its entries; of Python's datasets, which writes CSV without them, use to_json or to_parquet",
+        cause,
+      },
+    );
   }
-  return undefined;
+  return isIds || isConversation(list) ? list : value;
 }
 
 function readGroup(row: Row, groupBy: readonly string[]): string {
@@ -228,10 +235,15 @@ function readIds(row: Row, field: string, vocabulary?: number): Int32Array {
   if (!Array.isArray(list)) throw new InputError(`expected a list of token ids, found ${describe(value)}`, { at });
   if (list.length === 0) throw new UnusablePair('empty', 'is empty', { at, fix: 'give at least one token id' });
   const limit = vocabulary ?? 2 ** 31;
-  return Int32Array.from(list, (entry, i) => {
-    const id = typeof entry === 'bigint' ? Number(entry) : entry;
-    if (Number.isInteger(id) && id >= 0 && id < limit) return id;
-    const below = vocabulary === undefined ? '' : ` below the vocabulary's ${vocabulary}`;
-    throw new InputError(`entry ${i} is ${describe(entry)}, not a token id${below}`, { at });
-  });
+  // A loop, not from(): this is most of the work of reading ids.
+  const ids = new Int32Array(list.length);
+  for (let i = 0; i < ids.length; i++) {
+    const id: unknown = typeof list[i] === 'bigint' ? Number(list[i]) : list[i];
+    if (!Number.isInteger(id) || (id as number) < 0 || (id as number) >= limit) {
+      const below = vocabulary === undefined ? '' : ` below the vocabulary's ${vocabulary}`;
+      throw new InputError(`entry ${i} is ${describe(list[i])}, not a token id${below}`, { at });
+    }
+    ids[i] = id as number;
+  }
+  return ids;
 }

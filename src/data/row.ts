@@ -14,6 +14,13 @@ export interface Row {
   untyped: boolean;
 }
 
+/** What is done with a row that cannot be read; where it returns, reading goes on with the next. */
+export type BadRowHandler = (error: InputError) => void;
+
+export const refuseBadRow: BadRowHandler = (error) => {
+  throw error;
+};
+
 /** Line or row number, for messages that already name the file. */
 export function rowNumber(at: RowLocation): number {
   return 'line' in at ? at.line : at.row;

@@ -1,10 +1,17 @@
 import { extname } from 'node:path';
 import { InputError } from '../errors.js';
 import { checkUnchanged, stateOf } from '../opened-file.js';
-import { parseJson } from '../read-file.js';
+import { parseJson, readBytes } from '../read-file.js';
 import { readCsv } from './csv.js';
-import { type Line, readLines } from './lines.js';
-import { describe, type Row } from './row.js';
+import { type Line, splitLines } from './lines.js';
+import { type BadRowHandler, describe, type Row, refuseBadRow } from './row.js';
+
+export interface ReadRowsOptions {
+  /** Told of rows that cannot be read; by default they are refused. */
+  badRow?: BadRowHandler;
+  /** Told how much of the file has been read. */
+  onBytes?: (bytes: number) => void;
+}
 
 /**
  * Streams the rows of a file: Parquet (.parquet), CSV with a header (.csv), else JSONL. Memory holds a row, or of Parquet
@@ -12,25 +19,46 @@ import { describe, type Row } from './row.js';
  * @param wanted columns to read; of JSONL and CSV all come
  * @throws InputError naming file and line or row; also where the file changes meanwhile, so that rows are of two files
  */
-export async function* readRows(file: string, wanted: readonly string[]): AsyncGenerator<Row> {
+export async function* readRows(
+  file: string,
+  wanted: readonly string[],
+  options: ReadRowsOptions = {},
+): AsyncGenerator<Row> {
   const before = stateOf(file);
-  yield* rowsOf(file, wanted);
+  yield* rowsOf(file, wanted, options);
   if (before) checkUnchanged([before]);
 }
 
-async function* rowsOf(file: string, wanted: readonly string[]): AsyncGenerator<Row> {
-  const extension = extname(file).toLowerCase();
-  if (extension === '.csv') yield* readCsv(file);
-  else if (extension !== '.parquet') yield* readJsonLines(file);
-  else {
+async function* rowsOf(file: string, wanted: readonly string[], options: ReadRowsOptions): AsyncGenerator<Row> {
+  if (isParquet(file)) {
     // Its decompressors take a while to load.
     const { readParquet } = await import('./parquet.js');
-    yield* readParquet(file, wanted);
-  }
+    yield* readParquet(file, wanted, options.onBytes);
+  } else if (hasEnding(file, '.csv')) yield* readCsv(file, readBytes(file, options.onBytes), options.badRow);
+  else yield* readJsonLines(file, options);
 }
 
-async function* readJsonLines(file: string): AsyncGenerator<Row> {
-  for await (const line of readLines(file)) if (line.text.trim() !== '') yield parseJsonLine(line, file);
+export function isParquet(file: string): boolean {
+  return hasEnding(file, '.parquet');
+}
+
+function hasEnding(file: string, ending: string): boolean {
+  return extname(file).toLowerCase() === ending;
+}
+
+async function* readJsonLines(file: string, { badRow = refuseBadRow, onBytes }: ReadRowsOptions): AsyncGenerator<Row> {
+  for await (const line of splitLines(readBytes(file, onBytes), file)) {
+    if (line.text.trim() === '') continue;
+    let row: Row;
+    try {
+      row = parseJsonLine(line, file);
+    } catch (error) {
+      if (!(error instanceof InputError)) throw error;
+      badRow(error);
+      continue;
+    }
+    yield row;
+  }
 }
 
 const oneObject = 'write one complete JSON object on each line, not a list of them';

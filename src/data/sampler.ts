@@ -199,9 +199,9 @@ class CycleSampler implements Sampler {
 /** The pairs `members` by group and prompt, in the order of the first pair of each. */
 function unitsOf(members: number[], { groups, prompts }: SamplerOptions): number[][] {
   if (!prompts) return members.map((pair) => [pair]);
-  const units = new Map<string, number[]>();
+  const units = new Map<number, number[]>();
   for (const pair of members) {
-    const key = `${groups[pair]} ${prompts[pair]}`;
+    const key = groups[pair] * 2 ** 32 + (prompts[pair] >>> 0);
     const unit = units.get(key);
     if (unit) unit.push(pair);
     else units.set(key, [pair]);

@@ -1,13 +1,11 @@
 import { existsSync, statSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Tokenizer } from '@huggingface/tokenizers';
-import * as z from 'zod';
-import { InputError, type InputLocation } from '../errors.js';
-import { checked, readJson } from '../read-file.js';
-import { type ChatTemplate, readChatTemplate } from './chat-template.js';
+import { InputError, type InputLocation, placeOf } from '../errors.js';
+import { SyncProcess } from '../sync-process.js';
+import type { ChatTemplate } from './chat-template.js';
 import { UnusablePair } from './pairs.js';
-import { describe } from './row.js';
+import type { TokenizerCall, TokenizerFacts, TokenizerReply, TokenizerRequest } from './tokenizer-process.js';
 
 /** Text to token ids and back. BOS and EOS are never added here: {@link tokenisePair} does that, exactly once. */
 export interface TextTokenizer {
@@ -18,6 +16,8 @@ export interface TextTokenizer {
   readonly bos: number;
   readonly eos: number;
   encode(text: string): number[];
+  /** Encodes many texts at once, which is faster, and keeps what came of them until the next time. */
+  prepare?(texts: readonly string[]): void;
   decode(ids: ArrayLike<number>): string;
   /** Its chat template. @throws InputError at `at`, the conversation that needs it, when it has none */
   chatTemplate(at: InputLocation): ChatTemplate;
@@ -49,78 +49,73 @@ export function openTokenizer(model: string, override?: string): TextTokenizer {
   return readTokenizer(file);
 }
 
-interface TokenizerJson {
-  model: { vocab: Record<string, number> };
-  added_tokens?: { id: number; content: string }[];
+/** MB that the tokenizers may take in all; that of Gemma takes 600. */
+const MEMORY = 1536;
+/** Seconds: to open one, for any other request, and for each million characters of its text. */
+const TIME = { open: 60, least: 10, perMillion: 30 };
+
+/** Their regular expressions and chat templates are programs from a file: they run where time and memory are bounded. */
+const runner = new SyncProcess<TokenizerRequest, TokenizerReply>(
+  new URL('./tokenizer-process.js', import.meta.url).href,
+  MEMORY,
+);
+let lastId = 0;
+/** Tokenizers that nobody holds any longer. */
+let unused: number[] = [];
+const held = new FinalizationRegistry<number>((id) => unused.push(id));
+
+function ask<Value>(id: number, file: string, call: TokenizerCall, characters: number): Value {
+  const seconds = call.kind === 'open' ? TIME.open : Math.ceil(TIME.least + (TIME.perMillion * characters) / 1e6);
+  const outcome = runner.ask({ id, file, close: unused, call }, seconds);
+  unused = [];
+  if (typeof outcome === 'string') {
+    const what = call.kind === 'render' ? 'its chat template' : 'it';
+    const how = outcome === 'late' ? `longer than ${seconds} s` : `more than ${MEMORY} MB`;
+    const where = 'at' in call && call.at.file !== undefined ? ` with the conversation at ${placeOf(call.at)}` : '';
+    throw new InputError(`${what} takes ${how}${where}`, {
+      at: { file },
+      fix: 'check the loops of the template and the regular expressions of the tokenizer, or use those of the model',
+    });
+  }
+  const { reply } = outcome;
+  if ('value' in reply) return reply.value as Value;
+  const { problem, ...details } = reply;
+  throw new InputError(problem, details);
 }
 
 function readTokenizer(file: string): TextTokenizer {
-  const json = readJson(file) as TokenizerJson;
-  const vocabulary = vocabularyOf(json, file);
-  const configFile = join(dirname(file), 'tokenizer_config.json');
-  const config = existsSync(configFile)
-    ? checked(z.looseObject({}), readJson(configFile), { file: configFile })
-    : ({} as Record<string, unknown>);
-  /** The library finds some faults of the file only when it comes to use what is at fault. */
-  const understood = <T>(use: () => T): T => {
-    try {
-      return use();
-    } catch (cause) {
-      const problem = `is not a tokenizer this program understands: ${(cause as Error).message}`;
-      throw new InputError(problem, { at: { file }, cause });
-    }
+  const id = ++lastId;
+  const facts = ask<TokenizerFacts>(id, file, { kind: 'open' }, 0);
+  let prepared = new Map<string, number[]>();
+  const encode = (texts: readonly string[]) =>
+    ask<number[][]>(
+      id,
+      file,
+      { kind: 'encode', texts },
+      texts.reduce((sum, { length }) => sum + length, 0),
+    );
+  const template: ChatTemplate = {
+    render: (messages, generate, at) =>
+      ask(id, file, { kind: 'render', messages, generate, at }, JSON.stringify(messages).length),
   };
-  const tokenizer = understood(() => new Tokenizer(json, config));
-
-  const special = (field: 'bos_token' | 'eos_token', usual: string): { token: string; id: number } => {
-    const named = config[field] as string | { content?: string } | null | undefined;
-    const token = (typeof named === 'object' ? named?.content : named) ?? usual;
-    const id = tokenizer.token_to_id(token);
-    if (id !== undefined) return { token, id };
-    throw new InputError(`has no token "${token}"`, {
-      at: { file },
-      code: field === 'bos_token' ? 'BOS_MISSING' : 'EOS_MISSING',
-      fix: `name it as "${field}" in tokenizer_config.json: the model was trained with it and fails without`,
-    });
-  };
-  const bos = special('bos_token', '<bos>');
-  const eos = special('eos_token', '<eos>');
-  let template: ChatTemplate | undefined;
-  return {
+  let hasTemplate = false;
+  const tokenizer: TextTokenizer = {
     file,
-    vocabulary,
-    bos: bos.id,
-    eos: eos.id,
-    encode: (text) => understood(() => tokenizer.encode(text, { add_special_tokens: false }).ids),
-    decode: (ids) =>
-      ids.length === 0
-        ? ''
-        : understood(() =>
-            tokenizer.decode(Array.from(ids), { skip_special_tokens: false, clean_up_tokenization_spaces: false }),
-          ),
+    ...facts,
+    prepare(texts) {
+      const ids = encode(texts);
+      prepared = new Map(texts.map((text, i) => [text, ids[i]]));
+    },
+    encode: (text) => prepared.get(text)?.slice() ?? encode([text])[0],
+    decode: (ids) => (ids.length === 0 ? '' : ask(id, file, { kind: 'decode', ids: Array.from(ids) }, ids.length)),
     chatTemplate(at) {
-      template ??= readChatTemplate(dirname(file), config, at, { bos_token: bos.token, eos_token: eos.token });
+      if (!hasTemplate) ask(id, file, { kind: 'template', at }, 0);
+      hasTemplate = true;
       return template;
     },
   };
-}
-
-/** One more than the highest id. @throws InputError where an id is none */
-function vocabularyOf(json: TokenizerJson, file: string): number {
-  const { vocab } = json?.model ?? {};
-  if (typeof vocab !== 'object' || vocab === null)
-    throw new InputError('is not a Hugging Face tokenizer.json: it has no model.vocab', { at: { file } });
-  let highest = 0;
-  const count = (id: unknown, field: string) => {
-    if (!Number.isInteger(id) || (id as number) < 0 || (id as number) >= 2 ** 31)
-      throw new InputError(`expected a token id, found ${describe(id)}`, { at: { file, field } });
-    highest = Math.max(highest, id as number);
-  };
-  for (const id of Object.values(vocab)) count(id, 'model.vocab');
-  if (json.added_tokens != null && !Array.isArray(json.added_tokens))
-    throw new InputError('expected a list', { at: { file, field: 'added_tokens' } });
-  for (const token of json.added_tokens ?? []) count(token?.id, 'added_tokens');
-  return highest + 1;
+  held.register(tokenizer, id);
+  return tokenizer;
 }
 
 /** Token ids of one prompt and its two responses. */
@@ -132,6 +127,19 @@ export interface TokenisedText {
   rejected: Int32Array;
   /** Whether tokenising prompt and response together would have cut the text elsewhere, in at least one response. */
   boundaryDiffers: boolean;
+}
+
+/** What {@link tokenisePair} encodes of a pair in any case. */
+export function jointTexts({
+  prompt,
+  chosen,
+  rejected,
+}: {
+  prompt: string;
+  chosen: string;
+  rejected: string;
+}): string[] {
+  return [prompt, prompt + chosen, prompt + rejected];
 }
 
 /**

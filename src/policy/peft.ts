@@ -4,6 +4,8 @@ import * as z from 'zod';
 import { InputError } from '../errors.js';
 import { writeFileWhole } from '../files.js';
 import { checked, readJson, refuseSpecial } from '../read-file.js';
+import { SyncProcess } from '../sync-process.js';
+import type { PatternReply, PatternRequest } from './pattern-process.js';
 import { SafetensorsFile, type TensorEntry } from './safetensors.js';
 
 /** The files of a PEFT adapter folder. */
@@ -166,14 +168,14 @@ function matchTargets(
   refuse: (problem: string) => never,
 ): LoraTarget[] {
   if (wanted === 'all-linear') return loraTargets;
-  const patterns =
-    typeof wanted === 'string'
-      ? [pathPattern(wanted, refuse)]
-      : wanted.map((name) => ({ name, matches: pathEnd(name) }));
   const pathOf = (target: LoraTarget, layer: number) => `model.layers.${layer}.${projections[target]}`;
   const paths = loraTargets.flatMap((target) => Array.from({ length: layers }, (_, n) => pathOf(target, n)));
+  const patterns =
+    typeof wanted === 'string'
+      ? [pathPattern(wanted, [...paths, ...tiedModules], refuse)]
+      : wanted.map((name) => ({ name, matches: pathEnd(name) }));
   for (const { name, matches } of patterns) {
-    for (const tied of ['lm_head', 'model.embed_tokens'])
+    for (const tied of tiedModules)
       if (matches(tied)) refuse(`"${name}" means ${tied}, which cannot be adapted: Gemma ties embedding and head`);
     if (!paths.some(matches)) refuse(`unknown target "${name}"; valid are ${loraTargets.join(', ')}`);
   }
@@ -189,17 +191,31 @@ function matchTargets(
   return found;
 }
 
+const tiedModules = ['lm_head', 'model.embed_tokens'];
+
 function pathEnd(name: string): (path: string) => boolean {
   return (path) => path === name || path.endsWith(`.${name}`);
 }
 
-function pathPattern(pattern: string, refuse: (problem: string) => never) {
-  try {
-    const expression = new RegExp(`^(?:${pattern})$`, 's');
-    return { name: pattern, matches: (path: string) => expression.test(path) };
-  } catch (error) {
-    return refuse(`is not a regular expression: ${(error as Error).message}`);
+/** MB and seconds for a regular expression: one from a file may be made so that it never ends. */
+const PATTERN_LIMITS = { memory: 64, seconds: 10 };
+const patternRunner = new SyncProcess<PatternRequest, PatternReply>(
+  new URL('./pattern-process.js', import.meta.url).href,
+  PATTERN_LIMITS.memory,
+);
+
+function pathPattern(pattern: string, paths: readonly string[], refuse: (problem: string) => never) {
+  const outcome = patternRunner.ask({ pattern, texts: paths }, PATTERN_LIMITS.seconds);
+  if (typeof outcome === 'string') {
+    const { memory, seconds } = PATTERN_LIMITS;
+    return refuse(
+      `its regular expression takes more than ${outcome === 'late' ? `${seconds} s` : `${memory} MB`}; list the projections`,
+    );
   }
+  const { reply } = outcome;
+  if ('problem' in reply) return refuse(`is not a regular expression: ${reply.problem}`);
+  const matched = new Set(paths.filter((_, i) => reply.matched[i]));
+  return { name: pattern, matches: (path: string) => matched.has(path) };
 }
 
 /** Writes adapter_config.json as PEFT reads it. */

@@ -1,6 +1,6 @@
 import { closeSync, fstatSync, readSync } from 'node:fs';
 import { InputError } from '../errors.js';
-import { openRegular } from '../read-file.js';
+import { openRegular, refuseDeep } from '../read-file.js';
 
 /** Reading safetensors in TypeScript: headers, checked in full, and ranges of bytes. Running a model reads them in C++. */
 
@@ -85,6 +85,7 @@ function parseEntries(header: string, file: string, dataStart: number, size: num
   } catch (cause) {
     throw new InputError(`is no safetensors file: ${(cause as Error).message}`, { at: { file }, cause });
   }
+  refuseDeep(json, { file });
   if (typeof json !== 'object' || json === null || Array.isArray(json)) refuse('has a header that is no JSON object');
   const isSize = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
   const entries = Object.entries(json).flatMap(([name, entry]): TensorEntry[] => {

@@ -1,7 +1,10 @@
 import { Error as ErrorLevel, logger, parse, View } from 'vega';
 import { type Config, compile, type TopLevelSpec } from 'vega-lite';
+import { largest, smallest } from '../extremes.js';
 import { formatEstimate, formatNumber } from '../format.js';
+import { printable, shortName } from '../names.js';
 import type { Estimate } from '../statistics.js';
+import { plainText } from '../terminal.js';
 import { groupBy } from './group-by.js';
 import { GREY } from './palette.js';
 
@@ -120,7 +123,7 @@ function spec(chart: Chart, legend: boolean): TopLevelSpec {
 }
 
 /** A scale of a drawn view: data → pixels of the plot. */
-type Scale = ((value: number | string) => number) & { range(): number[]; bandwidth?(): number };
+type Scale = ((value: number) => number) & { range(): number[]; bandwidth?(): number };
 
 function lineStops(chart: LineChart, scale: (name: string) => Scale, left: number, top: number) {
   const [x, y] = [scale('x'), scale('y')];
@@ -139,9 +142,10 @@ function lineStops(chart: LineChart, scale: (name: string) => Scale, left: numbe
 function barStops(chart: BarChart, scale: (name: string) => Scale, top: number) {
   const [x, y] = [scale('x'), scale('y')];
   const series = barSeries(chart);
+  const categories = categoriesOf(chart);
   return [...groupBy(chart.bars, (bar) => bar.category)].map(([category, bars]) => ({
-    at: round(top + y(wrap(category, CATEGORY_LENGTH)) + (y.bandwidth?.() ?? 0) / 2),
-    title: category,
+    at: round(top + y(categories.indexOf(category)) + (y.bandwidth?.() ?? 0) / 2),
+    title: printable(category),
     rows: bars.map((bar) => {
       const expected = bar.expected === undefined ? '' : `, expected ${formatNumber(bar.expected)}`;
       return [series.indexOf(bar.series), valueText(bar.value, bar) + expected, round(x(bar.value))] as const;
@@ -200,7 +204,7 @@ function drawable(chart: LineChart, { x, y }: Point): boolean {
 /** The series, then the reference lines from the first x to the last. */
 function lineSeries(chart: LineChart): Series[] {
   const xs = chart.series.flatMap((series) => series.points.map((point) => point.x));
-  const span = [Math.min(...xs), Math.max(...xs)];
+  const span = [smallest(xs), largest(xs)];
   const references = (chart.references ?? []).map(
     ({ name, y }): Series => ({ name, colour: GREY, dashed: true, points: span.map((x) => ({ x, y })) }),
   );
@@ -212,20 +216,20 @@ function lineSpec(chart: LineChart, legend: boolean): TopLevelSpec {
   const all = lineSeries(chart);
   const xs = chart.series.flatMap((series) => series.points.map((point) => point.x));
   const shown = all.map(({ points }) => points.filter((point) => drawable(chart, point)));
-  const smallest = Math.min(...shown.flat().map((point) => point.y));
-  const lowest = chart.y.log ? smallest / 2 : Number.NEGATIVE_INFINITY;
+  const least = smallest(shown.flat().map((point) => point.y));
+  const lowest = chart.y.log ? least / 2 : Number.NEGATIVE_INFINITY;
   const values = all.flatMap((series, index) =>
     shown[index].map((point) => ({
       ...point,
       index,
       low: point.low === undefined ? undefined : Math.max(point.low, lowest),
-      series: series.name,
       colour: series.colour,
       // Single points vanish in a line, and a few measured ones should be seen as such.
       marked: !series.dashed && series.points.length <= 12,
     })),
   );
-  const names = all.map((series) => series.name);
+  const labels = all.map((series) => shortName(series.name));
+  const indices = [...all.keys()];
   const x = { field: 'x', type: 'quantitative', axis: axis(chart.x, xs), scale: scale(chart.x) } as const;
   const ys = values.map((value) => value.y);
   const yAxis = levelTitle(axis(chart.y, ys));
@@ -233,6 +237,7 @@ function lineSpec(chart: LineChart, legend: boolean): TopLevelSpec {
   const ownColour = { field: 'colour', type: 'nominal', scale: null } as const;
   return {
     data: { values },
+    params: [{ name: 'seriesLabels', value: labels }],
     width: WIDTH,
     height: 260,
     autosize: { type: 'fit-x', contains: 'padding' },
@@ -245,7 +250,7 @@ function lineSpec(chart: LineChart, legend: boolean): TopLevelSpec {
           y: { ...y, field: 'low' },
           y2: { field: 'high' },
           fill: ownColour,
-          detail: { field: 'series' },
+          detail: { field: 'index' },
           description: seriesIndex,
         },
       },
@@ -256,12 +261,13 @@ function lineSpec(chart: LineChart, legend: boolean): TopLevelSpec {
           y,
           description: seriesIndex,
           color: {
-            field: 'series',
+            field: 'index',
             type: 'nominal',
-            scale: { domain: names, range: all.map((series) => series.colour) },
+            scale: { domain: indices, range: all.map((series) => series.colour) },
             legend: legend
               ? {
-                  columns: legendColumns(names, WIDTH - 70, 40),
+                  columns: legendColumns(labels, WIDTH - 70, 40),
+                  labelExpr: LABEL_OF.series,
                   offset: 26 - yAxis.titleY, // Above the axis title too.
                   symbolType: 'stroke',
                   symbolSize: 500,
@@ -270,9 +276,9 @@ function lineSpec(chart: LineChart, legend: boolean): TopLevelSpec {
               : null,
           },
           strokeDash: {
-            field: 'series',
+            field: 'index',
             type: 'nominal',
-            scale: { domain: names, range: all.map((series) => (series.dashed ? [6, 4] : [1, 0])) },
+            scale: { domain: indices, range: all.map((series) => (series.dashed ? [6, 4] : [1, 0])) },
             ...(legend ? {} : { legend: null }),
           },
         },
@@ -286,6 +292,11 @@ function lineSpec(chart: LineChart, legend: boolean): TopLevelSpec {
   };
 }
 
+/** In the order of their first bars. */
+function categoriesOf({ bars }: BarChart): string[] {
+  return [...new Set(bars.map(({ category }) => category))];
+}
+
 /** The series that have bars, in the order of the legend. */
 function barSeries(chart: BarChart): string[] {
   return [...chart.colours.keys()].filter((name) => chart.bars.some((bar) => bar.series === name));
@@ -294,19 +305,22 @@ function barSeries(chart: BarChart): string[] {
 /** Horizontal bars from zero, side by side within each category, with error bars. */
 function barSpec(chart: BarChart, legend: boolean): TopLevelSpec {
   const series = barSeries(chart);
+  const categories = categoriesOf(chart);
+  const labels = series.map((name) => shortName(name));
+  const categoryLabels = categories.map((name) => wrap(shortName(name), CATEGORY_LENGTH).split('\n'));
   const values = chart.bars.map((bar) => ({
     ...bar,
-    category: wrap(bar.category, CATEGORY_LENGTH),
+    category: categories.indexOf(bar.category),
     index: series.indexOf(bar.series),
   }));
   const y = {
     field: 'category',
     type: 'nominal',
-    sort: [...new Set(values.map((value) => value.category))],
-    axis: { title: null, labelExpr: "split(datum.label, '\\n')", labelPadding: 6, ticks: false, domain: false },
+    sort: [...categories.keys()],
+    axis: { title: null, labelExpr: LABEL_OF.category, labelPadding: 6, ticks: false, domain: false },
     scale: { paddingInner: 0.25, paddingOuter: 0.12 },
   } as const;
-  const yOffset = { field: 'series', type: 'nominal', sort: series } as const;
+  const yOffset = { field: 'index', type: 'nominal', sort: [...series.keys()] } as const;
   const ends = values.flatMap((bar) => [bar.value, bar.low ?? bar.value, bar.high ?? bar.value]);
   const x = {
     field: 'value',
@@ -316,6 +330,10 @@ function barSpec(chart: BarChart, legend: boolean): TopLevelSpec {
   } as const;
   return {
     data: { values },
+    params: [
+      { name: 'seriesLabels', value: labels },
+      { name: 'categoryLabels', value: categoryLabels },
+    ],
     width: WIDTH,
     height: { step: 18, for: 'offset' },
     autosize: { type: 'fit-x', contains: 'padding' },
@@ -328,12 +346,12 @@ function barSpec(chart: BarChart, legend: boolean): TopLevelSpec {
           x,
           description: seriesIndex,
           color: {
-            field: 'series',
+            field: 'index',
             type: 'nominal',
-            scale: { domain: series, range: series.map((name) => chart.colours.get(name)!) },
+            scale: { domain: [...series.keys()], range: series.map((name) => chart.colours.get(name)!) },
             legend:
               legend && series.length > 1
-                ? { columns: legendColumns(series, WIDTH - 160, 25), symbolType: 'square' }
+                ? { columns: legendColumns(labels, WIDTH - 160, 25), labelExpr: LABEL_OF.series, symbolType: 'square' }
                 : null,
           },
         },
@@ -382,8 +400,8 @@ function axis({ title: text, log }: Axis, data: readonly number[]) {
   const title = wrap(text, 40).split('\n');
   if (!log) return { title, tickCount: 5, grid: true };
   const positive = data.filter((value) => value > 0);
-  const first = Math.floor(Math.log10(Math.min(...positive)));
-  const last = Math.ceil(Math.log10(Math.max(...positive)));
+  const first = Math.floor(Math.log10(smallest(positive)));
+  const last = Math.ceil(Math.log10(largest(positive)));
   const powers = Array.from({ length: last - first + 1 }, (_, i) => 10 ** (first + i));
   return { title, format: first >= 0 ? '~s' : '~g', grid: true, ...(powers.length > 2 ? { values: powers } : {}) };
 }
@@ -394,7 +412,7 @@ function axis({ title: text, log }: Axis, data: readonly number[]) {
  * @param symbol width of a legend's symbol with the space around it
  */
 function legendColumns(names: readonly string[], width: number, symbol: number): number {
-  const longest = Math.max(...names.map((name) => name.length));
+  const longest = largest(names.map((name) => name.length));
   return Math.max(1, Math.floor(width / (longest * FONT_SIZE * 0.8 + symbol)));
 }
 
@@ -402,6 +420,9 @@ function legendColumns(names: readonly string[], width: number, symbol: number):
 function wrap(label: string, length: number): string {
   return label.replaceAll(new RegExp(`(.{1,${length}})(?:\\s+|$)`, 'g'), '$1\n').trim();
 }
+
+/** Vega knows series and categories by their index only, so that no name can be more than a label to it. */
+const LABEL_OF = { series: 'seriesLabels[datum.value]', category: 'categoryLabels[datum.value]' } as const;
 
 /** Vega's description of a mark is the one place where a datum can be written into its element; {@link render} moves it. */
 const seriesIndex = { field: 'index', type: 'nominal' } as const;
@@ -413,25 +434,17 @@ async function render(description: string, spec: TopLevelSpec): Promise<{ svg: s
   const svg = await view.toSVG();
   view.finalize();
   return {
-    svg: validXml(svg)
+    svg: plainText(svg)
       .replaceAll(/ aria-label="(\d+)" role="graphics-symbol" aria-roledescription="[^"]*"/g, ' data-series="$1"')
       .replaceAll(/ role="graphics-[a-z]+" aria-roledescription="[^"]*"/g, '')
-      .replace('<svg ', () => `<svg role="img" aria-label="${escapeXml(description)}" `),
+      .replace('<svg ', () => `<svg role="img" aria-label="${escapeXml(printable(description))}" `),
     scale: (name) => view.scale(name) as unknown as Scale,
   };
 }
 
-/** Characters that XML cannot hold in any form, which names from anyone's data may: half characters, and control characters. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-const unfit = /[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]/gu;
-
-function validXml(text: string): string {
-  return text.replaceAll(unfit, '\ufffd');
-}
-
-/** For text and for double-quoted attributes of XML and HTML. */
+/** For text and for double-quoted attributes of XML and HTML; what XML cannot hold in any form, which names from anyone's data may, is written out. */
 export function escapeXml(text: string): string {
-  return validXml(text)
+  return plainText(text)
     .replaceAll('&', '&amp;')
     .replaceAll('<', '&lt;')
     .replaceAll('>', '&gt;')

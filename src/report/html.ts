@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { printable } from '../names.js';
 import { type Chart, drawForPage, escapeXml, type PageDrawing } from './charts.js';
 import { type Check, checkText, outcomeSigns } from './checks.js';
 import { PAGE_SCRIPT } from './page-script.js';
@@ -110,18 +111,26 @@ ${body.join('\n')}
 }
 
 function renderCell(cell: TextCell): string {
-  if (typeof cell === 'string') return escapeXml(cell);
+  if (typeof cell === 'string') return escapeXml(printable(cell));
   const word = cell.outcome;
   const sign = outcomeSigns[word];
   if (cell.text === undefined) return `<span class="${word}">${sign} ${word}</span>`;
   return `${escapeXml(cell.text)} <span class="${word}" role="img" aria-label="${word}">${sign}</span>`;
 }
 
+/** A figure that cannot be drawn leaves a note in its place: the numbers are in the tables. */
 async function renderFigure({ chart, caption }: Figure): Promise<string> {
-  const { svg, series, values } = await drawForPage(chart);
+  let drawing: PageDrawing;
+  try {
+    drawing = await drawForPage(chart);
+  } catch (error) {
+    const note = `This figure could not be drawn: ${(error as Error).message}`;
+    return `<p role="note">${escapeXml(note)} (${escapeXml(caption)})</p>`;
+  }
+  const { svg, series, values } = drawing;
   // Inside HTML the namespaces are implied; without them the page holds no address at all.
   const inline = svg.replace(/ xmlns(:xlink)?="[^"]*"/g, '');
-  const data = { names: series.map(({ name }) => name), ...values };
+  const data = { names: series.map(({ name }) => printable(name)), ...values };
   return `<figure><div class="chart">${inline}</div>${renderLegend(series)}<figcaption>${escapeXml(caption)}</figcaption>
 <script type="application/json">${JSON.stringify(data).replaceAll('<', '\\u003c')}</script></figure>`;
 }
@@ -132,7 +141,9 @@ function renderLegend(series: PageDrawing['series']): string {
     bar
       ? `<i class="swatch bar" style="background:${colour}"></i>`
       : `<i class="swatch" style="border-top:3px ${dashed ? 'dashed' : 'solid'} ${colour}"></i>`;
-  const items = series.map((entry, i) => `<li data-series="${i}">${swatch(entry)}${escapeXml(entry.name)}</li>`);
+  const items = series.map(
+    (entry, i) => `<li data-series="${i}">${swatch(entry)}${escapeXml(printable(entry.name))}</li>`,
+  );
   return `<ul class="legend">${items.join('')}</ul>`;
 }
 

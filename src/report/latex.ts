@@ -1,3 +1,4 @@
+import { printable } from '../names.js';
 import { outcomeSigns } from './checks.js';
 import type { Page } from './html.js';
 import { type Table, type TextCell, textRows } from './table.js';
@@ -28,7 +29,9 @@ function tableText(table: Table): string {
 }
 
 function cellText(cell: TextCell): string {
-  return escaped(typeof cell === 'string' ? cell : `${outcomeSigns[cell.outcome]} ${cell.text ?? cell.outcome}`);
+  return escaped(
+    typeof cell === 'string' ? printable(cell) : `${outcomeSigns[cell.outcome]} ${cell.text ?? cell.outcome}`,
+  );
 }
 
 /** What LaTeX takes for commands, and signs that its usual fonts lack. */

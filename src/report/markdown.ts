@@ -1,3 +1,4 @@
+import { printable } from '../names.js';
 import { checkText, outcomeSigns } from './checks.js';
 import type { Page } from './html.js';
 import { type Table, type TextCell, textRows } from './table.js';
@@ -36,7 +37,7 @@ function tableText(table: Table): string {
 }
 
 function cellText(cell: TextCell): string {
-  if (typeof cell === 'string') return escaped(cell);
+  if (typeof cell === 'string') return escaped(printable(cell));
   const sign = outcomeSigns[cell.outcome];
   return cell.text === undefined ? `${sign} ${cell.outcome}` : `${escaped(cell.text)} ${sign}`;
 }

@@ -50,7 +50,7 @@ function csvRecords(
 ): CsvRecord[] {
   if (scores === undefined) return [];
   const alpha = metrics.find(({ step }) => step === scores.step);
-  return Object.entries(scores.groups).map(([group, { count, standard_error: errors = {}, ...means }]) => ({
+  return [...scores.groups].map(([group, { count, standard_error: errors = {}, ...means }]) => ({
     run: folder,
     method,
     seed,
@@ -84,7 +84,7 @@ function recordRows({ groups, dropped = {}, best, ...record }: Run['record']): [
     `pairs left out of ${split}`,
     listedCounts(Object.fromEntries(Object.entries(counts).filter(([, count]) => count > 0))) || 'none',
   ]);
-  const sizes = Object.entries(groups as Counts).map(([name, counts]): [string, string] => [
+  const sizes = [...(groups as ReadonlyMap<string, Counts[string]>)].map(([name, counts]): [string, string] => [
     `pairs of ${name}`,
     listedCounts(counts),
   ]);

@@ -1,15 +1,23 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { parse as parseYaml, YAMLParseError } from 'yaml';
 import { z } from 'zod';
 import { splitLines } from '../data/lines.js';
 import { InputError } from '../errors.js';
 import { checked, parseJson, readBytes, readJson, readText } from '../read-file.js';
 import { type MetricMeans, metricDirections, type PairMetric, pairMetrics } from '../train/metrics.js';
 import type { MetricsLine } from '../train/trainer.js';
+import { parseYaml } from '../yaml.js';
 import { groupBy } from './group-by.js';
 
 /** Reads run folders, as `group-robust train` leaves them, for the report. */
+
+/** An object whose keys are names, as a map: Zod's own takes "constructor" and "__proto__" for more than data. */
+function byName<T extends z.ZodType>(value: T) {
+  return z.preprocess(
+    (raw) => (typeof raw === 'object' && raw !== null && !Array.isArray(raw) ? new Map(Object.entries(raw)) : raw),
+    z.map(z.string(), value),
+  );
+}
 
 const means = z.looseObject(
   Object.fromEntries(Object.keys(metricDirections).map((name) => [name, z.number().optional()])) as Record<
@@ -19,12 +27,10 @@ const means = z.looseObject(
 );
 
 const evaluationSchema = z.looseObject({
-  groups: z
-    .record(
-      z.string(),
-      means.extend({ count: z.number().int().positive(), loss: z.number(), standard_error: means.optional() }),
-    )
-    .refine((groups) => Object.keys(groups).length > 0, 'holds no group'),
+  groups: byName(
+    means.extend({ count: z.number().int().positive(), loss: z.number(), standard_error: means.optional() }),
+  ).refine((groups) => groups.size > 0, 'holds no group'),
+  group_order: z.array(z.string()).optional(),
   mean: z.looseObject({ loss: z.number() }),
 });
 
@@ -36,7 +42,7 @@ const runSchema = z.looseObject({
   /** At the end: the steps taken. */
   steps: z.number().int().min(0).optional(),
   best: z.looseObject({ step: z.number().int().min(0) }).optional(),
-  groups: z.record(z.string(), z.looseObject({ train: z.number().int().min(0) })),
+  groups: byName(z.looseObject({ train: z.number().int().min(0) })),
 });
 
 const configSchema = z.looseObject({
@@ -56,9 +62,8 @@ export const splits = ['test', 'validation', 'training'] as const;
 export type Split = (typeof splits)[number];
 
 /** Metrics by group. */
-export type GroupScores = Readonly<
-  Record<string, MetricMeans & { count: number; loss: number; standard_error?: MetricMeans }>
->;
+export type GroupScores = ReadonlyMap<string, GroupMeans>;
+export type GroupMeans = MetricMeans & { count: number; loss: number; standard_error?: MetricMeans };
 
 /** Metrics of one policy on one split. */
 export interface Scores {
@@ -115,7 +120,7 @@ export async function readRun(folder: string): Promise<Run> {
   const { method, seed, dataHash, ...record } = checked(runSchema, readJson(recordFile), { file: recordFile });
   const configFile = join(folder, 'config.yaml');
   const config = readText(configFile);
-  const parsed = checked(configSchema, yamlOf(config, configFile), { file: configFile });
+  const parsed = checked(configSchema, parseYaml(config, { file: configFile }).value, { file: configFile });
   const { loss, beta, labelSmoothing, reduction } = parsed.objective;
   const settings = new Map(flatten(parsed).filter(([key]) => !placeKeys.test(key)));
   const metrics: MetricsLine[] = [];
@@ -140,15 +145,21 @@ export async function readRun(folder: string): Promise<Run> {
     });
   const best = record.best && testScores(join(folder, 'evaluation-best.json'), record.best.step);
   const objective = { loss, beta, labelSmoothing, reduction };
-  const trainPairs = Object.values(record.groups).reduce((sum, { train }) => sum + train, 0);
+  const trainPairs = [...record.groups.values()].reduce((sum, { train }) => sum + train, 0);
   return { folder, method, seed, dataHash, trainPairs, record, objective, config, settings, metrics, scores, best };
 }
 
 /** Undefined where the run has no such file. */
 function testScores(file: string, step: number): Scores | undefined {
   if (!existsSync(file)) return undefined;
-  const { groups, mean } = checked(evaluationSchema, readJson(file), { file });
-  return { step, groups, pairMean: mean.loss };
+  const { groups, group_order = [], mean } = checked(evaluationSchema, readJson(file), { file });
+  return { step, groups: inOrder(groups, group_order), pairMean: mean.loss };
+}
+
+/** Named first those of `order`, in that order, as JSON does not keep it; then the others. */
+function inOrder<T>(map: ReadonlyMap<string, T>, order: readonly string[]): Map<string, T> {
+  const known = order.filter((name) => map.has(name));
+  return new Map([...known, ...map.keys()].map((name) => [name, map.get(name) as T]));
 }
 
 /** The best split on which all runs have scores: only those can be compared. */
@@ -167,7 +178,7 @@ function validationScores(metrics: readonly MetricsLine[]): Scores | undefined {
   if (last === undefined) return undefined;
   return {
     step: last.step as number,
-    groups: Object.fromEntries(groupsOf(last, 'eval_')),
+    groups: new Map(groupsOf(last, 'eval_')),
     pairMean: last.eval_loss as number,
   };
 }
@@ -180,7 +191,7 @@ function trainingScores(metrics: readonly MetricsLine[], step: number): Scores |
   const entries = taken.filter((line) => Number(line.epoch ?? 0) > end - 1).flatMap((line) => groupsOf(line, ''));
   if (entries.length === 0) return undefined;
   const pairs = entries.reduce((sum, [, { count }]) => sum + count, 0);
-  const groups = [...groupBy(entries, ([name]) => name)].map(([name, members]): [string, GroupScores[string]] => {
+  const groups = [...groupBy(entries, ([name]) => name)].map(([name, members]): [string, GroupMeans] => {
     const scores = members.map(([, values]) => values);
     const count = scores.reduce((sum, values) => sum + values.count, 0);
     const means = pairMetrics
@@ -190,16 +201,17 @@ function trainingScores(metrics: readonly MetricsLine[], step: number): Scores |
   });
   return {
     step,
-    groups: Object.fromEntries(groups),
+    groups: new Map(groups),
     pairMean: entries.reduce((sum, [, { count, loss }]) => sum + (count / pairs) * loss, 0),
   };
 }
 
 /** The groups that a line has losses of. No metric's name ends in another's, so names of groups may hold anything. */
-function groupsOf(line: MetricsLine, prefix: 'eval_' | ''): [string, GroupScores[string]][] {
-  return Object.keys(line).flatMap((key): [string, GroupScores[string]][] => {
-    const [, name] = new RegExp(`^${prefix}group/(.+)/loss$`, 's').exec(key) ?? [];
-    if (name === undefined) return [];
+function groupsOf(line: MetricsLine, prefix: 'eval_' | ''): [string, GroupMeans][] {
+  const [start, end] = [`${prefix}group/`, '/loss'];
+  return Object.keys(line).flatMap((key): [string, GroupMeans][] => {
+    if (!key.startsWith(start) || !key.endsWith(end)) return [];
+    const name = key.slice(start.length, -end.length);
     const values = pairMetrics.map((metric) => [metric, line[`${prefix}group/${name}/${metric}`]]);
     const means = Object.fromEntries(values.filter(([, value]) => typeof value === 'number'));
     return [[name, { ...means, count: Number(line[`${prefix}group/${name}/count`] ?? 1) }]];
@@ -221,13 +233,4 @@ export function flatten(record: Readonly<Record<string, unknown>>, prefix = ''):
     if (typeof value === 'object') return flatten(value as Record<string, unknown>, `${prefix}${key} `);
     return [[prefix + key, String(value)]];
   });
-}
-
-function yamlOf(text: string, file: string): unknown {
-  try {
-    return parseYaml(text);
-  } catch (cause) {
-    if (!(cause instanceof YAMLParseError)) throw cause;
-    throw new InputError(cause.message.split('\n')[0], { at: { file, line: cause.linePos?.[0].line }, cause });
-  }
 }

@@ -1,5 +1,4 @@
 import { readFileSync } from 'node:fs';
-import { LineCounter, parseDocument, parse as parseYaml, stringify } from 'yaml';
 import { z } from 'zod';
 import { samplerKinds } from '../data/sampler.js';
 import { InputError, type InputLocation } from '../errors.js';
@@ -8,6 +7,7 @@ import { methodPrefixes, type WeightSettings, weightingNames } from '../objectiv
 import { type LossSettings, lossNames } from '../objective/losses.js';
 import { loraTargets } from '../policy/peft.js';
 import { issueText, refuseSpecial } from '../read-file.js';
+import { parseYaml, printYaml } from '../yaml.js';
 import { keyAdvice, valueAdvice } from './other-names.js';
 import { watchedLosses } from './plateau.js';
 import { scheduleNames } from './schedule.js';
@@ -372,19 +372,8 @@ export function loadConfig(file: string, overrides: string[] = []): TrainConfig 
   } catch (cause) {
     throw new InputError('cannot be read', { at: { file }, fix: 'name an existing YAML file', cause });
   }
-  const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines });
-  if (document.errors.length > 0) {
-    const [error] = document.errors;
-    throw new InputError(error.message.split('\n')[0], { at: { file, line: error.linePos?.[0].line }, cause: error });
-  }
-  let raw: unknown;
-  try {
-    raw = document.toJS() ?? {};
-  } catch (cause) {
-    // An alias without its anchor, or so many that they make the document huge.
-    throw new InputError((cause as Error).message, { at: { file }, cause });
-  }
+  const { value, document, lines } = parseYaml(text, { file });
+  const raw = value ?? {};
   if (typeof raw !== 'object' || Array.isArray(raw))
     throw new InputError('is no YAML mapping', {
       at: { file, line: 1 },
@@ -403,7 +392,7 @@ export function loadConfig(file: string, overrides: string[] = []): TrainConfig 
 
 /** The resolved configuration as YAML, defaults included. */
 export function printConfig(config: TrainConfig): string {
-  return stringify(config);
+  return printYaml(config);
 }
 
 /** Name of the method a loss and its group weights make, e.g. "gr-ipo". */
@@ -435,12 +424,7 @@ function applyOverride(raw: unknown, override: string): string {
   const split = override.indexOf('=');
   if (split <= 0) throw new InputError(`"${override}" is not key=value`, { at, fix: 'e.g. --set objective.beta=0.1' });
   const path = override.slice(0, split).split('.');
-  let value: unknown;
-  try {
-    value = parseYaml(override.slice(split + 1));
-  } catch (cause) {
-    throw new InputError(`the value of "${override}" is not YAML`, { at, cause });
-  }
+  const { value } = parseYaml(override.slice(split + 1), { field: `--set ${path.join('.')}` });
   let node = raw as Record<string, unknown>;
   for (const key of path.slice(0, -1)) {
     node[key] ??= {};

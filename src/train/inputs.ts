@@ -1,8 +1,11 @@
+import { statSync } from 'node:fs';
 import { type LoadPairsOptions, loadPairs, type PairDataset } from '../data/dataset.js';
 import { openTokenizer, type TextTokenizer } from '../data/tokenizer.js';
 import { InputError } from '../errors.js';
 import { type Local, type LocalOptions, localAdapter, localModel, localTokenizer } from '../hub/local.js';
+import { listNames } from '../names.js';
 import type { GemmaPolicy } from '../policy/gemma.js';
+import { progress } from '../progress.js';
 import type { TrainConfig } from './config.js';
 
 /** Names of a model and what belongs to it, as the user gives them. */
@@ -42,6 +45,10 @@ export async function localNames<T extends ModelNames>(
   };
 }
 
+const MEGABYTE = 1e6;
+/** Smaller files are read before anyone asks how far they are. */
+const SHOWN_BYTES = 16 * MEGABYTE;
+
 /** What reading pairs for a model needs to know of it. */
 export interface PairReader {
   read(
@@ -56,11 +63,13 @@ export interface PairReader {
  * Reads pairs for one model. The tokenizer is opened at the first record that is text, so checkpoints without one serve
  * files of token ids.
  * @param tokenizerPath a tokenizer to use instead of the model's
+ * @param quiet no progress
  */
 export function pairReader(
   model: string,
   { config: { vocabulary }, bos }: Pick<GemmaPolicy, 'config' | 'bos'>,
   tokenizerPath?: string,
+  quiet = false,
 ): PairReader {
   let opened: TextTokenizer | undefined;
   const tokenizer = () => {
@@ -68,7 +77,12 @@ export function pairReader(
     return opened;
   };
   return {
-    read: (file, options = {}) => loadPairs(file, { ...options, tokenizer, vocabulary, bos }),
+    async read(file, options = {}) {
+      const bytes = statSync(file, { throwIfNoEntry: false })?.size ?? 0;
+      const bar = progress(`reading ${file} (MB)`, Math.ceil(bytes / MEGABYTE), quiet || bytes < SHOWN_BYTES);
+      const onBytes = (done: number) => bar.update(Math.ceil(done / MEGABYTE));
+      return loadPairs(file, { ...options, tokenizer, vocabulary, bos, onBytes }).finally(() => bar.stop());
+    },
     refuseIdleTokenizer(field) {
       if (tokenizerPath !== undefined && opened === undefined)
         throw new InputError('does nothing, since all pairs are token ids', { at: { field }, fix: 'leave it out' });
@@ -90,7 +104,7 @@ export async function readRunData(reader: PairReader, data: TrainConfig['data'])
   const train = await reader.read(data.train, { groups: data.groups, groupBy, maxLength, unusable });
   const empty = train.groups.filter((_, g) => train.counts[g] === 0);
   if (empty.length > 0)
-    throw new InputError(`no usable pair of group ${empty.map((name) => `"${name}"`).join(', ')}`, {
+    throw new InputError(`no usable pair of group ${listNames(empty)}`, {
       at: { file: data.train },
       fix: data.groups
         ? 'take the group out of data.groups, or add pairs of it'

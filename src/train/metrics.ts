@@ -1,4 +1,6 @@
+import { largest, smallest } from '../extremes.js';
 import { entropy } from '../objective/simplex.js';
+import { orderedRecord } from '../ordered-record.js';
 
 /**
  * What is measured on each pair, under TRL's names, and which way is worse: the worst group has the largest value of a
@@ -35,6 +37,8 @@ export interface GroupSummary {
    * pairs, where there are two of positive weight or more.
    */
   groups: Record<string, MetricMeans & { count: number; standard_error?: MetricMeans }>;
+  /** Their names, in the order of the groups: many readers of JSON move keys that look like numbers. */
+  group_order: string[];
   /** Mean over pairs: every example counts the same (or by its weight). */
   mean: MetricMeans;
   /** Mean over groups of the group means: every group counts the same. */
@@ -104,14 +108,14 @@ export class GroupMetrics {
       });
       mean[metric] = present.reduce((sum, g) => sum + sums[g], 0) / total;
       groupMean[metric] = means.reduce((sum, value) => sum + value, 0) / means.length;
-      const worstValue = metricDirections[metric] === 'lower' ? Math.max(...means) : Math.min(...means);
+      const worstValue = metricDirections[metric] === 'lower' ? largest(means) : smallest(means);
       worst[metric] = worstValue;
       if (metric === 'loss') worst.group = this.names[present[means.indexOf(worstValue)]];
       if (metric === 'rewards/accuracies') worst.accuracy = worstValue;
     }
-    // Object.fromEntries takes any name, "__proto__" included.
-    const groups = Object.fromEntries(summaries.map((summary, i) => [this.names[present[i]], summary]));
-    return { groups, mean, group_mean: groupMean, worst };
+    const order = present.map((g) => this.names[g]);
+    const groups = orderedRecord(summaries.map((summary, i) => [order[i], summary]));
+    return { groups, group_order: order, mean, group_mean: groupMean, worst };
   }
 }
 

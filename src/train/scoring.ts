@@ -17,13 +17,39 @@ export function byPair(packed: PackedPairs, logps: Float64Array): PairScores {
 
 /** [pairs] numbers that are equal where prompts are, counted from 0 in the order of first appearance. */
 export function promptNumbers(pairs: readonly TokenisedPair[]): Int32Array {
-  const numbers = new Map<string, number>();
-  return Int32Array.from(pairs, ({ prompt }) => {
-    const key = prompt.join(' ');
-    const number = numbers.get(key) ?? numbers.size;
-    numbers.set(key, number);
-    return number;
-  });
+  const numbers = new Int32Array(pairs.length);
+  /** The first pair of each prompt by the prompt's hash, and the next one whose hash is the same. */
+  const firsts = new Map<number, number>();
+  const nexts = new Map<number, number>();
+  let count = 0;
+  for (let pair = 0; pair < numbers.length; pair++) {
+    const { prompt } = pairs[pair];
+    const hash = hashOf(prompt);
+    let like = firsts.get(hash);
+    let last: number | undefined;
+    while (like !== undefined && !equalIds(pairs[like].prompt, prompt)) {
+      last = like;
+      like = nexts.get(like);
+    }
+    if (like !== undefined) numbers[pair] = numbers[like];
+    else {
+      numbers[pair] = count++;
+      if (last === undefined) firsts.set(hash, pair);
+      else nexts.set(last, pair);
+    }
+  }
+  return numbers;
+}
+
+/** FNV-1a over whole ids. */
+function hashOf(ids: Int32Array): number {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < ids.length; i++) hash = Math.imul(hash ^ ids[i], 0x01000193);
+  return hash;
+}
+
+function equalIds(a: Int32Array, b: Int32Array): boolean {
+  return a.length === b.length && a.every((id, i) => id === b[i]);
 }
 
 /** Tokens of a scoring batch: enough to keep the cores busy, few enough that activations stay below 0.3 GB for Gemma-2B. */
@@ -73,7 +99,10 @@ export function scoringBatches({ pairs }: PairDataset, maxPairs = Number.POSITIV
 /** Pairs packed for scoring: without regard to groups, which matter to gradients only, so that they share prompts too. */
 export function packForScoring(data: PairDataset, indices: ArrayLike<number>): PackedPairs {
   return packPairs(
-    Array.from(indices, (pair) => ({ ...data.pairs[pair], group: 0 })),
+    Array.from(indices, (pair) => {
+      const { id, prompt, chosen, rejected, weight } = data.pairs[pair];
+      return { id, group: 0, prompt, chosen, rejected, weight };
+    }),
     { responses: 'both' },
   );
 }
@@ -122,9 +151,20 @@ export class Reference {
 
   async score(data: PairDataset, batches: readonly Int32Array[]): Promise<ReferenceScores> {
     const { cache, progress, pause } = this.options;
-    const packed = batches.map((batch) => packForScoring(data, batch));
-    const scores = new Float64Array(packed.reduce((sum, { batch }) => sum + batch.responseLengths.length, 0));
-    const entry = await cache?.entry(packed.map(({ batch }) => batch));
+    // Packed anew each time: all batches at once would take more memory than the pairs themselves.
+    const packed = function* () {
+      for (const batch of batches) yield packForScoring(data, batch);
+    };
+    let responses = 0;
+    const counted = function* () {
+      for (const { batch } of packed()) {
+        responses += batch.responseLengths.length;
+        yield batch;
+      }
+    };
+    const entry = await cache?.entry(counted());
+    if (!entry) for (const _ of counted());
+    const scores = new Float64Array(responses);
     const known = entry?.read(scores) ?? 0;
     this.pairs += data.pairs.length;
 
@@ -143,7 +183,9 @@ export class Reference {
     let end = 0;
     let done = 0;
     try {
-      for (const [b, pack] of packed.entries()) {
+      let b = -1;
+      for (const pack of packed()) {
+        b++;
         const begin = end;
         end += pack.batch.responseLengths.length;
         if (end > known) {

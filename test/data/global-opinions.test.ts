@@ -83,7 +83,7 @@ describe('reading', () => {
       [6, 'options'],
       [7, 'selections'],
       [8, 'options'],
-      [9, 'options'],
+      [9, undefined],
     ]);
     expect(file.bad[0].problem).toContain('at character 45');
     expect(file.questions.map(({ row }) => row)).toEqual([2]);
@@ -92,7 +92,10 @@ describe('reading', () => {
 
   it.each([
     ['another header', 'question,answers\nq,a\n', 'no column "selections" and no column "options"'],
-    ['an empty file', '', 'no column'],
+    ['an empty file', '', 'holds no question'],
+    ['a header alone', HEADER, 'holds no question'],
+    ['semicolons', `${HEADER}"q","{}","[]",GAS\n`.replaceAll(',', ';'), 'has its columns separated by semicolons'],
+    ['tabs, and quotes', '"question"\t"selections"\t"options"\n', 'has its columns separated by tabs'],
     ['a quote that never closes', `${HEADER}"q,{},[],GAS\n`, 'fix: separate values by commas'],
     ['a quote inside a field', `${HEADER}q"x"y,{},[],GAS\n`, 'is not CSV'],
   ])('refuses %s', async (_, text, problem) => {
@@ -133,6 +136,24 @@ describe('reading', () => {
         },
       ),
       { numRuns: 2000 },
+    );
+  });
+});
+
+describe('surveys of other forms', () => {
+  const made = (name: string) => fileURLToPath(new URL(`../fixtures/preferences/survey-${name}`, import.meta.url));
+  const forms = ['python', 'json'].flatMap((name) => ['csv', 'jsonl', 'parquet'].map((ending) => `${name}.${ending}`));
+
+  it.each([...forms, 'nested.jsonl', 'nested.parquet', 'map.parquet'])('reads %s', async (name) => {
+    const { questions, rows, bad } = await readSurvey(made(name));
+    expect([rows, bad]).toEqual([20, []]);
+    expect(questions.map(({ row, question, options, selections }) => [row, question, options, selections])).toEqual(
+      Array.from({ length: 20 }, (_, i) => [
+        i,
+        `Question, ${i}?`,
+        ['Yes', "Don't know"],
+        new Map(i % 2 ? Object.entries({ Nigeria: [0.25, 0.75], "Côte d'Ivoire": [0.5, 0.5] }) : [['Nigeria', [1, 0]]]),
+      ]),
     );
   });
 });
@@ -235,7 +256,7 @@ describe('opinionPairs', () => {
       pairs: { train: 1, validation: 0, test: 0 },
     });
     expect(made.summary.totals).toMatchObject({ rows: 6, filtered: 5 });
-    expect(made.summary.warnings).toEqual(['group "X" has no validation pair', 'group "X" has no test pair']);
+    expect(made.summary.warnings).toEqual(['no validation pair of group "X"', 'no test pair of group "X"']);
   });
 
   it.each([

@@ -36,6 +36,14 @@ describe('odd files', () => {
     ['the same with line breaks', 'a.json', JSON.stringify([pair], null, 1), /a\.json:1: .*\n {2}fix: .* each line/],
     ['tabs', 'a.csv', csv.replaceAll(',', '\t'), /a\.csv:1: has its columns separated by tabs\n {2}fix: /],
     ['semicolons', 'a.csv', csv.replaceAll(',', ';'), /separated by semicolons/],
+    ['semicolons, and quotes', 'a.csv', '"group";"a, b"\n"x";"y"\n', /separated by semicolons/],
+    ['tabs, and quotes', 'a.csv', 'group\tprompt\n"x"\t"y"\n', /separated by tabs/],
+    [
+      'ids without commas',
+      'a.csv',
+      'group,prompt_ids,chosen_ids,rejected_ids\na,[2 5],[7],[8]\n',
+      /a\.csv:2, field "prompt_ids": is no list of token ids .*: expected ","/,
+    ],
     ['two columns of a name', 'a.csv', 'group,group\n', /a\.csv:1, field "group": is the name of two columns/],
     ['columns in capitals', 'a.csv', csv.toUpperCase(), /"group": there is no such column\n {2}fix: rename .*"GROUP"/],
     [
@@ -55,6 +63,18 @@ describe('odd files', () => {
     ['an infinite weight', 'a.csv', row('inf'), /"weight": .*found "inf"/],
     ['a negative weight', 'a.csv', row('-1'), /"weight": .*found "-1"/],
     ['an empty weight', 'a.csv', row(''), /"weight": .*found ""/],
+    [
+      'lists within lists',
+      'a.jsonl',
+      `{"group": "a", "prompt": ${'['.repeat(1e5)}${']'.repeat(1e5)}}\n`,
+      /a\.jsonl:1: is nested more than 100/,
+    ],
+    [
+      'lists within lists in CSV',
+      'a.csv',
+      `group,prompt_ids,chosen_ids,rejected_ids\na,${'['.repeat(1e5)}${']'.repeat(1e5)},[1],[2]\n`,
+      /a\.csv:2, field "prompt_ids": is no list .* nested more than 100/,
+    ],
     ['half a character', 'a.jsonl', lines({ ...pair, chosen: 'so \ud83d' }), /"chosen": holds half of a character/],
     ['half a character as group', 'a.jsonl', lines({ ...pair, group: '\udc00' }), /"group": holds half of a character/],
   ])('refuses %s', async (_, name, content, message) => {
@@ -85,10 +105,20 @@ describe('odd files', () => {
 
   it.each([
     ['twice.parquet', /twice\.parquet, field "group": is the name of two columns\n {2}fix: /],
+    ['no-label.parquet', /no-label\.parquet, row 2, field "group": expected the name of a group, found null/],
+    [
+      'datasets-turns.csv',
+      /datasets-turns\.csv:2, field "prompt": is no list of turns in JSON's .*: expected "," or "\]", found "\{" at/,
+    ],
     ['latin1.parquet', /latin1\.parquet, row 1: cannot be read as Parquet: .*utf-8/],
   ])('refuses %s', async (name, message) => {
     const error = await inputError(() => loadPairs(fixture(name), { tokenizer: () => tiny }));
     expect(error.message).toMatch(message);
+  });
+
+  it("takes the names of a ClassLabel of Python's datasets for groups", async () => {
+    const { groups } = await loadPairs(fixture('class-label.parquet'), { tokenizer: () => tiny });
+    expect(groups).toEqual(['Egypt', 'Nigeria', '0']);
   });
 
   it('says which groups look alike, and keeps them apart', async () => {

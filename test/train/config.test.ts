@@ -200,6 +200,31 @@ describe('training configuration', () => {
     expect(() => loadConfig('/nonexistent.yaml')).toThrow(InputError);
   });
 
+  it.each([
+    ['a list that holds itself', 'data: &a [*a]'],
+    ['a mapping that holds itself', 'data: &a { b: *a }'],
+    ['lists within lists', `data: ${'['.repeat(1000)}${']'.repeat(1000)}`],
+    ['so many that the parser overflows', `data: ${'['.repeat(1e5)}${']'.repeat(1e5)}`],
+    [
+      'aliases that multiply',
+      ['a: &a0 [x]', ...Array.from({ length: 30 }, (_, i) => `a${i}: &a${i + 1} [*a${i}, *a${i}]`)].join('\n'),
+    ],
+  ])('refuses %s', (_, text) => {
+    expect(failure(text).message).toMatch(/config\.yaml(:1)?: (is nested|Excessive alias count)/);
+  });
+
+  it('prints what readers of YAML 1.1 take for the same', () => {
+    const names = ['no', 'on', '12:30', '1_000', '0o7', '5e-7'];
+    const config = load(base, ['objective.beta=5e-7', `data.groups=${JSON.stringify(names)}`]);
+    const text = printConfig(config);
+    expect(text).toContain('beta: 5.0e-7\n');
+    expect(text).toContain('epsilon: 1.0e-8\n');
+    // As PyYAML does: without a point it is text.
+    const version = '1.1';
+    expect(parse(text, { version }).data.groups).toEqual(names);
+    expect(load(text)).toEqual(config);
+  });
+
   it('every key of the printed configuration is data, not code', () => {
     expect(parse(printConfig(load(base)))).toMatchObject({ model: 'random:tiny' });
   });

@@ -1,4 +1,5 @@
 import { InputError } from '../../errors.js';
+import { largest, smallest } from '../../extremes.js';
 import { counted, formatCount, formatNumber } from '../../format.js';
 import { type Estimate, estimate, pairedDifference } from '../../statistics.js';
 import { type Axis, errorEnds, type Point, type Series } from '../charts.js';
@@ -6,7 +7,7 @@ import { type Check, pairedCheck } from '../checks.js';
 import { groupBy } from '../group-by.js';
 import type { Figure, Section } from '../html.js';
 import { groupColours, methodColours, methodTitle, orderMethods } from '../palette.js';
-import { commonSplit, differingSettings, type Run, type Scores, type Split } from '../runs.js';
+import { commonSplit, differingSettings, type GroupMeans, type Run, type Scores, type Split } from '../runs.js';
 import type { Table } from '../table.js';
 
 /** A run with the scores of one of its policies on the split that the report is about. */
@@ -28,35 +29,37 @@ interface Score {
   error(run: ScoredRun): number | null;
 }
 
-const losses = (run: ScoredRun) => Object.values(run.groups).map((group) => group.loss);
-const accuracies = (run: ScoredRun) => Object.values(run.groups).flatMap((group) => group['rewards/accuracies'] ?? []);
+const losses = (run: ScoredRun) => [...run.groups.values()].map((group) => group.loss);
+const accuracies = (run: ScoredRun) => [...run.groups.values()].flatMap((group) => group['rewards/accuracies'] ?? []);
 const mean = (values: readonly number[]) => estimate(values).mean;
 
-type Group = ScoredRun['groups'][string];
-const errorOf = (group: Group | undefined, metric: GroupMetric = 'loss') => group?.standard_error?.[metric] ?? null;
+const errorOf = (group: GroupMeans | undefined, metric: GroupMetric = 'loss') =>
+  group?.standard_error?.[metric] ?? null;
 const extreme = (run: ScoredRun, metric: GroupMetric, sign: 1 | -1) =>
-  Object.values(run.groups).reduce((one, other) =>
+  [...run.groups.values()].reduce((one, other) =>
     sign * (other[metric] ?? 0) > sign * (one[metric] ?? 0) ? other : one,
   );
 /** Of a sum of independent means, each times `weight`. */
 const combined = (errors: readonly (number | null)[], weight = 1) =>
-  errors.some((error) => error === null) ? null : weight * Math.hypot(...(errors as number[]));
+  errors.some((error) => error === null)
+    ? null
+    : weight * Math.sqrt(errors.reduce<number>((sum, error) => sum + (error as number) ** 2, 0));
 
 const worstLoss: Score = {
   title: 'Worst-group loss',
-  of: (run) => Math.max(...losses(run)),
+  of: (run) => largest(losses(run)),
   error: (run) => errorOf(extreme(run, 'loss', 1)),
 };
 const spread: Score = {
   title: 'Spread (worst − best group)',
-  of: (run) => Math.max(...losses(run)) - Math.min(...losses(run)),
+  of: (run) => largest(losses(run)) - smallest(losses(run)),
   error: (run) => combined([errorOf(extreme(run, 'loss', 1)), errorOf(extreme(run, 'loss', -1))]),
 };
 const groupMean: Score = {
   title: 'Mean over groups',
   of: (run) => mean(losses(run)),
   error: (run) => {
-    const groups = Object.values(run.groups);
+    const groups = [...run.groups.values()];
     return combined(
       groups.map((group) => errorOf(group)),
       1 / groups.length,
@@ -66,10 +69,13 @@ const groupMean: Score = {
 const pairMean: Score = { title: 'Mean over pairs', of: (run) => run.pairMean, error: () => null };
 const worstAccuracy: Score = {
   title: 'Worst-group reward accuracy',
-  of: (run) => (accuracies(run).length > 0 ? Math.min(...accuracies(run)) : null),
+  of: (run) => (accuracies(run).length > 0 ? smallest(accuracies(run)) : null),
   error: (run) => errorOf(extreme(run, 'rewards/accuracies', -1), 'rewards/accuracies'),
 };
 const scores = [worstLoss, spread, groupMean, pairMean, worstAccuracy];
+
+/** At most this many groups in a figure: more cannot be told apart. */
+const DRAWN_GROUPS = 24;
 
 /** At most this many points per curve: more cannot be seen and make the page heavy. */
 const CURVE_POINTS = 200;
@@ -93,8 +99,9 @@ const splitTexts: Record<Split, string> = {
 export function runsSection(runs: readonly Run[]): Section {
   const split = commonSplit(runs);
   const methods = methodsOn(split, runs);
-  const groups = [...new Set(methods.flatMap((method) => method.runs.flatMap((run) => Object.keys(run.groups))))];
-  const colours = groupColours(groups);
+  const groups = [...new Set(methods.flatMap((method) => method.runs.flatMap((run) => [...run.groups.keys()])))];
+  const drawn = groupsToDraw(methods, groups);
+  const colours = groupColours(drawn);
   const pairs = comparablePairs(methods);
   const best = split === 'test' ? methods.flatMap(ofBestStep) : [];
   const seeds = new Set(runs.map((run) => run.seed));
@@ -102,6 +109,11 @@ export function runsSection(runs: readonly Run[]): Section {
     title: 'Training runs',
     text: [
       `${methods.map((method) => method.title).join('; ')} on ${counted(groups.length, 'group')}, ${counted(seeds.size, 'seed')}. ${splitTexts[split]}; a smaller loss and a larger accuracy are better.${methods.length > 1 ? ' With the same seed, methods see the same batches, so differences are taken seed by seed. Losses are compared only between methods of the same loss and β.' : ''}`,
+      ...(drawn.length < groups.length
+        ? [
+            `Figures show the ${drawn.length} groups with the largest losses; the tables have all ${formatCount(groups.length)}.`,
+          ]
+        : []),
       ...(best.length > 0
         ? [
             '“Best step” is the policy at the evaluation with the smallest worst-group validation loss; all else is of the last step.',
@@ -122,7 +134,7 @@ export function runsSection(runs: readonly Run[]): Section {
       groupTable(methods, groups, 'rewards/accuracies', split),
       groupTable(methods, groups, 'logps/accuracies', split),
     ].filter((table) => table !== null),
-    figures: [...groupBars(methods, groups, split), ...curves(methods, groups, colours)],
+    figures: [...groupBars(methods, drawn, split), ...curves(methods, drawn, groups.length, colours)],
   };
 }
 
@@ -240,7 +252,7 @@ function seedsCaption(methods: readonly Method[]): string {
 /** What the errors are over; undefined where there are none. */
 function errorsOver(methods: readonly Method[]): string | undefined {
   const seeds = methods.some(({ runs }) => runs.length > 1);
-  const pairs = methods.some(({ runs }) => runs.length === 1 && errorOf(Object.values(runs[0].groups)[0]) !== null);
+  const pairs = methods.some(({ runs }) => runs.length === 1 && errorOf([...runs[0].groups.values()][0]) !== null);
   return seeds
     ? `seeds${pairs ? '; of one seed, over its pairs' : ''}`
     : pairs
@@ -253,6 +265,16 @@ function settingColumns(methods: readonly Method[]): string[] {
   return differingSettings(methods.flatMap(({ runs }) => runs)).filter(
     (key) => !/^objective (loss|weights)$/.test(key),
   );
+}
+
+/** Those with the largest losses where there are too many, in the order of all. */
+function groupsToDraw(methods: readonly Method[], groups: readonly string[]): readonly string[] {
+  if (groups.length <= DRAWN_GROUPS) return groups;
+  const loss = (group: string) =>
+    largest(methods.flatMap(({ runs }) => runs.map((run) => run.groups.get(group)?.loss ?? Number.NEGATIVE_INFINITY)));
+  const ranked = groups.map((group) => ({ group, loss: loss(group) })).sort((a, b) => b.loss - a.loss);
+  const drawn = new Set(ranked.slice(0, DRAWN_GROUPS).map(({ group }) => group));
+  return groups.filter((group) => drawn.has(group));
 }
 
 function headline(methods: readonly Method[], split: Split): Table {
@@ -279,7 +301,7 @@ function headline(methods: readonly Method[], split: Split): Table {
 }
 
 function worstGroup(run: ScoredRun): string {
-  return Object.entries(run.groups).reduce((worst, group) => (group[1].loss > worst[1].loss ? group : worst))[0];
+  return [...run.groups].reduce((worst, group) => (group[1].loss > worst[1].loss ? group : worst))[0];
 }
 
 function differences(pairs: readonly Pair[]): Table {
@@ -324,7 +346,7 @@ function groupTable(
     rows: groups.map((group) => [
       group,
       // Seeds may split the data anew, so the count can differ between runs.
-      range(methods.flatMap(({ runs }) => runs.flatMap((run) => run.groups[group]?.count ?? []))),
+      range(methods.flatMap(({ runs }) => runs.flatMap((run) => run.groups.get(group)?.count ?? []))),
       ...shown.map(({ runs }) => groupScore(runs, group, metric)),
     ]),
   };
@@ -366,7 +388,12 @@ function numbered(name: string, index: number): string {
 }
 
 /** Curves over training: of the validation split where all runs have one, else of the batches trained on. */
-function curves(methods: readonly Method[], groups: readonly string[], colours: ReadonlyMap<string, string>): Figure[] {
+function curves(
+  methods: readonly Method[],
+  groups: readonly string[],
+  groupCount: number,
+  colours: ReadonlyMap<string, string>,
+): Figure[] {
   const watched = methods.every(({ runs }) => runs.every((run) => run.scores.validation));
   const [prefix, split] = watched ? ['eval_', 'validation'] : ['', 'batch'];
   const byMethods = (members: readonly Method[], metric: string) =>
@@ -445,7 +472,7 @@ function curves(methods: readonly Method[], groups: readonly string[], colours: 
         `${method.title}: group weights α over training`,
         { title: `${method.title}: group weight α`, zero: true },
         byGroups(method, (group) => `group/${group}/alpha`),
-        [{ name: `Uniform, 1/${groups.length}`, y: 1 / groups.length }],
+        [{ name: `Uniform, 1/${groupCount}`, y: 1 / groupCount }],
       ),
     );
   figures.push(
@@ -530,7 +557,7 @@ function lossTitle({ runs: [{ objective }] }: Method): string {
 }
 
 function has(run: ScoredRun, metric: GroupMetric): boolean {
-  return Object.values(run.groups).some((group) => group[metric] !== undefined);
+  return [...run.groups.values()].some((group) => group[metric] !== undefined);
 }
 
 /** @param error of a single value */
@@ -541,12 +568,12 @@ function overSeeds(values: readonly (number | null)[], error: number | null = nu
 }
 
 function groupScore(runs: readonly ScoredRun[], group: string, metric: GroupMetric): Estimate | null {
-  const values = runs.map((run) => run.groups[group]?.[metric] ?? null);
-  return overSeeds(values, errorOf(runs[0].groups[group], metric));
+  const values = runs.map((run) => run.groups.get(group)?.[metric] ?? null);
+  return overSeeds(values, errorOf(runs[0].groups.get(group), metric));
 }
 
 function range(counts: readonly number[]): string {
-  const [low, high] = [Math.min(...counts), Math.max(...counts)];
+  const [low, high] = [smallest(counts), largest(counts)];
   return low === high ? formatCount(low) : `${formatCount(low)}–${formatCount(high)}`;
 }
 
@@ -565,10 +592,10 @@ function withScale(axis: Axis, series: readonly Series[]): Axis {
 /** Smallest and largest value of points and bands, with a little room. */
 function extent(points: readonly Point[], log = false): [number, number] | undefined {
   if (points.length === 0) return undefined;
-  const high = Math.max(...points.map((point) => point.high ?? point.y));
+  const high = largest(points.map((point) => point.high ?? point.y));
   // A band may reach below zero where the curve does not.
-  if (log) return [Math.min(...points.map(({ y }) => y)) / 1.2, high * 1.2];
-  const low = Math.min(...points.map((point) => point.low ?? point.y));
+  if (log) return [smallest(points.map(({ y }) => y)) / 1.2, high * 1.2];
+  const low = smallest(points.map((point) => point.low ?? point.y));
   const room = 0.04 * (high - low || Math.abs(high) || 1);
   return [low - room, high + room];
 }

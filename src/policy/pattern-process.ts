@@ -1,0 +1,23 @@
+import { keepBounds } from '../bounded-child.js';
+
+/** The program of a process of its own, see peft.ts: which texts a regular expression matches as a whole. */
+
+export interface PatternRequest {
+  pattern: string;
+  texts: readonly string[];
+}
+
+export type PatternReply = { matched: boolean[] } | { problem: string };
+
+function replyTo({ pattern, texts }: PatternRequest): PatternReply {
+  let expression: RegExp;
+  try {
+    expression = new RegExp(`^(?:${pattern})$`, 's');
+  } catch (error) {
+    return { problem: (error as Error).message };
+  }
+  return { matched: texts.map((text) => expression.test(text)) };
+}
+
+keepBounds();
+process.on('message', (request: PatternRequest) => process.send?.(replyTo(request)));

@@ -1,0 +1,64 @@
+import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
+import { forkArguments, type Outcome } from './bounded-process.js';
+
+/**
+ * The thread that talks to the process, one request at a time. As text, because a loader of TypeScript would wait for the thread
+ * that waits for this one.
+ */
+const THREAD = `
+const { fork } = require('node:child_process');
+const { workerData: { port, signal, forked } } = require('node:worker_threads');
+let child;
+const ask = (request, seconds) => new Promise((done) => {
+  const asked = child ??= fork(...forked);
+  const timer = setTimeout(() => finish('late'), 1000 * seconds);
+  const finish = (outcome) => {
+    clearTimeout(timer);
+    asked.removeAllListeners().on('error', () => {});
+    if (typeof outcome === 'string') {
+      asked.kill('SIGKILL');
+      child = undefined;
+    }
+    done(outcome);
+  };
+  asked.once('message', (reply) => finish({ reply }));
+  for (const event of ['exit', 'error']) asked.once(event, () => finish('ended'));
+  asked.send(request, (error) => error && finish('ended'));
+});
+port.on('message', async ({ request, seconds }) => {
+  port.postMessage(await ask(request, seconds));
+  Atomics.store(signal, 0, 1);
+  Atomics.notify(signal, 0);
+});
+`;
+
+/**
+ * A bounded process that is asked synchronously: this thread waits, and another one talks to the process. It starts with the
+ * first request and anew after one that it did not answer; it does not keep this process alive.
+ */
+export class SyncProcess<Request extends object, Reply> {
+  private thread: { port: MessagePort; signal: Int32Array } | undefined;
+
+  /** @param megabytes as of `startBounded` */
+  constructor(
+    private readonly moduleUrl: string,
+    private readonly megabytes: number,
+  ) {}
+
+  ask(request: Request, seconds: number): Outcome<Reply> {
+    this.thread ??= this.start();
+    const { port, signal } = this.thread;
+    Atomics.store(signal, 0, 0);
+    port.postMessage({ request, seconds });
+    Atomics.wait(signal, 0, 0);
+    return receiveMessageOnPort(port)!.message;
+  }
+
+  private start() {
+    const { port1: port, port2 } = new MessageChannel();
+    const signal = new Int32Array(new SharedArrayBuffer(4));
+    const workerData = { port: port2, signal, forked: forkArguments(this.moduleUrl, this.megabytes) };
+    new Worker(THREAD, { eval: true, execArgv: [], workerData, transferList: [port2] }).unref();
+    return { port, signal };
+  }
+}
