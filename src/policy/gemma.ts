@@ -138,23 +138,22 @@ export class GemmaPolicy implements Policy<NativeBatch> {
   /**
    * Writes the trainable adapter as a PEFT folder, whole or not at all.
    * @param base what adapter_config.json names as the base, and its commit where that is a model of the hub
-   * @param trained what is recorded beside the adapter of its training
-   * @param replace whether an adapter that is there gives way
+   * @param options `trained`: what is recorded beside the adapter of its training; `replace`: an adapter that is there gives way
    * @throws InputError when `folder` exists and is not to be replaced
    */
   async saveAdapter(
     folder: string,
     base: { baseModel?: string; revision?: string } = {},
-    { trained, replace }: { trained?: ReferenceRecord; replace?: boolean } = {},
+    options: { trained?: ReferenceRecord; replace?: boolean } = {},
   ): Promise<void> {
     const { adapter } = this;
     if (!adapter) throw new InputError('there is no adapter to save', { at: { file: folder } });
     const write = async (partial: string) => {
       await mended(this.native.saveAdapter(join(partial, adapterFiles.weights)));
       writeAdapterConfig(partial, adapter, base);
-      if (trained) writeFileWhole(join(partial, recordName), recordText(trained));
+      if (options.trained) writeFileWhole(join(partial, recordName), recordText(options.trained));
     };
-    await writeFolderWhole(folder, write, { replace });
+    await writeFolderWhole(folder, write, { replace: options.replace });
   }
 
   /**
