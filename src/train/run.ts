@@ -6,8 +6,10 @@ import { csv } from '../csv.js';
 import { InputError, InterruptedError } from '../errors.js';
 import { refuseExisting, removePartials, writeFault, writeFileWhole } from '../files.js';
 import { counted } from '../format.js';
+import { shortName } from '../names.js';
 import { loadNative } from '../native/load.js';
 import { checkUnchanged, type FileState } from '../opened-file.js';
+import { orderedRecord } from '../ordered-record.js';
 import { GemmaPolicy } from '../policy/gemma.js';
 import { adapterReference, type ReferenceRecord } from '../policy/reference-record.js';
 import { type Progress, progress } from '../progress.js';
@@ -100,7 +102,7 @@ export async function runTraining(
   const from = resume ? await findCheckpoint(local, checkpoints, identity, warn) : undefined;
 
   using policy = await openForTraining(local);
-  const reader = pairReader(local.model, policy, local.tokenizer);
+  const reader = pairReader(local.model, policy, local.tokenizer, ui.quiet);
   const data = await readRunData(reader, config.data);
   reader.refuseIdleTokenizer('tokenizer');
   await prepareAdapter(policy, local, data.train.groups.length);
@@ -290,7 +292,7 @@ export async function runTraining(
     steps: last.step as number,
     seconds: (Date.now() - started) / 1000,
     last,
-    alpha: Object.fromEntries(groups.map((name, g) => [name, (alphaHistory.at(-1) as number[])[g]])),
+    alpha: orderedRecord(groups.map((name, g) => [name, (alphaHistory.at(-1) as number[])[g]])),
     reference: { pairs: reference.pairs, forwardPasses: reference.forwardPasses },
     test,
     best,
@@ -449,7 +451,7 @@ async function provenance(config: TrainConfig, { train, validation, test }: RunD
     git: gitCommit(),
     dataHash: await hashOf(splits.map(({ data }) => data.file)),
     dropped: Object.fromEntries(splits.map(({ name, data }) => [name, data.report.dropped])),
-    groups: Object.fromEntries(
+    groups: orderedRecord(
       train.groups.map((name, g) => [
         name,
         { train: train.counts[g], validation: validation?.counts[g] ?? 0, test: test?.counts[g] ?? 0 },
@@ -474,8 +476,11 @@ function gitCommit(): string | null {
   }
 }
 
-function describeGroups({ train }: RunData): string {
-  return train.groups.map((name, g) => `${name} (${train.counts[g]})`).join(', ');
+/** Of many groups the first. */
+function describeGroups({ train: { groups, counts } }: RunData): string {
+  const most = 20;
+  const shown = groups.slice(0, most).map((name, g) => `${shortName(name)} (${counts[g]})`);
+  return shown.join(', ') + (groups.length > most ? ` and ${counted(groups.length - most, 'more group')}` : '');
 }
 
 function json(value: object): string {
