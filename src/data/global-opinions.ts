@@ -51,7 +51,7 @@ export interface Survey {
 const COLUMNS = ['question', 'selections', 'options'] as const;
 
 /**
- * Reads a survey: CSV, JSONL or Parquet, by the ending of its name.
+ * Reads a survey: CSV, JSONL or Parquet, by the ending of its name; of a pipe of the shell CSV, since it can be read once only.
  * @throws InputError when the file is missing, is of another kind, or lacks a column; single bad rows are collected instead
  */
 export async function readSurvey(file: string): Promise<Survey> {

@@ -27,6 +27,7 @@ for (const name of ['pipe', 'pipe.csv', 'pipe.parquet', 'tokenizer/tokenizer.jso
   pipe(name);
 const ids = '{"group":"a","prompt_ids":[2,5],"chosen_ids":[6,1],"rejected_ids":[7,1]}\n';
 writeFileSync(at('ids.jsonl'), ids);
+cpSync(resolve('test/fixtures/preferences/survey-python.csv'), at('survey-python.csv'));
 writeFileSync(at('text.jsonl'), '{"group":"a","prompt":"x","chosen":"y","rejected":"z"}\n');
 const config = (name: string, train: string, more = '') =>
   writeFileSync(
@@ -80,6 +81,7 @@ describe('a pipe', () => {
     'cat ids.jsonl | group-robust logprobs --model random:tiny --pairs /dev/stdin --out out',
     'group-robust logprobs --model random:tiny --pairs <(cat ids.jsonl) --out out',
     'group-robust logprobs --model random:tiny --pairs /dev/stdin --out out < ids.jsonl',
+    'cat survey-python.csv | group-robust data global-opinions --file /dev/stdin --groups Nigeria --out out',
   ])('of the shell is read: %s', (command) => {
     const { status, stderr } = run(command);
     expect(stderr).not.toContain('error');
