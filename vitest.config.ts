@@ -7,7 +7,8 @@ export default defineConfig({
     // The addon keeps one LibTorch per process and has two cores to share: forks isolate it, two at a time.
     pool: 'forks',
     maxWorkers: 2,
-    testTimeout: 60_000,
+    // Whole commands and trainings, on a machine that may have other work; what hangs still ends.
+    testTimeout: 180_000,
     hookTimeout: 120_000,
   },
 });
