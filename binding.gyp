@@ -10,7 +10,7 @@
           "action_name": "npm_run_build",
           "inputs": [],
           "outputs": ["<(INTERMEDIATE_DIR)/always"],
-          "action": ["node", "--import", "tsx", "src/native/build.ts"]
+          "action": ["node", "--import", "tsx", "src/install/build.ts"]
         }
       ]
     }

@@ -13,7 +13,7 @@
  * Exits 1 where the check fails.
  */
 import { trainingProblem } from '../src/bandit/preferences.js';
-import { progress } from '../src/progress.js';
+import { progress } from '../src/terminal/progress.js';
 import { convergenceDefaults, measureConvergence } from '../src/theory/convergence.js';
 import { convergenceReport, convergenceText } from '../src/theory/report.js';
 

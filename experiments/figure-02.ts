@@ -17,6 +17,6 @@
  * Each must come out within 3·√2 standard errors, and the plain method must be worse than importance sampling, and that
  * worse than the group robust one. Exits 1 otherwise.
  */
-import { showFigure } from '../src/cli/figure.js';
+import { showFigure } from '../src/cli/show-figure.js';
 
 await showFigure(2);

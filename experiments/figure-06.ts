@@ -16,6 +16,6 @@
  *
  * Each must come out within 3·√2 standard errors. Exits 1 otherwise.
  */
-import { showFigure } from '../src/cli/figure.js';
+import { showFigure } from '../src/cli/show-figure.js';
 
 await showFigure(6);

@@ -7,6 +7,6 @@
  * GR-IPO over-fits, with a reward error above that of IPO; GR-DPO is best overall.
  * That this setting is Figure 7 is our reading: the order of the features and scenarios.
  */
-import { showFigure } from '../src/cli/figure.js';
+import { showFigure } from '../src/cli/show-figure.js';
 
 await showFigure(7);

@@ -7,6 +7,6 @@
  * the group robust methods have the lowest worst loss, GR-DPO the lowest reward error.
  * That this setting is Figure 10 is our reading: the order of the features and scenarios.
  */
-import { showFigure } from '../src/cli/figure.js';
+import { showFigure } from '../src/cli/show-figure.js';
 
 await showFigure(10);

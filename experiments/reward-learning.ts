@@ -12,9 +12,9 @@ import { TestSet } from '../src/bandit/metrics.js';
 import { initialTheta, testStates, trainingProblem } from '../src/bandit/preferences.js';
 import { regularisedPolicy, trainReward } from '../src/bandit/reward-learning.js';
 import { train } from '../src/bandit/training.js';
-import { formatNumber } from '../src/format.js';
 import { logSoftmax } from '../src/policy/log-linear.js';
-import { textTable } from '../src/text-table.js';
+import { formatNumber } from '../src/terminal/format.js';
+import { textTable } from '../src/terminal/text-table.js';
 
 const seed = 2021;
 const beta = 0.5;

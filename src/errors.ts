@@ -1,5 +1,5 @@
 import { constants } from 'node:os';
-import { say } from './terminal.js';
+import { say } from './terminal/output.js';
 
 /**
  * Errors a user can act on. Every message says what is wrong, where, and what to do.

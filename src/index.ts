@@ -3,7 +3,6 @@
  * that throws a typed error which says what to run where the addon is missing.
  */
 export type { Arm, BanditFigure } from './bandit/figure.js';
-export { banditFigures, type FigureOutcome, runFigures } from './bandit/figures.js';
 export {
   type MethodName,
   type MethodOptions,
@@ -11,15 +10,17 @@ export {
   methodNames,
   methodSettings,
 } from './bandit/methods.js';
+export { banditFigures, type FigureOutcome, runFigures } from './bandit/paper-figures.js';
 export { type BanditSetting, initialTheta, trainingProblem, validationProblem } from './bandit/preferences.js';
 export { runSeed, runSeeds, type SeedJob, type SeedResult } from './bandit/run.js';
 export { type TrainingState, train as trainLogLinear } from './bandit/training.js';
-export * from './data/dataset.js';
-export * from './data/packing.js';
-export * from './data/sampler.js';
-export { openTokenizer, type TextTokenizer } from './data/tokenizer.js';
+export * from './data/pairs/dataset.js';
+export * from './data/pairs/packing.js';
+export * from './data/pairs/sampler.js';
+export { openTokenizer, type TextTokenizer } from './data/text/tokenizer.js';
 export { GroupRobustError, InputError, type InputLocation, InterruptedError } from './errors.js';
 export { type Local, localAdapter, localModel, localTokenizer } from './hub/local.js';
+export { Random } from './numbers/random.js';
 export * from './objective/aggregate.js';
 export * from './objective/group-weights.js';
 export * from './objective/losses.js';
@@ -30,7 +31,6 @@ export * from './policy/log-linear.js';
 export * from './policy/log-linear-problem.js';
 export { type MergeReport, mergeAdapter } from './policy/merge.js';
 export * from './policy/policy.js';
-export { Random } from './random.js';
 export { loadConfig, resolveConfig, type TrainConfig } from './train/config.js';
 export { evaluatePairs } from './train/evaluate.js';
 export type { GroupSummary, PairMetric } from './train/metrics.js';

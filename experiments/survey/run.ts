@@ -13,14 +13,14 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 import { collect, defineAction, parseSeeds, runProgram } from '../../src/cli/command.js';
 import { addOut, checkOut, type OutFlags } from '../../src/cli/out.js';
-import { writeFileWhole } from '../../src/files.js';
+import { writeFileWhole } from '../../src/files/write.js';
 import { loadNative } from '../../src/native/load.js';
-import { progress } from '../../src/progress.js';
 import { checkLine } from '../../src/report/checks.js';
 import { renderPage } from '../../src/report/html.js';
 import { readRun } from '../../src/report/runs.js';
 import { runsCsv, runsPage } from '../../src/report/runs-page.js';
 import { surveyRuns } from '../../src/reproduce/survey.js';
+import { progress } from '../../src/terminal/progress.js';
 
 interface Options extends OutFlags {
   seeds: string;

@@ -1,6 +1,6 @@
-import { formatEstimate } from '../format.js';
-import { estimate } from '../statistics.js';
-import { textTable } from '../text-table.js';
+import { estimate } from '../numbers/statistics.js';
+import { formatEstimate } from '../terminal/format.js';
+import { textTable } from '../terminal/text-table.js';
 import { type ExpectedValue, expectedSeedCount } from './expected.js';
 import type { BanditFigure } from './figure.js';
 import { isRobust, type MethodName } from './methods.js';

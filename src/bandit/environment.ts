@@ -1,4 +1,4 @@
-import type { Random } from '../random.js';
+import type { Random } from '../numbers/random.js';
 import { dot, type FeatureMapName, features } from './features.js';
 
 /** K and d of the paper's experiments. */

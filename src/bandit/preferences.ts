@@ -1,7 +1,7 @@
 import { InputError } from '../errors.js';
+import { Random } from '../numbers/random.js';
 import { margins } from '../policy/log-linear.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
-import { Random } from '../random.js';
 import { drawState, paperDimension, paperGroupCount, reward } from './environment.js';
 import { actionCount, type FeatureMapName, features } from './features.js';
 

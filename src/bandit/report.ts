@@ -1,7 +1,7 @@
-import { type CsvRecord, csvOfRecords } from '../csv.js';
-import { formatEstimate, formatNumber } from '../format.js';
-import { type Estimate, estimate } from '../statistics.js';
-import { textTable } from '../text-table.js';
+import { type CsvRow, csvOfRecords } from '../files/csv.js';
+import { type Estimate, estimate } from '../numbers/statistics.js';
+import { formatEstimate, formatNumber } from '../terminal/format.js';
+import { textTable } from '../terminal/text-table.js';
 import type { ComparisonRow } from './comparison.js';
 import type { MethodSettings } from './methods.js';
 import type { BanditSetting } from './preferences.js';
@@ -116,13 +116,13 @@ export function comparisonCsv(rows: readonly ComparisonRow[]): string {
 }
 
 /** A list within one cell is parted by spaces. */
-function settingColumns(setting: BanditSetting): CsvRecord {
+function settingColumns(setting: BanditSetting): CsvRow {
   return Object.fromEntries(
     Object.entries(setting).map(([name, value]) => [name, Array.isArray(value) ? value.join(' ') : value]),
   );
 }
 
-function measurementColumns(measured: Measurement): CsvRecord {
+function measurementColumns(measured: Measurement): CsvRow {
   return {
     max_validation_loss: measured.maxValidationLoss,
     relative_max_reward_error: measured.maxRelativeRewardError,
@@ -133,6 +133,6 @@ function measurementColumns(measured: Measurement): CsvRecord {
   };
 }
 
-function numbered(name: string, values: readonly number[]): CsvRecord {
+function numbered(name: string, values: readonly number[]): CsvRow {
   return Object.fromEntries(values.map((value, i) => [`${name}_${i}`, value]));
 }

@@ -1,6 +1,6 @@
+import { estimate } from '../numbers/statistics.js';
 import { marginLoss } from '../objective/losses.js';
-import { type ParallelOptions, parallelMap } from '../parallel.js';
-import { estimate } from '../statistics.js';
+import { type ParallelOptions, parallelMap } from '../processes/parallel.js';
 import { groupLosses } from '../theory/group-losses.js';
 import type { MethodSettings } from './methods.js';
 import { TestSet } from './metrics.js';

@@ -1,5 +1,5 @@
 import { InputError } from '../errors.js';
-import { eigs, lup, lusolve } from '../math.js';
+import { eigs, lup, lusolve } from '../numbers/math.js';
 import type { LossSettings } from '../objective/losses.js';
 import { addDifferences } from '../policy/log-linear.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';

@@ -1,7 +1,7 @@
 import { InputError } from '../errors.js';
 import { loadNative } from '../native/load.js';
 import type { NativeDevice, NativeKernelSetting, NativePassMeasurement } from '../native/types.js';
-import { progress } from '../progress.js';
+import { progress } from '../terminal/progress.js';
 import { type MachineRecord, machineRecord } from './measure.js';
 
 export type KernelDType = NativeKernelSetting['dtype'];

@@ -1,10 +1,10 @@
-import type { PairDataset, TokenisedPair } from '../data/dataset.js';
-import { packPairs, pairLogProbabilities, responseCotangents } from '../data/packing.js';
+import type { PairDataset, TokenisedPair } from '../data/pairs/dataset.js';
+import { packPairs, pairLogProbabilities, responseCotangents } from '../data/pairs/packing.js';
 import { GroupRobustError } from '../errors.js';
-import { counted } from '../format.js';
 import { loadNative } from '../native/load.js';
+import { Random } from '../numbers/random.js';
 import { type GemmaOptions, GemmaPolicy } from '../policy/gemma.js';
-import { Random } from '../random.js';
+import { counted } from '../terminal/format.js';
 import { configSchema } from '../train/config.js';
 import { trainPolicy } from '../train/trainer.js';
 import { stepFlops } from './flops.js';

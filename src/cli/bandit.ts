@@ -12,9 +12,9 @@ import {
 } from '../bandit/preferences.js';
 import type { BanditReport } from '../bandit/report.js';
 import { InputError } from '../errors.js';
-import { writeFileWhole, writeFolderWhole } from '../files.js';
-import { counted } from '../format.js';
-import { progress } from '../progress.js';
+import { writeFileWhole, writeFolderWhole } from '../files/write.js';
+import { counted } from '../terminal/format.js';
+import { progress } from '../terminal/progress.js';
 import { defineAction, type Output, parseList, parseNumber, parseSeeds } from './command.js';
 import { addOut, checkOut, type OutFlags } from './out.js';
 

@@ -2,7 +2,7 @@ import { type Command, Option } from 'commander';
 import type { KernelBenchmark, KernelDType, KernelShape } from '../bench/kernels.js';
 import type { TrainStepBenchmark } from '../bench/train-step.js';
 import { maxThreads, type NativeDevice } from '../native/types.js';
-import { textTable } from '../text-table.js';
+import { textTable } from '../terminal/text-table.js';
 import { defineAction, parseNumber } from './command.js';
 
 /** `group-robust bench`: programs that first check their result, then time it. */

@@ -1,8 +1,8 @@
 import { type Command, CommanderError } from 'commander';
 import { parse } from 'csv-parse/sync';
-import { editDistance } from '../data/near-matches.js';
+import { editDistance } from '../data/tables/near-matches.js';
 import { InputError, reportError } from '../errors.js';
-import { plainText, say, watchStdout, writeResult } from '../terminal.js';
+import { plainText, say, watchStdout, writeResult } from '../terminal/output.js';
 
 /** For options that may be given several times, such as `--set`. */
 export function collect(value: string, previous: string[] = []): string[] {

@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander';
 import { InputError } from '../errors.js';
-import { writeResult } from '../terminal.js';
+import { writeResult } from '../terminal/output.js';
 
 const shells = ['bash', 'zsh', 'fish'] as const;
 type Shell = (typeof shells)[number];

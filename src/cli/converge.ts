@@ -3,8 +3,8 @@ import { type Command, Option } from 'commander';
 import { type FeatureMapName, featureMapNames } from '../bandit/features.js';
 import { type DataBalance, dataBalances, type ResponseRule, responseRules } from '../bandit/preferences.js';
 import { InputError } from '../errors.js';
-import { writeFileWhole, writeFolderWhole } from '../files.js';
-import { progress } from '../progress.js';
+import { writeFileWhole, writeFolderWhole } from '../files/write.js';
+import { progress } from '../terminal/progress.js';
 import { defineAction, type Output, parseList, parseNumber } from './command.js';
 import { addOut, checkOut, type OutFlags } from './out.js';
 

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
-import type { OpinionSummary } from '../data/global-opinions.js';
-import { counted } from '../format.js';
-import { shortName } from '../names.js';
+import type { OpinionSummary } from '../data/surveys/global-opinions.js';
+import { counted } from '../terminal/format.js';
+import { shortName } from '../terminal/names.js';
 import { defineAction, type Output, parseList, parseNumber } from './command.js';
 import { checkOut, type OutFlags, requireOut } from './out.js';
 
@@ -27,8 +27,8 @@ export function registerData(program: Command): void {
         .option('--skip-bad-rows', 'leave out rows that cannot be read, instead of stopping'),
     ),
     async (options, output) => {
-      const { opinionPairs, readSurvey, writeOpinionPairs } = await import('../data/global-opinions.js');
-      const { writeFolderWhole } = await import('../files.js');
+      const { opinionPairs, readSurvey, writeOpinionPairs } = await import('../data/surveys/global-opinions.js');
+      const { writeFolderWhole } = await import('../files/write.js');
       const seed = parseSeed(options.seed);
       const groups = parseList('--groups', options.groups);
       const out = checkOut(options, { inputs: [options.file], folder: madeOfSurvey });
@@ -53,8 +53,8 @@ export function registerData(program: Command): void {
         .option('--rows <n>', '(question, country) pairs in all, 100 to 19200', '3200'),
     ),
     async (options, output) => {
-      const { SURVEY_ROWS, writeSurvey } = await import('../data/survey.js');
-      const { writeFolderWhole } = await import('../files.js');
+      const { SURVEY_ROWS, writeSurvey } = await import('../data/surveys/invented-survey.js');
+      const { writeFolderWhole } = await import('../files/write.js');
       const seed = parseSeed(options.seed);
       const rows = parseNumber('--rows', options.rows, { ...SURVEY_ROWS, integer: true });
       const out = checkOut(options, { folder: madeOfSurvey });
@@ -87,7 +87,7 @@ function parseSeed(text: string): number {
 }
 
 async function logSummary(output: Output, summary: OpinionSummary, out: string): Promise<void> {
-  const { badRowText } = await import('../data/global-opinions.js');
+  const { badRowText } = await import('../data/surveys/global-opinions.js');
   const { totals, badRows } = summary;
   for (const [name, { rows, filtered, duplicates, pairs }] of Object.entries(summary.groups)) {
     const reasons = Object.entries(filtered).filter(([, count]) => count > 0);

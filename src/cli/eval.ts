@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { InputError } from '../errors.js';
 import { maxThreads } from '../native/types.js';
 import { lossNames } from '../objective/losses.js';
-import { warn } from '../terminal.js';
+import { warn } from '../terminal/output.js';
 import { defineAction, parseList, parseNumber } from './command.js';
 
 interface Options {
@@ -42,7 +42,7 @@ export function registerEval(program: Command): void {
     const { evaluatePairs } = await import('../train/evaluate.js');
     const { Reference, scoredDataset } = await import('../train/scoring.js');
     const { ReferenceCache } = await import('../train/reference-cache.js');
-    const { progress } = await import('../progress.js');
+    const { progress } = await import('../terminal/progress.js');
     const { groupTable } = await import('./group-table.js');
     const objective = pairObjective(await parseObjective(options.objective));
     const { usesReference } = objective;
@@ -190,7 +190,7 @@ export async function openScorer(options: Omit<Options, 'objective'>, usesRefere
 /** "ipo,beta=0.1,reduction=mean" → a checked objective. @throws InputError */
 async function parseObjective(spec: string) {
   const { objectiveSchema } = await import('../train/config.js');
-  const { issueText } = await import('../read-file.js');
+  const { issueText } = await import('../files/read.js');
   const { valueAdvice } = await import('../train/other-names.js');
   const [loss, ...settings] = parseList('--objective', spec);
   const raw: Record<string, unknown> = { loss };

@@ -1,5 +1,5 @@
-import { shortName } from '../names.js';
-import { textTable } from '../text-table.js';
+import { shortName } from '../terminal/names.js';
+import { textTable } from '../terminal/text-table.js';
 import type { GroupSummary, MetricMeans } from '../train/metrics.js';
 
 const columns = ['loss', 'rewards/accuracies', 'rewards/margins', 'logps/accuracies'] as const;

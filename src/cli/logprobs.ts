@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
-import { openWhole, type WholeFile } from '../files.js';
-import { counted } from '../format.js';
-import { writeResult } from '../terminal.js';
+import { openWhole, type WholeFile } from '../files/write.js';
+import { counted } from '../terminal/format.js';
+import { writeResult } from '../terminal/output.js';
 import { defineAction, parseNumber } from './command.js';
 import { openScorer, scoringInputs, scoringOptions } from './eval.js';
 import { checkOut, type Out, type OutFlags, requireOut } from './out.js';
@@ -20,7 +20,7 @@ export function registerLogprobs(program: Command): void {
   defineAction<Options>(command, async (options, output) => {
     const { byPair, packForScoring, scoringBatches } = await import('../train/scoring.js');
     const { checkFinite } = await import('../train/non-finite.js');
-    const { progress } = await import('../progress.js');
+    const { progress } = await import('../terminal/progress.js');
     const out = checkOut(options, { inputs: scoringInputs(options) });
     // Before the scoring, which may take hours: a place that cannot be written is found at once.
     using file = openLines(out);

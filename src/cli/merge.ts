@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { counted } from '../format.js';
+import { counted } from '../terminal/format.js';
 import { defineAction } from './command.js';
 import { checkOut, type OutFlags, requireOut } from './out.js';
 

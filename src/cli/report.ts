@@ -2,8 +2,8 @@ import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import { InputError } from '../errors.js';
-import { counted } from '../format.js';
-import { writeResult } from '../terminal.js';
+import { counted } from '../terminal/format.js';
+import { writeResult } from '../terminal/output.js';
 import { defineAction } from './command.js';
 import { addOut, checkOut, type OutFlags } from './out.js';
 
@@ -39,7 +39,7 @@ export function registerReport(program: Command): void {
     const { renderLatex } = await import('../report/latex.js');
     const { renderMarkdown } = await import('../report/markdown.js');
     const { drawChart } = await import('../report/charts.js');
-    const { writeFileWhole, writeFolderWhole } = await import('../files.js');
+    const { writeFileWhole, writeFolderWhole } = await import('../files/write.js');
     // A run's own report stays what it is.
     const name = folders.length === 1 ? 'report' : 'comparison';
     // Its own place in a run folder holds nothing but an earlier report of the same run, which gives way.

@@ -1,5 +1,5 @@
 import { type Command, Option } from 'commander';
-import { counted } from '../format.js';
+import { counted } from '../terminal/format.js';
 import { collect, defineAction } from './command.js';
 
 interface Options {

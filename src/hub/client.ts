@@ -1,10 +1,10 @@
 import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { fetchWithin } from '../download.js';
 import { InputError, type InputLocation } from '../errors.js';
-import { duration } from '../progress.js';
-import { readText } from '../read-file.js';
+import { fetchWithin } from '../files/download.js';
+import { readText } from '../files/read.js';
+import { duration } from '../terminal/progress.js';
 import { Passing, patience, type Tell, tellIfLong } from './patience.js';
 
 /** A repository of the hub at one revision. */

@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
 import { existsSync, renameSync, rmSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { saveBody } from '../download.js';
 import { InputError } from '../errors.js';
-import { makeFolder } from '../files.js';
-import { takeLock } from '../lock.js';
-import { hashFile } from '../read-file.js';
+import { saveBody } from '../files/download.js';
+import { takeLock } from '../files/lock.js';
+import { hashFile } from '../files/read.js';
+import { makeFolder } from '../files/write.js';
 import { discard, type Hub, hubFetch, type Repository, refusal } from './client.js';
 import type { RemoteFile } from './listing.js';
 import { Budget, Passing, patience, type Tell, tellIfLong } from './patience.js';

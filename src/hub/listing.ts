@@ -1,6 +1,6 @@
 import * as z from 'zod';
 import { InputError } from '../errors.js';
-import { fieldName, issueText } from '../read-file.js';
+import { fieldName, issueText } from '../files/read.js';
 import { type Hub, hubFetch, notAHub, type Repository, refusal } from './client.js';
 import { Budget, Passing, type Tell } from './patience.js';
 

@@ -1,9 +1,9 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { InputError, type InputLocation } from '../errors.js';
+import { refuseSpecial } from '../files/read.js';
 import { checkpointCompanions, checkpointFiles, tokenizerNames, weightNames } from '../policy/checkpoint-files.js';
 import { adapterFiles } from '../policy/peft.js';
-import { refuseSpecial } from '../read-file.js';
 import type { Selection } from './snapshot.js';
 
 /** A folder or file on this machine, and where it came from. */

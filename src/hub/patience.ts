@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { InputError } from '../errors.js';
-import { duration } from '../progress.js';
+import { duration } from '../terminal/progress.js';
 
 /** How long is waited for the hub, and how often it is asked. */
 export const patience = {

@@ -2,9 +2,9 @@ import { existsSync, readFileSync, renameSync, statSync, symlinkSync } from 'nod
 import { copyFile } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { InputError, type InputLocation } from '../errors.js';
-import { makeFolder, writeFileWhole } from '../files.js';
-import { progress } from '../progress.js';
-import { warn } from '../terminal.js';
+import { makeFolder, writeFileWhole } from '../files/write.js';
+import { warn } from '../terminal/output.js';
+import { progress } from '../terminal/progress.js';
 import { type Hub, hubOfEnvironment, type Repository } from './client.js';
 import { downloadFile, isFileFault } from './download.js';
 import { commitPattern, type RemoteFile, remoteFiles } from './listing.js';

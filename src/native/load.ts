@@ -2,8 +2,8 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { GroupRobustError } from '../errors.js';
-import { PACKAGE_ROOT } from './libtorch.js';
-import { detectLibc } from './tools.js';
+import { PACKAGE_ROOT } from '../install/libtorch.js';
+import { detectLibc } from '../install/tools.js';
 import type { NativeAddon } from './types.js';
 
 /** The addon is not built, or does not load here; the message lists what was tried and says what to run. */

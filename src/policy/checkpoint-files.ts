@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { InputError } from '../errors.js';
-import { checked, readJson, refuseSpecial } from '../read-file.js';
+import { checked, readJson, refuseSpecial } from '../files/read.js';
 import { SafetensorsFile } from './safetensors.js';
 
 /** Files of a checkpoint's tokenizer; only the first is always there. */

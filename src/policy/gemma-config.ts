@@ -2,8 +2,8 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { InputError } from '../errors.js';
+import { checked, readJson } from '../files/read.js';
 import type { NativeGemmaConfig } from '../native/types.js';
-import { checked, readJson } from '../read-file.js';
 import { checkpointFiles, tensorNames } from './checkpoint-files.js';
 
 /** What a model is made of: a checkpoint on disk, or random weights of a named shape. */

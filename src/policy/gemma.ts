@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { GroupRobustError, InputError } from '../errors.js';
-import { writeFileWhole, writeFolderWhole } from '../files.js';
+import { checkUnchanged, type FileState, OpenedFile } from '../files/opened-file.js';
+import { writeFileWhole, writeFolderWhole } from '../files/write.js';
 import { loadNative } from '../native/load.js';
 import type {
   DType,
@@ -11,7 +12,6 @@ import type {
   NativeOptimizerConfig,
   NativeSource,
 } from '../native/types.js';
-import { checkUnchanged, type FileState, OpenedFile } from '../opened-file.js';
 import { type GemmaSource, resolveGemma } from './gemma-config.js';
 import { fileDigest, modelIdentity } from './identity.js';
 import {

@@ -2,10 +2,10 @@ import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
-import { writeFileWhole } from '../files.js';
-import { cacheFolder } from '../native/cache.js';
+import { checkUnchanged, type OpenedFile } from '../files/opened-file.js';
+import { writeFileWhole } from '../files/write.js';
+import { cacheFolder } from '../install/cache.js';
 import { addonCandidates, loadNative } from '../native/load.js';
-import { checkUnchanged, type OpenedFile } from '../opened-file.js';
 import type { GemmaSource } from './gemma-config.js';
 
 /** Environment variables by which LibTorch and its libraries choose other kernels, and so other roundings. */

@@ -1,11 +1,11 @@
 import { closeSync, copyFileSync, existsSync, openSync, writeSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { InputError } from '../errors.js';
-import { writeFolderWhole } from '../files.js';
+import { checkUnchanged, stateOf } from '../files/opened-file.js';
+import { refuseSpecial } from '../files/read.js';
+import { writeFolderWhole } from '../files/write.js';
 import type { NativeGemmaConfig } from '../native/types.js';
-import { checkUnchanged, stateOf } from '../opened-file.js';
-import { progress } from '../progress.js';
-import { refuseSpecial } from '../read-file.js';
+import { progress } from '../terminal/progress.js';
 import { checkpointCompanions, indexName } from './checkpoint-files.js';
 import { decodeFloats, encodeFloats, type FloatType, floatSizes, isFloatType } from './float-types.js';
 import { resolveGemma } from './gemma-config.js';

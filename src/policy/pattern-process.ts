@@ -1,4 +1,4 @@
-import { keepBounds } from '../bounded-child.js';
+import { keepBounds } from '../processes/bounded-child.js';
 
 /** The program of a process of its own, see peft.ts: which texts a regular expression matches as a whole. */
 

@@ -2,9 +2,9 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { InputError } from '../errors.js';
-import { writeFileWhole } from '../files.js';
-import { checked, readJson, refuseSpecial } from '../read-file.js';
-import { SyncProcess } from '../sync-process.js';
+import { checked, readJson, refuseSpecial } from '../files/read.js';
+import { writeFileWhole } from '../files/write.js';
+import { SyncProcess } from '../processes/sync-process.js';
 import type { PatternReply, PatternRequest } from './pattern-process.js';
 import { SafetensorsFile, type TensorEntry } from './safetensors.js';
 

@@ -3,8 +3,8 @@ import { existsSync, realpathSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
 import * as z from 'zod';
 import { InputError } from '../errors.js';
-import { OpenedFile } from '../opened-file.js';
-import { checked, readJson } from '../read-file.js';
+import { OpenedFile } from '../files/opened-file.js';
+import { checked, readJson } from '../files/read.js';
 import { fileDigest } from './identity.js';
 import { adapterFiles } from './peft.js';
 

@@ -1,6 +1,6 @@
 import { closeSync, fstatSync, readSync } from 'node:fs';
 import { InputError } from '../errors.js';
-import { openRegular, refuseDeep } from '../read-file.js';
+import { openRegular, refuseDeep } from '../files/read.js';
 
 /** Reading safetensors in TypeScript: headers, checked in full, and ranges of bytes. Running a model reads them in C++. */
 

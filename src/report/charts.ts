@@ -1,10 +1,10 @@
 import { Error as ErrorLevel, logger, parse, View } from 'vega';
 import { type Config, compile, type TopLevelSpec } from 'vega-lite';
-import { largest, smallest } from '../extremes.js';
-import { formatEstimate, formatNumber } from '../format.js';
-import { printable, shortName } from '../names.js';
-import type { Estimate } from '../statistics.js';
-import { plainText } from '../terminal.js';
+import { largest, smallest } from '../numbers/extremes.js';
+import type { Estimate } from '../numbers/statistics.js';
+import { formatEstimate, formatNumber } from '../terminal/format.js';
+import { printable, shortName } from '../terminal/names.js';
+import { plainText } from '../terminal/output.js';
 import { groupBy } from './group-by.js';
 import { GREY } from './palette.js';
 

@@ -1,5 +1,5 @@
-import { counted, formatEstimate, formatNumber } from '../format.js';
-import { confidenceInterval, type PairedDifference } from '../statistics.js';
+import { confidenceInterval, type PairedDifference } from '../numbers/statistics.js';
+import { counted, formatEstimate, formatNumber } from '../terminal/format.js';
 
 /** `unclear`: it came out, but by no more than chance could make it. */
 export type Outcome = 'holds' | 'unclear' | 'fails';

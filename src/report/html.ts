@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { printable } from '../names.js';
+import { printable } from '../terminal/names.js';
 import { type Chart, drawForPage, escapeXml, type PageDrawing } from './charts.js';
 import { type Check, checkText, outcomeSigns } from './checks.js';
 import { PAGE_SCRIPT } from './page-script.js';

@@ -1,4 +1,4 @@
-import { printable } from '../names.js';
+import { printable } from '../terminal/names.js';
 import { checkText, outcomeSigns } from './checks.js';
 import type { Page } from './html.js';
 import { type Table, type TextCell, textRows } from './table.js';

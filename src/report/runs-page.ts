@@ -1,11 +1,20 @@
 import { join } from 'node:path';
-import { type CsvRecord, csvOfRecords } from '../csv.js';
-import { writeFileWhole } from '../files.js';
-import { formatNumber } from '../format.js';
+import { type CsvRow, csvOfRecords } from '../files/csv.js';
+import { writeFileWhole } from '../files/write.js';
+import { formatNumber } from '../terminal/format.js';
 import { pairMetrics } from '../train/metrics.js';
 import { type Page, renderPage } from './html.js';
 import { methodTitle } from './palette.js';
-import { commonSplit, differingSettings, flatten, type Run, readRun, type Scores, type Split, splits } from './runs.js';
+import {
+  commonSplit,
+  differingSettings,
+  flatten,
+  type Run,
+  readRun,
+  type ScoredSplit,
+  type Scores,
+  scoredSplits,
+} from './runs.js';
 import { runsSection } from './sections/runs.js';
 
 /** What `group-robust report` shows: the runs side by side, where they were made, and their configurations. */
@@ -34,7 +43,7 @@ export function runsCsv(runs: readonly Run[]): string {
     runs.flatMap((run) => {
       const own = Object.fromEntries(settings.map((key) => [key.replaceAll(' ', '.'), run.settings.get(key)]));
       return [
-        ...splits.flatMap((split) => csvRecords(run, own, 'final', split, run.scores[split])),
+        ...scoredSplits.flatMap((split) => csvRecords(run, own, 'final', split, run.scores[split])),
         ...csvRecords(run, own, 'best', 'test', run.best),
       ];
     }),
@@ -43,11 +52,11 @@ export function runsCsv(runs: readonly Run[]): string {
 
 function csvRecords(
   { folder, method, seed, metrics }: Run,
-  settings: CsvRecord,
+  settings: CsvRow,
   policy: 'final' | 'best',
-  split: Split,
+  split: ScoredSplit,
   scores: Scores | undefined,
-): CsvRecord[] {
+): CsvRow[] {
   if (scores === undefined) return [];
   const alpha = metrics.find(({ step }) => step === scores.step);
   return [...scores.groups].map(([group, { count, standard_error: errors = {}, ...means }]) => ({

@@ -1,12 +1,12 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { splitLines } from '../data/lines.js';
+import { splitLines } from '../data/tables/lines.js';
 import { InputError } from '../errors.js';
-import { checked, parseJson, readBytes, readJson, readText } from '../read-file.js';
+import { checked, parseJson, readBytes, readJson, readText } from '../files/read.js';
+import { parseYaml } from '../files/yaml.js';
 import { type MetricMeans, metricDirections, type PairMetric, pairMetrics } from '../train/metrics.js';
 import type { MetricsLine } from '../train/trainer.js';
-import { parseYaml } from '../yaml.js';
 import { groupBy } from './group-by.js';
 
 /** Reads run folders, as `group-robust train` leaves them, for the report. */
@@ -58,8 +58,8 @@ const configSchema = z.looseObject({
 const placeKeys = /^(seed|output|adapter|threads|recompute|data (train|validation|test)|checkpoint .*|nonFinite .*)$/;
 
 /** The splits on which a run may have been scored, the best first. */
-export const splits = ['test', 'validation', 'training'] as const;
-export type Split = (typeof splits)[number];
+export const scoredSplits = ['test', 'validation', 'training'] as const;
+export type ScoredSplit = (typeof scoredSplits)[number];
 
 /** Metrics by group. */
 export type GroupScores = ReadonlyMap<string, GroupMeans>;
@@ -101,7 +101,7 @@ export interface Run {
    * Final metrics by group: exact ones of the test split, and of the validation split at the last evaluation; of the
    * training split what the last epoch's batches showed while the policy still moved.
    */
-  scores: Readonly<Partial<Record<Split, Scores>>>;
+  scores: Readonly<Partial<Record<ScoredSplit, Scores>>>;
   /** With `checkpoint.best`: exact test metrics of the step with the smallest worst-group validation loss. */
   best?: Scores;
 }
@@ -138,7 +138,7 @@ export async function readRun(folder: string): Promise<Run> {
     validation: validationScores(metrics),
     training: trainingScores(metrics, steps),
   };
-  if (splits.every((split) => scores[split] === undefined))
+  if (scoredSplits.every((split) => scores[split] === undefined))
     throw new InputError('has no scores of any group', {
       at: { file },
       fix: 'wait for the first step of the run; if it has ended, all its steps were skipped',
@@ -163,12 +163,12 @@ function inOrder<T>(map: ReadonlyMap<string, T>, order: readonly string[]): Map<
 }
 
 /** The best split on which all runs have scores: only those can be compared. */
-export function commonSplit(runs: readonly Run[]): Split {
-  const common = splits.find((split) => runs.every((run) => run.scores[split] !== undefined));
+export function commonSplit(runs: readonly Run[]): ScoredSplit {
+  const common = scoredSplits.find((split) => runs.every((run) => run.scores[split] !== undefined));
   if (common !== undefined) return common;
-  const without = (split: Split) => runs.find((run) => run.scores[split] === undefined)!.folder;
+  const without = (split: ScoredSplit) => runs.find((run) => run.scores[split] === undefined)!.folder;
   throw new InputError(
-    `there is no split on which all runs have scores: ${splits.map((split) => `${without(split)} has none on ${split}`).join(', ')}`,
+    `there is no split on which all runs have scores: ${scoredSplits.map((split) => `${without(split)} has none on ${split}`).join(', ')}`,
     { fix: 'report runs of the same data.test or data.validation together' },
   );
 }

@@ -1,5 +1,5 @@
-import { formatEstimates } from '../format.js';
-import type { Estimate } from '../statistics.js';
+import type { Estimate } from '../numbers/statistics.js';
+import { formatEstimates } from '../terminal/format.js';
 import type { Outcome } from './checks.js';
 
 /**

@@ -1,9 +1,9 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { opinionPairs, readSurvey, writeOpinionPairs } from '../data/global-opinions.js';
-import { writeFileWhole, writeFolderWhole } from '../files.js';
+import { opinionPairs, readSurvey, writeOpinionPairs } from '../data/surveys/global-opinions.js';
+import { readJson } from '../files/read.js';
+import { writeFileWhole, writeFolderWhole } from '../files/write.js';
 import { localCsv } from '../hub/local.js';
-import { readJson } from '../read-file.js';
 import { type Check, checkLine } from '../report/checks.js';
 import { renderPage } from '../report/html.js';
 import { readRun } from '../report/runs.js';

@@ -1,14 +1,14 @@
 import { join } from 'node:path';
 import { comparisonTable } from '../bandit/comparison.js';
 import type { BanditFigure } from '../bandit/figure.js';
-import { banditFigures, runFigures } from '../bandit/figures.js';
+import { banditFigures, runFigures } from '../bandit/paper-figures.js';
 import { banditReport } from '../bandit/report.js';
-import { writeFileWhole, writeFolderWhole } from '../files.js';
-import { counted } from '../format.js';
-import type { ParallelOptions } from '../parallel.js';
-import { progress } from '../progress.js';
+import { writeFileWhole, writeFolderWhole } from '../files/write.js';
+import type { ParallelOptions } from '../processes/parallel.js';
 import { renderPage } from '../report/html.js';
-import { figureFolder, figureSection, writeFigure } from './figures.js';
+import { counted } from '../terminal/format.js';
+import { progress } from '../terminal/progress.js';
+import { figureFolder, figureSection, writeFigure } from './figure-files.js';
 import { machine, type Reproduction } from './reproduce.js';
 
 /**

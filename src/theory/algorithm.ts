@@ -1,9 +1,9 @@
 import { InputError } from '../errors.js';
+import { Random } from '../numbers/random.js';
 import { exp, log1p } from '../objective/fast-math.js';
 import { type LossSettings, marginLoss } from '../objective/losses.js';
-import { parallelMap } from '../parallel.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
-import { Random } from '../random.js';
+import { parallelMap } from '../processes/parallel.js';
 import { type Algorithm, groupProbabilities, type StepSizes } from './constants.js';
 
 export interface SaddleSettings {

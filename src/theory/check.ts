@@ -1,4 +1,4 @@
-import type { Random } from '../random.js';
+import type { Random } from '../numbers/random.js';
 import { average, fitRate, type Interval, meanInterval, type RateFit } from './rate-fit.js';
 
 /** What is measured at one horizon: `runs` independent runs of T steps. */

@@ -1,7 +1,7 @@
 import { InputError } from '../errors.js';
+import { Random } from '../numbers/random.js';
 import { type LossSettings, marginLoss } from '../objective/losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
-import { Random } from '../random.js';
 import { runSaddles, type SaddleJob, type SaddleOptions, type SaddleRun, type SaddleSettings } from './algorithm.js';
 import { type HorizonMeasurement, judge, type Verdict } from './check.js';
 import { type Algorithm, type Constants, convergenceConstants, errorBound, stepSizes } from './constants.js';

@@ -1,4 +1,4 @@
-import { eigs } from '../math.js';
+import { eigs } from '../numbers/math.js';
 import type { MarginLoss } from '../objective/losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { largestDifference } from './constants.js';

@@ -1,4 +1,4 @@
-import { lusolve } from '../math.js';
+import { lusolve } from '../numbers/math.js';
 
 /** x with matrix · x = right; undefined where the matrix is singular in double precision. */
 export function solveLinear(matrix: number[][], right: number[]): number[] | undefined {

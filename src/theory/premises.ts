@@ -1,9 +1,9 @@
+import { Random } from '../numbers/random.js';
 import { GroupTotals, robustStep } from '../objective/aggregate.js';
 import { MirrorAscent } from '../objective/group-weights.js';
 import { marginLoss } from '../objective/losses.js';
 import { margins, projectOnBall } from '../policy/log-linear.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
-import { Random } from '../random.js';
 import { runSaddle, type SaddleRun, type SaddleSettings } from './algorithm.js';
 import { groupProbabilities } from './constants.js';
 import { norm } from './group-losses.js';

@@ -1,8 +1,8 @@
 import { z } from 'zod';
 import { InputError } from '../errors.js';
+import { checked, fieldName, parseJson, readText } from '../files/read.js';
 import type { LossSettings } from '../objective/losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
-import { checked, fieldName, parseJson, readText } from '../read-file.js';
 
 const schema = z.strictObject({
   loss: z.enum(['dpo', 'ipo']),

@@ -1,4 +1,4 @@
-import type { Random } from '../random.js';
+import type { Random } from '../numbers/random.js';
 
 /** Errors of independent runs of T steps each. */
 export interface HorizonErrors {

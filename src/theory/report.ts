@@ -1,6 +1,6 @@
-import { csvOfRecords } from '../csv.js';
-import { formatNumber } from '../format.js';
-import { textTable } from '../text-table.js';
+import { csvOfRecords } from '../files/csv.js';
+import { formatNumber } from '../terminal/format.js';
+import { textTable } from '../terminal/text-table.js';
 import { burnInShare } from './check.js';
 import type { Constants } from './constants.js';
 import type { Convergence } from './convergence.js';

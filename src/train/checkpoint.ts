@@ -1,8 +1,8 @@
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { GroupRobustError, InputError } from '../errors.js';
-import { removePartials, writeFolderWhole } from '../files.js';
-import { hashFile } from '../read-file.js';
+import { hashFile } from '../files/read.js';
+import { removePartials, writeFolderWhole } from '../files/write.js';
 import type { LogPosition } from './run-log.js';
 import type { TrainerState } from './trainer.js';
 

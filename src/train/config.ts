@@ -1,13 +1,13 @@
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
-import { samplerKinds } from '../data/sampler.js';
+import { samplerKinds } from '../data/pairs/sampler.js';
 import { InputError, type InputLocation } from '../errors.js';
+import { issueText, refuseSpecial } from '../files/read.js';
+import { parseYaml, printYaml } from '../files/yaml.js';
 import { maxThreads } from '../native/types.js';
 import { methodPrefixes, type WeightSettings, weightingNames } from '../objective/group-weights.js';
 import { type LossSettings, lossNames } from '../objective/losses.js';
 import { loraTargets } from '../policy/peft.js';
-import { issueText, refuseSpecial } from '../read-file.js';
-import { parseYaml, printYaml } from '../yaml.js';
 import { keyAdvice, valueAdvice } from './other-names.js';
 import { watchedLosses } from './plateau.js';
 import { scheduleNames } from './schedule.js';

@@ -2,9 +2,9 @@ import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { InputError } from '../errors.js';
-import { type FileState, OpenedFile } from '../opened-file.js';
+import { type FileState, OpenedFile } from '../files/opened-file.js';
+import { missingFile, refuseSpecial } from '../files/read.js';
 import { fileDigest } from '../policy/identity.js';
-import { missingFile, refuseSpecial } from '../read-file.js';
 import type { TrainConfig } from './config.js';
 
 /**

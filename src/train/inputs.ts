@@ -1,11 +1,11 @@
 import { statSync } from 'node:fs';
-import { type LoadPairsOptions, loadPairs, type PairDataset } from '../data/dataset.js';
-import { openTokenizer, type TextTokenizer } from '../data/tokenizer.js';
+import { type LoadPairsOptions, loadPairs, type PairDataset } from '../data/pairs/dataset.js';
+import { openTokenizer, type TextTokenizer } from '../data/text/tokenizer.js';
 import { InputError } from '../errors.js';
 import { type Local, type LocalOptions, localAdapter, localModel, localTokenizer } from '../hub/local.js';
-import { listNames } from '../names.js';
 import type { GemmaPolicy } from '../policy/gemma.js';
-import { progress } from '../progress.js';
+import { listNames } from '../terminal/names.js';
+import { progress } from '../terminal/progress.js';
 import type { TrainConfig } from './config.js';
 
 /** Names of a model and what belongs to it, as the user gives them. */

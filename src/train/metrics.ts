@@ -1,6 +1,6 @@
-import { largest, smallest } from '../extremes.js';
+import { orderedRecord } from '../files/ordered-record.js';
+import { largest, smallest } from '../numbers/extremes.js';
 import { entropy } from '../objective/simplex.js';
-import { orderedRecord } from '../ordered-record.js';
 
 /**
  * What is measured on each pair, under TRL's names, and which way is worse: the worst group has the largest value of a

@@ -1,4 +1,4 @@
-import type { TokenisedPair } from '../data/dataset.js';
+import type { TokenisedPair } from '../data/pairs/dataset.js';
 import { GroupRobustError } from '../errors.js';
 import type { PairMetricValues } from './metrics.js';
 

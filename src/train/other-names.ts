@@ -1,4 +1,4 @@
-import { editDistance } from '../data/near-matches.js';
+import { editDistance } from '../data/tables/near-matches.js';
 import { methodPrefixes } from '../objective/group-weights.js';
 import { lossNames } from '../objective/losses.js';
 

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { writeFileWhole } from '../files.js';
-import { cacheFolder } from '../native/cache.js';
+import { writeFileWhole } from '../files/write.js';
+import { cacheFolder } from '../install/cache.js';
 import type { NativeBatch } from '../native/types.js';
 
 /** First bytes of a file; the number changes with the layout of the file. */

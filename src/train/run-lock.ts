@@ -1,8 +1,8 @@
 import { existsSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { GroupRobustError, InputError } from '../errors.js';
-import { makeFolder, writeFault } from '../files.js';
-import { staleSeconds, takeLock } from '../lock.js';
+import { staleSeconds, takeLock } from '../files/lock.js';
+import { makeFolder, writeFault } from '../files/write.js';
 
 /** Lies in a run folder while a process works on it. */
 export const runLockName = '.lock';

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { closeSync, existsSync, fsyncSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
-import { writeFault, writeFileWhole } from '../files.js';
+import { writeFault, writeFileWhole } from '../files/write.js';
 import type { MetricsLine } from './trainer.js';
 
 /** How far a log had come: so many bytes, with this SHA-256. */

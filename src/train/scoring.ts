@@ -1,8 +1,8 @@
-import type { PairDataset, TokenisedPair } from '../data/dataset.js';
-import { type PackedPairs, packPairs, pairLogProbabilities } from '../data/packing.js';
+import type { PairDataset, TokenisedPair } from '../data/pairs/dataset.js';
+import { type PackedPairs, packPairs, pairLogProbabilities } from '../data/pairs/packing.js';
 import type { NativeBatch } from '../native/types.js';
 import type { Policy } from '../policy/policy.js';
-import type { Progress } from '../progress.js';
+import type { Progress } from '../terminal/progress.js';
 import type { PairScores } from './objective.js';
 import type { ReferenceCache } from './reference-cache.js';
 

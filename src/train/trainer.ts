@@ -1,13 +1,13 @@
-import type { PairDataset } from '../data/dataset.js';
-import { responseCotangents } from '../data/packing.js';
-import { createSampler, type SamplerPlan, type SamplerState } from '../data/sampler.js';
+import type { PairDataset } from '../data/pairs/dataset.js';
+import { responseCotangents } from '../data/pairs/packing.js';
+import { createSampler, type SamplerPlan, type SamplerState } from '../data/pairs/sampler.js';
 import { InterruptedError } from '../errors.js';
-import { counted } from '../format.js';
 import type { NativeBatch } from '../native/types.js';
 import { GroupTotals, robustStep } from '../objective/aggregate.js';
 import { groupWeights } from '../objective/group-weights.js';
 import type { MaybePromise, Policy } from '../policy/policy.js';
-import type { Progress } from '../progress.js';
+import { counted } from '../terminal/format.js';
+import type { Progress } from '../terminal/progress.js';
 import { type TrainConfig, weightSettings } from './config.js';
 import { evaluatePairs } from './evaluate.js';
 import { alphaMetrics, flatMetrics, GroupMetrics } from './metrics.js';

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { comparisonTable, orderFaults } from '../../src/bandit/comparison.js';
 import { paperSeeds } from '../../src/bandit/expected.js';
-import { banditFigures, figuresNumbered, runFigures } from '../../src/bandit/figures.js';
+import { banditFigures, figuresNumbered, runFigures } from '../../src/bandit/paper-figures.js';
 
 /** The paper's main synthetic result, whole (oracle O25): three scenarios, six methods, 20 seeds, and the χ ablation. */
 test('swapped figures and the χ ablation land within 3·√2 standard errors, in the order plain > IS > GR', {

@@ -14,8 +14,8 @@ import {
   validationProblem,
 } from '../../src/bandit/preferences.js';
 import { InputError } from '../../src/errors.js';
+import { Random } from '../../src/numbers/random.js';
 import { logSoftmax, margins } from '../../src/policy/log-linear.js';
-import { Random } from '../../src/random.js';
 
 const settings: BanditSetting[] = featureMapNames.flatMap((features) =>
   responseRules.flatMap((responses) => dataBalances.map((data) => ({ features, responses, data }))),

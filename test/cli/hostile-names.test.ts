@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { parse as parseCsv } from 'csv-parse/sync';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { stringify } from 'yaml';
-import { pythonRepr } from '../../src/data/python-literal.js';
+import { pythonRepr } from '../../src/data/tables/python-literal.js';
 import { writeIdPairs } from '../train/id-pairs.js';
 import { hostileNames } from './hostile-names.js';
 import { groupRobust } from './run.js';

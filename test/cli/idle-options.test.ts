@@ -18,7 +18,7 @@ writeFileSync(
   at('config.yaml'),
   `model: random:tiny\noutput: ${at('run')}\ndata: { train: ${at('ids.jsonl')} }\nobjective: { loss: dpo, beta: 1 }\nsteps: 1\n`,
 );
-const tokenizer = resolve('src/data/tiny-tokenizer.json');
+const tokenizer = resolve('src/data/text/tiny-tokenizer.json');
 const scoring = (command: string, pairs: string, ...more: string[]) =>
   groupRobust([command, '--model', 'random:tiny?layers=1', '--pairs', at(pairs), ...more]);
 

@@ -17,8 +17,8 @@ import { join, resolve } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { stringify } from 'yaml';
-import { staleSeconds } from '../../src/lock.js';
-import { Random } from '../../src/random.js';
+import { staleSeconds } from '../../src/files/lock.js';
+import { Random } from '../../src/numbers/random.js';
 
 /**
  * Training runs that are stopped, killed or short of disk, through the built program. `KILLS=50 npx vitest run

@@ -17,7 +17,7 @@ import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { afterAll, describe, expect, it } from 'vitest';
 import { groupRobust as makeProgram } from '../../src/cli/program.js';
-import { filesBelow } from '../../src/files.js';
+import { filesBelow } from '../../src/files/write.js';
 import { writeFakeRuns } from '../report/fake-runs.js';
 import { groupRobust } from './run.js';
 

@@ -4,7 +4,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { refuseSpecial } from '../../src/read-file.js';
+import { refuseSpecial } from '../../src/files/read.js';
 import { inputError } from '../data/helpers.js';
 
 /** Inputs that are no files: to open a pipe that nobody writes to would wait for ever. */

@@ -3,9 +3,9 @@ import { writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { expect, it } from 'vitest';
-import { startBounded } from '../../src/bounded-process.js';
-import { PairParser } from '../../src/data/pairs.js';
-import { readRows } from '../../src/data/rows.js';
+import { PairParser } from '../../src/data/pairs/pairs.js';
+import { readRows } from '../../src/data/tables/rows.js';
+import { startBounded } from '../../src/processes/bounded-process.js';
 import { inputError, temporaryFolder } from './helpers.js';
 
 const folder = temporaryFolder();
@@ -32,7 +32,7 @@ it('Parquet: rows that share a text of 1 MB come in pieces', { timeout: 60_000 }
 const busy = join(folder, 'busy.mts');
 writeFileSync(
   busy,
-  `import { keepBounds } from '${pathToFileURL(resolve('src/bounded-child.ts')).href}';
+  `import { keepBounds } from '${pathToFileURL(resolve('src/processes/bounded-child.ts')).href}';
 keepBounds();
 process.on('message', (fill) => {
   process.send(process.pid);

@@ -3,8 +3,8 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { loadPairs } from '../../src/data/dataset.js';
-import { openTokenizer } from '../../src/data/tokenizer.js';
+import { loadPairs } from '../../src/data/pairs/dataset.js';
+import { openTokenizer } from '../../src/data/text/tokenizer.js';
 import { temporaryFolder } from './helpers.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));

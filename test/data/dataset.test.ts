@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { loadPairs } from '../../src/data/dataset.js';
-import { openTokenizer } from '../../src/data/tokenizer.js';
+import { loadPairs } from '../../src/data/pairs/dataset.js';
+import { openTokenizer } from '../../src/data/text/tokenizer.js';
 import { GEMMA_TOKENIZER, inputError, temporaryFolder, writeLines } from './helpers.js';
 
 const folder = temporaryFolder();

@@ -9,11 +9,11 @@ import {
   parseSurvey,
   readSurvey,
   splitIndices,
-} from '../../src/data/global-opinions.js';
-import { editDistance, nearMatches } from '../../src/data/near-matches.js';
-import { pythonRepr } from '../../src/data/python-literal.js';
+} from '../../src/data/surveys/global-opinions.js';
+import { editDistance, nearMatches } from '../../src/data/tables/near-matches.js';
+import { pythonRepr } from '../../src/data/tables/python-literal.js';
 import { InputError } from '../../src/errors.js';
-import { Random } from '../../src/random.js';
+import { Random } from '../../src/numbers/random.js';
 import { inputError } from './helpers.js';
 
 const HEADER = 'question,selections,options,source\n';

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll } from 'vitest';
-import { PairParser, type PreferenceRecord, type ReadPairsOptions } from '../../src/data/pairs.js';
+import { PairParser, type PreferenceRecord, type ReadPairsOptions } from '../../src/data/pairs/pairs.js';
 import { InputError } from '../../src/errors.js';
 
 /** A folder that goes away after the tests of the file that asked for it. */

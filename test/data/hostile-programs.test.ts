@@ -1,8 +1,8 @@
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { loadPairs } from '../../src/data/dataset.js';
-import { openTokenizer } from '../../src/data/tokenizer.js';
+import { loadPairs } from '../../src/data/pairs/dataset.js';
+import { openTokenizer } from '../../src/data/text/tokenizer.js';
 import { adapterFiles, readAdapterConfig } from '../../src/policy/peft.js';
 import { inputError, temporaryFolder, writeLines } from './helpers.js';
 

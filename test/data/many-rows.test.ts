@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { expect, it } from 'vitest';
-import { loadPairs } from '../../src/data/dataset.js';
-import { Random } from '../../src/random.js';
+import { loadPairs } from '../../src/data/pairs/dataset.js';
+import { Random } from '../../src/numbers/random.js';
 import { temporaryFolder } from './helpers.js';
 
 const ROWS = 100_000;

@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
-import { loadPairs } from '../../src/data/dataset.js';
-import { PairParser } from '../../src/data/pairs.js';
-import { openTokenizer } from '../../src/data/tokenizer.js';
+import { loadPairs } from '../../src/data/pairs/dataset.js';
+import { PairParser } from '../../src/data/pairs/pairs.js';
+import { openTokenizer } from '../../src/data/text/tokenizer.js';
 import { inputError, temporaryFolder } from './helpers.js';
 
 /** Written by make.py beside them. */

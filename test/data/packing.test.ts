@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { TokenisedPair } from '../../src/data/dataset.js';
-import { type PackedPairs, packPairs, pairLogProbabilities, responseCotangents } from '../../src/data/packing.js';
+import type { TokenisedPair } from '../../src/data/pairs/dataset.js';
+import { type PackedPairs, packPairs, pairLogProbabilities, responseCotangents } from '../../src/data/pairs/packing.js';
 
 const tokens = fc
   .array(fc.integer({ min: 0, max: 2 }), { minLength: 1, maxLength: 3 })

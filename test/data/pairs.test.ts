@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { Line } from '../../src/data/lines.js';
-import { splitLines } from '../../src/data/lines.js';
-import { PairParser, type ReadPairsOptions } from '../../src/data/pairs.js';
-import { parseJsonLine } from '../../src/data/rows.js';
+import { PairParser, type ReadPairsOptions } from '../../src/data/pairs/pairs.js';
+import type { Line } from '../../src/data/tables/lines.js';
+import { splitLines } from '../../src/data/tables/lines.js';
+import { parseJsonLine } from '../../src/data/tables/rows.js';
 import { inputError, readPairs, temporaryFolder, writeLines } from './helpers.js';
 
 const folder = temporaryFolder();

@@ -3,10 +3,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { loadPairs } from '../../src/data/dataset.js';
-import { commonBeginning } from '../../src/data/layouts.js';
-import type { PreferenceRecord, ReadPairsOptions } from '../../src/data/pairs.js';
-import { openTokenizer, type TextTokenizer } from '../../src/data/tokenizer.js';
+import { loadPairs } from '../../src/data/pairs/dataset.js';
+import { commonBeginning } from '../../src/data/pairs/layouts.js';
+import type { PreferenceRecord, ReadPairsOptions } from '../../src/data/pairs/pairs.js';
+import { openTokenizer, type TextTokenizer } from '../../src/data/text/tokenizer.js';
 import { GEMMA_TOKENIZER, inputError, readPairs, temporaryFolder, writeLines } from './helpers.js';
 
 /** Files that pandas and pyarrow wrote, and the tokens transformers makes of conversations: see make.py beside them. */

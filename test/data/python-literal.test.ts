@@ -1,7 +1,12 @@
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { PythonLiteralError, type PythonValue, parsePythonLiteral, pythonRepr } from '../../src/data/python-literal.js';
+import {
+  PythonLiteralError,
+  type PythonValue,
+  parsePythonLiteral,
+  pythonRepr,
+} from '../../src/data/tables/python-literal.js';
 import { fixture } from './helpers.js';
 
 const { cases } = JSON.parse(readFileSync(fixture('python-repr.json'), 'utf8')) as {

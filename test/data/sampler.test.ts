@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { createSampler, type SamplerKind } from '../../src/data/sampler.js';
+import { createSampler, type SamplerKind } from '../../src/data/pairs/sampler.js';
 import { inputError } from './helpers.js';
 
 const KINDS: SamplerKind[] = ['proportional', 'balanced', 'stratified'];

@@ -2,9 +2,9 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { opinionPrompt } from '../../src/data/global-opinions.js';
-import { generateSurvey } from '../../src/data/survey.js';
-import { openTokenizer, type TextTokenizer, tokenisePair } from '../../src/data/tokenizer.js';
+import { opinionPrompt } from '../../src/data/surveys/global-opinions.js';
+import { generateSurvey } from '../../src/data/surveys/invented-survey.js';
+import { openTokenizer, type TextTokenizer, tokenisePair } from '../../src/data/text/tokenizer.js';
 import { fixture, GEMMA_TOKENIZER, inputError, temporaryFolder } from './helpers.js';
 
 const folder = temporaryFolder();

@@ -16,7 +16,7 @@ import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { InputError } from '../../src/errors.js';
 import { localModel } from '../../src/hub/local.js';
 import { patience } from '../../src/hub/patience.js';
-import { Random } from '../../src/random.js';
+import { Random } from '../../src/numbers/random.js';
 import { FakeHub, sha256 } from '../hub/fake-hub.js';
 import { mutate, mutateJson } from './mutate.js';
 

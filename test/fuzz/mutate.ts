@@ -1,4 +1,4 @@
-import type { Random } from '../../src/random.js';
+import type { Random } from '../../src/numbers/random.js';
 
 /** Pieces that parsers trip over, in any of the formats. */
 const awkward = [

@@ -3,14 +3,14 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, expect, it } from 'vitest';
-import { loadPairs } from '../../src/data/dataset.js';
-import { opinionPairs, readSurvey } from '../../src/data/global-opinions.js';
-import { openTokenizer } from '../../src/data/tokenizer.js';
+import { loadPairs } from '../../src/data/pairs/dataset.js';
+import { opinionPairs, readSurvey } from '../../src/data/surveys/global-opinions.js';
+import { openTokenizer } from '../../src/data/text/tokenizer.js';
 import { InputError } from '../../src/errors.js';
+import { Random } from '../../src/numbers/random.js';
 import { GemmaPolicy } from '../../src/policy/gemma.js';
 import { adapterFiles } from '../../src/policy/peft.js';
 import { SafetensorsFile } from '../../src/policy/safetensors.js';
-import { Random } from '../../src/random.js';
 import { mutate, mutateJson } from './mutate.js';
 
 /**

@@ -29,7 +29,7 @@ let home: string;
 
 beforeAll(async () => {
   patience.delays.fill(0.001);
-  const tokenizer = { content: readFileSync(resolve('src/data/tiny-tokenizer.json')) };
+  const tokenizer = { content: readFileSync(resolve('src/data/text/tiny-tokenizer.json')) };
   const files = {
     '.gitattributes': { content: Buffer.from('* text') },
     'README.md': { content: Buffer.from('Gemma') },
@@ -349,7 +349,7 @@ describe('the program', () => {
     const moving = { model: 'google/moving', adapter: 'someone/moving', tokenizer: 'google/words' };
     const [model, adapter] = [id, 'someone/adapter'].map((name) => hub.repositories.get(`models/${name}`)!.files);
     // The bytes of ASCII alone, so that no id exceeds the model's vocabulary of 192.
-    const words = JSON.parse(readFileSync(resolve('src/data/tiny-tokenizer.json'), 'utf8'));
+    const words = JSON.parse(readFileSync(resolve('src/data/text/tiny-tokenizer.json'), 'utf8'));
     const ascii = Object.entries(words.model.vocab).filter(([, number]) => (number as number) < 192);
     words.model = { ...words.model, vocab: Object.fromEntries(ascii), merges: [] };
     const move = (to: string, end: string) => {

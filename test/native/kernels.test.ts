@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { detectLibc } from '../../src/install/tools.js';
 import { loadNative } from '../../src/native/load.js';
-import { detectLibc } from '../../src/native/tools.js';
 import type { NativeKernelBench, NativeKernels } from '../../src/native/types.js';
 import { normals } from '../policy/gemma-helpers.js';
 

@@ -1,7 +1,7 @@
 import { all, type BigNumber, create } from 'mathjs';
 import { describe, expect, it } from 'vitest';
+import { Random } from '../../src/numbers/random.js';
 import { exp, log1p } from '../../src/objective/fast-math.js';
-import { Random } from '../../src/random.js';
 
 const exact = create(all, { number: 'BigNumber', precision: 60 });
 /** All digits of the double: the shortest decimal that reads back as x is not x itself. */

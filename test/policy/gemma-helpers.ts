@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { NativeBatch } from '../../src/native/types.js';
+import { Random } from '../../src/numbers/random.js';
 import type { GemmaPolicy } from '../../src/policy/gemma.js';
-import { Random } from '../../src/random.js';
 
 export interface Tree {
   prompt: ArrayLike<number>;

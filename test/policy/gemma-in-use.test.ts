@@ -12,7 +12,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { openTokenizer } from '../../src/data/tokenizer.js';
+import { openTokenizer } from '../../src/data/text/tokenizer.js';
 import { InputError } from '../../src/errors.js';
 import { GemmaPolicy } from '../../src/policy/gemma.js';
 import { mergeAdapter } from '../../src/policy/merge.js';
@@ -152,7 +152,7 @@ describe('what is no regular file is refused at once', () => {
     pipe(join(odd, 'model.safetensors.index.json'));
     expect((await inputFault(open(odd))).message).toMatch('index.json: is a pipe, not a file');
     for (const name of ['tokenizer_config.json', 'tokenizer.json']) {
-      writeFileSync(join(odd, 'tokenizer.json'), readFileSync('src/data/tiny-tokenizer.json'));
+      writeFileSync(join(odd, 'tokenizer.json'), readFileSync('src/data/text/tiny-tokenizer.json'));
       pipe(join(odd, name));
       expect(() => openTokenizer(odd)).toThrow(`${name}: is a pipe, not a file`);
       rmSync(join(odd, name));

@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { features } from '../../src/bandit/features.js';
 import { drawPairs } from '../../src/bandit/preferences.js';
 import { train } from '../../src/bandit/training.js';
+import { Random } from '../../src/numbers/random.js';
 import { GroupTotals, robustStep } from '../../src/objective/aggregate.js';
 import { groupWeights } from '../../src/objective/group-weights.js';
 import { type LossSettings, marginLoss } from '../../src/objective/losses.js';
@@ -15,7 +16,6 @@ import {
   projectOnBall,
 } from '../../src/policy/log-linear.js';
 import type { LogLinearProblem } from '../../src/policy/log-linear-problem.js';
-import { Random } from '../../src/random.js';
 
 const theta = [0.5, -1, 2, 0.25];
 const actions = [0, 1, 2, 3, 4, 5, 6, 7];

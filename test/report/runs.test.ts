@@ -5,11 +5,11 @@ import { parse } from 'csv-parse/sync';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { registerReport } from '../../src/cli/report.js';
 import { InputError } from '../../src/errors.js';
-import { formatEstimate } from '../../src/format.js';
 import type { LineChart } from '../../src/report/charts.js';
 import { renderPage } from '../../src/report/html.js';
 import { readRun } from '../../src/report/runs.js';
 import { runsCsv, runsPage } from '../../src/report/runs-page.js';
+import { formatEstimate } from '../../src/terminal/format.js';
 import { finalScores, groupNames, writeFakeRuns } from './fake-runs.js';
 import { expectSoundPage, tableOf } from './page.js';
 

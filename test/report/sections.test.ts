@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { ComparisonRow } from '../../src/bandit/comparison.js';
-import { figuresNumbered } from '../../src/bandit/figures.js';
+import { figuresNumbered } from '../../src/bandit/paper-figures.js';
 import type { HistoryEntry, MethodRun, SeedResult } from '../../src/bandit/run.js';
 import { drawChart } from '../../src/report/charts.js';
 import { renderPage, type Section } from '../../src/report/html.js';

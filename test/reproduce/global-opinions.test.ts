@@ -13,10 +13,10 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
-import { writeSurvey } from '../../src/data/survey.js';
+import { writeSurvey } from '../../src/data/surveys/invented-survey.js';
+import { Random } from '../../src/numbers/random.js';
 import { GroupTotals, robustStep } from '../../src/objective/aggregate.js';
 import { groupWeights } from '../../src/objective/group-weights.js';
-import { Random } from '../../src/random.js';
 import { type OpinionExperiment, opinionExperiment } from '../../src/reproduce/global-opinions.js';
 import { configFile, placeSettings } from '../../src/reproduce/stages.js';
 import { loadConfig } from '../../src/train/config.js';

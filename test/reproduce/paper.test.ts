@@ -2,7 +2,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { figuresNumbered } from '../../src/bandit/figures.js';
+import { figuresNumbered } from '../../src/bandit/paper-figures.js';
 import { reproducePaper } from '../../src/reproduce/paper.js';
 import { expectSoundPage } from '../report/page.js';
 

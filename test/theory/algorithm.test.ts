@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { InputError } from '../../src/errors.js';
+import { Random } from '../../src/numbers/random.js';
 import { type LossSettings, marginLoss } from '../../src/objective/losses.js';
-import { Random } from '../../src/random.js';
 import {
   runSaddle,
   runSaddleJob,

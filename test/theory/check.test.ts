@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { Random } from '../../src/numbers/random.js';
 import { marginLoss } from '../../src/objective/losses.js';
-import { Random } from '../../src/random.js';
 import { runSaddle, type SaddleSettings } from '../../src/theory/algorithm.js';
 import { type HorizonMeasurement, judge } from '../../src/theory/check.js';
 import { convergenceConstants, errorBound, stepSizes } from '../../src/theory/constants.js';

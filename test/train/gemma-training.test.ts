@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import type { PairDataset } from '../../src/data/dataset.js';
+import type { PairDataset } from '../../src/data/pairs/dataset.js';
 import { loadNative } from '../../src/native/load.js';
+import { Random } from '../../src/numbers/random.js';
 import { GemmaPolicy } from '../../src/policy/gemma.js';
-import { Random } from '../../src/random.js';
 import { resolveConfig } from '../../src/train/config.js';
 import { type MetricsLine, trainPolicy } from '../../src/train/trainer.js';
 import {

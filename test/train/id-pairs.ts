@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
-import { Random } from '../../src/random.js';
+import { Random } from '../../src/numbers/random.js';
 
 /**
  * Writes `count` pairs of random token ids below 1003, some with weights, and returns the file's name.

@@ -2,11 +2,11 @@ import { cpSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, uti
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
+import { OpenedFile } from '../../src/files/opened-file.js';
 import { loadNative } from '../../src/native/load.js';
-import { OpenedFile } from '../../src/opened-file.js';
+import { Random } from '../../src/numbers/random.js';
 import { GemmaPolicy } from '../../src/policy/gemma.js';
 import { fileDigest } from '../../src/policy/identity.js';
-import { Random } from '../../src/random.js';
 import { resolveConfig } from '../../src/train/config.js';
 import { pairReader } from '../../src/train/inputs.js';
 import { ReferenceCache, referenceFolder } from '../../src/train/reference-cache.js';

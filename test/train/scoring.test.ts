@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { PairDataset, TokenisedPair } from '../../src/data/dataset.js';
+import type { PairDataset, TokenisedPair } from '../../src/data/pairs/dataset.js';
 import type { NativeBatch } from '../../src/native/types.js';
 import type { LogProbabilitySource, Policy } from '../../src/policy/policy.js';
 import { ReferenceCache } from '../../src/train/reference-cache.js';

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { PairDataset } from '../../src/data/dataset.js';
+import type { PairDataset } from '../../src/data/pairs/dataset.js';
 import type { NativeBatch } from '../../src/native/types.js';
 import { marginLoss, sigmoid } from '../../src/objective/losses.js';
 import { logSumExp } from '../../src/objective/simplex.js';

@@ -1,9 +1,9 @@
 import type { ComparisonRow } from '../../bandit/comparison.js';
-import type { FigureOutcome } from '../../bandit/figures.js';
 import { iterates } from '../../bandit/methods.js';
+import type { FigureOutcome } from '../../bandit/paper-figures.js';
 import { type HistoryEntry, type Quantity, quantities } from '../../bandit/run.js';
-import { counted, formatCount, formatEstimate } from '../../format.js';
-import { type Estimate, estimate } from '../../statistics.js';
+import { type Estimate, estimate } from '../../numbers/statistics.js';
+import { counted, formatCount, formatEstimate } from '../../terminal/format.js';
 import { type Axis, errorEnds, type Point } from '../charts.js';
 import { type Check, outcomeIf } from '../checks.js';
 import { groupBy } from '../group-by.js';

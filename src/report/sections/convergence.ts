@@ -1,4 +1,4 @@
-import { formatCount, formatNumber } from '../../format.js';
+import { formatCount, formatNumber } from '../../terminal/format.js';
 import type { Convergence } from '../../theory/convergence.js';
 import type { LineChart, Point } from '../charts.js';
 import { outcomeIf } from '../checks.js';

@@ -1,13 +1,13 @@
 import { InputError } from '../../errors.js';
-import { largest, smallest } from '../../extremes.js';
-import { counted, formatCount, formatNumber } from '../../format.js';
-import { type Estimate, estimate, pairedDifference } from '../../statistics.js';
+import { largest, smallest } from '../../numbers/extremes.js';
+import { type Estimate, estimate, pairedDifference } from '../../numbers/statistics.js';
+import { counted, formatCount, formatNumber } from '../../terminal/format.js';
 import { type Axis, errorEnds, type Point, type Series } from '../charts.js';
 import { type Check, pairedCheck } from '../checks.js';
 import { groupBy } from '../group-by.js';
 import type { Figure, Section } from '../html.js';
 import { groupColours, methodColours, methodTitle, orderMethods } from '../palette.js';
-import { commonSplit, differingSettings, type GroupMeans, type Run, type Scores, type Split } from '../runs.js';
+import { commonSplit, differingSettings, type GroupMeans, type Run, type ScoredSplit, type Scores } from '../runs.js';
 import type { Table } from '../table.js';
 
 /** A run with the scores of one of its policies on the split that the report is about. */
@@ -80,7 +80,7 @@ const DRAWN_GROUPS = 24;
 /** At most this many points per curve: more cannot be seen and make the page heavy. */
 const CURVE_POINTS = 200;
 
-const splitTexts: Record<Split, string> = {
+const splitTexts: Record<ScoredSplit, string> = {
   test: 'Scores are exact, of the final test split',
   validation:
     'There is no test split on which all runs were scored: scores are exact, of the validation split at the last evaluation',
@@ -158,7 +158,7 @@ function robustPairs(methods: readonly Method[]): Pair[] {
   return comparablePairs(methods).filter(({ first, second }) => first.robust && !second.robust);
 }
 
-function methodsOn(split: Split, runs: readonly Run[]): Method[] {
+function methodsOn(split: ScoredSplit, runs: readonly Run[]): Method[] {
   return byMethod(runs.map((run) => ({ ...run, ...run.scores[split]! })));
 }
 
@@ -277,7 +277,7 @@ function groupsToDraw(methods: readonly Method[], groups: readonly string[]): re
   return groups.filter((group) => drawn.has(group));
 }
 
-function headline(methods: readonly Method[], split: Split): Table {
+function headline(methods: readonly Method[], split: ScoredSplit): Table {
   const settings = settingColumns(methods);
   return {
     caption: `Final ${split}${seedsCaption(methods)}`,
@@ -332,7 +332,7 @@ function groupTable(
   methods: readonly Method[],
   groups: readonly string[],
   metric: GroupMetric,
-  split: Split,
+  split: ScoredSplit,
 ): Table | null {
   const shown = methods.filter(({ runs }) => runs.some((run) => has(run, metric)));
   if (shown.length === 0) return null;
@@ -352,7 +352,7 @@ function groupTable(
   };
 }
 
-function groupBars(methods: readonly Method[], groups: readonly string[], split: Split): Figure[] {
+function groupBars(methods: readonly Method[], groups: readonly string[], split: ScoredSplit): Figure[] {
   const bars = (name: string, shown: readonly Method[], metric: GroupMetric, value: Axis): Figure => ({
     name,
     chart: {

@@ -1,0 +1,39 @@
+import { join } from 'node:path';
+import { Command } from 'commander';
+import { comparisonTable } from '../bandit/comparison.js';
+import { paperSeeds } from '../bandit/expected.js';
+import { figuresNumbered, runFigures } from '../bandit/paper-figures.js';
+import { writeFolderWhole } from '../files/write.js';
+import { checkLine, failed } from '../report/checks.js';
+import { figureFolder, figureNotes, figureSection, writeFigure } from '../reproduce/figure-files.js';
+import { progress } from '../terminal/progress.js';
+import { defineAction, runProgram } from './command.js';
+import { addOut, checkOut, type OutFlags } from './out.js';
+
+/**
+ * What a file of `experiments/` runs: one figure over the paper's seeds, its comparison printed, its curves and numbers
+ * written to a folder. Sets exit code 1 where an expected value is missed.
+ */
+export async function showFigure(number: number): Promise<void> {
+  const name = figureFolder(number);
+  const program = new Command(`${name}.ts`)
+    .description(`Figure ${number} of the paper, over its seeds`)
+    .option('--quiet', 'no progress');
+  addOut(program, '--out <dir>', `folder for figures (SVG) and numbers (CSV) (default: ${join('runs', name)})`);
+  defineAction<OutFlags & { quiet?: boolean }>(program, async ({ quiet, ...flags }, output) => {
+    const out = checkOut(flags, { byDefault: join('runs', name), folder: /\.(svg|csv)$/ });
+    const bar = progress(`figure ${number}`, paperSeeds.length, quiet);
+    const [outcome] = await runFigures(figuresNumbered(number), paperSeeds, {
+      onDone: (done) => bar.update(done),
+    }).finally(() => bar.stop());
+    const { figure, rows } = outcome;
+    const { checks = [] } = figureSection(outcome);
+    output.log([figure.title, ...figureNotes(outcome), '', comparisonTable(rows), ''].join('\n'));
+    for (const check of checks) output.log(checkLine(check));
+    await writeFolderWhole(out.path, (partial) => writeFigure(outcome, partial), out);
+    output.log(`\nwritten to ${out.path}`);
+    if (failed(checks)) process.exitCode = 1;
+    return { figure: number, title: figure.title, checks, comparison: rows, out: out.path };
+  });
+  await runProgram(program);
+}

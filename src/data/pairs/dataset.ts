@@ -1,0 +1,306 @@
+import { InputError } from '../../errors.js';
+import { formatCount } from '../../terminal/format.js';
+import { listNames, shortName } from '../../terminal/names.js';
+import { type RowLocation, rowNumber } from '../tables/row.js';
+import { jointTexts, type TextTokenizer, type TokenisedText, tokenisePair } from '../text/tokenizer.js';
+import { PairStore } from './pair-store.js';
+import { PairParser, type PreferenceRecord, type ReadPairsOptions, type UnusableKind, UnusablePair } from './pairs.js';
+
+/**
+ * One preference pair, ready for a model. Those of a file that was read have accessors for their parts, which `{ ...pair }` does not
+ * copy.
+ */
+export interface TokenisedPair {
+  /** `file:line`, of Parquet `file:row`, to name the pair in messages. */
+  id: string;
+  /** Index into {@link PairDataset.groups}. */
+  group: number;
+  /** Starts with BOS where it was text. */
+  prompt: Int32Array;
+  /** Ends with EOS where it was text, and as the chat template has it where it was a conversation. */
+  chosen: Int32Array;
+  rejected: Int32Array;
+  /** Weight within its group: ≥ 0, mean 1 over the group. */
+  weight: number;
+}
+
+export interface PairDataset {
+  file: string;
+  /** Names, in the order asked for, or of first appearance in the file. */
+  groups: string[];
+  /** In the order of the file. */
+  pairs: TokenisedPair[];
+  /** Pairs of each group. */
+  counts: number[];
+  report: LoadReport;
+}
+
+export interface LoadReport {
+  /** Pairs left out under `unusable: 'drop'`: an empty text, equal responses, too many tokens. */
+  dropped: Record<UnusableKind, number>;
+  /** Lines or rows whose text is cut otherwise at the prompt's end when prompt and response are tokenised together. */
+  boundaryDiffers: { count: number; firstLines: number[] };
+  /** Things worth telling the user, in full sentences. */
+  warnings: string[];
+}
+
+export interface LoadPairsOptions extends ReadPairsOptions {
+  /** Called at the first record that is text; a file of token ids needs none. */
+  tokenizer?: () => TextTokenizer;
+  /** Names and order of the groups (those of the training set, for an evaluation set); another name is an error. */
+  groups?: readonly string[];
+  /** Most tokens of prompt and response together, BOS and EOS counted. Nothing is ever cut. */
+  maxLength?: number;
+  /** Id that prompts of token ids should start with; a warning tells how many do not. Absent: not checked. */
+  bos?: number;
+  /** Told how much of the file has been read. */
+  onBytes?: (bytes: number) => void;
+  /** What to do with a pair that is too long, or has an empty text or equal responses. Default: error. */
+  unusable?: 'error' | 'drop';
+}
+
+/** Texts are tokenised so many records at a time, or fewer that have this many characters. */
+const AT_ONCE = { records: 64, characters: 2 ** 20 };
+
+/** Chat markers of Gemma's instruction-tuned models. */
+const CHAT_MARKER = /<(start|end)_of_turn>/;
+
+/**
+ * Reads and tokenises a pairs file: JSONL, CSV or Parquet, in one of TRL's layouts. Weights are scaled to mean 1 within each group, so that they say which pairs of a
+ * group matter more and leave the importance of the group to the method; weight 0 takes a pair out of its group's mean
+ * loss without changing the divisor of any other.
+ * @throws InputError naming file, line or row, and field
+ */
+export async function loadPairs(file: string, options: LoadPairsOptions = {}): Promise<PairDataset> {
+  const groups = [...(options.groups ?? [])];
+  const indices = new Map(groups.map((name, index) => [name, index]));
+  const counts = groups.map(() => 0);
+  const weightSums = groups.map(() => 0);
+  const store = new PairStore(file);
+  const { pairs } = store;
+  const report: LoadReport = {
+    dropped: { empty: 0, degenerate: 0, tooLong: 0 },
+    boundaryDiffers: { count: 0, firstLines: [] },
+    warnings: [],
+  };
+  const parser = new PairParser(options);
+  let tokenizer: TextTokenizer | undefined;
+  let markers = 0;
+  let withoutBos = 0;
+
+  const indexOf = (name: string, at: RowLocation): number => {
+    const known = indices.get(name);
+    if (known !== undefined) return known;
+    if (options.groups)
+      throw new InputError(`"${shortName(name)}" is not one of the groups`, {
+        at: { ...at, field: options.groupBy?.join(', ') ?? 'group' },
+        fix: `use ${listNames(options.groups)}`,
+      });
+    indices.set(name, groups.length);
+    counts.push(0);
+    weightSums.push(0);
+    return groups.push(name) - 1;
+  };
+
+  const add = (record: PreferenceRecord): void => {
+    const group = indexOf(record.group, record.at);
+    if (record.kind !== 'ids') tokenizer ??= openFor(record, options);
+    if (record.kind === 'text' && CHAT_MARKER.test(record.prompt)) markers++;
+    const tokens = record.kind === 'ids' ? record : tokenise(record, tokenizer!, report);
+    if (record.kind === 'ids' && options.bos !== undefined && record.prompt[0] !== options.bos) withoutBos++;
+    if (tokenizer && options.vocabulary !== undefined)
+      checkVocabulary(tokens, tokenizer, options.vocabulary, record.at);
+    refuseUnusable(tokens, options.maxLength, record);
+    counts[group]++;
+    weightSums[group] += record.weight;
+    store.add(rowNumber(record.at), {
+      group,
+      prompt: tokens.prompt,
+      chosen: tokens.chosen,
+      rejected: tokens.rejected,
+      weight: record.weight,
+    });
+  };
+
+  const orDrop = (action: () => void): void => {
+    try {
+      action();
+    } catch (error) {
+      if (options.unusable !== 'drop' || !(error instanceof UnusablePair)) throw error;
+      report.dropped[error.kind]++;
+    }
+  };
+  let waiting: PreferenceRecord[] = [];
+  let characters = 0;
+  const addWaiting = (): void => {
+    const texts = waiting.flatMap((record) => (record.kind === 'text' ? jointTexts(record) : []));
+    if (texts.length > 0) {
+      tokenizer ??= openFor(waiting.find(({ kind }) => kind === 'text')!, options);
+      tokenizer.prepare?.(texts);
+    }
+    for (const record of waiting) orDrop(() => add(record));
+    waiting = [];
+    characters = 0;
+  };
+  try {
+    for await (const row of parser.rows(file, options.onBytes)) {
+      orDrop(() => {
+        const record = parser.parse(row);
+        waiting.push(record);
+        if (record.kind === 'text') characters += record.prompt.length + record.chosen.length + record.rejected.length;
+      });
+      if (waiting.length >= AT_ONCE.records || characters >= AT_ONCE.characters) addWaiting();
+    }
+  } finally {
+    // Also where a row cannot be read: what is wrong with one before it comes first.
+    addWaiting();
+  }
+
+  const { empty, degenerate, tooLong } = report.dropped;
+  if (pairs.length === 0)
+    throw new InputError(
+      empty + degenerate + tooLong === 0
+        ? 'holds no pair'
+        : `holds no usable pair: ${empty} have an empty text, ${degenerate} equal responses, and ${tooLong} are too long`,
+      { at: { file } },
+    );
+  for (const pair of pairs) {
+    if (weightSums[pair.group] === 0)
+      throw new InputError(`all weights of group "${groups[pair.group]}" are 0`, { at: { file, field: 'weight' } });
+    pair.weight *= counts[pair.group] / weightSums[pair.group];
+  }
+  warn(file, groups, counts, report, { markers, withoutBos });
+  return { file, groups, pairs, counts, report };
+}
+
+type Tokens = { prompt: Int32Array; chosen: Int32Array; rejected: Int32Array };
+
+function openFor(record: PreferenceRecord, options: LoadPairsOptions): TextTokenizer {
+  if (options.tokenizer) return options.tokenizer();
+  throw new InputError(`is text, and there is no tokenizer to read it with (group "${record.group}")`, {
+    at: { ...record.at, field: 'prompt' },
+    fix: 'name a tokenizer, or give prompt_ids, chosen_ids and rejected_ids',
+  });
+}
+
+function tokenise(
+  record: PreferenceRecord & { kind: 'text' | 'chat' },
+  tokenizer: TextTokenizer,
+  report: LoadReport,
+): Tokens {
+  const tokens =
+    record.kind === 'text' ? tokenisePair(tokenizer, record, record.at) : tokeniseConversation(tokenizer, record);
+  if (tokens.boundaryDiffers) {
+    report.boundaryDiffers.count++;
+    if (report.boundaryDiffers.firstLines.length < 5) report.boundaryDiffers.firstLines.push(rowNumber(record.at));
+  }
+  return tokens;
+}
+
+/**
+ * The prompt as the chat template ends it for the model to answer; a response is what the template then adds for the
+ * answer's turns, its end-of-turn marker included and no EOS added, as TRL does it.
+ */
+function tokeniseConversation(tokenizer: TextTokenizer, record: PreferenceRecord & { kind: 'chat' }): TokenisedText {
+  const { at } = record;
+  const template = tokenizer.chatTemplate(at);
+  const prompt = template.render(record.prompt, true, { ...at, field: 'prompt' });
+  const response = (field: 'chosen' | 'rejected'): string => {
+    const whole = template.render([...record.prompt, ...record[field]], false, { ...at, field });
+    if (whole.startsWith(prompt)) return whole.slice(prompt.length);
+    throw new InputError('the chat template writes the prompt otherwise when an answer follows', {
+      at: { ...at, field },
+      fix: `begin with an assistant's turn, which answers the prompt's last turn`,
+    });
+  };
+  return tokenisePair(tokenizer, { prompt, chosen: response('chosen'), rejected: response('rejected') }, at, 'as-is');
+}
+
+function checkVocabulary(tokens: Tokens, tokenizer: TextTokenizer, vocabulary: number, at: RowLocation): void {
+  for (const field of ['prompt', 'chosen', 'rejected'] as const)
+    for (const id of tokens[field])
+      if (id >= vocabulary)
+        throw new InputError(`"${tokenizer.decode([id])}" is token ${id}, but the model knows only ${vocabulary}`, {
+          at: { ...at, field },
+          fix: `use the model's own tokenizer (this one is ${tokenizer.file})`,
+        });
+}
+
+/** @throws UnusablePair where nothing can be learnt from the pair */
+function refuseUnusable(tokens: Tokens, maxLength: number | undefined, { kind, at }: PreferenceRecord): void {
+  const suffix = kind === 'ids' ? '_ids' : '';
+  if (tokens.chosen.length === tokens.rejected.length && tokens.chosen.every((id, i) => id === tokens.rejected[i]))
+    throw new UnusablePair('degenerate', 'is the same as the chosen response, so the pair says nothing', {
+      at: { ...at, field: `rejected${suffix}` },
+      fix: 'remove the pair',
+    });
+  if (maxLength === undefined) return;
+  for (const side of ['chosen', 'rejected'] as const) {
+    const length = tokens.prompt.length + tokens[side].length;
+    if (length > maxLength)
+      throw new UnusablePair(
+        'tooLong',
+        `is too long: with its prompt ${length} tokens, and the longest allowed is ${maxLength}`,
+        {
+          at: { ...at, field: side + suffix },
+          fix: 'nothing is ever cut off: shorten it, raise the longest length',
+        },
+      );
+  }
+}
+
+function warn(
+  file: string,
+  groups: string[],
+  counts: number[],
+  report: LoadReport,
+  { markers, withoutBos }: { markers: number; withoutBos: number },
+): void {
+  const { warnings, dropped, boundaryDiffers } = report;
+  if (dropped.empty + dropped.degenerate + dropped.tooLong > 0)
+    warnings.push(
+      `${file}: left out ${dropped.empty} pairs with an empty text, ${dropped.degenerate} with equal responses and ` +
+        `${dropped.tooLong} that are too long`,
+    );
+  if (boundaryDiffers.count > 0)
+    warnings.push(
+      `${file}: in ${boundaryDiffers.count} pairs (first on line ${boundaryDiffers.firstLines.join(', ')}) the text ` +
+        'would be cut into other tokens where prompt and response meet if they were one text; the prompt was cut as it ' +
+        'stands alone. Ending prompts with a line break or starting responses with a space avoids this.',
+    );
+  if (markers > 0)
+    warnings.push(
+      `${file}: ${markers} prompts hold chat markers such as <start_of_turn>; prompts are used as given, no template is added`,
+    );
+  if (withoutBos > 0)
+    warnings.push(
+      `${file}: BOS_MISSING in ${withoutBos} prompts of token ids; Gemma was trained with it in front of every text and ` +
+        'fails without, but ids are used exactly as given',
+    );
+  const alike = lookalikes(groups);
+  for (const names of alike.slice(0, MOST_LOOKALIKES))
+    warnings.push(
+      `${file}: the groups ${listNames(names)} differ only in spaces, case or the form of ` +
+        'a character or number; write them alike if they are one group',
+    );
+  if (alike.length > MOST_LOOKALIKES)
+    warnings.push(`${file}: ${formatCount(alike.length - MOST_LOOKALIKES)} more such sets of groups`);
+  const empty = groups.filter((_, group) => counts[group] === 0);
+  if (empty.length > 0) warnings.push(`${file}: no pair of group ${listNames(empty)}`);
+}
+
+/** So many sets of them are worth a line each. */
+const MOST_LOOKALIKES = 3;
+
+/** Sets of names that people would take for one. */
+function lookalikes(names: readonly string[]): string[][] {
+  const alike = new Map<string, string[]>();
+  for (const name of names) {
+    const folded = name.normalize('NFKC').toLowerCase().trim().replace(/\s+/g, ' ');
+    const key = /^\d+(\.\d+)?$/.test(folded) ? String(Number(folded)) : folded;
+    const known = alike.get(key);
+    if (known) known.push(name);
+    else alike.set(key, [name]);
+  }
+  return [...alike.values()].filter((set) => set.length > 1);
+}

@@ -1,0 +1,249 @@
+import { InputError, type InputLocation } from '../../errors.js';
+import { editDistance } from '../tables/near-matches.js';
+import { parseNotation, withoutMaps } from '../tables/notation.js';
+import { describe, type Row, type RowLocation } from '../tables/row.js';
+import { readRows } from '../tables/rows.js';
+import { type ChatMessage, commonBeginning, commonTurns, isConversation, readConversation } from './layouts.js';
+
+/** A preference as it stands in the file: which response to a prompt a member of `group` preferred. */
+export type PreferenceRecord = RecordOrigin &
+  (
+    | { kind: 'text'; prompt: string; chosen: string; rejected: string }
+    /** Turns of a conversation; the responses are what follows the prompt's turns. */
+    | { kind: 'chat'; prompt: ChatMessage[]; chosen: ChatMessage[]; rejected: ChatMessage[] }
+    /** Token ids, used exactly as given: no BOS or EOS is added. */
+    | { kind: 'ids'; prompt: Int32Array; chosen: Int32Array; rejected: Int32Array }
+  );
+
+export interface RecordOrigin {
+  group: string;
+  /** Importance of the pair within its group, ≥ 0, as given (1 where absent). */
+  weight: number;
+  at: RowLocation;
+}
+
+export interface ReadPairsOptions {
+  /** Column that names the group (default `["group"]`); several columns make their cross product, `country=x/sex=y`. */
+  groupBy?: readonly string[];
+  /** Ids must be below this, where it is known. */
+  vocabulary?: number;
+}
+
+export const unusableKinds = ['empty', 'degenerate', 'tooLong'] as const;
+export type UnusableKind = (typeof unusableKinds)[number];
+
+/** A pair that is well formed but that nothing can be learnt from, so that the caller may leave it out. */
+export class UnusablePair extends InputError {
+  constructor(
+    readonly kind: UnusableKind,
+    problem: string,
+    { at, fix }: { at: InputLocation; fix: string },
+  ) {
+    super(problem, { at, fix: `${fix}, or leave such pairs out (train: data.unusable: drop; eval: --drop-unusable)` });
+  }
+}
+
+const textColumns = ['prompt', 'chosen', 'rejected'] as const;
+const idColumns = ['prompt_ids', 'chosen_ids', 'rejected_ids'] as const;
+
+/**
+ * Parses and checks the rows of one file. The first row of text or conversations decides for all of them whether the
+ * prompt stands in its own column or is what chosen and rejected begin with; TRL has both layouts.
+ */
+export class PairParser {
+  private readonly groupBy: readonly string[];
+  private layout: { own: boolean; chat: boolean } | undefined;
+
+  constructor(private readonly options: ReadPairsOptions = {}) {
+    this.groupBy = options.groupBy ?? ['group'];
+  }
+
+  rows(file: string, onBytes?: (bytes: number) => void): AsyncGenerator<Row> {
+    return readRows(file, [...new Set([...this.groupBy, 'weight', ...textColumns, ...idColumns])], { onBytes });
+  }
+
+  /** @throws InputError naming file, line or row, and field; an {@link UnusablePair} where a text is empty */
+  parse(row: Row): PreferenceRecord {
+    const group = readGroup(row, this.groupBy);
+    const weight = readWeight(row, this.groupBy);
+    const ids = idColumns.filter((column) => row.values[column] != null);
+    if (ids.length === 0) return { group, weight, at: row.at, ...this.texts(row) };
+    for (const field of textColumns)
+      if (row.values[field] != null)
+        throw new InputError(`is given beside "${ids[0]}"`, {
+          at: { ...row.at, field },
+          fix: 'give text or token ids, not both',
+        });
+    const [prompt, chosen, rejected] = idColumns.map((field) => readIds(row, field, this.options.vocabulary));
+    return { group, weight, at: row.at, kind: 'ids', prompt, chosen, rejected };
+  }
+
+  private texts(row: Row) {
+    for (const column of ['chosen', 'rejected']) requireColumn(row, column);
+    const [prompt, chosen, rejected] = textColumns.map((column) => cell(row, column));
+    const chat = isConversation(chosen) || (typeof chosen !== 'string' && this.layout?.chat === true);
+    // A prompt of text beside conversations, as in UltraFeedback, only repeats their first turn.
+    const own = row.columns.includes('prompt') && (!chat || typeof prompt !== 'string');
+    this.layout ??= { own, chat };
+    if (own !== this.layout.own || chat !== this.layout.chat) {
+      const was = `${this.layout.chat ? 'conversations' : 'texts'} ${this.layout.own ? 'with' : 'without'} a prompt`;
+      const is = `${chat ? 'a conversation' : describe(chosen)} ${own ? 'with' : 'without'} a prompt`;
+      throw new InputError(`the first pair has ${was}, this one ${is}`, {
+        at: { ...row.at, field: chat === this.layout.chat ? 'prompt' : 'chosen' },
+        fix: 'write all pairs of a file in the same way',
+      });
+    }
+    if (chat) {
+      const turns = (field: string, value: unknown) => readConversation(value, row.at, field);
+      const [full, other] = [turns('chosen', chosen), turns('rejected', rejected)];
+      const parts = own
+        ? { prompt: turns('prompt', prompt), chosen: full, rejected: other }
+        : commonTurns(full, other, row.at);
+      return { kind: 'chat' as const, ...parts };
+    }
+    if (own)
+      return {
+        kind: 'text' as const,
+        prompt: readText(prompt, 'prompt', row.at),
+        chosen: readText(chosen, 'chosen', row.at),
+        rejected: readText(rejected, 'rejected', row.at),
+      };
+    const [full, other] = [readText(chosen, 'chosen', row.at), readText(rejected, 'rejected', row.at)];
+    const parts = commonBeginning(full, other);
+    if (parts.prompt.trim() === '')
+      throw new InputError('and "rejected" begin differently, and there is no column "prompt"', {
+        at: { ...row.at, field: 'chosen' },
+        fix: `add a column "prompt" (columns here: ${row.columns.join(', ')})`,
+      });
+    for (const field of ['chosen', 'rejected'] as const) readText(parts[field], field, row.at);
+    return { kind: 'text' as const, ...parts };
+  }
+}
+
+/** @throws InputError where the row has no such column, with those it has */
+function requireColumn(row: Row, field: string, otherwise = `name the column "${field}"`): void {
+  if (row.columns.includes(field)) return;
+  const lookalike = row.columns.find((name) => name.trim().toLowerCase() === field.toLowerCase());
+  throw new InputError('there is no such column', {
+    at: { ...row.at, field },
+    fix: lookalike
+      ? `rename the column "${lookalike}" to "${field}"`
+      : `${otherwise} (columns here: ${row.columns.length > 0 ? row.columns.join(', ') : 'none'})`,
+  });
+}
+
+/** Text that is meant for turns, whole or not. */
+const likeTurns = /^\s*\[\s*\{[^}]*['"]role['"]\s*:/;
+
+/**
+ * A value of one of the columns above. In CSV a conversation or ids are a list in JSON's or Python's notation.
+ * @throws InputError where it is meant for one and cannot be parsed: taken for text it would be trained on
+ */
+function cell(row: Row, field: string): unknown {
+  const value = row.values[field];
+  if (!row.untyped || typeof value !== 'string') return value;
+  const isIds = idColumns.includes(field as (typeof idColumns)[number]);
+  if (!isIds && !/^\s*\[\s*\{/.test(value)) return value;
+  let list: unknown;
+  try {
+    list = withoutMaps(parseNotation(value));
+  } catch (cause) {
+    if (!isIds && !likeTurns.test(value)) return value;
+    throw new InputError(
+      `is ${isIds ? 'no list of token ids' : 'no list of turns'} in JSON's or Python's notation: ${(cause as Error).message}`,
+      {
+        at: { ...row.at, field },
+        fix: "a list has commas between its entries; of Python's datasets, which writes CSV without them, use to_json or to_parquet",
+        cause,
+      },
+    );
+  }
+  return isIds || isConversation(list) ? list : value;
+}
+
+function readGroup(row: Row, groupBy: readonly string[]): string {
+  const values = groupBy.map((field) => {
+    const value = row.values[field];
+    // Numbers and truth values are taken as names too: survey codes are often numeric.
+    if (
+      typeof value === 'bigint' ||
+      typeof value === 'boolean' ||
+      (typeof value === 'number' && Number.isFinite(value))
+    )
+      return String(value);
+    if (typeof value === 'string' && value.trim() !== '') {
+      checkCharacters(value, { ...row.at, field });
+      return value;
+    }
+    requireColumn(row, field, 'group by another column');
+    throw new InputError(`expected the name of a group, found ${describe(value)}`, { at: { ...row.at, field } });
+  });
+  return values.length === 1 ? values[0] : values.map((value, i) => `${groupBy[i]}=${value}`).join('/');
+}
+
+const decimal = /^\s*\+?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*$/i;
+
+function readWeight(row: Row, groupBy: readonly string[]): number {
+  const at = { ...row.at, field: 'weight' };
+  if (!row.columns.includes('weight')) {
+    // The one optional column: a slip of the pen here would change results in silence.
+    const misspelt = row.columns.find((field) => {
+      const name = field.toLowerCase();
+      return !groupBy.includes(field) && name.startsWith('w') && editDistance(name, 'weight') <= 2;
+    });
+    if (misspelt === undefined) return 1;
+    throw new InputError('is not known, and looks like a misspelt "weight"', {
+      at: { ...at, field: misspelt },
+      fix: 'write "weight", or give the field a name that is further from it',
+    });
+  }
+  const value = row.values.weight;
+  const isText = row.untyped && typeof value === 'string' && value.trim() !== '';
+  const weight = typeof value === 'bigint' || (isText && decimal.test(value)) ? Number(value) : value;
+  if (typeof weight === 'number' && Number.isFinite(weight) && weight >= 0) return weight;
+  throw new InputError(`expected a finite number ≥ 0, found ${describe(value)}`, {
+    at,
+    fix: row.untyped ? 'write it as 0.5 or 5e-1, and one in each row' : undefined,
+  });
+}
+
+function readText(value: unknown, field: string, at: RowLocation): string {
+  if (typeof value !== 'string')
+    throw new InputError(`expected text, found ${describe(value)}`, {
+      at: { ...at, field },
+      fix: Array.isArray(value) ? 'write turns as {"role": …, "content": …}' : undefined,
+    });
+  checkCharacters(value, { ...at, field });
+  if (value.trim() === '') throw new UnusablePair('empty', 'is empty', { at: { ...at, field }, fix: 'mend it' });
+  return value;
+}
+
+/** JSON can hold half a character, which UTF-8 cannot: it would be read as another one. @throws InputError */
+function checkCharacters(text: string, at: InputLocation): void {
+  if (/\p{Surrogate}/u.test(text))
+    throw new InputError('holds half of a character: a surrogate such as \\ud83d that stands alone', {
+      at,
+      fix: 'write the whole character; a text was cut in its midst',
+    });
+}
+
+function readIds(row: Row, field: string, vocabulary?: number): Int32Array {
+  const value = cell(row, field);
+  const at = { ...row.at, field };
+  // Parquet's lists of integers come as typed arrays, of 64-bit ones as BigInt.
+  const list = ArrayBuffer.isView(value) ? Array.from(value as unknown as ArrayLike<number | bigint>) : value;
+  if (!Array.isArray(list)) throw new InputError(`expected a list of token ids, found ${describe(value)}`, { at });
+  if (list.length === 0) throw new UnusablePair('empty', 'is empty', { at, fix: 'give at least one token id' });
+  const limit = vocabulary ?? 2 ** 31;
+  // A loop, not from(): this is most of the work of reading ids.
+  const ids = new Int32Array(list.length);
+  for (let i = 0; i < ids.length; i++) {
+    const id: unknown = typeof list[i] === 'bigint' ? Number(list[i]) : list[i];
+    if (!Number.isInteger(id) || (id as number) < 0 || (id as number) >= limit) {
+      const below = vocabulary === undefined ? '' : ` below the vocabulary's ${vocabulary}`;
+      throw new InputError(`entry ${i} is ${describe(list[i])}, not a token id${below}`, { at });
+    }
+    ids[i] = id as number;
+  }
+  return ids;
+}

@@ -1,0 +1,42 @@
+import { InputError, type InputLocation } from '../../errors.js';
+
+/** Where a row stands: its first line, from 1, or in files without lines its number, from 1. */
+export type RowLocation = { file: string } & ({ line: number } | { row: number });
+
+/** One row of a table, whatever the format of its file. */
+export interface Row {
+  at: RowLocation;
+  /** Names of all columns of the row, those that were not asked for too. */
+  columns: readonly string[];
+  /** By column; BigInt for 64-bit integers of Parquet. */
+  values: Record<string, unknown>;
+  /** Whether every value is text, as in CSV, so that numbers and lists are still to be parsed. */
+  untyped: boolean;
+}
+
+/** What is done with a row that cannot be read; where it returns, reading goes on with the next. */
+export type BadRowHandler = (error: InputError) => void;
+
+export const refuseBadRow: BadRowHandler = (error) => {
+  throw error;
+};
+
+/** Line or row number, for messages that already name the file. */
+export function rowNumber(at: RowLocation): number {
+  return 'line' in at ? at.line : at.row;
+}
+
+/** @throws InputError where two columns have one name, so that it is not known which is meant */
+export function refuseRepeated(columns: readonly string[], at: InputLocation): void {
+  const repeated = columns.find((name, i) => name !== '' && columns.indexOf(name) !== i);
+  if (repeated !== undefined)
+    throw new InputError('is the name of two columns', { at: { ...at, field: repeated }, fix: 'rename one' });
+}
+
+/** A value of the user's file in a message, cut where it is long. */
+export function describe(value: unknown): string {
+  if (value === undefined) return 'nothing';
+  if (typeof value === 'number' && !Number.isFinite(value)) return String(value);
+  const text = JSON.stringify(value, (_, part) => (typeof part === 'bigint' ? Number(part) : part));
+  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
+}

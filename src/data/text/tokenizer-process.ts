@@ -1,0 +1,141 @@
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { Tokenizer } from '@huggingface/tokenizers';
+import * as z from 'zod';
+import { InputError, type InputLocation } from '../../errors.js';
+import { checked, readJson } from '../../files/read.js';
+import { keepBounds } from '../../processes/bounded-child.js';
+import type { ChatMessage } from '../pairs/layouts.js';
+import { describe } from '../tables/row.js';
+import { type ChatTemplate, readChatTemplate } from './chat-template.js';
+
+/** The program of a process of its own, see tokenizer.ts: it answers each {@link TokenizerRequest} with a {@link TokenizerReply}. */
+
+export interface TokenizerRequest {
+  /** The tokenizer, and the file that it is read from at the first request. */
+  id: number;
+  file: string;
+  /** Tokenizers that are needed no longer. */
+  close: readonly number[];
+  call: TokenizerCall;
+}
+
+export type TokenizerCall =
+  | { kind: 'open' }
+  | { kind: 'encode'; texts: readonly string[] }
+  | { kind: 'decode'; ids: readonly number[] }
+  | { kind: 'template'; at: InputLocation }
+  | { kind: 'render'; messages: readonly ChatMessage[]; generate: boolean; at: InputLocation };
+
+export type TokenizerReply = { value: unknown } | { problem: string; at: InputLocation; fix?: string; code: string };
+
+/** What a tokenizer says of itself. */
+export interface TokenizerFacts {
+  vocabulary: number;
+  bos: number;
+  eos: number;
+}
+
+interface OpenTokenizer extends TokenizerFacts {
+  answer(call: TokenizerCall): unknown;
+}
+
+interface TokenizerJson {
+  model: { vocab: Record<string, number> };
+  added_tokens?: { id: number; content: string }[];
+}
+
+function open(file: string): OpenTokenizer {
+  const json = readJson(file) as TokenizerJson;
+  const vocabulary = vocabularyOf(json, file);
+  const configFile = join(dirname(file), 'tokenizer_config.json');
+  const config = existsSync(configFile)
+    ? checked(z.looseObject({}), readJson(configFile), { file: configFile })
+    : ({} as Record<string, unknown>);
+  /** The library finds some faults of the file only when it comes to use what is at fault. */
+  const understood = <T>(use: () => T): T => {
+    try {
+      return use();
+    } catch (cause) {
+      const problem = `is not a tokenizer this program understands: ${(cause as Error).message}`;
+      throw new InputError(problem, { at: { file }, cause });
+    }
+  };
+  const tokenizer = understood(() => new Tokenizer(json, config));
+
+  const special = (field: 'bos_token' | 'eos_token', usual: string): { token: string; id: number } => {
+    const named = config[field] as string | { content?: string } | null | undefined;
+    const token = (typeof named === 'object' ? named?.content : named) ?? usual;
+    const id = tokenizer.token_to_id(token);
+    if (id !== undefined) return { token, id };
+    throw new InputError(`has no token "${token}"`, {
+      at: { file },
+      code: field === 'bos_token' ? 'BOS_MISSING' : 'EOS_MISSING',
+      fix: `name it as "${field}" in tokenizer_config.json: the model was trained with it and fails without`,
+    });
+  };
+  const bos = special('bos_token', '<bos>');
+  const eos = special('eos_token', '<eos>');
+  let template: ChatTemplate | undefined;
+  const chatTemplate = (at: InputLocation) => {
+    template ??= readChatTemplate(dirname(file), config, at, { bos_token: bos.token, eos_token: eos.token });
+    return template;
+  };
+  const facts = { vocabulary, bos: bos.id, eos: eos.id };
+  return {
+    ...facts,
+    answer(call) {
+      switch (call.kind) {
+        case 'open':
+          return facts;
+        case 'encode':
+          return understood(() => call.texts.map((text) => tokenizer.encode(text, { add_special_tokens: false }).ids));
+        case 'decode':
+          return understood(() =>
+            tokenizer.decode([...call.ids], { skip_special_tokens: false, clean_up_tokenization_spaces: false }),
+          );
+        case 'template':
+          chatTemplate(call.at);
+          return null;
+        case 'render':
+          return chatTemplate(call.at).render(call.messages, call.generate, call.at);
+      }
+    },
+  };
+}
+
+/** One more than the highest id. @throws InputError where an id is none */
+function vocabularyOf(json: TokenizerJson, file: string): number {
+  const { vocab } = json?.model ?? {};
+  if (typeof vocab !== 'object' || vocab === null)
+    throw new InputError('is not a Hugging Face tokenizer.json: it has no model.vocab', { at: { file } });
+  let highest = 0;
+  const count = (id: unknown, field: string) => {
+    if (!Number.isInteger(id) || (id as number) < 0 || (id as number) >= 2 ** 31)
+      throw new InputError(`expected a token id, found ${describe(id)}`, { at: { file, field } });
+    highest = Math.max(highest, id as number);
+  };
+  for (const id of Object.values(vocab)) count(id, 'model.vocab');
+  if (json.added_tokens != null && !Array.isArray(json.added_tokens))
+    throw new InputError('expected a list', { at: { file, field: 'added_tokens' } });
+  for (const token of json.added_tokens ?? []) count(token?.id, 'added_tokens');
+  return highest + 1;
+}
+
+const opened = new Map<number, OpenTokenizer>();
+
+function replyTo({ id, file, close, call }: TokenizerRequest): TokenizerReply {
+  for (const closed of close) opened.delete(closed);
+  try {
+    const tokenizer = opened.get(id) ?? open(file);
+    opened.set(id, tokenizer);
+    return { value: tokenizer.answer(call) };
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    const { problem, location, fix, code } = error;
+    return { problem, at: location, fix, code };
+  }
+}
+
+keepBounds();
+process.on('message', (request: TokenizerRequest) => process.send?.(replyTo(request)));

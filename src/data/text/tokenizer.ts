@@ -1,0 +1,192 @@
+import { existsSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { InputError, type InputLocation, placeOf } from '../../errors.js';
+import { SyncProcess } from '../../processes/sync-process.js';
+import { UnusablePair } from '../pairs/pairs.js';
+import type { ChatTemplate } from './chat-template.js';
+import type { TokenizerCall, TokenizerFacts, TokenizerReply, TokenizerRequest } from './tokenizer-process.js';
+
+/** Text to token ids and back. BOS and EOS are never added here: {@link tokenisePair} does that, exactly once. */
+export interface TextTokenizer {
+  /** The file it was read from. */
+  readonly file: string;
+  /** One more than the highest id it can give. */
+  readonly vocabulary: number;
+  readonly bos: number;
+  readonly eos: number;
+  encode(text: string): number[];
+  /** Encodes many texts at once, which is faster, and keeps what came of them until the next time. */
+  prepare?(texts: readonly string[]): void;
+  decode(ids: ArrayLike<number>): string;
+  /** Its chat template. @throws InputError at `at`, the conversation that needs it, when it has none */
+  chatTemplate(at: InputLocation): ChatTemplate;
+}
+
+/** Works from src/ and from dist/ alike: both lie beside the package's src. */
+const TINY_TOKENIZER = fileURLToPath(new URL('../../../src/data/text/tiny-tokenizer.json', import.meta.url));
+
+/**
+ * The tokenizer of a model: `tokenizer.json` of its checkpoint folder, or the built-in tiny one (see tiny-tokenizer.py;
+ * any text, without loss) for a `random:` model.
+ * @param override a tokenizer.json, or a folder that holds one, to use instead
+ * @throws InputError when it is missing or not a tokenizer; code `BOS_MISSING` when it has no BOS token
+ */
+export function openTokenizer(model: string, override?: string): TextTokenizer {
+  if (override === undefined && model.startsWith('random:')) return readTokenizer(TINY_TOKENIZER);
+  const path = override ?? model;
+  if (!existsSync(path))
+    throw new InputError('no such folder', {
+      at: { file: path },
+      fix: 'name a checkpoint folder that holds tokenizer.json, or give token ids instead of text',
+    });
+  const file = statSync(path).isDirectory() ? join(path, 'tokenizer.json') : path;
+  if (!existsSync(file))
+    throw new InputError('no such file', {
+      at: { file },
+      fix: "copy the model's tokenizer.json there, name another tokenizer, or give token ids instead of text",
+    });
+  return readTokenizer(file);
+}
+
+/** MB that the tokenizers may take in all; that of Gemma takes 600. */
+const MEMORY = 1536;
+/** Seconds: to open one, for any other request, and for each million characters of its text. */
+const TIME = { open: 60, least: 10, perMillion: 30 };
+
+/** Their regular expressions and chat templates are programs from a file: they run where time and memory are bounded. */
+const runner = new SyncProcess<TokenizerRequest, TokenizerReply>(
+  new URL('./tokenizer-process.js', import.meta.url).href,
+  MEMORY,
+);
+let lastId = 0;
+/** Tokenizers that nobody holds any longer. */
+let unused: number[] = [];
+const held = new FinalizationRegistry<number>((id) => unused.push(id));
+
+function ask<Value>(id: number, file: string, call: TokenizerCall, characters: number): Value {
+  const seconds = call.kind === 'open' ? TIME.open : Math.ceil(TIME.least + (TIME.perMillion * characters) / 1e6);
+  const outcome = runner.ask({ id, file, close: unused, call }, seconds);
+  unused = [];
+  if (typeof outcome === 'string') {
+    const what = call.kind === 'render' ? 'its chat template' : 'it';
+    const how = outcome === 'late' ? `longer than ${seconds} s` : `more than ${MEMORY} MB`;
+    const where = 'at' in call && call.at.file !== undefined ? ` with the conversation at ${placeOf(call.at)}` : '';
+    throw new InputError(`${what} takes ${how}${where}`, {
+      at: { file },
+      fix: 'check the loops of the template and the regular expressions of the tokenizer, or use those of the model',
+    });
+  }
+  const { reply } = outcome;
+  if ('value' in reply) return reply.value as Value;
+  const { problem, ...details } = reply;
+  throw new InputError(problem, details);
+}
+
+function readTokenizer(file: string): TextTokenizer {
+  const id = ++lastId;
+  const facts = ask<TokenizerFacts>(id, file, { kind: 'open' }, 0);
+  let prepared = new Map<string, number[]>();
+  const encode = (texts: readonly string[]) =>
+    ask<number[][]>(
+      id,
+      file,
+      { kind: 'encode', texts },
+      texts.reduce((sum, { length }) => sum + length, 0),
+    );
+  const template: ChatTemplate = {
+    render: (messages, generate, at) =>
+      ask(id, file, { kind: 'render', messages, generate, at }, JSON.stringify(messages).length),
+  };
+  let hasTemplate = false;
+  const tokenizer: TextTokenizer = {
+    file,
+    ...facts,
+    prepare(texts) {
+      const ids = encode(texts);
+      prepared = new Map(texts.map((text, i) => [text, ids[i]]));
+    },
+    encode: (text) => prepared.get(text)?.slice() ?? encode([text])[0],
+    decode: (ids) => (ids.length === 0 ? '' : ask(id, file, { kind: 'decode', ids: Array.from(ids) }, ids.length)),
+    chatTemplate(at) {
+      if (!hasTemplate) ask(id, file, { kind: 'template', at }, 0);
+      hasTemplate = true;
+      return template;
+    },
+  };
+  held.register(tokenizer, id);
+  return tokenizer;
+}
+
+/** Token ids of one prompt and its two responses. */
+export interface TokenisedText {
+  /** BOS, then the prompt. */
+  prompt: Int32Array;
+  /** The response, then EOS; without EOS where a chat template has closed it. */
+  chosen: Int32Array;
+  rejected: Int32Array;
+  /** Whether tokenising prompt and response together would have cut the text elsewhere, in at least one response. */
+  boundaryDiffers: boolean;
+}
+
+/** What {@link tokenisePair} encodes of a pair in any case. */
+export function jointTexts({
+  prompt,
+  chosen,
+  rejected,
+}: {
+  prompt: string;
+  chosen: string;
+  rejected: string;
+}): string[] {
+  return [prompt, prompt + chosen, prompt + rejected];
+}
+
+/**
+ * Tokenises a prompt and its responses.
+ *
+ * The prompt is always cut as it is when it stands alone, which is what the model sees when it answers, and what lets
+ * all responses share it. A response is what follows the prompt's tokens in the joined text. Where the joined text has
+ * a token across the boundary, the response is cut by itself instead, so that its tokens never hold prompt text; the
+ * caller is told, since such a cut is one that text written in one piece would not have.
+ *
+ * @param at where the texts stand, for messages
+ * @param ending `eos`: one EOS follows each response; `as-is`: they end as they are, where a chat template wrote their end
+ * @throws InputError when a text holds a BOS or EOS token other than at its outer end, an {@link UnusablePair} when a
+ * response has no tokens
+ */
+export function tokenisePair(
+  tokenizer: TextTokenizer,
+  texts: { prompt: string; chosen: string; rejected: string },
+  at: InputLocation = {},
+  ending: 'eos' | 'as-is' = 'eos',
+): TokenisedText {
+  const refuseSpecials = (ids: number[], field: string) => {
+    for (const id of ids)
+      if (id === tokenizer.bos || id === tokenizer.eos)
+        throw new InputError(`has the token "${tokenizer.decode([id])}" inside its text`, {
+          at: { ...at, field },
+          fix: 'remove it: BOS and EOS are added for you',
+        });
+  };
+
+  const prompt = tokenizer.encode(texts.prompt);
+  const prefix = prompt[0] === tokenizer.bos ? prompt.slice(1) : prompt;
+  refuseSpecials(prefix, 'prompt');
+
+  let boundaryDiffers = false;
+  const response = (field: 'chosen' | 'rejected'): Int32Array => {
+    const joined = tokenizer.encode(texts.prompt + texts[field]);
+    const agrees = prompt.every((id, i) => joined[i] === id);
+    if (!agrees) boundaryDiffers = true;
+    const ids = agrees ? joined.slice(prompt.length) : tokenizer.encode(texts[field]);
+    const ended = ids[ids.length - 1] === tokenizer.eos;
+    if (ended) ids.pop();
+    refuseSpecials(ids, field);
+    if (ids.length === 0) throw new UnusablePair('empty', 'is empty', { at: { ...at, field }, fix: 'mend it' });
+    return Int32Array.from(ended || ending === 'eos' ? [...ids, tokenizer.eos] : ids);
+  };
+  const chosen = response('chosen');
+  const rejected = response('rejected');
+  return { prompt: Int32Array.from([tokenizer.bos, ...prefix]), chosen, rejected, boundaryDiffers };
+}

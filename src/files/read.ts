@@ -1,0 +1,269 @@
+import { createHash, type Hash } from 'node:crypto';
+import {
+  closeSync,
+  constants,
+  createReadStream,
+  fstatSync,
+  openSync,
+  readFileSync,
+  type Stats,
+  statSync,
+} from 'node:fs';
+import type * as z from 'zod';
+import { InputError, type InputLocation } from '../errors.js';
+
+/** Reading what the user gives: every fault becomes an InputError that names the file, and the line or field. */
+
+/** What a shell has opened for the program (`| … /dev/stdin`, `<(…)`): it can be read once, from its start. */
+const inherited = /^\/(dev\/stdin|dev\/fd\/\d+|proc\/(self|\d+)\/fd\/\d+)$/;
+
+/**
+ * Opening a named pipe waits for somebody to write, perhaps for ever, and devices may have no end; so every input is
+ * looked at before it is opened.
+ * @param once whether it is read once from its start, so that a pipe of the shell will do
+ * @throws InputError where it is there, and neither file nor folder
+ */
+export function refuseSpecial(file: string, { once = false }: { once?: boolean } = {}): void {
+  let found: Stats | undefined;
+  try {
+    found = statSync(file, { throwIfNoEntry: false });
+  } catch {
+    // Opening it will tell why.
+  }
+  if (!found || found.isFile() || found.isDirectory()) return;
+  if (once && !found.isSocket() && inherited.test(file)) return;
+  throw special(file, found.isFIFO() ? 'pipe' : found.isSocket() ? 'socket' : 'device');
+}
+
+function special(file: string, kind: 'pipe' | 'socket' | 'device'): InputError {
+  const fix = 'write what comes out of it to a file, and name that';
+  return new InputError(`is a ${kind}, not a file`, { at: { file }, fix });
+}
+
+/**
+ * The bytes of a file in chunks.
+ * @param onBytes told how many have been given out
+ * @throws InputError when it cannot be read
+ */
+export async function* readBytes(file: string, onBytes?: (bytes: number) => void): AsyncGenerator<Uint8Array> {
+  refuseSpecial(file, { once: true });
+  let bytes = 0;
+  try {
+    for await (const chunk of createReadStream(file, { highWaterMark: 2 ** 18 })) {
+      yield chunk;
+      bytes += chunk.length;
+      onBytes?.(bytes);
+    }
+  } catch (error) {
+    throw readError(file, error);
+  }
+}
+
+export function missingFile(file: string, cause?: unknown): InputError {
+  const fix = 'check the name; a relative path counts from the folder that the command runs in';
+  return new InputError('no such file', { at: { file }, fix, cause });
+}
+
+/** What the user is told of a file that cannot be read; other errors as they are. */
+export function readError(file: string, error: unknown): unknown {
+  const code = (error as NodeJS.ErrnoException).code ?? '';
+  if (code === 'ENOENT' || code === 'ENOTDIR') return missingFile(file, error);
+  const problems: Record<string, string> = {
+    EISDIR: 'is a folder, not a file',
+    EACCES: 'may not be read',
+  };
+  return Object.hasOwn(problems, code) ? new InputError(problems[code], { at: { file }, cause: error }) : error;
+}
+
+/**
+ * Opens a file that has to be a regular one: what reads a pipe waits for its writer, maybe for ever.
+ * @returns its descriptor
+ * @throws InputError where it cannot be opened, or is something else
+ */
+export function openRegular(file: string): number {
+  let descriptor: number;
+  try {
+    // Without O_NONBLOCK, opening a pipe waits too.
+    descriptor = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK);
+  } catch (error) {
+    // What a socket answers.
+    if ((error as NodeJS.ErrnoException).code === 'ENXIO') throw special(file, 'socket');
+    const told = readError(file, error);
+    if (told instanceof InputError) throw told;
+    throw new InputError(`cannot be opened: ${(error as Error).message}`, { at: { file }, cause: error });
+  }
+  const stats = fstatSync(descriptor);
+  if (stats.isFile()) return descriptor;
+  closeSync(descriptor);
+  throw stats.isDirectory() ? readError(file, { code: 'EISDIR' }) : special(file, stats.isFIFO() ? 'pipe' : 'device');
+}
+
+/** The bytes of a regular file. @throws InputError where it is none, or cannot be read */
+export function readRegular(file: string): Buffer {
+  const descriptor = openRegular(file);
+  try {
+    return readFileSync(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+/** What files that are no text begin with. */
+const binaryStarts: [bytes: number[], what: string, fix: string][] = [
+  [[0xff, 0xfe], 'is UTF-16 text', 'save the file as UTF-8'],
+  [[0xfe, 0xff], 'is UTF-16 text', 'save the file as UTF-8'],
+  [[0x1f, 0x8b], 'is compressed with gzip', 'unpack it with gunzip'],
+  [[0x28, 0xb5, 0x2f, 0xfd], 'is compressed with zstd', 'unpack it with unzstd'],
+  [[0x50, 0x4b, 0x03, 0x04], 'is a ZIP archive, as Excel writes too', 'unpack it, or save the table as CSV in UTF-8'],
+  [[0x50, 0x41, 0x52, 0x31], 'is Parquet', 'give its name the ending .parquet'],
+];
+
+/**
+ * Decodes UTF-8 in chunks cut anywhere; a byte-order mark at the start is skipped. `chunk` absent: the end.
+ * @throws InputError on what is no text, with the line at which the chunk begins
+ */
+export function utf8Decoder(file: string): (chunk: Uint8Array | undefined, line?: number) => string {
+  const decoder = new TextDecoder('utf-8', { fatal: true });
+  let started = false;
+  return (chunk, line) => {
+    if (chunk !== undefined && !started) {
+      started = true;
+      for (const [bytes, what, fix] of binaryStarts)
+        if (bytes.every((byte, i) => chunk[i] === byte)) throw new InputError(what, { at: { file }, fix });
+    }
+    if (chunk?.includes(0))
+      throw new InputError('a NUL byte on or after this line: this is no text, or not in UTF-8', {
+        at: { file, line },
+        fix: 'save the file as UTF-8',
+      });
+    try {
+      return decoder.decode(chunk, { stream: chunk !== undefined });
+    } catch (error) {
+      throw new InputError('bytes on or after this line are not UTF-8 text', {
+        at: { file, line },
+        cause: error,
+        fix: 'save the file as UTF-8',
+      });
+    }
+  };
+}
+
+/** The bytes of a file. @throws InputError when it cannot be read */
+export function readWhole(file: string): Buffer {
+  refuseSpecial(file, { once: true });
+  try {
+    return readFileSync(file);
+  } catch (error) {
+    throw readError(file, error);
+  }
+}
+
+/** The text of a UTF-8 file, without byte-order mark. @throws InputError when it cannot be read, or is no text */
+export function readText(file: string): string {
+  return decodeText(readWhole(file), file);
+}
+
+function decodeText(bytes: Uint8Array, file: string): string {
+  const decode = utf8Decoder(file);
+  return decode(bytes, 1) + decode(undefined, 1);
+}
+
+/** The text of a regular UTF-8 file. @throws InputError where it is none, cannot be read, or is no text */
+export function readRegularText(file: string): string {
+  return decodeText(readRegular(file), file);
+}
+
+/** @throws InputError when the file is no regular one, cannot be read or is not JSON */
+export function readJson(file: string): unknown {
+  return parseJson(readRegularText(file), { file });
+}
+
+/** @throws InputError when the text is not JSON */
+export function parseJson(text: string, at: InputLocation, fix?: string): unknown {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new InputError(`is not JSON: ${(cause as Error).message}`, { at, fix, cause });
+  }
+  refuseDeep(value, at);
+  return value;
+}
+
+/** Nesting beyond any use: what walks through a value would exhaust the stack. */
+const DEEPEST = 100;
+
+/** @throws InputError where a value is nested too deeply, as one that holds itself is */
+export function refuseDeep(value: unknown, at: InputLocation = {}): void {
+  if (!isDeeper(value, DEEPEST)) return;
+  throw new InputError(`is nested more than ${DEEPEST} levels deep, or holds itself`, { at, fix: 'make it flatter' });
+}
+
+function isDeeper(value: unknown, levels: number): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  if (levels === 0) return true;
+  if (Array.isArray(value)) {
+    for (const entry of value) if (typeof entry === 'object' && isDeeper(entry, levels - 1)) return true;
+    return false;
+  }
+  for (const key in value) if (isDeeper((value as Record<string, unknown>)[key], levels - 1)) return true;
+  return false;
+}
+
+/** What the user is told of a value that a schema refuses, where the schema itself has no text for it. */
+export const issueText: z.core.$ZodErrorMap = (issue) => {
+  if (issue.input === undefined) return 'is missing';
+  const found = `not ${shortJson(issue.input)}`;
+  switch (issue.code) {
+    case 'invalid_type':
+      return `must be ${typeNames[issue.expected] ?? issue.expected}, ${found}`;
+    case 'invalid_value':
+      return `must be ${issue.values.length > 1 ? 'one of ' : ''}${issue.values.join(', ')}, ${found}`;
+    case 'too_small':
+    case 'too_big': {
+      if (issue.origin !== 'number') return undefined;
+      const [bound, strict, loose] =
+        issue.code === 'too_small' ? [issue.minimum, 'above', 'at least'] : [issue.maximum, 'below', 'at most'];
+      return `must be ${issue.inclusive ? loose : strict} ${bound}, ${found}`;
+    }
+    default:
+      return undefined;
+  }
+};
+
+const typeNames: Record<string, string> = {
+  array: 'a list',
+  tuple: 'a list',
+  boolean: 'true or false',
+  int: 'a whole number',
+  number: 'a number',
+  object: 'keys with values',
+  string: 'text',
+};
+
+function shortJson(value: unknown): string {
+  const json = JSON.stringify(value);
+  return json.length > 60 ? `${json.slice(0, 60)}…` : json;
+}
+
+/** The value as the schema has it. @throws InputError with the first issue, naming the field */
+export function checked<T>(schema: z.ZodType<T>, value: unknown, at: InputLocation): T {
+  const parsed = schema.safeParse(value, { error: issueText });
+  if (parsed.success) return parsed.data;
+  const [{ message, path }] = parsed.error.issues;
+  throw new InputError(message, { at: { ...at, field: fieldName(path) || undefined }, cause: parsed.error });
+}
+
+/** ["groups", 0, "offsets"] → "groups[0].offsets". */
+export function fieldName(path: readonly PropertyKey[]): string {
+  return path.reduce<string>(
+    (name, key) => (typeof key === 'number' ? `${name}[${key}]` : name === '' ? String(key) : `${name}.${String(key)}`),
+    '',
+  );
+}
+
+/** Adds the content of a file to a hash, SHA-256 where none is given. @throws InputError when it cannot be read */
+export async function hashFile(file: string, hash: Hash = createHash('sha256')): Promise<Hash> {
+  for await (const chunk of readBytes(file)) hash.update(chunk);
+  return hash;
+}

@@ -1,0 +1,31 @@
+import { largest } from '../numbers/extremes.js';
+import { printable } from './names.js';
+
+/**
+ * A table for the terminal: columns padded to their widest cell, a rule under the heading. Where it is wider than `width`, which would
+ * break its lines anywhere, each row is a list of its values instead.
+ */
+export function textTable(
+  heading: readonly string[],
+  rows: readonly (readonly string[])[],
+  width = process.stdout.columns || Number.POSITIVE_INFINITY,
+): string {
+  const [titles, ...lines] = [heading, ...rows].map((cells) => cells.map(printable));
+  const widths = titles.map((title, column) =>
+    largest([title, ...lines.map((cells) => cells[column])].map((cell) => cell.length)),
+  );
+  if (widths.reduce((sum, one) => sum + one + 2, -2) > width)
+    return lines
+      .map(([first, ...cells]) =>
+        [first, ...cells.map((cell, i) => (cell === '' ? '' : `  ${titles[i + 1]}${titles[i + 1] && ': '}${cell}`))]
+          .filter(Boolean)
+          .join('\n'),
+      )
+      .join('\n');
+  const line = (cells: readonly string[]) =>
+    cells
+      .map((cell, column) => cell.padEnd(widths[column]))
+      .join('  ')
+      .trimEnd();
+  return [line(titles), widths.map((width) => '─'.repeat(width)).join('  '), ...lines.map(line)].join('\n');
+}
