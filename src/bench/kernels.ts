@@ -1,6 +1,7 @@
 import { InputError } from '../errors.js';
 import { loadNative } from '../native/load.js';
 import type { NativeDevice, NativeKernelSetting, NativePassMeasurement } from '../native/types.js';
+import { BUILD_COMMAND } from '../package.js';
 import { progress } from '../terminal/progress.js';
 import { type MachineRecord, machineRecord } from './measure.js';
 
@@ -95,7 +96,7 @@ export async function benchmarkKernels(settings: KernelBenchmarkSettings = {}): 
   if (device === 'cuda' && info.cudaDevices === 0)
     throw new InputError(info.cudaBuilt ? 'there is no CUDA device' : 'the addon is built without CUDA', {
       at: { field: '--device' },
-      fix: info.cudaBuilt ? 'use cpu' : 'use cpu, or build for CUDA: GROUP_ROBUST_CUDA=1 npm run build',
+      fix: info.cudaBuilt ? 'use cpu' : `use cpu, or build for CUDA: GROUP_ROBUST_CUDA=1 ${BUILD_COMMAND}`,
     });
   const bench = new native.KernelBench();
   const bar = progress('kernels', kernelShapes[shape].length, quiet);

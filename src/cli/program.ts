@@ -1,7 +1,8 @@
 import { Command } from 'commander';
-import { packageVersion } from '../version.js';
+import { packageVersion } from '../package.js';
 import { registerBandit } from './bandit.js';
 import { registerBench } from './bench.js';
+import { registerBuild } from './build.js';
 import { registerCompletion } from './completion.js';
 import { registerConverge } from './converge.js';
 import { registerData } from './data.js';
@@ -19,6 +20,7 @@ export function groupRobust(): Command {
     .description('Group Robust Preference Optimization: GR-DPO and GR-IPO (not Group Relative Policy Optimization)')
     .version(packageVersion())
     .configureHelp({ showGlobalOptions: true });
+  registerBuild(program);
   registerDoctor(program);
   registerReproduce(program);
   registerBandit(program);

@@ -1,14 +1,15 @@
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
+import { detectLibc } from '../native/libc.js';
 import { addonCandidates, loaderAdvice } from '../native/load.js';
 import type { NativeInfo } from '../native/types.js';
+import { BUILD_COMMAND } from '../package.js';
 import { cacheFolder } from './cache.js';
 import { CUDA_13_DRIVER, CUDA_CMAKE, cachedNvcc, systemNvcc, wantsCuda } from './cuda.js';
 import { findLibTorch, missingParts, type ResolvedLibTorch, SUPPORTED_TEXT } from './libtorch.js';
 import { readStamp } from './stamp.js';
 import {
-  detectLibc,
   findCmake,
   findCompiler,
   findGpus,
@@ -64,7 +65,7 @@ function gpuAdvice(gpus: string[], info: NativeInfo | undefined, cmake: Tool | u
     return info.cudaDevices > 0 ? '' : 'the addon sees no GPU: check CUDA_VISIBLE_DEVICES and nvidia-smi';
   const tool =
     cmake && !isAtLeast(cmake.version, CUDA_CMAKE) ? `CMake ${CUDA_CMAKE} or later (pip install cmake), then ` : '';
-  return `for the GPU: ${tool}GROUP_ROBUST_CUDA=1 npm run build, which fetches by pip what is missing`;
+  return `for the GPU: ${tool}GROUP_ROBUST_CUDA=1 ${BUILD_COMMAND}, which fetches by pip what is missing`;
 }
 
 /** Checks everything that a build and a run need. Fetches nothing. */
@@ -113,21 +114,23 @@ export async function diagnose(env: NodeJS.ProcessEnv = process.env): Promise<Di
     'libtorch',
     torch !== undefined,
     torch ? describe(torch, env) : torchError || [`none found (cache: ${cacheFolder(env)})`, ...passedOver].join('; '),
-    torch ? '' : `npm run build fetches it; or set LIBTORCH to the folder of a LibTorch ${SUPPORTED_TEXT}`,
+    torch ? '' : `${BUILD_COMMAND} fetches it; or set LIBTORCH to the folder of a LibTorch ${SUPPORTED_TEXT}`,
   );
 
   const addon = addonCandidates().find((path) => existsSync(path));
   const info = addon ? await probeAddon(addon) : { error: 'not built' };
   const loads = !('error' in info);
   const stale =
-    torch && earlier && torch.folder !== earlier ? `built against ${earlier}; npm run build takes the one above` : '';
+    torch && earlier && torch.folder !== earlier
+      ? `built against ${earlier}; ${BUILD_COMMAND} takes the one above`
+      : '';
   add(
     'addon',
     loads,
     loads
       ? `loads: LibTorch ${info.torchVersion}, C++11 ABI ${info.cxx11Abi ? 'on' : 'off'}, Node-API ${info.napiVersion} (${addon})`
       : info.error,
-    loads ? stale : addon ? loaderAdvice(info.error) : 'npm run build',
+    loads ? stale : addon ? loaderAdvice(info.error) : BUILD_COMMAND,
   );
 
   // A GPU is never required.

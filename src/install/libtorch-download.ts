@@ -3,6 +3,8 @@ import { dirname, join, relative } from 'node:path';
 import { GroupRobustError } from '../errors.js';
 import { fetchWithin, saveBody } from '../files/download.js';
 import { filesBelow, writeFolderWhole } from '../files/write.js';
+import { detectLibc } from '../native/libc.js';
+import { BUILD_COMMAND } from '../package.js';
 import { progress } from '../terminal/progress.js';
 import { inWorkFolder } from './cache.js';
 import {
@@ -21,7 +23,7 @@ import {
   wheelFolder,
 } from './libtorch.js';
 import { pipInstall } from './pip.js';
-import { detectLibc, run } from './tools.js';
+import { run } from './tools.js';
 
 /** Ways 4 and 5 of libtorch.ts: fetch LibTorch into the cache. All text goes to stderr. */
 
@@ -94,7 +96,7 @@ function unavailable(tried: string[]): GroupRobustError {
       `no LibTorch ${PINNED_VERSION} could be found or fetched:`,
       ...tried.map((line) => `  - ${line}`),
       '  fix: set LIBTORCH to a LibTorch folder, install torch in the Python on PATH,',
-      '       or configure pip for your mirror (PIP_INDEX_URL, PIP_FIND_LINKS) and run npm run build again',
+      `       or configure pip for your mirror (PIP_INDEX_URL, PIP_FIND_LINKS) and run ${BUILD_COMMAND} again`,
     ].join('\n'),
   );
 }

@@ -1,6 +1,5 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { InputError } from '../errors.js';
 import { cacheFolder, PLATFORM } from './cache.js';
 import { capture, findPython, neededLibraries } from './tools.js';
@@ -25,9 +24,6 @@ export const PINNED_CUDA = 'cu130';
 /** Inclusive range of minor versions of LibTorch 2 that the addon builds and passes its tests with. */
 export const SUPPORTED_MINOR: readonly [number, number] = [11, 14];
 export const SUPPORTED_TEXT = `2.${SUPPORTED_MINOR[0]} to 2.${SUPPORTED_MINOR[1]}`;
-
-/** This package's own folder, from src/native as from dist/native. */
-export const PACKAGE_ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
 
 /** A folder with lib/, include/ and share/cmake/Torch. */
 export interface LibTorch {

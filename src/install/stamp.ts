@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeFileWhole } from '../files/write.js';
-import { PACKAGE_ROOT } from './libtorch.js';
+import { PACKAGE_ROOT } from '../package.js';
 
 /** What a build leaves behind, so that the next one, and the doctor, know what was built from what. */
 export interface BuildStamp {

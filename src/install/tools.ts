@@ -92,10 +92,3 @@ export function findNvccs(env = process.env): Tool[] {
   const places = [env.CUDACXX, 'nvcc', join(env.CUDA_HOME ?? env.CUDA_PATH ?? '/usr/local/cuda', 'bin/nvcc')];
   return places.flatMap((command) => (command && nvccAt(command, env)) || []);
 }
-
-/** "glibc 2.36", "musl" or, elsewhere than on Linux, "". */
-export function detectLibc(platform: string = process.platform, report: object = process.report.getReport()): string {
-  if (platform !== 'linux') return '';
-  const { header } = report as { header?: { glibcVersionRuntime?: string } };
-  return header?.glibcVersionRuntime ? `glibc ${header.glibcVersionRuntime}` : 'musl';
-}

@@ -2,8 +2,8 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { GroupRobustError } from '../errors.js';
-import { PACKAGE_ROOT } from '../install/libtorch.js';
-import { detectLibc } from '../install/tools.js';
+import { BUILD_COMMAND, PACKAGE_ROOT } from '../package.js';
+import { detectLibc } from './libc.js';
 import type { NativeAddon } from './types.js';
 
 /** The addon is not built, or does not load here; the message lists what was tried and says what to run. */
@@ -26,16 +26,16 @@ export function loaderAdvice(message: string): string {
   }
   const symbolVersion = /version [`']((?:GLIBC|GLIBCXX|CXXABI)_[\d.]+)' not found/.exec(message)?.[1];
   if (symbolVersion)
-    return `LibTorch or the addon was built for a newer system (${symbolVersion}): rebuild here with npm run build, or use a newer distribution (Debian 12 or later)`;
+    return `LibTorch or the addon was built for a newer system (${symbolVersion}): rebuild here with ${BUILD_COMMAND}, or use a newer distribution (Debian 12 or later)`;
   if (/lib(torch|c10)\w*\.(so|dylib)\S*: cannot open shared object|Library not loaded: \S*lib(torch|c10)/.test(message))
-    return 'the LibTorch this addon was built against has moved or gone: run npm run build';
+    return `the LibTorch this addon was built against has moved or gone: run ${BUILD_COMMAND}`;
   if (/cannot open shared object file/.test(message))
-    return 'a shared library is missing: install it, or run npm run build to build against another LibTorch';
+    return `a shared library is missing: install it, or run ${BUILD_COMMAND} to build against another LibTorch`;
   if (/undefined symbol/.test(message))
-    return 'the addon does not fit the LibTorch that is loaded: run npm run build, and unset LD_LIBRARY_PATH and LD_PRELOAD';
+    return `the addon does not fit the LibTorch that is loaded: run ${BUILD_COMMAND}, and unset LD_LIBRARY_PATH and LD_PRELOAD`;
   if (/invalid ELF header|wrong architecture|not a valid Win32|file too short/.test(message))
-    return 'the addon was built for another system, or only in part: remove build/ and run npm run build';
-  return 'run npm run build, then group-robust doctor';
+    return `the addon was built for another system, or only in part: remove ${join(PACKAGE_ROOT, 'build')} and run ${BUILD_COMMAND}`;
+  return `run ${BUILD_COMMAND}, then npx group-robust doctor`;
 }
 
 let loaded: NativeAddon | undefined;
@@ -60,7 +60,7 @@ export function loadAddon(candidates: string[]): NativeAddon {
       [
         `the C++ addon is not built (${system})`,
         ...candidates.map((candidate) => `  tried ${candidate}: no such file`),
-        '  fix: run npm run build in the checkout of group-robust-po',
+        `  fix: run ${BUILD_COMMAND} in ${BUILD_COMMAND.startsWith('npm ') ? 'the checkout of group-robust-po' : 'your project'}`,
       ].join('\n'),
     );
   // OpenMP reads this when it is loaded. By default its threads spin at the end of every operation: where other work wants

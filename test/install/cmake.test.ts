@@ -3,7 +3,7 @@ import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { PACKAGE_ROOT } from '../../src/install/libtorch.js';
+import { PACKAGE_ROOT } from '../../src/package.js';
 
 let root: string;
 beforeEach(() => {

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Diagnosis, diagnose, probeAddon } from '../../src/install/doctor.js';
-import { PACKAGE_ROOT } from '../../src/install/libtorch.js';
+import { PACKAGE_ROOT } from '../../src/package.js';
 
 let root: string;
 beforeEach(() => {

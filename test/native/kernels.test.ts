@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { detectLibc } from '../../src/install/tools.js';
+import { detectLibc } from '../../src/native/libc.js';
 import { loadNative } from '../../src/native/load.js';
 import type { NativeKernelBench, NativeKernels } from '../../src/native/types.js';
 import { normals } from '../policy/gemma-helpers.js';

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { detectLibc } from '../../src/install/tools.js';
+import { detectLibc } from '../../src/native/libc.js';
 import { addonCandidates, loadAddon, loaderAdvice, NativeUnavailableError } from '../../src/native/load.js';
 
 let root: string;

@@ -23,8 +23,7 @@ export interface TextTokenizer {
   chatTemplate(at: InputLocation): ChatTemplate;
 }
 
-/** Works from src/ and from dist/ alike: both lie beside the package's src. */
-const TINY_TOKENIZER = fileURLToPath(new URL('../../../src/data/text/tiny-tokenizer.json', import.meta.url));
+const TINY_TOKENIZER = fileURLToPath(new URL('./tiny-tokenizer.json', import.meta.url));
 
 /**
  * The tokenizer of a model: `tokenizer.json` of its checkpoint folder, or the built-in tiny one (see tiny-tokenizer.py;
