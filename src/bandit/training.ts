@@ -56,7 +56,7 @@ export function train(
 }
 
 /** Group losses and their gradients over all pairs; its buffers are reused from one evaluation to the next. */
-export class FullBatch {
+class FullBatch {
   /** Σ_{i∈D_g} ∇l_i at the θ of the last {@link evaluate}, one row per group. */
   readonly gradients: Float64Array[];
   private readonly buffers: Float64Array[];

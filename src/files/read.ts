@@ -99,7 +99,7 @@ export function openRegular(file: string): number {
 }
 
 /** The bytes of a regular file. @throws InputError where it is none, or cannot be read */
-export function readRegular(file: string): Buffer {
+function readRegular(file: string): Buffer {
   const descriptor = openRegular(file);
   try {
     return readFileSync(descriptor);

@@ -22,7 +22,7 @@ export const PINNED_VERSION = '2.13.0';
 /** The archive's variant for CUDA: of the version that PyPI's wheel is built for. */
 export const PINNED_CUDA = 'cu130';
 /** Inclusive range of minor versions of LibTorch 2 that the addon builds and passes its tests with. */
-export const SUPPORTED_MINOR: readonly [number, number] = [11, 14];
+const SUPPORTED_MINOR: readonly [number, number] = [11, 14];
 export const SUPPORTED_TEXT = `2.${SUPPORTED_MINOR[0]} to 2.${SUPPORTED_MINOR[1]}`;
 
 /** A folder with lib/, include/ and share/cmake/Torch. */
@@ -129,7 +129,7 @@ export function readCached(folder: string): LibTorch | undefined {
 }
 
 /** Where the torch of the Python on PATH lives, without importing it. */
-export function pythonTorchFolder(env: NodeJS.ProcessEnv = process.env): string | undefined {
+function pythonTorchFolder(env: NodeJS.ProcessEnv = process.env): string | undefined {
   const python = findPython(env);
   if (!python) return undefined;
   const script =

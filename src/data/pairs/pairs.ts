@@ -29,7 +29,7 @@ export interface ReadPairsOptions {
   vocabulary?: number;
 }
 
-export const unusableKinds = ['empty', 'degenerate', 'tooLong'] as const;
+const unusableKinds = ['empty', 'degenerate', 'tooLong'] as const;
 export type UnusableKind = (typeof unusableKinds)[number];
 
 /** A pair that is well formed but that nothing can be learnt from, so that the caller may leave it out. */

@@ -179,7 +179,7 @@ export function opinionPrompt(country: string, question: string, options: readon
 }
 
 /** A, B, C, … */
-export function optionLetter(option: number): string {
+function optionLetter(option: number): string {
   return String.fromCharCode(65 + option);
 }
 
@@ -195,7 +195,7 @@ export interface OpinionPair {
 }
 
 export type OpinionSplit = 'train' | 'validation' | 'test';
-export const OPINION_SPLITS: readonly OpinionSplit[] = ['train', 'validation', 'test'];
+const OPINION_SPLITS: readonly OpinionSplit[] = ['train', 'validation', 'test'];
 
 export interface OpinionOptions {
   /** Countries, exactly as in the file; their order is kept. */

@@ -18,7 +18,7 @@ export interface ParsedCsvRow {
  * Streams the rows of CSV in UTF-8, the header among them; blank lines are passed over.
  * @throws InputError naming file and line
  */
-export async function* csvRecords(
+async function* csvRecords(
   chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
   file: string,
 ): AsyncGenerator<ParsedCsvRow> {
