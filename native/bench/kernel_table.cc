@@ -74,7 +74,7 @@ BenchKernel rotaryKernel() {
           {"tokens", "heads", "headSize"},
           [](const KernelSizes& sizes, const at::Generator& generator) -> Inputs {
             const int64_t tokens = sizes.at("tokens"), heads = sizes.at("heads"), headSize = sizes.at("headSize");
-            const RotaryTable table = rotaryTable(at::arange(tokens), headSize, 10000, at::kFloat);
+            const RotaryTable table = rotaryTable(at::arange(tokens), headSize, 10000, 1, at::kFloat);
             return {normal({tokens, heads, headSize}, generator), table.cos, table.sin,
                     normal({tokens, heads, headSize}, generator)};
           },

@@ -36,6 +36,15 @@ int64_t readInteger(const Napi::Value& value, const std::string& name, int64_t m
   return static_cast<int64_t>(number);
 }
 
+std::vector<int64_t> readIntegers(const Napi::Value& value, const std::string& name, int64_t minimum, int64_t maximum) {
+  require(value.IsArray(), name, "an array of numbers");
+  const auto array = value.As<Napi::Array>();
+  std::vector<int64_t> integers;
+  for (uint32_t i = 0; i < array.Length(); ++i)
+    integers.push_back(readInteger(array.Get(i), name + "[" + std::to_string(i) + "]", minimum, maximum));
+  return integers;
+}
+
 bool readBoolean(const Napi::Value& value, const std::string& name) {
   require(value.IsBoolean(), name, "true or false");
   return value.As<Napi::Boolean>().Value();

@@ -19,6 +19,8 @@ constexpr int64_t kLargestInteger = (int64_t{1} << 53) - 1;
 constexpr int64_t kLargestSize = int64_t{1} << 30;
 /** A whole number in [minimum, maximum], which lies in the range of whatever type the caller keeps it in. */
 int64_t readInteger(const Napi::Value& value, const std::string& name, int64_t minimum, int64_t maximum);
+/** An array of such numbers. */
+std::vector<int64_t> readIntegers(const Napi::Value& value, const std::string& name, int64_t minimum, int64_t maximum);
 bool readBoolean(const Napi::Value& value, const std::string& name);
 std::string readString(const Napi::Value& value, const std::string& name);
 std::vector<std::string> readStrings(const Napi::Value& value, const std::string& name);

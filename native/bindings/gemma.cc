@@ -17,10 +17,34 @@
 namespace group_robust {
 namespace {
 
+Norms readNorms(const Napi::Value& value) {
+  const std::string name = readString(value, "config.norms");
+  if (name == "before") return Norms::kBefore;
+  if (name == "around") return Norms::kAround;
+  throw InputError("config.norms: expected before or around");
+}
+
+std::vector<AttentionKind> readKinds(const Napi::Value& value) {
+  if (!value.IsArray()) throw InputError("config.attentionKinds: expected an array");
+  const auto list = value.As<Napi::Array>();
+  std::vector<AttentionKind> kinds;
+  for (uint32_t i = 0; i < list.Length(); ++i) {
+    const std::string field = "config.attentionKinds[" + std::to_string(i) + "]";
+    const auto object = readObject(list.Get(i), field);
+    kinds.push_back({readInteger(object.Get("window"), field + ".window", 0, kLargestSize),
+                     readNumber(object.Get("ropeTheta"), field + ".ropeTheta"),
+                     readNumber(object.Get("ropeFactor"), field + ".ropeFactor")});
+  }
+  return kinds;
+}
+
 GemmaConfig readConfig(const Napi::Value& value) {
   const auto object = readObject(value, "config");
   const auto size = [&](const char* field) {
     return readInteger(object.Get(field), std::string("config.") + field, 1, kLargestSize);
+  };
+  const auto number = [&](const char* field) {
+    return readNumber(object.Get(field), std::string("config.") + field);
   };
   return {size("layers"),
           size("hidden"),
@@ -29,8 +53,14 @@ GemmaConfig readConfig(const Napi::Value& value) {
           size("headSize"),
           size("mlp"),
           size("vocabulary"),
-          readNumber(object.Get("rmsEpsilon"), "config.rmsEpsilon"),
-          readNumber(object.Get("ropeTheta"), "config.ropeTheta")};
+          number("rmsEpsilon"),
+          readNorms(object.Get("norms")),
+          readBoolean(object.Get("queryKeyNorms"), "config.queryKeyNorms"),
+          number("attentionScale"),
+          number("attentionCap"),
+          number("logitCap"),
+          readKinds(object.Get("attentionKinds")),
+          readIntegers(object.Get("kindOfLayer"), "config.kindOfLayer", 0, kLargestSize)};
 }
 
 at::ScalarType readDtype(const Napi::Value& value, const std::string& field) {

@@ -13,10 +13,27 @@ void validate(const GemmaConfig& config) {
                      std::to_string(config.heads) + ")");
   if (config.headSize % 2 != 0)
     throw InputError("headSize must be even for rotary embedding, not " + std::to_string(config.headSize));
-  if (!(config.rmsEpsilon >= 0 && std::isfinite(config.rmsEpsilon)))
-    throw InputError("rmsEpsilon must be a finite number of at least 0");
-  if (!(config.ropeTheta > 0 && std::isfinite(config.ropeTheta)))
-    throw InputError("ropeTheta must be a positive number");
+  const auto positive = [](double value, const char* field) {
+    if (!(value > 0 && std::isfinite(value))) throw InputError(std::string(field) + " must be a positive number");
+  };
+  const auto atLeastZero = [](double value, const char* field) {
+    if (!(value >= 0 && std::isfinite(value)))
+      throw InputError(std::string(field) + " must be a finite number of at least 0");
+  };
+  atLeastZero(config.rmsEpsilon, "rmsEpsilon");
+  positive(config.attentionScale, "attentionScale");
+  atLeastZero(config.attentionCap, "attentionCap");
+  atLeastZero(config.logitCap, "logitCap");
+  for (const AttentionKind& kind : config.attentionKinds) {
+    positive(kind.ropeTheta, "ropeTheta");
+    positive(kind.ropeFactor, "ropeFactor");
+  }
+  if (static_cast<int64_t>(config.kindOfLayer.size()) != config.layers)
+    throw InputError("kindOfLayer has " + std::to_string(config.kindOfLayer.size()) + " entries for " +
+                     std::to_string(config.layers) + " layers");
+  for (const int64_t kind : config.kindOfLayer)
+    if (kind < 0 || kind >= static_cast<int64_t>(config.attentionKinds.size()))
+      throw InputError("kindOfLayer names kind " + std::to_string(kind) + ", which does not exist");
 }
 
 }  // namespace group_robust

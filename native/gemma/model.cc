@@ -134,20 +134,25 @@ std::vector<double> Model::forward(const PackedTokens& packed, Source source, bo
 
 at::Tensor Model::responseLogProbabilities(const Batch& batch, const ActiveLora& lora) const {
   const profile::Scope scope(profile::kEmbedding);
-  const RotaryTable rotary = rotaryTable(batch.positions, config_.headSize, config_.ropeTheta, dtype_);
+  std::vector<RotaryTable> rotaries;
+  for (const AttentionKind& kind : config_.attentionKinds)
+    rotaries.push_back(rotaryTable(batch.positions, config_.headSize, kind.ropeTheta, kind.ropeFactor, dtype_));
   // Rounded to the compute type before the product: 45.25, not 45.2548, for hidden 2048 in bfloat16.
   const at::Tensor scale = at::scalar_tensor(std::sqrt(static_cast<double>(config_.hidden)), at::TensorOptions(dtype_));
   at::Tensor hidden = weights_->embedding.index_select(0, batch.tokens).to(dtype_) * scale;
   for (size_t n = 0; n < weights_->layers.size(); ++n) {
     // By value: when layers are recomputed, the backward pass calls it after this function has returned.
-    const auto run = [this, n, batch, rotary, lora](const at::Tensor& x) { return layer(n, x, batch, rotary, lora); };
+    const auto run = [this, n, batch, rotary = rotaries[config_.kindOfLayer[n]], lora](const at::Tensor& x) {
+      return layer(n, x, batch, rotary, lora);
+    };
     const at::Tensor* trainable = recompute_ && at::GradMode::is_enabled() ? firstTrainable(lora.layers, n) : nullptr;
     hidden = trainable ? recomputed(run, hidden, *trainable) : run(hidden);
   }
   const profile::Scope head(profile::kHead);
   const at::Tensor normed = rmsNorm(hidden, weights_->norm, config_.rmsEpsilon);
   const at::Tensor tokens =
-      tokenLogProbabilities(normed.index_select(0, batch.predictors), weights_->embedding, batch.targets);
+      tokenLogProbabilities(normed.index_select(0, batch.predictors), weights_->embedding, batch.targets,
+                            config_.logitCap);
   return profile::backwardEnters(at::zeros({batch.responses}, tokens.options()).index_add(0, batch.responseOf, tokens),
                                  profile::kHead);
 }
@@ -170,28 +175,36 @@ at::Tensor Model::layer(size_t n, const at::Tensor& hidden, const Batch& batch, 
   const auto heads = [&](Projection projection, const at::Tensor& x) {
     return project(projection, x).view({x.size(0), -1, config_.headSize});
   };
+  // A weight is undefined where the generation has no such norm.
+  const auto norm = [&](const at::Tensor& x, const at::Tensor& weight) {
+    return weight.defined() ? rmsNorm(x, weight, config_.rmsEpsilon) : x;
+  };
+  const AttentionSettings settings{config_.attentionScale, config_.attentionCap,
+                                   config_.attentionKinds[config_.kindOfLayer[n]].window};
 
   at::Tensor middle;
   {
     const profile::Scope scope(profile::kAttention);
-    const at::Tensor attended = rmsNorm(hidden, weights.inputNorm, config_.rmsEpsilon);
-    at::Tensor attention = treeAttention(rotate(heads(kQuery, attended), rotary), rotate(heads(kKey, attended), rotary),
-                                         heads(kValue, attended), batch.trees);
+    const at::Tensor attended = norm(hidden, weights.attentionNorm);
+    at::Tensor attention = treeAttention(rotate(norm(heads(kQuery, attended), weights.queryNorm), rotary),
+                                         rotate(norm(heads(kKey, attended), weights.keyNorm), rotary),
+                                         heads(kValue, attended), batch.trees, settings);
     at::Tensor residual = hidden;
     if (n + 1 == weights_->layers.size()) {
       attention = attention.index_select(0, batch.predictorRows);
       residual = residual.index_select(0, batch.predictorRows);
     }
-    middle = profile::backwardEnters(residual + project(kOutput, attention), profile::kAttention);
+    middle = profile::backwardEnters(residual + norm(project(kOutput, attention), weights.attentionOutputNorm),
+                                     profile::kAttention);
   }
 
   const profile::Scope scope(profile::kMlp);
-  const at::Tensor fed = rmsNorm(middle, weights.attentionNorm, config_.rmsEpsilon);
+  const at::Tensor fed = norm(middle, weights.mlpNorm);
   const at::Tensor gate = project(kGate, fed), up = project(kUp, fed);
   const LoraPair* down = adapterOf(kDown);
-  return profile::backwardEnters(middle + (down ? loraLinearOfGeglu(gate, up, matrix(kDown), *down, lora.scale)
-                                                : frozenLinear(geglu(gate, up), matrix(kDown))),
-                                 profile::kMlp);
+  const at::Tensor mlp = down ? loraLinearOfGeglu(gate, up, matrix(kDown), *down, lora.scale)
+                              : frozenLinear(geglu(gate, up), matrix(kDown));
+  return profile::backwardEnters(middle + norm(mlp, weights.mlpOutputNorm), profile::kMlp);
 }
 
 void Model::backward(const std::vector<double>& cotangents, const std::vector<int32_t>& accumulators) {

@@ -22,13 +22,27 @@ void visitWeights(const GemmaConfig& config, W& weights, Visit visit) {
   for (size_t n = 0; n < weights.layers.size(); ++n) {
     auto& layer = weights.layers[n];
     const std::string prefix = "model.layers." + std::to_string(n) + ".";
-    visit(prefix + "input_layernorm.weight", layer.inputNorm, {config.hidden});
+    const auto norm = [&](const char* name, auto& tensor, int64_t size) {
+      visit(prefix + name + ".weight", tensor, {size});
+    };
+    norm("input_layernorm", layer.attentionNorm, config.hidden);
     for (int p = 0; p < kProjections; ++p) {
       const auto projection = static_cast<Projection>(p);
       const auto [out, in] = projectionShape(config, projection);
       visit(prefix + modulePath(projection) + ".weight", layer.projections[p], {out, in});
     }
-    visit(prefix + "post_attention_layernorm.weight", layer.attentionNorm, {config.hidden});
+    if (config.queryKeyNorms) {
+      norm("self_attn.q_norm", layer.queryNorm, config.headSize);
+      norm("self_attn.k_norm", layer.keyNorm, config.headSize);
+    }
+    // "post_attention_layernorm" is two things: Gemma 1 has it of the sum, before the MLP, the others of attention alone.
+    if (config.norms == Norms::kAround) {
+      norm("post_attention_layernorm", layer.attentionOutputNorm, config.hidden);
+      norm("pre_feedforward_layernorm", layer.mlpNorm, config.hidden);
+      norm("post_feedforward_layernorm", layer.mlpOutputNorm, config.hidden);
+    } else {
+      norm("post_attention_layernorm", layer.mlpNorm, config.hidden);
+    }
   }
   visit("model.norm.weight", weights.norm, {config.hidden});
 }
@@ -67,19 +81,14 @@ std::array<int64_t, 2> projectionShape(const GemmaConfig& config, Projection pro
   }
 }
 
-std::vector<std::pair<std::string, at::Tensor>> Weights::named() const {
-  std::vector<std::pair<std::string, at::Tensor>> result;
-  const GemmaConfig unused{};
-  visitWeights(unused, *this, [&](const std::string& name, const at::Tensor& tensor, at::IntArrayRef) {
-    result.emplace_back(name, tensor);
-  });
-  return result;
-}
-
 size_t Weights::bytes() const {
+  GemmaConfig any{};
+  any.norms = Norms::kAround;
+  any.queryKeyNorms = true;
   size_t sum = 0;
-  for (const auto& [name, tensor] : named())
+  visitWeights(any, *this, [&](const std::string&, const at::Tensor& tensor, at::IntArrayRef) {
     if (tensor.defined()) sum += tensor.nbytes();
+  });
   return sum;
 }
 

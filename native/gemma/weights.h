@@ -23,8 +23,11 @@ const std::string& modulePath(Projection projection);
 std::array<int64_t, 2> projectionShape(const GemmaConfig& config, Projection projection);
 
 struct LayerWeights {
-  at::Tensor inputNorm;      // [hidden]
-  at::Tensor attentionNorm;  // [hidden], after attention
+  at::Tensor attentionNorm;        // [hidden], of what attention takes
+  at::Tensor attentionOutputNorm;  // [hidden], of what it gives; with norms around
+  at::Tensor queryNorm, keyNorm;   // [headSize]; with query/key norms
+  at::Tensor mlpNorm;              // [hidden], of what the MLP takes
+  at::Tensor mlpOutputNorm;        // [hidden], of what it gives; with norms around
   std::array<at::Tensor, kProjections> projections;
 };
 
@@ -38,8 +41,6 @@ struct Weights {
   /** The files that the weights were read from; those are gone that no weight is a view of. */
   std::vector<std::weak_ptr<const MappedFile>> files;
 
-  /** Every tensor with its checkpoint name. */
-  std::vector<std::pair<std::string, at::Tensor>> named() const;
   size_t bytes() const;
   /** To be called after use of the weights. Throws InputError where a file that one is a view of has changed. */
   void checkFiles() const;

@@ -68,10 +68,11 @@ class Rotate : public torch::autograd::Function<Rotate> {
 
 }  // namespace
 
-RotaryTable rotaryTable(const at::Tensor& positions, int64_t headSize, double theta, at::ScalarType dtype) {
+RotaryTable rotaryTable(const at::Tensor& positions, int64_t headSize, double theta, double factor,
+                        at::ScalarType dtype) {
   const at::ScalarType precise = accurate(dtype);
   const at::Tensor exponents = at::arange(0, headSize, 2, positions.options().dtype(precise)) / headSize;
-  const at::Tensor frequencies = at::pow(theta, exponents).reciprocal();
+  const at::Tensor frequencies = at::pow(theta, exponents).reciprocal() / factor;
   const at::Tensor angles = at::outer(positions.to(precise), frequencies).unsqueeze(1);
   return {angles.cos().to(dtype), angles.sin().to(dtype)};
 }

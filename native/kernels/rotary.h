@@ -11,10 +11,11 @@ struct RotaryTable {
 };
 
 /**
- * Angles are position · theta^(-2i/headSize) in float32 (float64 for a float64 model): bfloat16 could not tell
+ * Angles are position · theta^(-2i/headSize) / factor in float32 (float64 for a float64 model): bfloat16 could not tell
  * positions above 256 apart. Only their cosines and sines are cast to `dtype`.
  */
-RotaryTable rotaryTable(const at::Tensor& positions, int64_t headSize, double theta, at::ScalarType dtype);
+RotaryTable rotaryTable(const at::Tensor& positions, int64_t headSize, double theta, double factor,
+                        at::ScalarType dtype);
 
 /** Rotates x [T, heads, headSize]; dimension i is paired with i + headSize / 2 ("half split"). Backward keeps no x. */
 at::Tensor rotate(const at::Tensor& x, const RotaryTable& table);

@@ -36,6 +36,7 @@ constexpr int64_t kChunkRows = 4096;
 struct RowSums {
   at::Tensor largest;  // [P] float32 or better
   at::Tensor total;    // [P] float64
+  at::Tensor chosen;   // [P], the targets' logits
 };
 
 /** The head and what it meets, as the CPU's loops take it. */
@@ -48,6 +49,7 @@ struct HeadRun {
   const int64_t* targets;
   int64_t positions;
   int64_t padded;  // positions in whole lanes
+  float cap;       // of the logits; 0: none
 };
 
 /** The hidden states [P, H] as panels, with zeros for the positions that are none. */
@@ -66,12 +68,12 @@ std::vector<float> panelsOf(const at::Tensor& hidden, int64_t padded) {
 /** f(run, tile) with the types of the head's elements and of the registers. */
 template <class F>
 void withHead(const at::Tensor& head, const std::vector<float>& panels, const at::Tensor& targets, int64_t padded,
-              const F& f) {
+              double cap, const F& f) {
   withElement(head.scalar_type(), [&](auto element) {
     using T = decltype(element);
     const HeadRun<T> run{
         elements<T>(head), head.size(0), head.size(1), panels.data(), targets.const_data_ptr<int64_t>(),
-        targets.size(0),   padded};
+        targets.size(0),   padded, static_cast<float>(cap)};
     if (hasWideRegisters())
       f(run, WideTile());
     else
@@ -83,17 +85,26 @@ GROUP_ROBUST_VECTORISED void widenNumbers(const Bfloat16* __restrict from, int64
   for (int64_t i = 0; i < count; ++i) to[i] = widen(from[i]);
 }
 
-/** logits [end − begin, padded] of the head's rows [begin, end); `wide` is the thread's room for them as float32. */
-template <class Tile>
-void blockLogits(const HeadRun<float>& run, Tile tile, int64_t begin, int64_t end, std::vector<float>&, float* logits) {
-  headLogits(tile, run.head + begin * run.hidden, end - begin, run.hidden, run.panels, logits, run.padded);
+GROUP_ROBUST_VECTORISED void capNumbers(float* __restrict logits, int64_t count, float cap) {
+  for (int64_t i = 0; i < count; ++i) logits[i] = cap * hyperbolicTangent(logits[i] / cap);
 }
-template <class Tile>
-void blockLogits(const HeadRun<Bfloat16>& run, Tile tile, int64_t begin, int64_t end, std::vector<float>& wide,
-                 float* logits) {
+
+/** The head's rows from `begin` on, in float32; `wide` is the thread's room for them. */
+const float* wideRows(const HeadRun<float>& run, int64_t begin, int64_t, std::vector<float>&) {
+  return run.head + begin * run.hidden;
+}
+const float* wideRows(const HeadRun<Bfloat16>& run, int64_t begin, int64_t end, std::vector<float>& wide) {
   wide.resize(kBlockRows * run.hidden);
   widenNumbers(run.head + begin * run.hidden, (end - begin) * run.hidden, wide.data());
-  headLogits(tile, wide.data(), end - begin, run.hidden, run.panels, logits, run.padded);
+  return wide.data();
+}
+
+/** logits [end − begin, padded] of the head's rows [begin, end), capped. */
+template <class T, class Tile>
+void blockLogits(const HeadRun<T>& run, Tile tile, int64_t begin, int64_t end, std::vector<float>& wide,
+                 float* logits) {
+  headLogits(tile, wideRows(run, begin, end, wide), end - begin, run.hidden, run.panels, logits, run.padded);
+  if (run.cap != 0) capNumbers(logits, (end - begin) * run.padded, run.cap);
 }
 
 /** Adds a block of logits [rows, padded] to the sums of its positions. */
@@ -122,6 +133,12 @@ GROUP_ROBUST_VECTORISED void logitGradients(const float* logits, int64_t rows, i
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t p = 0; p < padded; ++p)
       gradients[r * padded + p] = logitGradient(logits[r * padded + p], largest[p], share[p]);
+}
+
+/** Gradients by capped logits become those by the logits before. */
+GROUP_ROBUST_VECTORISED void uncapGradients(const float* __restrict logits, float* __restrict gradients, int64_t count,
+                                            float cap) {
+  for (int64_t i = 0; i < count; ++i) gradients[i] *= 1 - (logits[i] / cap) * (logits[i] / cap);
 }
 
 /** f(b, e) over the blocks of [begin, end). */
@@ -177,13 +194,20 @@ void backwardOnCpu(const HeadRun<T>& run, Tile tile, const float* kept, const st
   for (int64_t first = 0; first < run.vocabulary; first += chunk) {
     const int64_t rows = std::min(chunk, run.vocabulary - first);
     parallelRows((rows + kBlockRows - 1) / kBlockRows, kBlockRows * padded, [&](int64_t b, int64_t e) {
-      std::vector<float> wide;
+      std::vector<float> wide, logits;
       eachBlock(first + b * kBlockRows, std::min(first + rows, first + e * kBlockRows),
                 [&](int64_t begin, int64_t end) {
                   float* target = &gradients[(begin - first) * padded];
-                  if (kept == nullptr) blockLogits(run, tile, begin, end, wide, target);
-                  logitGradients(kept == nullptr ? target : kept + begin * padded, end - begin, padded, largest.data(),
-                                 share.data(), target);
+                  const float* block = kept + begin * padded;
+                  if (kept == nullptr) {
+                    // The cap's slope takes the logits again, so they stay; else their gradients take their place.
+                    if (run.cap != 0) logits.resize(kBlockRows * padded);
+                    float* room = run.cap == 0 ? target : logits.data();
+                    blockLogits(run, tile, begin, end, wide, room);
+                    block = room;
+                  }
+                  logitGradients(block, end - begin, padded, largest.data(), share.data(), target);
+                  if (run.cap != 0) uncapGradients(block, target, (end - begin) * padded, run.cap);
                 });
     });
     // Every thread takes some columns of the head for all of the chunk: no sum is shared.
@@ -203,24 +227,25 @@ int64_t wholeLanes(int64_t positions) { return (positions + kLanes - 1) / kLanes
 class CpuTokenLogProbabilities : public torch::autograd::Function<CpuTokenLogProbabilities> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& hidden, const at::Tensor& head,
-                            const at::Tensor& targets) {
+                            const at::Tensor& targets, double cap) {
     const int64_t padded = wholeLanes(hidden.size(0));
     const bool keeps = head.size(0) * padded <= kKeptLogits;
     const at::Tensor logits = keeps ? at::empty({head.size(0), padded}, hidden.options()) : at::Tensor();
     RowSums sums;
-    const at::Tensor result = CpuTokenLogProbabilities::result(hidden, head, targets, logits, sums);
-    ctx->save_for_backward({hidden, head, targets, sums.largest, sums.total, logits});
+    const at::Tensor result = CpuTokenLogProbabilities::result(hidden, head, targets, cap, logits, sums);
+    ctx->save_for_backward({hidden, head, targets, sums.largest, sums.total, logits, sums.chosen});
+    ctx->saved_data["cap"] = cap;
     return result;
   }
 
   /** `logits` may be undefined: then they are not kept. */
-  static at::Tensor result(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets,
+  static at::Tensor result(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets, double cap,
                            const at::Tensor& logits, RowSums& sums) {
     const at::Tensor chosen = at::empty({hidden.size(0)}, hidden.options());
-    sums = {at::empty_like(chosen), at::empty_like(chosen, at::kDouble)};
+    sums = {at::empty_like(chosen), at::empty_like(chosen, at::kDouble), chosen};
     const int64_t padded = wholeLanes(hidden.size(0));
     const std::vector<float> panels = panelsOf(hidden, padded);
-    withHead(head, panels, targets, padded, [&](const auto& run, auto tile) {
+    withHead(head, panels, targets, padded, cap, [&](const auto& run, auto tile) {
       forwardOnCpu(run, tile, logits.defined() ? logits.mutable_data_ptr<float>() : nullptr,
                    chosen.mutable_data_ptr<float>(), sums.largest.mutable_data_ptr<float>(),
                    sums.total.mutable_data_ptr<double>());
@@ -241,12 +266,15 @@ class CpuTokenLogProbabilities : public torch::autograd::Function<CpuTokenLogPro
     const int64_t positions = (count + 3) / 4 * 4, lanes = (size + kLanes - 1) / kLanes;
     std::vector<double> total(lanes * positions * kLanes, 0.0);
     const std::vector<float> panels = logits.defined() ? std::vector<float>() : panelsOf(hidden, padded);
-    withHead(head, panels, targets, padded, [&](const auto& run, auto tile) {
+    const double cap = ctx->saved_data["cap"].toDouble();
+    withHead(head, panels, targets, padded, cap, [&](const auto& run, auto tile) {
       backwardOnCpu(run, tile, logits.defined() ? logits.const_data_ptr<float>() : nullptr, paddedVector(saved[3]),
                     paddedVector(gradients[0] / saved[4]), positions, total);
     });
     // The targets' own share apart, in float64: in a float32 sum every later term would round to its size.
-    const at::Tensor own = head.index_select(0, targets).to(at::kDouble).mul_(gradients[0].unsqueeze(1));
+    at::Tensor cotangent = gradients[0];
+    if (cap != 0) cotangent = cotangent * (1 - (saved[6].to(at::kDouble) / cap).square());
+    const at::Tensor own = head.index_select(0, targets).to(at::kDouble).mul_(cotangent.unsqueeze(1));
     const at::Tensor dHidden = at::from_blob(total.data(), {lanes, positions, kLanes}, own.options())
                                    .permute({1, 0, 2})
                                    .reshape({positions, lanes * kLanes})
@@ -254,7 +282,7 @@ class CpuTokenLogProbabilities : public torch::autograd::Function<CpuTokenLogPro
                                    .narrow(1, 0, size)
                                    .add(own)
                                    .to(at::kFloat);
-    return {dHidden, at::Tensor(), at::Tensor()};
+    return {dHidden, at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
 
@@ -262,12 +290,12 @@ class CpuTokenLogProbabilities : public torch::autograd::Function<CpuTokenLogPro
 class ChunkedTokenLogProbabilities : public torch::autograd::Function<ChunkedTokenLogProbabilities> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& hidden, const at::Tensor& head,
-                            const at::Tensor& targets, bool fused) {
+                            const at::Tensor& targets, double cap, bool fused) {
     const at::TensorOptions precise = hidden.options().dtype(accurate(hidden.scalar_type()));
     at::Tensor largest = at::full({hidden.size(0)}, kNegativeInfinity, precise), chosen = at::zeros_like(largest);
     at::Tensor total = at::zeros_like(largest, at::kDouble);
     eachChunk(hidden, head, [&](int64_t begin, const at::Tensor& weight) {
-      const at::Tensor logits = at::linear(hidden, weight).to(precise);
+      const at::Tensor logits = chunkLogits(hidden, weight, cap, precise.dtype().toScalarType());
 #ifdef GROUP_ROBUST_CUDA
       if (fused) {
         launchOnCuda(logits, LogSumForward{chunkOf(logits, targets, begin), mutableElements<float>(largest),
@@ -284,6 +312,7 @@ class ChunkedTokenLogProbabilities : public torch::autograd::Function<ChunkedTok
       chosen = at::where(inside, logits.gather(1, place.unsqueeze(1)).squeeze(1), chosen);
     });
     ctx->save_for_backward({hidden, head, targets, largest, total});
+    ctx->saved_data["cap"] = cap;
     ctx->saved_data["fused"] = fused;
     return chosen.to(at::kDouble) - largest - total.log();
   }
@@ -294,25 +323,36 @@ class ChunkedTokenLogProbabilities : public torch::autograd::Function<ChunkedTok
     const at::ScalarType precise = largest.scalar_type();
     const at::Tensor cotangent = gradients[0].to(precise), share = (gradients[0] / saved[4]).to(precise);
     const at::Tensor dHidden = at::zeros_like(hidden, precise);
+    const double cap = ctx->saved_data["cap"].toDouble();
     eachChunk(hidden, head, [&](int64_t begin, const at::Tensor& weight) {
-      const at::Tensor logits = at::linear(hidden, weight).to(precise);
+      const at::Tensor logits = chunkLogits(hidden, weight, cap, precise);
+      const at::Tensor slopes = cap == 0 ? at::Tensor() : 1 - (logits / cap).square();
+      const auto addTo = [&](const at::Tensor& dLogits) {
+        if (cap != 0) dLogits.mul_(slopes);
+        dHidden.add_(at::mm(dLogits.to(weight.scalar_type()), weight));
+      };
 #ifdef GROUP_ROBUST_CUDA
       if (ctx->saved_data["fused"].toBool()) {
         launchOnCuda(logits, LogSumBackward{chunkOf(logits, targets, begin), elements<float>(largest),
                                             elements<float>(share), elements<float>(cotangent)});
-        dHidden.add_(at::mm(logits.to(weight.scalar_type()), weight));
+        addTo(logits);
         return;
       }
 #endif
       logits.sub_(shiftFor(largest).unsqueeze(1)).exp_().mul_(share.unsqueeze(1).neg());
       const auto [inside, place] = targetsIn(targets, begin, logits.size(1));
       logits.scatter_add_(1, place.unsqueeze(1), cotangent.masked_fill(inside.logical_not(), 0).unsqueeze(1));
-      dHidden.add_(at::mm(logits.to(weight.scalar_type()), weight));
+      addTo(logits);
     });
-    return {dHidden.to(hidden.scalar_type()), at::Tensor(), at::Tensor(), at::Tensor()};
+    return {dHidden.to(hidden.scalar_type()), at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
   }
 
  private:
+  static at::Tensor chunkLogits(const at::Tensor& hidden, const at::Tensor& weight, double cap, at::ScalarType precise) {
+    const at::Tensor logits = at::linear(hidden, weight).to(precise);
+    return cap == 0 ? logits : logits.div_(cap).tanh_().mul_(cap);
+  }
+
   /** f(begin, the head's rows from there in hidden's type), with at most kKeptLogits logits or widened weights at once.
    */
   template <class F>
@@ -347,21 +387,24 @@ class ChunkedTokenLogProbabilities : public torch::autograd::Function<ChunkedTok
 
 }  // namespace
 
-at::Tensor tokenLogProbabilities(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets) {
-  return fusedKernelsFor(hidden) ? fusedTokenLogProbabilities(hidden, head, targets)
-                                 : composedTokenLogProbabilities(hidden, head, targets);
+at::Tensor tokenLogProbabilities(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets,
+                                 double cap) {
+  return fusedKernelsFor(hidden) ? fusedTokenLogProbabilities(hidden, head, targets, cap)
+                                 : composedTokenLogProbabilities(hidden, head, targets, cap);
 }
 
-at::Tensor fusedTokenLogProbabilities(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets) {
-  if (!hidden.is_cpu()) return ChunkedTokenLogProbabilities::apply(hidden, head, targets.contiguous(), true);
+at::Tensor fusedTokenLogProbabilities(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets,
+                                      double cap) {
+  if (!hidden.is_cpu()) return ChunkedTokenLogProbabilities::apply(hidden, head, targets.contiguous(), cap, true);
   const at::Tensor rows = hidden.to(at::kFloat).contiguous(), weight = head.contiguous(), places = targets.contiguous();
-  if (recorded(hidden)) return CpuTokenLogProbabilities::apply(rows, weight, places);
+  if (recorded(hidden)) return CpuTokenLogProbabilities::apply(rows, weight, places, cap);
   RowSums sums;
-  return CpuTokenLogProbabilities::result(rows, weight, places, at::Tensor(), sums);
+  return CpuTokenLogProbabilities::result(rows, weight, places, cap, at::Tensor(), sums);
 }
 
-at::Tensor composedTokenLogProbabilities(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets) {
-  return ChunkedTokenLogProbabilities::apply(hidden, head, targets, false);
+at::Tensor composedTokenLogProbabilities(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets,
+                                         double cap) {
+  return ChunkedTokenLogProbabilities::apply(hidden, head, targets, cap, false);
 }
 
 }  // namespace group_robust

@@ -5,7 +5,7 @@
 namespace group_robust {
 
 /**
- * log softmax(hidden · headᵀ)[target] of every row, float64 [P]; hidden [P, H], head [V, H], targets [P] int64 in
+ * log softmax(z)[target] of every row, with z = hidden · headᵀ, or cap · tanh(z / cap) where cap is not 0; float64 [P]; hidden [P, H], head [V, H], targets [P] int64 in
  * [0, V). Differentiable in hidden; the head is frozen, and may be of a narrower type than hidden: bfloat16 weights
  * meet float32 rows as float32.
  *
@@ -13,11 +13,14 @@ namespace group_robust {
  * where they fit into kKeptLogits numbers, which saves one of three readings of the head; nothing else of [P, V]
  * outlives a chunk. Logits are float32 or better, as are the sums within a chunk; chunks meet in float64.
  */
-at::Tensor tokenLogProbabilities(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets);
+at::Tensor tokenLogProbabilities(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets,
+                                 double cap = 0);
 
 /** The two implementations tokenLogProbabilities() chooses from. */
-at::Tensor fusedTokenLogProbabilities(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets);
-at::Tensor composedTokenLogProbabilities(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets);
+at::Tensor fusedTokenLogProbabilities(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets,
+                                 double cap = 0);
+at::Tensor composedTokenLogProbabilities(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets,
+                                 double cap = 0);
 
 /** 32 MiB in float32: 32 rows of Gemma's vocabulary. */
 constexpr int64_t kKeptLogits = int64_t{1} << 23;

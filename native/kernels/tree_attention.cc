@@ -23,9 +23,10 @@ using torch::autograd::variable_list;
 /** Enough rows for good matrix products, few enough that scores stay in cache and little of the unseen is computed. */
 constexpr int64_t kTileRows = 64;
 
-/** Columns [0, prompt) and [own, end) of a tile's scores: those that one row sees. */
+/** Columns [prompt, promptEnd) and [own, end) of a tile's scores: those that one row sees. */
 struct VisibleColumns {
   int64_t prompt;
+  int64_t promptEnd;
   int64_t own;
   int64_t end;
 };
@@ -48,9 +49,11 @@ struct Tile {
 };
 
 struct Tiles : torch::CustomClassHolder {
+  AttentionSettings settings;
   std::vector<Tile> list;  // in the order of their rows
 
-  explicit Tiles(const std::vector<AttentionTree>& trees) {
+  Tiles(const std::vector<AttentionTree>& trees, const AttentionSettings& attention)
+      : settings(attention), reach_(attention.window == 0 ? std::numeric_limits<int64_t>::max() : attention.window - 1) {
     for (const AttentionTree& tree : trees) {
       append(tree, tree.begin, tree.prompt);
       int64_t start = tree.begin + tree.prompt;
@@ -66,24 +69,37 @@ struct Tiles : torch::CustomClassHolder {
   void append(const AttentionTree& tree, int64_t start, int64_t length) {
     const bool isPrompt = start == tree.begin;
     const bool joins = !isPrompt && list.back().rows + length <= kTileRows;
-    const int64_t seenPrompt = isPrompt ? 0 : tree.prompt;
+    // Of the prompt the rows that a response's first row sees; its later ones see no more.
+    const int64_t firstSeen = firstInReach(tree.prompt), seenPrompt = isPrompt ? 0 : tree.prompt - firstSeen;
+    const int64_t promptEnd = tree.begin + tree.prompt;
     for (int64_t row = start; row < start + length; ++row) {
+      const int64_t first = start + firstInReach(row - start);
       if ((row == start && !joins) || list.back().rows == kTileRows) {
         list.push_back({row, 0, {}, {}});
-        if (!isPrompt) list.back().blocks.push_back({tree.begin, tree.prompt, 0});
-        list.back().blocks.push_back({start, row - start, seenPrompt});
+        if (!isPrompt) list.back().blocks.push_back({tree.begin + firstSeen, seenPrompt, 0});
+        list.back().blocks.push_back({first, row - first, seenPrompt});
       }
       Tile& tile = list.back();
       KeyBlock& own = tile.blocks.back();
       own.count = row + 1 - own.first;
-      tile.visible.push_back({seenPrompt, own.column + start - own.first, own.column + own.count});
+      // The prompt's keys are in the first block, also where a response shares the prompt's last tile.
+      const int64_t column0 = tile.blocks.front().first;
+      const int64_t prompt = std::min(tree.begin + firstInReach(tree.prompt + row - start), promptEnd);
+      tile.visible.push_back({isPrompt ? 0 : prompt - column0, isPrompt ? 0 : promptEnd - column0,
+                              own.column + first - own.first, own.column + own.count});
       ++tile.rows;
     }
   }
+
+  /** The first position that one at `position` sees. */
+  int64_t firstInReach(int64_t position) const { return position > reach_ ? position - reach_ : 0; }
+
+  int64_t reach_;  // how far a row sees back
 };
 
 GROUP_ROBUST_INLINE inline float exponential(float a) { return expOfNegative(a); }
 GROUP_ROBUST_INLINE inline double exponential(double a) { return std::exp(a); }
+GROUP_ROBUST_INLINE inline double hyperbolicTangent(double a) { return std::tanh(a); }
 
 /** In the order of laneSum. */
 template <class Number>
@@ -99,25 +115,43 @@ GROUP_ROBUST_INLINE inline Number largestOf(const Number* row, int64_t n, Number
   return largest;
 }
 
+template <class Number>
+GROUP_ROBUST_INLINE inline void clearUnseen(Number* row, int64_t columns, const VisibleColumns& seen) {
+  std::fill(row, row + seen.prompt, Number(0));
+  std::fill(row + seen.promptEnd, row + seen.own, Number(0));
+  std::fill(row + seen.end, row + columns, Number(0));
+}
+
 /** Rows [begin, end) become softmax(scale · row) over the columns they see, 0 elsewhere. `bundle` rows see the same. */
 template <class Number>
 GROUP_ROBUST_VECTORISED void softmaxRows(Number* scores, int64_t begin, int64_t end, int64_t columns,
                                          const VisibleColumns* visible, int64_t bundle, Number scale) {
   for (int64_t r = begin; r < end; ++r) {
     const VisibleColumns seen = visible[r / bundle];
-    Number* __restrict prompt = scores + r * columns;
-    Number* __restrict own = prompt + seen.own;
-    const int64_t ownCount = seen.end - seen.own;
+    Number* row = scores + r * columns;
+    Number* __restrict prompt = row + seen.prompt;
+    Number* __restrict own = row + seen.own;
+    const int64_t promptCount = seen.promptEnd - seen.prompt, ownCount = seen.end - seen.own;
     const Number largest =
-        largestOf(own, ownCount, largestOf(prompt, seen.prompt, -std::numeric_limits<Number>::infinity()));
-    for (int64_t c = 0; c < seen.prompt; ++c) prompt[c] = exponential(scale * (prompt[c] - largest));
+        largestOf(own, ownCount, largestOf(prompt, promptCount, -std::numeric_limits<Number>::infinity()));
+    for (int64_t c = 0; c < promptCount; ++c) prompt[c] = exponential(scale * (prompt[c] - largest));
     for (int64_t c = 0; c < ownCount; ++c) own[c] = exponential(scale * (own[c] - largest));
-    const Number factor = 1 / (laneSum(seen.prompt, [prompt](int64_t c) GROUP_ROBUST_INLINE { return prompt[c]; }) +
+    const Number factor = 1 / (laneSum(promptCount, [prompt](int64_t c) GROUP_ROBUST_INLINE { return prompt[c]; }) +
                                laneSum(ownCount, [own](int64_t c) GROUP_ROBUST_INLINE { return own[c]; }));
-    for (int64_t c = 0; c < seen.prompt; ++c) prompt[c] *= factor;
+    for (int64_t c = 0; c < promptCount; ++c) prompt[c] *= factor;
     for (int64_t c = 0; c < ownCount; ++c) own[c] *= factor;
-    for (int64_t c = seen.prompt; c < seen.own; ++c) prompt[c] = 0;
-    for (int64_t c = seen.end; c < columns; ++c) prompt[c] = 0;
+    clearUnseen(row, columns, seen);
+  }
+}
+
+/** Scores become cap · tanh(scale · score / cap); `slopes`, where not null, the derivatives by the scaled scores. */
+template <class Number>
+GROUP_ROBUST_VECTORISED void capRows(Number* __restrict scores, Number* __restrict slopes, int64_t begin, int64_t end,
+                                     Number scale, Number cap) {
+  for (int64_t i = begin; i < end; ++i) {
+    const Number t = hyperbolicTangent(scores[i] * (scale / cap));
+    scores[i] = cap * t;
+    if (slopes != nullptr) slopes[i] = 1 - t * t;
   }
 }
 
@@ -130,13 +164,12 @@ GROUP_ROBUST_VECTORISED void softmaxGradientRows(const Number* weights, Number* 
     const VisibleColumns seen = visible[r / bundle];
     const Number* __restrict w = weights + r * columns;
     Number* __restrict g = gradients + r * columns;
-    const auto product = [w, g](int64_t c) GROUP_ROBUST_INLINE { return w[c] * g[c]; };
+    const auto product = [=](int64_t c) GROUP_ROBUST_INLINE { return w[seen.prompt + c] * g[seen.prompt + c]; };
     const auto ownProduct = [=](int64_t c) GROUP_ROBUST_INLINE { return w[seen.own + c] * g[seen.own + c]; };
-    const Number dot = laneSum(seen.prompt, product) + laneSum(seen.end - seen.own, ownProduct);
-    for (int64_t c = 0; c < seen.prompt; ++c) g[c] = scale * w[c] * (g[c] - dot);
+    const Number dot = laneSum(seen.promptEnd - seen.prompt, product) + laneSum(seen.end - seen.own, ownProduct);
+    for (int64_t c = seen.prompt; c < seen.promptEnd; ++c) g[c] = scale * w[c] * (g[c] - dot);
     for (int64_t c = seen.own; c < seen.end; ++c) g[c] = scale * w[c] * (g[c] - dot);
-    for (int64_t c = seen.prompt; c < seen.own; ++c) g[c] = 0;
-    for (int64_t c = seen.end; c < columns; ++c) g[c] = 0;
+    clearUnseen(gradients + r * columns, columns, seen);
   }
 }
 
@@ -145,14 +178,14 @@ struct Layout {
   int64_t heads, keyHeads, headSize;
   /** Query heads taken at once. Those of a single key head lie side by side and make one tall matrix. */
   int64_t bundle;
-  double scale;
+  AttentionSettings settings;
 
-  Layout(const at::Tensor& query, const at::Tensor& key)
+  Layout(const at::Tensor& query, const at::Tensor& key, const AttentionSettings& attention)
       : heads(query.size(1)),
         keyHeads(key.size(1)),
         headSize(query.size(2)),
         bundle(keyHeads == 1 ? heads : 1),
-        scale(1 / std::sqrt(static_cast<double>(headSize))) {}
+        settings(attention) {}
 
   /** Of `t` [T, heads, headSize]: [rows · bundle, headSize]. */
   at::Tensor queries(const at::Tensor& t, const Tile& tile, int64_t head) const {
@@ -179,17 +212,21 @@ struct Layout {
     return scratch.narrow(0, 0, tile.rows * bundle * tile.columns()).view({tile.rows * bundle, tile.columns()});
   }
 
-  /** weights = softmax(scale · q kᵀ) */
-  void softmax(at::Tensor& weights, const at::Tensor& q, const at::Tensor& key, const Tile& tile, int64_t head) const {
+  /** weights = softmax(scale · q kᵀ), capped between; `slopes`, where defined, get the cap's derivatives. */
+  void softmax(at::Tensor& weights, at::Tensor& slopes, const at::Tensor& q, const at::Tensor& key, const Tile& tile,
+               int64_t head) const {
     for (const KeyBlock& block : tile.blocks) {
       at::Tensor target = columns(weights, block);
       at::mm_out(target, q, keys(key, block, head).t());
     }
     AT_DISPATCH_FLOATING_TYPES(weights.scalar_type(), "treeAttention", [&] {
       auto* data = weights.data_ptr<scalar_t>();
-      parallelRows(weights.size(0), tile.columns(), [&](int64_t begin, int64_t end) {
-        softmaxRows<scalar_t>(data, begin, end, tile.columns(), tile.visible.data(), bundle,
-                              static_cast<scalar_t>(scale));
+      auto* derivatives = slopes.defined() ? slopes.data_ptr<scalar_t>() : nullptr;
+      const int64_t columns = tile.columns();
+      const auto scale = static_cast<scalar_t>(settings.scale), cap = static_cast<scalar_t>(settings.cap);
+      parallelRows(weights.size(0), columns, [&](int64_t begin, int64_t end) {
+        if (cap != 0) capRows<scalar_t>(data, derivatives, begin * columns, end * columns, scale, cap);
+        softmaxRows<scalar_t>(data, begin, end, columns, tile.visible.data(), bundle, cap == 0 ? scale : 1);
       });
     });
   }
@@ -200,7 +237,7 @@ struct Layout {
       auto* target = gradient.data_ptr<scalar_t>();
       parallelRows(weights.size(0), tile.columns(), [&](int64_t begin, int64_t end) {
         softmaxGradientRows<scalar_t>(data, target, begin, end, tile.columns(), tile.visible.data(), bundle,
-                                      static_cast<scalar_t>(scale));
+                                      static_cast<scalar_t>(settings.scale));
       });
     });
   }
@@ -209,19 +246,20 @@ struct Layout {
 class TreeAttention : public torch::autograd::Function<TreeAttention> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& query, const at::Tensor& key,
-                            const at::Tensor& value, const std::vector<AttentionTree>& trees) {
+                            const at::Tensor& value, const std::vector<AttentionTree>& trees,
+                            const AttentionSettings& settings) {
     const at::AutoDispatchBelowADInplaceOrView belowAutograd;
     const at::ScalarType precise = accurate(query.scalar_type());
     const at::Tensor q = query.to(precise).contiguous(), k = key.to(precise).contiguous(),
                      v = value.to(precise).contiguous();
-    const auto tiles = c10::make_intrusive<Tiles>(trees);
-    const Layout layout(q, k);
+    const auto tiles = c10::make_intrusive<Tiles>(trees, settings);
+    const Layout layout(q, k, settings);
     const at::Tensor output = at::empty_like(q);
     const at::Tensor scratch = layout.scratch(tiles->list, q);
     for (const Tile& tile : tiles->list)
       for (int64_t head = 0; head < layout.heads; head += layout.bundle) {
-        at::Tensor weights = layout.scores(scratch, tile);
-        layout.softmax(weights, layout.queries(q, tile, head), k, tile, head);
+        at::Tensor weights = layout.scores(scratch, tile), noSlopes;
+        layout.softmax(weights, noSlopes, layout.queries(q, tile, head), k, tile, head);
         at::Tensor target = layout.queries(output, tile, head);
         for (const KeyBlock& block : tile.blocks)
           accumulate(target, Layout::columns(weights, block), layout.keys(v, block, head), block.column > 0);
@@ -240,20 +278,24 @@ class TreeAttention : public torch::autograd::Function<TreeAttention> {
     const at::Tensor dOutput = gradients[0].to(precise).contiguous().view(q.sizes());
     const auto holder = ctx->saved_data["tiles"].toCapsule();
     const auto& tiles = static_cast<const Tiles&>(*holder).list;
-    const Layout layout(q, k);
+    const Layout layout(q, k, static_cast<const Tiles&>(*holder).settings);
+    const bool capped = layout.settings.cap != 0;
     const at::Tensor dq = at::empty_like(q), dk = at::zeros_like(k), dv = at::zeros_like(v);
     const at::Tensor scratch = layout.scratch(tiles, q), secondScratch = at::empty_like(scratch);
+    const at::Tensor slopeScratch = capped ? at::empty_like(scratch) : at::Tensor();
     for (const Tile& tile : tiles)
       for (int64_t head = 0; head < layout.heads; head += layout.bundle) {
         at::Tensor weights = layout.scores(scratch, tile), dScores = layout.scores(secondScratch, tile);
         const at::Tensor rows = layout.queries(q, tile, head), dRows = layout.queries(dOutput, tile, head);
-        layout.softmax(weights, rows, k, tile, head);
+        at::Tensor slopes = capped ? layout.scores(slopeScratch, tile) : at::Tensor();
+        layout.softmax(weights, slopes, rows, k, tile, head);
         for (const KeyBlock& block : tile.blocks) {
           at::Tensor dWeights = Layout::columns(dScores, block);
           at::mm_out(dWeights, dRows, layout.keys(v, block, head).t());
           layout.keys(dv, block, head).addmm_(Layout::columns(weights, block).t(), dRows);
         }
         layout.softmaxGradient(weights, dScores, tile);
+        if (capped) dScores.mul_(slopes);
         at::Tensor dQueries = layout.queries(dq, tile, head);
         for (const KeyBlock& block : tile.blocks) {
           const at::Tensor dBlock = Layout::columns(dScores, block);
@@ -261,7 +303,7 @@ class TreeAttention : public torch::autograd::Function<TreeAttention> {
           layout.keys(dk, block, head).addmm_(dBlock.t(), rows);
         }
       }
-    return {dq.to(type), dk.to(type), dv.to(type), at::Tensor()};
+    return {dq.to(type), dk.to(type), dv.to(type), at::Tensor(), at::Tensor()};
   }
 
  private:
@@ -275,7 +317,7 @@ class TreeAttention : public torch::autograd::Function<TreeAttention> {
 };
 
 /** [length, length]: true where a row does not see a column. */
-at::Tensor unseenColumns(const AttentionTree& tree) {
+at::Tensor unseenColumns(const AttentionTree& tree, int64_t window) {
   const at::Tensor sees = at::zeros({tree.length, tree.length}, at::TensorOptions(at::kBool));
   sees.narrow(1, 0, tree.prompt).fill_(true);
   int64_t start = tree.prompt;
@@ -284,28 +326,35 @@ at::Tensor unseenColumns(const AttentionTree& tree) {
     start += own;
   }
   // Rows lie in path order within a block, so "no later row" is causality.
-  return sees.tril_().logical_not();
+  sees.tril_();
+  if (window > 0) {
+    std::vector<at::Tensor> parts{at::arange(tree.prompt)};
+    for (const int64_t own : tree.responses) parts.push_back(at::arange(tree.prompt, tree.prompt + own));
+    const at::Tensor positions = at::cat(parts);
+    sees.logical_and_((positions.unsqueeze(1) - positions.unsqueeze(0)).lt(window));
+  }
+  return sees.logical_not();
 }
 
 }  // namespace
 
 at::Tensor treeAttention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
-                         const std::vector<AttentionTree>& trees) {
+                         const std::vector<AttentionTree>& trees, const AttentionSettings& settings) {
   // Tiles are for the CPU, where float64 may use them too.
-  return query.is_cpu() && chosenKernels() == Kernels::kFused ? fusedTreeAttention(query, key, value, trees)
-                                                              : composedTreeAttention(query, key, value, trees);
+  return query.is_cpu() && chosenKernels() == Kernels::kFused
+             ? fusedTreeAttention(query, key, value, trees, settings)
+             : composedTreeAttention(query, key, value, trees, settings);
 }
 
 at::Tensor fusedTreeAttention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
-                              const std::vector<AttentionTree>& trees) {
-  return TreeAttention::apply(query, key, value, trees);
+                              const std::vector<AttentionTree>& trees, const AttentionSettings& settings) {
+  return TreeAttention::apply(query, key, value, trees, settings);
 }
 
 at::Tensor composedTreeAttention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
-                                 const std::vector<AttentionTree>& trees) {
+                                 const std::vector<AttentionTree>& trees, const AttentionSettings& settings) {
   const int64_t heads = query.size(1), headSize = query.size(2), groups = key.size(1);
   const int64_t shared = heads / groups;  // query heads that share one key and value
-  const double scale = 1 / std::sqrt(static_cast<double>(headSize));
   std::vector<at::Tensor> outputs;
   for (const AttentionTree& tree : trees) {
     const int64_t n = tree.length;
@@ -316,10 +365,12 @@ at::Tensor composedTreeAttention(const at::Tensor& query, const at::Tensor& key,
                              .reshape({groups, shared * n, headSize});
     const at::Tensor k = key.narrow(0, tree.begin, n).transpose(0, 1);
     const at::Tensor v = value.narrow(0, tree.begin, n).transpose(0, 1);
-    const at::Tensor scores =
-        (at::bmm(q, k.transpose(1, 2)) * scale)
-            .view({groups, shared, n, n})
-            .masked_fill(unseenColumns(tree).to(query.device()), -std::numeric_limits<double>::infinity());
+    const at::Tensor products = at::bmm(q, k.transpose(1, 2)) * settings.scale;
+    const at::Tensor capped =
+        settings.cap == 0 ? products : at::tanh(products.to(accurate(products.scalar_type())) / settings.cap) * settings.cap;
+    const at::Tensor scores = capped.view({groups, shared, n, n})
+                                  .masked_fill(unseenColumns(tree, settings.window).to(query.device()),
+                                               -std::numeric_limits<double>::infinity());
     const at::Tensor weights = at::softmax(scores, -1, accurate(scores.scalar_type())).to(query.scalar_type());
     outputs.push_back(at::bmm(weights.view({groups, shared * n, n}), v)
                           .view({groups, shared, n, headSize})

@@ -15,22 +15,28 @@ struct AttentionTree {
   std::vector<int64_t> responses;  // rows of each response, at least 1
 };
 
+struct AttentionSettings {
+  double scale;    // of the scores
+  double cap;      // scaled scores become cap · tanh(score / cap); 0: as they are
+  int64_t window;  // keys a row sees, itself included; 0: all of its path
+};
+
 /**
- * Grouped-query attention within each tree of a batch: a row sees its prompt and its own response, up to itself.
- * query [T, heads, headSize], key and value [T, keyValueHeads, headSize]; returns [T, heads · headSize].
- * Scores are scaled by headSize^-0.5; softmax in float32 or better.
+ * Grouped-query attention within each tree of a batch: a row sees its prompt and its own response, up to itself, or the
+ * last `window` of these. query [T, heads, headSize], key and value [T, keyValueHeads, headSize]; returns [T, heads ·
+ * headSize]. Softmax in float32 or better.
  *
  * The fused implementation works through tiles of rows, so that no more scores exist at once than a tile's, and most of
  * those that no row may see are never computed. Backward keeps query, key and value only and computes the softmax
  * again.
  */
 at::Tensor treeAttention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
-                         const std::vector<AttentionTree>& trees);
+                         const std::vector<AttentionTree>& trees, const AttentionSettings& settings);
 
 /** The two implementations treeAttention() chooses from: in tiles, on a CPU only, and with a dense mask a tree. */
 at::Tensor fusedTreeAttention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
-                              const std::vector<AttentionTree>& trees);
+                              const std::vector<AttentionTree>& trees, const AttentionSettings& settings);
 at::Tensor composedTreeAttention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
-                                 const std::vector<AttentionTree>& trees);
+                                 const std::vector<AttentionTree>& trees, const AttentionSettings& settings);
 
 }  // namespace group_robust

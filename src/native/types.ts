@@ -8,7 +8,19 @@
 
 export type DType = 'float32' | 'bfloat16' | 'float64';
 
-/** Shape of a Gemma (1) model; the names of Hugging Face's config.json are in src/policy/gemma-config.ts. */
+/** What a layer's attention sees, and how it turns positions into angles. */
+export interface NativeAttentionKind {
+  /** Keys that a row sees, itself included; 0: all before it. */
+  window: number;
+  ropeTheta: number;
+  /** Positions are divided by it. */
+  ropeFactor: number;
+}
+
+/**
+ * Shape of a Gemma of generation 1, 2 or 3, which differ in nothing but these values; native/gemma/config.h has them in a table, and
+ * src/policy/gemma-config.ts the names of Hugging Face's config.json.
+ */
 export interface NativeGemmaConfig {
   layers: number;
   hidden: number;
@@ -19,7 +31,19 @@ export interface NativeGemmaConfig {
   mlp: number;
   vocabulary: number;
   rmsEpsilon: number;
-  ropeTheta: number;
+  /** Where a layer normalises: what attention and MLP take, or also what they give. */
+  norms: 'before' | 'around';
+  /** RMSNorm of every head's query and key. */
+  queryKeyNorms: boolean;
+  /** Scores are multiplied by it. */
+  attentionScale: number;
+  /** Scaled scores become cap · tanh(score / cap); 0: as they are. */
+  attentionCap: number;
+  /** And so the logits. */
+  logitCap: number;
+  attentionKinds: NativeAttentionKind[];
+  /** Of each layer its place in `attentionKinds`. */
+  kindOfLayer: number[];
 }
 
 export interface NativeGemmaOptions {

@@ -76,58 +76,104 @@ const configSchema = z.looseObject({
   num_key_value_heads: size,
   head_dim: size,
   rms_norm_eps: positive.default(1e-6),
-  rope_theta: positive.nullish(),
-  rope_parameters: z.looseObject({ rope_theta: positive.nullish(), rope_type: z.string().nullish() }).nullish(),
   hidden_act: z.string().nullish(),
   hidden_activation: z.string().nullish(),
+  query_pre_attn_scalar: positive.optional(),
+  attn_logit_softcapping: positive.nullish(),
+  final_logit_softcapping: positive.nullish(),
+  sliding_window: size.nullish(),
+  layer_types: z.array(z.enum(['sliding_attention', 'full_attention'])).nullish(),
+  sliding_window_pattern: size.nullish(),
+  _sliding_window_pattern: size.nullish(),
+  rope_theta: positive.nullish(),
+  rope_local_base_freq: positive.nullish(),
+  rope_scaling: z.looseObject({}).nullish(),
+  rope_parameters: z.looseObject({}).nullish(),
 });
+type HuggingFaceConfig = z.infer<typeof configSchema>;
 
-/** Values that ask for something Gemma 1 does not have; ignoring one would give a wrong model in silence. */
+/** Keys of config.json that ask for something no Gemma here has; ignoring one would give a wrong model in silence. */
 const refusals: [field: string, harmless: (value: unknown) => boolean, reason: string][] = [
-  ['attn_logit_softcapping', (value) => value == null, 'logit soft-capping belongs to Gemma 2, which is not supported'],
-  [
-    'final_logit_softcapping',
-    (value) => value == null,
-    'logit soft-capping belongs to Gemma 2, which is not supported',
-  ],
   ['attention_bias', (value) => !value, 'biases in attention are not supported'],
   ['tie_word_embeddings', (value) => value !== false, 'Gemma ties its head to its embedding; untied is not supported'],
-  ['rope_scaling', (value) => value == null, 'scaled rotary embedding is not supported'],
   ['use_bidirectional_attention', (value) => !value, 'only causal attention is supported'],
   ['quantization_config', (value) => value == null, 'quantised checkpoints are not supported'],
 ];
 
+/** What makes a generation: the layout of its layers, and what transformers takes where its config.json leaves a key out. */
+interface Generation {
+  norms: NativeGemmaConfig['norms'];
+  queryKeyNorms: boolean;
+  /** Which keys say something; in the configuration of another generation they have to be absent or null. */
+  caps: boolean;
+  windows: boolean;
+  defaults: Partial<HuggingFaceConfig>;
+}
+
+const defaultsOf3 = {
+  vocab_size: 262208,
+  num_attention_heads: 8,
+  num_key_value_heads: 4,
+  head_dim: 256,
+  query_pre_attn_scalar: 256,
+  rope_theta: 1e6,
+  rope_local_base_freq: 1e4,
+  sliding_window_pattern: 6,
+};
+
+const generations: Record<string, Generation> = {
+  gemma: { norms: 'before', queryKeyNorms: false, caps: false, windows: false, defaults: {} },
+  gemma2: {
+    norms: 'around',
+    queryKeyNorms: false,
+    caps: true,
+    windows: true,
+    defaults: { query_pre_attn_scalar: 256, sliding_window_pattern: 2 },
+  },
+  gemma3_text: { norms: 'around', queryKeyNorms: true, caps: true, windows: true, defaults: defaultsOf3 },
+};
+
 /**
- * Reads Hugging Face's config.json of a Gemma 1, with the key names of old and new transformers. `gelu` means the tanh form:
- * early Gemma configs said `gelu` by mistake.
- * @throws InputError naming the field
+ * Reads Hugging Face's config.json of a Gemma 1, 2 or 3, with the key names of old and new transformers; of the multimodal Gemma 3
+ * its language model. `gelu` means the tanh form: early Gemma configs said `gelu` by mistake.
+ * @throws InputError naming the field, also where its value asks for something that is not understood
  */
 export function parseGemmaConfig(value: unknown, file: string): NativeGemmaConfig {
-  const raw = checked(z.looseObject({}), value, { file }) as Record<string, unknown>;
+  let raw = checked(z.looseObject({}), value, { file }) as Record<string, unknown>;
+  let prefix = '';
+  if (raw.model_type === 'gemma3') {
+    raw = { model_type: 'gemma3_text', ...checked(z.looseObject({}), raw.text_config, { file, field: 'text_config' }) };
+    prefix = 'text_config.';
+  }
   const refuse = (field: string, problem: string, fix?: string): never => {
-    throw new InputError(problem, { at: { file, field }, fix });
+    throw new InputError(problem, { at: { file, field: prefix + field }, fix });
   };
-  if (raw.model_type !== 'gemma')
-    refuse(
+  const name = String(raw.model_type);
+  if (!Object.hasOwn(generations, name))
+    return refuse(
       'model_type',
-      `must be "gemma", not ${JSON.stringify(raw.model_type)}`,
-      /^gemma\d/.test(String(raw.model_type))
-        ? 'later Gemmas have another architecture (soft-capping, other norms); use a Gemma 1 such as google/gemma-2b'
-        : 'use a Gemma 1 checkpoint such as google/gemma-2b',
+      `must be one of ${[...Object.keys(generations), 'gemma3'].join(', ')}, not ${JSON.stringify(raw.model_type)}`,
+      'use a Gemma of generation 1, 2 or 3, such as google/gemma-2b, google/gemma-2-2b or google/gemma-3-270m',
     );
+  const generation = generations[name];
   for (const [field, harmless, reason] of refusals)
     if (!harmless(raw[field])) refuse(field, `${reason} (found ${JSON.stringify(raw[field])})`);
-  const config = checked(configSchema, raw, { file });
+  const config = checked(configSchema, { ...generation.defaults, ...raw }, { file });
   for (const field of ['hidden_activation', 'hidden_act'] as const) {
-    const name = config[field];
-    if (name != null && name !== 'gelu' && name !== 'gelu_pytorch_tanh')
-      refuse(field, `must be "gelu_pytorch_tanh" or "gelu", not "${name}"`);
+    const activation = config[field];
+    if (activation != null && activation !== 'gelu' && activation !== 'gelu_pytorch_tanh')
+      refuse(field, `must be "gelu_pytorch_tanh" or "gelu", not "${activation}"`);
   }
-  const ropeType = config.rope_parameters?.rope_type ?? 'default';
-  if (ropeType !== 'default') refuse('rope_parameters.rope_type', `only "default" is supported, not "${ropeType}"`);
+  for (const field of ['attn_logit_softcapping', 'final_logit_softcapping'] as const) {
+    if (!generation.caps && config[field] != null)
+      refuse(field, `soft-capping belongs to later Gemmas, not to model_type "${name}"`);
+    // transformers would take 50 and 30, which a reader of the file cannot see.
+    if (name === 'gemma2' && config[field] === undefined) refuse(field, 'is missing', 'write its value, or null for none');
+  }
+  const layers = config.num_hidden_layers;
   return withConsistentHeads(
     {
-      layers: config.num_hidden_layers,
+      layers,
       hidden: config.hidden_size,
       heads: config.num_attention_heads,
       keyValueHeads: config.num_key_value_heads,
@@ -135,11 +181,74 @@ export function parseGemmaConfig(value: unknown, file: string): NativeGemmaConfi
       mlp: config.intermediate_size,
       vocabulary: config.vocab_size,
       rmsEpsilon: config.rms_norm_eps,
-      ropeTheta: config.rope_parameters?.rope_theta ?? config.rope_theta ?? 10000,
+      norms: generation.norms,
+      queryKeyNorms: generation.queryKeyNorms,
+      attentionScale: (generation.windows ? (config.query_pre_attn_scalar ?? config.head_dim) : config.head_dim) ** -0.5,
+      attentionCap: config.attn_logit_softcapping ?? 0,
+      logitCap: config.final_logit_softcapping ?? 0,
+      ...attentionOfLayers(config, layers, generation, refuse),
     },
     { keyValueHeads: 'num_key_value_heads', headSize: 'head_dim' },
     refuse,
   );
+}
+
+type Refuse = (field: string, problem: string, fix?: string) => never;
+
+function attentionOfLayers(
+  config: HuggingFaceConfig,
+  layers: number,
+  { windows }: Generation,
+  refuse: Refuse,
+): Pick<NativeGemmaConfig, 'attentionKinds' | 'kindOfLayer'> {
+  const full = { window: 0, ...ropeOf(config, 'full_attention', refuse) };
+  if (!windows) {
+    for (const field of ['sliding_window', 'layer_types'] as const)
+      if (config[field] != null) refuse(field, 'windows belong to later Gemmas, not to model_type "gemma"');
+    return { attentionKinds: [full], kindOfLayer: new Array(layers).fill(0) };
+  }
+  const window = config.sliding_window ?? refuse('sliding_window', 'is missing');
+  const sliding = { window, ...ropeOf(config, 'sliding_attention', refuse) };
+  const pattern = config.sliding_window_pattern ?? config._sliding_window_pattern ?? 1;
+  const kinds =
+    config.layer_types ??
+    Array.from({ length: layers }, (_, n) => ((n + 1) % pattern === 0 ? 'full_attention' : 'sliding_attention'));
+  if (kinds.length !== layers) refuse('layer_types', `has ${kinds.length} entries for ${layers} layers`);
+  return { attentionKinds: [full, sliding], kindOfLayer: kinds.map((kind) => Number(kind === 'sliding_attention')) };
+}
+
+const ropeSchema = z.looseObject({
+  rope_theta: positive.nullish(),
+  rope_type: z.string().nullish(),
+  type: z.string().nullish(),
+  factor: positive.nullish(),
+});
+
+/**
+ * The rotary embedding of one kind of layers. Newer files say it in `rope_parameters`, for all layers or by kind; older ones in
+ * `rope_theta` and `rope_scaling`, which in Gemma 3 do not hold for its windows: those have `rope_local_base_freq`, unscaled.
+ */
+function ropeOf(
+  config: HuggingFaceConfig,
+  kind: 'full_attention' | 'sliding_attention',
+  refuse: Refuse,
+): { ropeTheta: number; ropeFactor: number } {
+  const { rope_parameters: parameters, rope_scaling: scaling, rope_local_base_freq: local } = config;
+  const byKind = parameters != null && ('full_attention' in parameters || 'sliding_attention' in parameters);
+  const isLocal = kind === 'sliding_attention' && local != null;
+  const field = parameters == null ? 'rope_scaling' : byKind ? `rope_parameters.${kind}` : 'rope_parameters';
+  const said = parameters == null ? (isLocal ? {} : (scaling ?? {})) : byKind ? parameters[kind] : parameters;
+  const parsed = ropeSchema.safeParse(said);
+  if (!parsed.success) return refuse(field, 'is not a set of rotary parameters: rope_theta, rope_type, factor');
+  const rope = parsed.data;
+  const type = rope.rope_type ?? rope.type ?? 'default';
+  if (type !== 'default' && type !== 'linear')
+    refuse(`${field}.rope_type`, `must be "default" or "linear", not "${type}"`);
+  if (type === 'linear' && rope.factor == null) refuse(`${field}.factor`, 'is missing');
+  return {
+    ropeTheta: rope.rope_theta ?? (isLocal && parameters == null ? local : config.rope_theta) ?? 10000,
+    ropeFactor: type === 'linear' ? (rope.factor as number) : 1,
+  };
 }
 
 function withConsistentHeads(
@@ -153,27 +262,53 @@ function withConsistentHeads(
   return config;
 }
 
-const shared = { rmsEpsilon: 1e-6, ropeTheta: 10000 };
+/** A shape of a generation, written as its config.json has it. */
+function shape(
+  modelType: string,
+  [layers, hidden, heads, keyValueHeads, headSize, mlp, vocabulary]: number[],
+  keys: Record<string, unknown> = {},
+): NativeGemmaConfig {
+  const config = {
+    model_type: modelType,
+    num_hidden_layers: layers,
+    hidden_size: hidden,
+    num_attention_heads: heads,
+    num_key_value_heads: keyValueHeads,
+    head_dim: headSize,
+    intermediate_size: mlp,
+    vocab_size: vocabulary,
+    ...keys,
+  };
+  return parseGemmaConfig(config, 'a named shape');
+}
 
+const gemma2 = { attn_logit_softcapping: 50, final_logit_softcapping: 30, sliding_window: 4096 };
+
+// Large enough that untrained features tell prompts apart, and that the tied head, whose logits this scales, can be
+// confident of one token in 1024.
+const tiny = { standardDeviation: 0.2 };
+const real = { standardDeviation: 0.02 };
+/** Sizes: layers, hidden, heads, key heads, head size, MLP, vocabulary. */
 const namedShapes: Record<string, { config: NativeGemmaConfig; standardDeviation: number }> = {
-  tiny: {
-    config: { layers: 2, hidden: 64, heads: 4, keyValueHeads: 1, headSize: 16, mlp: 256, vocabulary: 1024, ...shared },
-    // Large enough that untrained features tell prompts apart, and that the tied head, whose logits this scales, can be
-    // confident of one token in 1024.
-    standardDeviation: 0.2,
+  tiny: { config: shape('gemma', [2, 64, 4, 1, 16, 256, 1024]), ...tiny },
+  'gemma-2b': { config: shape('gemma', [18, 2048, 8, 1, 256, 16384, 256000]), ...real },
+  'gemma-7b': { config: shape('gemma', [28, 3072, 16, 16, 256, 24576, 256000]), ...real },
+  'gemma-2-2b': { config: shape('gemma2', [26, 2304, 8, 4, 256, 9216, 256000], gemma2), ...real },
+  'gemma-2-9b': { config: shape('gemma2', [42, 3584, 16, 8, 256, 14336, 256000], gemma2), ...real },
+  'gemma-3-270m': {
+    config: shape('gemma3_text', [18, 640, 4, 1, 256, 2048, 262144], { sliding_window: 512 }),
+    ...real,
   },
-  'gemma-2b': {
-    config: {
-      layers: 18,
-      hidden: 2048,
-      heads: 8,
-      keyValueHeads: 1,
-      headSize: 256,
-      mlp: 16384,
-      vocabulary: 256000,
-      ...shared,
-    },
-    standardDeviation: 0.02,
+  'gemma-3-1b': {
+    config: shape('gemma3_text', [26, 1152, 4, 1, 256, 6912, 262144], { sliding_window: 512 }),
+    ...real,
+  },
+  'gemma-3-4b': {
+    config: shape('gemma3_text', [34, 2560, 8, 4, 256, 10240, 262208], {
+      sliding_window: 1024,
+      rope_scaling: { rope_type: 'linear', factor: 8 },
+    }),
+    ...real,
   },
 };
 
@@ -186,7 +321,7 @@ const shapeParameters = {
   kv: 'keyValueHeads',
   head: 'headSize',
   mlp: 'mlp',
-} as const satisfies Record<string, keyof NativeGemmaConfig>;
+} as const;
 
 /**
  * `random:tiny`, `random:gemma-2b?layers=6&vocab=64000&seed=0`: a shape of this table with sizes replaced, and the seed of
@@ -228,6 +363,10 @@ export function parseRandomModel(model: string): {
     if (key === 'seed') seed = value;
     else result[shapeParameters[key as keyof typeof shapeParameters]] = value;
   }
+  // Another number of layers goes on in the pattern of the shape's own, where windows and the rest take turns.
+  const period = result.attentionKinds.length > 1 ? config.kindOfLayer.indexOf(0) + 1 : 1;
+  result.kindOfLayer = Array.from({ length: result.layers }, (_, n) => config.kindOfLayer[n % period]);
+  if (result.headSize !== config.headSize && config.norms === 'before') result.attentionScale = result.headSize ** -0.5;
   withConsistentHeads(result, { keyValueHeads: '--model kv', headSize: '--model head' }, refuse);
   return { config: result, seed, standardDeviation };
 }

@@ -12,7 +12,13 @@ const config: NativeGemmaConfig = {
   mlp: 5,
   vocabulary: 11,
   rmsEpsilon: 1e-6,
-  ropeTheta: 1e4,
+  norms: 'before',
+  queryKeyNorms: false,
+  attentionScale: 2 ** -0.5,
+  attentionCap: 0,
+  logitCap: 0,
+  attentionKinds: [{ window: 0, ropeTheta: 10_000, ropeFactor: 1 }],
+  kindOfLayer: [0],
 };
 
 /** A prompt of 4 tokens with responses of 1 and 3: rows 4 + 0 + 2, of which 1 + 2 predict the 4 targets. */

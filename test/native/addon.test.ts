@@ -20,7 +20,13 @@ const CONFIG: NativeGemmaConfig = {
   mlp: 32,
   vocabulary: 64,
   rmsEpsilon: 1e-6,
-  ropeTheta: 10_000,
+  norms: 'before',
+  queryKeyNorms: false,
+  attentionScale: 8 ** -0.5,
+  attentionCap: 0,
+  logitCap: 0,
+  attentionKinds: [{ window: 0, ropeTheta: 10_000, ropeFactor: 1 }],
+  kindOfLayer: [0],
 };
 const BATCH: NativeBatch = {
   tokens: Int32Array.of(2, 5, 6, 7),

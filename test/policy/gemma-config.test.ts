@@ -41,24 +41,110 @@ describe('config.json', () => {
       mlp: 96,
       vocabulary: 192,
       rmsEpsilon: 1e-6,
-      ropeTheta: 10000,
+      norms: 'before',
+      queryKeyNorms: false,
+      attentionScale: 1 / 4,
+      attentionCap: 0,
+      logitCap: 0,
+      attentionKinds: [{ window: 0, ropeTheta: 10000, ropeFactor: 1 }],
+      kindOfLayer: [0, 0],
     });
-    expect(parseGemmaConfig({ ...gemma2b, rope_theta: 500 }, '').ropeTheta).toBe(500);
-    expect(parseGemmaConfig({ ...tiny, rope_parameters: { rope_type: 'default', rope_theta: 7 } }, '').ropeTheta).toBe(
-      7,
-    );
+    const ropeOf = (change: object) => parseGemmaConfig({ ...gemma2b, ...change }, '').attentionKinds[0];
+    expect(ropeOf({ rope_theta: 500 })).toMatchObject({ ropeTheta: 500, ropeFactor: 1 });
+    expect(ropeOf({ rope_parameters: { rope_type: 'default', rope_theta: 7 } }).ropeTheta).toBe(7);
+    expect(ropeOf({ rope_scaling: { type: 'linear', factor: 2 } })).toMatchObject({ ropeTheta: 10000, ropeFactor: 2 });
+  });
+
+  it('of Gemma 2 and 3 is read with old and new names', () => {
+    // As the files of google/gemma-2-2b, gemma-3-1b-pt and gemma-3-4b-pt on the hub have it.
+    const gemma2 = {
+      model_type: 'gemma2',
+      attn_logit_softcapping: 50.0,
+      final_logit_softcapping: 30.0,
+      head_dim: 256,
+      hidden_act: 'gelu_pytorch_tanh',
+      hidden_size: 2304,
+      intermediate_size: 9216,
+      num_attention_heads: 8,
+      num_hidden_layers: 26,
+      num_key_value_heads: 4,
+      query_pre_attn_scalar: 256,
+      rms_norm_eps: 1e-6,
+      rope_theta: 10000.0,
+      sliding_window: 4096,
+      vocab_size: 256000,
+    };
+    expect(parseGemmaConfig(gemma2, '')).toEqual(parseRandomModel('random:gemma-2-2b').config);
+    expect(parseGemmaConfig(gemma2, '').kindOfLayer.slice(0, 4)).toEqual([1, 0, 1, 0]);
+    const gemma3 = {
+      model_type: 'gemma3_text',
+      attn_logit_softcapping: null,
+      final_logit_softcapping: null,
+      head_dim: 256,
+      hidden_size: 1152,
+      intermediate_size: 6912,
+      num_attention_heads: 4,
+      num_hidden_layers: 26,
+      num_key_value_heads: 1,
+      query_pre_attn_scalar: 256,
+      rms_norm_eps: 1e-6,
+      rope_local_base_freq: 10000,
+      rope_scaling: null,
+      rope_theta: 1000000,
+      sliding_window: 512,
+      sliding_window_pattern: 6,
+      vocab_size: 262144,
+    };
+    expect(parseGemmaConfig(gemma3, '')).toEqual(parseRandomModel('random:gemma-3-1b').config);
+    const multimodal = {
+      model_type: 'gemma3',
+      text_config: {
+        hidden_size: 2560,
+        intermediate_size: 10240,
+        model_type: 'gemma3_text',
+        num_hidden_layers: 34,
+        rope_scaling: { factor: 8.0, rope_type: 'linear' },
+        sliding_window: 1024,
+      },
+    };
+    const read = parseGemmaConfig(multimodal, '');
+    expect(read).toEqual(parseRandomModel('random:gemma-3-4b').config);
+    expect(read.attentionKinds).toEqual([
+      { window: 0, ropeTheta: 1e6, ropeFactor: 8 },
+      { window: 1024, ropeTheta: 1e4, ropeFactor: 1 },
+    ]);
+    expect(read.kindOfLayer.slice(0, 7)).toEqual([1, 1, 1, 1, 1, 0, 1]);
+
+    const { rope_local_base_freq: _, rope_theta: __, ...newer } = gemma3;
+    const rope_parameters = {
+      full_attention: { rope_type: 'linear', factor: 8, rope_theta: 1e6 },
+      sliding_attention: { rope_type: 'default', rope_theta: 1e4 },
+    };
+    expect(parseGemmaConfig({ ...newer, rope_parameters }, '').attentionKinds).toEqual([
+      { window: 0, ropeTheta: 1e6, ropeFactor: 8 },
+      { window: 512, ropeTheta: 1e4, ropeFactor: 1 },
+    ]);
+    const { attn_logit_softcapping: ___, ...uncapped } = gemma2;
+    for (const [config, text] of [
+      [uncapped, /"attn_logit_softcapping".*missing/],
+      [{ ...gemma2, sliding_window: null }, /"sliding_window".*missing/],
+      [{ ...gemma2, layer_types: ['full_attention'] }, /"layer_types".*1 entries for 26 layers/],
+      [{ ...gemma2, layer_types: ['chunked_attention'] }, /layer_types/],
+      [{ ...gemma3, use_bidirectional_attention: true }, /causal/],
+      [{ ...newer, rope_parameters: { full_attention: { rope_type: 'yarn' } } }, /rope_parameters/],
+    ] as const)
+      expect(() => parseGemmaConfig(config, 'f')).toThrow(text);
   });
 
   it.each([
-    ['model_type', 'gemma2', /Gemma 1/],
-    ['model_type', 'gemma3_text', /Gemma 1/],
-    ['model_type', 'llama', /must be "gemma"/],
-    ['model_type', undefined, /must be "gemma"/],
+    ['model_type', 'gemma3n', /must be one of gemma, gemma2/],
+    ['model_type', 'llama', /must be one of gemma, gemma2/],
+    ['model_type', undefined, /must be one of gemma, gemma2/],
+    ['sliding_window', 512, /windows/],
     ['attn_logit_softcapping', 50, /soft-capping/],
     ['final_logit_softcapping', 30, /soft-capping/],
     ['attention_bias', true, /bias/],
     ['tie_word_embeddings', false, /ties/],
-    ['rope_scaling', { type: 'linear', factor: 2 }, /rotary/],
     ['quantization_config', { bits: 4 }, /quantised/],
     ['hidden_act', 'silu', /gelu_pytorch_tanh/],
     ['hidden_activation', 'relu', /gelu_pytorch_tanh/],
@@ -99,7 +185,7 @@ describe('random models', () => {
   });
 
   it.each([
-    ['random:large', /random:tiny or random:gemma-2b/],
+    ['random:large', /random:tiny or random:gemma-2b or .*random:gemma-3-270m/],
     ['random:toString', /no random model/],
     ['random:tiny?depth=3', /--model depth.*\n.*layers, vocab/],
     ['random:tiny?layers=x', /--model layers/],

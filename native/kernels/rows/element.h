@@ -64,4 +64,11 @@ GROUP_ROBUST_ROW float expOfNegative(float a) {
 #endif
 }
 
+/** tanh, within 1.2e-7 of the range [-1, 1]. */
+GROUP_ROBUST_ROW float hyperbolicTangent(float a) {
+  const float e = expOfNegative(a < 0 ? 2 * a : -2 * a);
+  const float value = (1 - e) / (1 + e);
+  return a < 0 ? -value : value;
+}
+
 }  // namespace group_robust
