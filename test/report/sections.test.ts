@@ -90,6 +90,7 @@ describe('banditSection', () => {
       maxAbsoluteRewardError: 0.2,
       maxDivergence: 0.3,
       alpha: [0.5, 0.5],
+      weights: [0.5, 0.5],
     });
     const run = (seed: number, last: number): MethodRun => ({
       ...entry(last, seed),

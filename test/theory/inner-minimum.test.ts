@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { marginLoss } from '../../src/objective/losses.js';
+import { lossWith, marginLoss } from '../../src/objective/losses.js';
 import { groupDerivatives, groupLosses } from '../../src/theory/group-losses.js';
 import { innerMinimum } from '../../src/theory/inner-minimum.js';
 import { findSeparation } from '../../src/theory/separability.js';
