@@ -37,6 +37,16 @@ const roundingShare = 1e-14;
  * @throws InputError for a loss without a second derivative, for a vanishing one on R^d when the infimum is not attained (separable
  * pairs), or for a radius that is not positive.
  * @throws GroupRobustError `MINIMAX_BRACKET` when the bracket stays wider than {@link bracketTolerance}.
+ * @example Two groups of one pair each, whose margins are θ and 2θ.
+ * ```ts
+ * import { marginLoss, minimax } from 'group-robust-po';
+ *
+ * const groups = [1, 2].map((d) => ({ count: 1, differences: Float64Array.of(d) }));
+ * const { value, theta, alpha } = minimax({ dimension: 1, groups }, marginLoss({ loss: 'ipo', beta: 0.5 }));
+ * value; // → 1 / 9
+ * theta[0]; // → 2 / 3
+ * alpha[0]; // → 2 / 3
+ * ```
  */
 export function minimax(
   problem: LogLinearProblem,
