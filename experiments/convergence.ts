@@ -13,17 +13,15 @@
  * Exits 1 where the check fails.
  */
 import { trainingProblem } from '../src/bandit/preferences.js';
+import { failed } from '../src/report/checks.js';
 import { progress } from '../src/terminal/progress.js';
-import { convergenceDefaults, measureConvergence } from '../src/theory/convergence.js';
-import { convergenceReport, convergenceText } from '../src/theory/report.js';
+import { convergenceDefaults, convergenceSteps, measureConvergence } from '../src/theory/convergence.js';
+import { convergenceChecks, convergenceReport, convergenceText } from '../src/theory/report.js';
 
 const { beta, ...settings } = convergenceDefaults;
 const problem = trainingProblem({ features: 'swapped', responses: 'uneven', data: 'imbalanced' }, settings.seed);
 for (const loss of ['dpo', 'ipo'] as const) {
-  const bar = progress(
-    `convergence, ${loss}, steps`,
-    settings.runs * settings.horizons.reduce<number>((sum, T) => sum + T, 0),
-  );
+  const bar = progress(`convergence, ${loss}, steps`, convergenceSteps(settings));
   const result = await measureConvergence(
     problem,
     { ...settings, loss: { loss, beta: beta[loss] } },
@@ -31,5 +29,5 @@ for (const loss of ['dpo', 'ipo'] as const) {
   );
   bar.stop();
   console.log(`\n${loss}\n\n${convergenceText(convergenceReport(result))}\n`);
-  if (!result.holds) process.exitCode = 1;
+  if (failed(convergenceChecks(result))) process.exitCode = 1;
 }

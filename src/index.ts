@@ -12,6 +12,7 @@ export {
 } from './bandit/methods.js';
 export { banditFigures, type FigureOutcome, runFigures } from './bandit/paper-figures.js';
 export { type BanditSetting, initialTheta, trainingProblem, validationProblem } from './bandit/preferences.js';
+export { type RewardSettings, regularisedPolicy, trainReward } from './bandit/reward-learning.js';
 export { runSeed, runSeeds, type SeedJob, type SeedResult } from './bandit/run.js';
 export { type TrainingState, train as trainLogLinear } from './bandit/training.js';
 export * from './data/pairs/dataset.js';
@@ -31,6 +32,13 @@ export * from './policy/log-linear.js';
 export * from './policy/log-linear-problem.js';
 export { type MergeReport, mergeAdapter } from './policy/merge.js';
 export * from './policy/policy.js';
+export {
+  type Convergence,
+  type ConvergenceSettings,
+  convergenceDefaults,
+  measureConvergence,
+} from './theory/convergence.js';
+export { type Minimax, minimax } from './theory/minimax.js';
 export { loadConfig, resolveConfig, type TrainConfig } from './train/config.js';
 export { evaluatePairs } from './train/evaluate.js';
 export type { GroupSummary, PairMetric } from './train/metrics.js';

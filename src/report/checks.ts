@@ -1,7 +1,7 @@
 import { confidenceInterval, type PairedDifference } from '../numbers/statistics.js';
 import { counted, formatEstimate, formatNumber } from '../terminal/format.js';
 
-/** `unclear`: it came out, but by no more than chance could make it. */
+/** `unclear`: what was run can neither confirm nor refute it, as where it came out by no more than chance could make it. */
 export type Outcome = 'holds' | 'unclear' | 'fails';
 
 export const outcomeSigns: Readonly<Record<Outcome, string>> = { holds: '✓', unclear: '≈', fails: '✗' };
@@ -15,6 +15,12 @@ export interface Check {
   detail: string;
   /** What was measured, where two methods were compared over seeds. */
   difference?: PairedDifference;
+}
+
+/** Of a claim that holds only where each of its parts does, and fails where one of them fails. */
+export function jointOutcome(parts: readonly Outcome[]): Outcome {
+  if (parts.includes('fails')) return 'fails';
+  return parts.includes('unclear') ? 'unclear' : 'holds';
 }
 
 export function outcomeIf(holds: boolean): Outcome {

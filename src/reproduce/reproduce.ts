@@ -14,7 +14,7 @@ import { banditBars, banditCurves, banditSection } from '../report/sections/band
 import { convergenceSection } from '../report/sections/convergence.js';
 import { runsSection } from '../report/sections/runs.js';
 import { progress } from '../terminal/progress.js';
-import { convergenceDefaults, measureConvergence } from '../theory/convergence.js';
+import { convergenceDefaults, convergenceSteps, measureConvergence } from '../theory/convergence.js';
 import { convergenceReport, convergenceText } from '../theory/report.js';
 import { surveyRuns } from './survey.js';
 
@@ -74,7 +74,7 @@ export async function reproduce(
   stage(2, 'Convergence: Proposition 4.1 against the exact minimax value');
   const { horizons, runs } = scale.convergence;
   const { algorithm, radius, seed, beta } = convergenceDefaults;
-  const convergenceBar = progress('convergence, steps', runs * horizons.reduce((sum, T) => sum + T, 0), quiet);
+  const convergenceBar = progress('convergence, steps', convergenceSteps({ horizons, runs }), quiet);
   const convergence = await measureConvergence(
     trainingProblem({ features: 'swapped', responses: 'uneven', data: 'imbalanced' }, seed),
     { loss: { loss: 'dpo', beta: beta.dpo }, algorithm, radius, horizons, runs, seed },

@@ -1,5 +1,6 @@
 import { orderedRecord } from '../files/ordered-record.js';
 import { largest, smallest } from '../numbers/extremes.js';
+import type { GroupWeights } from '../objective/group-weights.js';
 import { entropy } from '../objective/simplex.js';
 
 /**
@@ -162,12 +163,17 @@ export function flatMetrics(summary: GroupSummary, prefix = ''): Record<string, 
   return line;
 }
 
-/** α of each group, its entropy in nats, and exp(entropy), the number of groups it effectively attends to. */
-export function alphaMetrics(names: readonly string[], alpha: ArrayLike<number>): Record<string, number> {
+/**
+ * α of each group, its entropy in nats, and exp(entropy), the number of groups it effectively attends to; and the θ-weights that α
+ * gives, with the number of groups that they train.
+ */
+export function alphaMetrics(names: readonly string[], { alpha, weights }: Pick<GroupWeights, 'alpha' | 'weights'>) {
   const spread = entropy(alpha);
   return {
     ...Object.fromEntries(names.map((name, g) => [`group/${name}/alpha`, alpha[g]])),
+    ...Object.fromEntries(names.map((name, g) => [`group/${name}/weight`, weights[g]])),
     'alpha/entropy': spread,
     'alpha/effective_groups': Math.exp(spread),
+    'weight/effective_groups': Math.exp(entropy(weights)),
   };
 }

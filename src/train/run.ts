@@ -65,7 +65,7 @@ const names = {
 /**
  * Trains one model as `config` says and fills its run folder:
  * config.yaml (resolved), run.json (provenance), metrics.jsonl (a line per step, from step 0), events.out.tfevents.* (the
- * same for TensorBoard), checkpoints/ (see checkpoint.ts), alpha.csv (α per step and group), evaluation.json (exact test
+ * same for TensorBoard), checkpoints/ (see checkpoint.ts), alpha.csv (α and weights per step and group), evaluation.json (exact test
  * metrics), report.html, and adapter/ (PEFT). With `checkpoint.best`, adapter-best/ and evaluation-best.json are the
  * same of the step with the smallest worst-group validation loss.
  *
@@ -143,7 +143,9 @@ export async function runTraining(
   const trained = await trainedAgainst(local, hub, at('adapter'));
   const started = Date.now();
   const { groups } = data.train;
-  const alphaOf = (line: MetricsLine) => groups.map((name) => line[`group/${name}/alpha`] as number);
+  // α of all groups, then their weights.
+  const alphaOf = (line: MetricsLine) =>
+    ['alpha', 'weight'].flatMap((what) => groups.map((name) => line[`group/${name}/${what}`] as number));
   const made = versions();
   const record = await provenance(config, data, { ...made, hub });
   // Lines of the log so far: the last one, and α of all.
@@ -271,7 +273,7 @@ export async function runTraining(
   write(
     'alpha',
     csv(
-      ['step', ...groups],
+      ['step', ...groups, ...groups.map((name) => `weight/${name}`)],
       alphaHistory.map((alpha, step) => [step, ...alpha]),
     ),
   );

@@ -85,7 +85,7 @@ export interface TrainerState {
 /** Most steps to skip where the configuration does not say. */
 const defaultSkipLimit = 10;
 
-/** α so concentrated that other groups hardly train: below this many effective groups a warning is given. */
+/** Weights so concentrated that other groups hardly train: below this many effective groups a warning is given. */
 const saturatedGroups = 1.05;
 
 /**
@@ -272,19 +272,19 @@ export async function trainPolicy(
     if (from.groupWeights) weighting.restore?.(from.groupWeights);
   }
   const alphaHistory = [[...weighting.alpha]];
-  const open = from ? from.unevaluated : { step: 0, epoch: 0, ...alphaMetrics(train.groups, weighting.alpha) };
+  const open = from ? from.unevaluated : { step: 0, epoch: 0, ...alphaMetrics(train.groups, weighting) };
   if (open && !(await endStep(from?.step ?? 0, open))) return alphaHistory;
   for (let step = (from?.step ?? 0) + 1; step <= steps && !plateau?.ended; step++) {
     const indices = sampler.next();
     const metrics = await tryStep(step, indices);
     seen += indices.length;
     alphaHistory.push([...weighting.alpha]);
-    const alpha = alphaMetrics(train.groups, weighting.alpha);
-    if (!saturated && train.groups.length > 1 && alpha['alpha/effective_groups'] < saturatedGroups) {
+    const alpha = alphaMetrics(train.groups, weighting);
+    if (!saturated && train.groups.length > 1 && alpha['weight/effective_groups'] < saturatedGroups) {
       saturated = true;
       hooks.onWarning?.(
         `ALPHA_SATURATED at step ${step}: nearly all weight is on one group, so the others stop training. ` +
-          'Lower objective.step, raise batch.size, or set objective.floor',
+          'Lower objective.step, raise batch.size, or set objective.floor or a lower objective.chi',
       );
     }
     const line = {

@@ -90,6 +90,7 @@ describe('banditSection', () => {
       maxAbsoluteRewardError: 0.2,
       maxDivergence: 0.3,
       alpha: [0.5, 0.5],
+      weights: [0.5, 0.5],
     });
     const run = (seed: number, last: number): MethodRun => ({
       ...entry(last, seed),
@@ -132,6 +133,7 @@ describe('banditSection', () => {
 
 describe('convergenceSection', () => {
   const result: Convergence = {
+    order: 'simultaneous',
     constants: { B_phi: 0.70395, B_grad: 0.70395, B_l: 7.0404, B_theta: 10, rho: 5, groups: 2, pairs: 300 },
     minimax: {
       value: 0.474098,
@@ -165,6 +167,7 @@ describe('convergenceSection', () => {
       },
     ],
     rate: { slope: -0.52, interval: [-0.58, -0.47] },
+    outcome: 'holds',
     holds: true,
     reasons: [],
   };
@@ -173,8 +176,8 @@ describe('convergenceSection', () => {
     const html = await render(convergenceSection(result));
     expectSoundPage(html);
     expect(tableOf(html, 'Error by horizon').slice(1)).toEqual([
-      ['1,000', '0.1548', '0.14 to 0.17', '0.2361', '4.864', '0.2'],
-      ['100,000', '0.0456', '0.04 to 0.05', '0.0531', '0.4864', '0.06'],
+      ['simultaneous', '1,000', '0.1548', '0.14 to 0.17', '0.2361', '4.864', '0.2'],
+      ['simultaneous', '100,000', '0.0456', '0.04 to 0.05', '0.0531', '0.4864', '0.06'],
     ]);
     expect(tableOf(html, 'Constants of the bound').map(([, value]) => value)).toEqual([
       'Value',
@@ -202,8 +205,28 @@ describe('convergenceSection', () => {
 
   it('says so when the claim fails, with the reasons, and where no rate could be fitted', async () => {
     const reasons = ['error above the bound at T = 1000', 'no rate'];
-    const section = convergenceSection({ ...result, rate: null, holds: false, reasons });
-    expect(section.checks?.[0]).toMatchObject({ outcome: 'fails', detail: expect.stringContaining('no slope') });
-    expect(section.text).toContain('What fails: error above the bound at T = 1000; no rate.');
+    const section = convergenceSection({ ...result, rate: null, outcome: 'fails', holds: false, reasons });
+    expect(section.checks).toEqual([
+      {
+        claim: expect.stringContaining('Proposition 4.1'),
+        outcome: 'fails',
+        detail: 'no rate could be fitted; error above the bound at T = 1000; no rate',
+      },
+    ]);
+  });
+
+  it('has the alternating order beside it, with a claim, rows and a curve of its own', async () => {
+    const { premises, horizons, rate } = result;
+    const alternating = { order: 'alternating', premises, horizons, rate, outcome: 'unclear', holds: false } as const;
+    const section = convergenceSection({ ...result, alternating: { ...alternating, reasons: ['too short'] } });
+    expect(section.checks?.map(({ outcome }) => outcome)).toEqual(['holds', 'unclear']);
+    expect(section.checks?.[1].claim).toMatch(/alternating.*no proof covers/);
+    const html = await render(section);
+    expectSoundPage(html);
+    expect(tableOf(html, 'Error by horizon').map(([order]) => order)).toEqual([
+      'Order',
+      ...['simultaneous', 'alternating'].flatMap((order) => [order, order]),
+    ]);
+    expect(html).toContain('Error, alternating order');
   });
 });

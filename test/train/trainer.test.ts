@@ -437,6 +437,15 @@ describe('training loop', () => {
     expect((await run()).warnings).toEqual([]);
   });
 
+  it('does not warn of an α on one group where χ keeps weight on all', async () => {
+    const { warnings, lines } = await run({ objective: { ...grIpo, step: 1e5, chi: 0.1 }, steps: 20 });
+    const last = lines[20];
+    expect(last['alpha/effective_groups']).toBeLessThan(1.05);
+    expect(last['weight/effective_groups']).toBeGreaterThan(1.9);
+    expect(last['group/g0/weight']).toBeCloseTo(0.45 + 0.1 * (last['group/g0/alpha'] as number), 12);
+    expect(warnings).toEqual([]);
+  });
+
   it('warns of that once, in a run that goes on as in one without a break', async () => {
     const objective = { ...grIpo, step: 1e4 };
     const policy = new UnigramPolicy();
