@@ -2,7 +2,6 @@
  * The library behind `group-robust`. Importing it never needs the addon: only opening a {@link GemmaPolicy} does, and
  * that throws a typed error which says what to run where the addon is missing.
  */
-export type { Arm, BanditFigure } from './bandit/figure.js';
 export {
   type MethodName,
   type MethodOptions,
@@ -10,10 +9,11 @@ export {
   methodNames,
   methodSettings,
 } from './bandit/methods.js';
-export { banditFigures, type FigureOutcome, runFigures } from './bandit/paper-figures.js';
+export { type Arm, type BanditFigure, banditFigures, type PaperClaim } from './bandit/paper-figures.js';
 export { type BanditSetting, initialTheta, trainingProblem, validationProblem } from './bandit/preferences.js';
 export { type RewardSettings, regularisedPolicy, trainReward } from './bandit/reward-learning.js';
 export { runSeed, runSeeds, type SeedJob, type SeedResult } from './bandit/run.js';
+export { type FigureOutcome, runFigures } from './bandit/run-figures.js';
 export { type TrainingState, train as trainLogLinear } from './bandit/training.js';
 export * from './data/pairs/dataset.js';
 export * from './data/pairs/packing.js';

@@ -1,6 +1,7 @@
 /**
- * The paper's experiment on GlobalOpinionQA (§5.2, Figures 3 and 13): SFT once, then IPO and GR-IPO from it for each seed, scored on the
- * full test split, with a report of the paper's panels. Needs access to google/gemma-2b; run again, it goes on where it was.
+ * The paper's experiment on GlobalOpinionQA (§5.2, Figures 3 and 13): for each seed a split, losing answers and SFT, then IPO and GR-IPO
+ * from it, scored on the full test split, with a report of the paper's panels. Needs access to google/gemma-2b; run again, it goes on
+ * where it was. On a CPU that makes 0.25 pairs a second, 30 epochs are 68 hours a run of IPO or GR-IPO, less where the plateau ends it.
  *
  *   npx tsx experiments/global-opinions/run.ts
  *
@@ -28,7 +29,7 @@ const program = new Command('run.ts')
   .option('--model <model>', 'checkpoint folder, hub id, or random:tiny (default: that of the configurations)')
   .option('--file <csv>', 'CSV of the survey, or its hub id', 'Anthropic/llm_global_opinions')
   .option('--groups <names>', 'countries as in the file, separated by commas', paperCountries.join(','))
-  .option('--seeds <seeds>', 'of IPO and GR-IPO', '0-4')
+  .option('--seeds <seeds>', 'of split, losing answers, SFT and batches', '0-4')
   .option(
     '--authors',
     "of the authors' scripts: SFT's warm-up of 150 steps, IPO's rate of 2e-5, GR-IPO's sums of losses with a step of 5e-7 on alpha",

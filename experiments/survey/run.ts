@@ -15,11 +15,11 @@ import { collect, defineAction, parseSeeds, runProgram } from '../../src/cli/com
 import { addOut, checkOut, type OutFlags } from '../../src/cli/out.js';
 import { writeFileWhole } from '../../src/files/write.js';
 import { loadNative } from '../../src/native/load.js';
-import { checkLine } from '../../src/report/checks.js';
+import { checkLine, failed } from '../../src/report/checks.js';
 import { renderPage } from '../../src/report/html.js';
 import { readRun } from '../../src/report/runs.js';
 import { runsCsv, runsPage } from '../../src/report/runs-page.js';
-import { surveyRuns } from '../../src/reproduce/survey.js';
+import { surveyNote, surveyRuns, surveySection } from '../../src/reproduce/survey.js';
 import { progress } from '../../src/terminal/progress.js';
 
 interface Options extends OutFlags {
@@ -30,7 +30,7 @@ interface Options extends OutFlags {
 
 const program = new Command('run.ts')
   .description('SFT, IPO and GR-IPO on invented surveys, over seeds, with a report')
-  .option('--seeds <seeds>', 'of survey, model and batches', '0-9')
+  .option('--seeds <seeds>', 'of survey, model and batches', '100-109')
   .option('--set <key=value>', 'override a key of all three configurations; repeatable', collect)
   .option('--quiet', 'no progress');
 addOut(program, '--out <dir>', 'folder to make (default: runs/surveys)');
@@ -49,14 +49,20 @@ defineAction<Options>(program, async ({ set = [], quiet = false, ...options }, o
     bar.stop(),
   );
   const runs = await Promise.all(folders.map(readRun));
-  const page = runsPage(runs);
-  const checks = page.sections.flatMap((section) => section.checks ?? []);
+  const section = surveySection(runs);
+  const { checks = [] } = section;
   const report = join(out, 'report.html');
-  writeFileWhole(report, await renderPage({ ...page, title: 'IPO and GR-IPO on invented surveys' }));
+  const page = {
+    ...runsPage(runs),
+    title: 'IPO and GR-IPO of a random model on invented surveys',
+    sections: [section],
+  };
+  writeFileWhole(report, await renderPage(page));
   writeFileWhole(join(out, 'runs.csv'), runsCsv(runs));
+  output.log(surveyNote(seeds));
   for (const check of checks) output.log(checkLine(check));
   output.log(`report: ${report}`);
-  if (checks.some(({ outcome }) => outcome === 'fails')) process.exitCode = 1;
+  if (failed(checks)) process.exitCode = 1;
   return { report, checks, runs: folders };
 });
 await runProgram(program);

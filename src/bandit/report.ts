@@ -102,7 +102,7 @@ export function historyCsv(names: readonly string[], results: readonly SeedResul
   );
 }
 
-/** One line per row; empty where nothing is on record. */
+/** One line per row; empty where there is no expected value. */
 export function comparisonCsv(rows: readonly ComparisonRow[]): string {
   return csvOfRecords(
     rows.map((row) => ({
@@ -113,7 +113,7 @@ export function comparisonCsv(rows: readonly ComparisonRow[]): string {
       measured: row.measured,
       measured_standard_error: row.measuredError,
       tolerance: row.tolerance,
-      passes: row.passes,
+      outcome: row.outcome,
     })),
   );
 }

@@ -16,9 +16,10 @@ export function registerReproduce(program: Command): void {
     .description('reproduce the main results and write an HTML report')
     .option('--quick', 'the same with few seeds, in under a minute: shows that everything works, proves little')
     .addOption(
-      new Option('--paper', 'instead: every synthetic figure of the paper with its numbers, as SVG and CSV').conflicts(
-        'quick',
-      ),
+      new Option(
+        '--paper',
+        'instead: every synthetic figure of the paper with its numbers and claims, as SVG and CSV',
+      ).conflicts('quick'),
     )
     .option('--quiet', 'no progress');
   addOut(command, '--out <dir>', 'folder to make (default: runs/reproduce-TIME)');
@@ -31,7 +32,7 @@ export function registerReproduce(program: Command): void {
     const time = new Date().toISOString().slice(0, 19).replaceAll(':', '-');
     const { path, replace } = checkOut(flags, {
       byDefault: join('runs', `reproduce-${time}`),
-      folder: /^(report\.html|results\.json|survey|figure-\d\d)$/,
+      folder: /^(report\.(html|md)|results\.json|survey|figure-\d\d)$/,
     });
     // Better now than after a minute of bandits; the paper's figures do not need it.
     if (!paper) loadNative();

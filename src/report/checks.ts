@@ -6,7 +6,7 @@ export type Outcome = 'holds' | 'unclear' | 'fails';
 
 export const outcomeSigns: Readonly<Record<Outcome, string>> = { holds: '✓', unclear: '≈', fails: '✗' };
 
-/** One claim and what came of it: the same on the terminal, in the exit code (1 where one fails) and on the page. */
+/** One claim and what came of it: the same on the terminal, in the exit code (1 where one fails that is no finding) and on the page. */
 export interface Check {
   /** A sentence without its full stop. */
   claim: string;
@@ -15,6 +15,8 @@ export interface Check {
   detail: string;
   /** What was measured, where two methods were compared over seeds. */
   difference?: PairedDifference;
+  /** A statement of others that our numbers are held against: that it fails is a finding, and no failure of the program. */
+  finding?: true;
 }
 
 /** Of a claim that holds only where each of its parts does, and fails where one of them fails. */
@@ -46,9 +48,14 @@ export function pairedCheck(claim: string, difference: PairedDifference, wanted:
   };
 }
 
+/** Of a claim that makes several: `fails` where one does, else `unclear` where one is. */
+export function worstOutcome(outcomes: readonly Outcome[]): Outcome {
+  return (['fails', 'unclear'] as const).find((outcome) => outcomes.includes(outcome)) ?? 'holds';
+}
+
 /** What a program that has checked them tells by exit code 1. */
 export function failed(checks: readonly Check[]): boolean {
-  return checks.some(({ outcome }) => outcome === 'fails');
+  return checks.some(({ outcome, finding }) => outcome === 'fails' && !finding);
 }
 
 export function checkText({ claim, detail }: Check): string {
