@@ -8,7 +8,7 @@ export function registerDoctor(program: Command): void {
       .command('doctor')
       .description('check the platform, the compiler, LibTorch and the addon; exits 1 if something is missing'),
     async (_options: object, output) => {
-      const { diagnose } = await import('../install/doctor.js');
+      const { diagnose } = await import('../native/doctor.js');
       const report = await diagnose();
       const width = Math.max(...report.checks.map((check) => check.name.length));
       for (const { name, ok, found, fix } of report.checks) {

@@ -1,4 +1,5 @@
 import { type Command, Option } from 'commander';
+import { writeRunReport } from '../report/run-report.js';
 import { counted } from '../terminal/format.js';
 import { collect, defineAction } from './command.js';
 
@@ -29,7 +30,7 @@ export function registerTrain(program: Command): void {
     }
     const { runTraining } = await import('../train/run.js');
     const { groupTable } = await import('./group-table.js');
-    const result = await runTraining(config, { quiet, log: output.log }, { resume });
+    const result = await runTraining(config, { quiet, log: output.log }, { resume, report: writeRunReport });
     if (result.test) output.log(groupTable('test', result.test));
     output.log(`${result.run}: ${counted(result.steps, 'step')} in ${result.seconds.toFixed(1)} s`);
     return result;

@@ -1,16 +1,13 @@
-import { join } from 'node:path';
 import { type CsvRow, csvOfRecords } from '../files/csv.js';
-import { writeFileWhole } from '../files/write.js';
 import { formatNumber } from '../terminal/format.js';
 import { pairMetrics } from '../train/metrics.js';
-import { type Page, renderPage } from './html.js';
+import type { Page } from './html.js';
 import { methodTitle } from './palette.js';
 import {
   commonSplit,
   differingSettings,
   flatten,
   type Run,
-  readRun,
   type ScoredSplit,
   type Scores,
   scoredSplits,
@@ -29,11 +26,6 @@ export function runsPage(runs: readonly Run[]): Page {
     sections: [runsSection(runs)],
     ...provenance(runs),
   };
-}
-
-/** Writes report.html into the folder of one run. */
-export async function writeRunReport(folder: string): Promise<void> {
-  writeFileWhole(join(folder, 'report.html'), await renderPage(runsPage([await readRun(folder)])));
 }
 
 /** One line per run, policy (that of the best step on the test split only), split and group, with all settings in which runs differ. */

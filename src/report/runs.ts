@@ -3,21 +3,14 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { splitLines } from '../data/tables/lines.js';
 import { InputError } from '../errors.js';
+import { byName } from '../files/by-name.js';
 import { checked, parseJson, readBytes, readJson, readText } from '../files/read.js';
 import { parseYaml } from '../files/yaml.js';
 import { type MetricMeans, metricDirections, type PairMetric, pairMetrics } from '../train/metrics.js';
-import type { MetricsLine } from '../train/trainer.js';
+import { type MetricsLine, metricsLineSchema } from '../train/metrics-line.js';
 import { groupBy } from './group-by.js';
 
 /** Reads run folders, as `group-robust train` leaves them, for the report. */
-
-/** An object whose keys are names, as a map: Zod's own takes "constructor" and "__proto__" for more than data. */
-function byName<T extends z.ZodType>(value: T) {
-  return z.preprocess(
-    (raw) => (typeof raw === 'object' && raw !== null && !Array.isArray(raw) ? new Map(Object.entries(raw)) : raw),
-    z.map(z.string(), value),
-  );
-}
 
 const means = z.looseObject(
   Object.fromEntries(Object.keys(metricDirections).map((name) => [name, z.number().optional()])) as Record<
@@ -73,10 +66,6 @@ export interface Scores {
   /** Loss, mean over pairs, each by its weight. */
   pairMean: number;
 }
-
-const metricsLineSchema = z
-  .record(z.string(), z.union([z.number(), z.string(), z.boolean()]))
-  .and(z.looseObject({ step: z.number().int().min(0) }));
 
 /** One training run. */
 export interface Run {

@@ -4,7 +4,7 @@ import { GroupRobustError, InputError } from '../errors.js';
 import { hashFile } from '../files/read.js';
 import { removePartials, writeFolderWhole } from '../files/write.js';
 import type { LogPosition } from './run-log.js';
-import type { TrainerState } from './trainer.js';
+import type { TrainerState } from './trainer-hooks.js';
 
 /**
  * Checkpoints of a run, one folder each: checkpoints/step-00000100/ with

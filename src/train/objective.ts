@@ -1,6 +1,6 @@
 import { marginLoss } from '../objective/losses.js';
 import { type PairLogProbabilities, preferenceTerms, supervisedTerms } from '../objective/pairs.js';
-import { lossSettings, type Objective } from './config.js';
+import type { Objective } from './config.js';
 import type { PairMetricValues } from './metrics.js';
 
 /** Scores of n pairs: what the policy and, where it is used, the reference say. Missing columns were not computed. */
@@ -24,9 +24,8 @@ export interface PairObjective {
 }
 
 export function pairObjective(objective: Objective): PairObjective {
-  const settings = lossSettings(objective);
   const { reduction } = objective;
-  if (settings === undefined)
+  if (objective.loss === 'sft')
     return {
       usesReference: false,
       responses: 'chosen',
@@ -35,7 +34,7 @@ export function pairObjective(objective: Objective): PairObjective {
         return { ...terms, metrics: { loss: terms.losses, ...logProbabilityMetrics(scores) } };
       },
     };
-  const loss = marginLoss(settings);
+  const loss = marginLoss(objective);
   return {
     usesReference: true,
     responses: 'both',

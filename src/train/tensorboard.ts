@@ -1,6 +1,6 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import type { MetricsLine } from './trainer.js';
+import type { MetricsLine } from './metrics-line.js';
 
 /**
  * A TensorBoard event file: the numbers of metrics.jsonl as scalars, so that `tensorboard --logdir runs` shows every run.

@@ -1,12 +1,10 @@
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { addonCandidates, loaderAdvice } from '../native/load.js';
-import type { NativeInfo } from '../native/types.js';
-import { cacheFolder } from './cache.js';
-import { CUDA_13_DRIVER, CUDA_CMAKE, cachedNvcc, systemNvcc, wantsCuda } from './cuda.js';
-import { findLibTorch, missingParts, type ResolvedLibTorch, SUPPORTED_TEXT } from './libtorch.js';
-import { readStamp } from './stamp.js';
+import { cacheFolder } from '../install/cache.js';
+import { CUDA_13_DRIVER, CUDA_CMAKE, cachedNvcc, systemNvcc, wantsCuda } from '../install/cuda.js';
+import { findLibTorch, missingParts, type ResolvedLibTorch, SUPPORTED_TEXT } from '../install/libtorch.js';
+import { readStamp } from '../install/stamp.js';
 import {
   detectLibc,
   findCmake,
@@ -18,7 +16,9 @@ import {
   findPython,
   isAtLeast,
   type Tool,
-} from './tools.js';
+} from '../install/tools.js';
+import { addonCandidates, loaderAdvice } from './load.js';
+import type { NativeInfo } from './types.js';
 
 export interface Finding {
   name: string;

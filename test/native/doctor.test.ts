@@ -3,8 +3,8 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { type Diagnosis, diagnose, probeAddon } from '../../src/install/doctor.js';
 import { PACKAGE_ROOT } from '../../src/install/libtorch.js';
+import { type Diagnosis, diagnose, probeAddon } from '../../src/native/doctor.js';
 
 let root: string;
 beforeEach(() => {
