@@ -78,6 +78,11 @@ export class InputError extends GroupRobustError {
   }
 }
 
+/** What went wrong, of anything that may be thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
 /** Prints an error and sets the exit code; a stack trace only for what is not the user's doing. */
 export function reportError(error: unknown): void {
   process.exitCode = error instanceof InputError ? 2 : error instanceof InterruptedError ? error.exitCode : 1;

@@ -1,6 +1,6 @@
-import { type Command, Option } from 'commander';
-import { InputError } from '../errors.js';
+import { type Command, type CommandUnknownOpts, Option } from '@commander-js/extra-typings';
 import { writeResult } from '../terminal/output.js';
+import { parseName } from './command.js';
 
 const shells = ['bash', 'zsh', 'fish'] as const;
 type Shell = (typeof shells)[number];
@@ -10,15 +10,11 @@ export function registerCompletion(program: Command): void {
   program
     .command('completion')
     .description('print a completion script: source <(group-robust completion bash), or | source in fish')
-    .argument('<shell>', shells.join(', '))
-    .action((shell: string) => {
-      if (!shells.includes(shell as Shell))
-        throw new InputError(`"${shell}" is not known`, { at: { field: 'shell' }, fix: `use ${shells.join(', ')}` });
-      writeResult(completionScript(program, shell as Shell));
-    });
+    .argument('<shell>', shells.join(', '), (text: string) => parseName('shell', text, shells))
+    .action((shell) => writeResult(completionScript(program, shell)));
 }
 
-export function completionScript(program: Command, shell: Shell): string {
+export function completionScript(program: CommandUnknownOpts, shell: Shell): string {
   const places = placesOf(program);
   if (shell === 'fish') return fish(program.name(), places);
   const script = bash(program.name(), places);
@@ -33,7 +29,7 @@ interface Place {
   options: readonly Option[];
 }
 
-function placesOf(command: Command, path = ''): Place[] {
+function placesOf(command: CommandUnknownOpts, path = ''): Place[] {
   const { commands } = command;
   const help = new Option('--help', 'display help');
   return [

@@ -1,6 +1,6 @@
 import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs';
 import { sep } from 'node:path';
-import type { Command } from 'commander';
+import type { Command, OptionValues } from '@commander-js/extra-typings';
 import { InputError } from '../errors.js';
 
 /**
@@ -31,12 +31,20 @@ export interface Out {
 }
 
 /** Adds the two options; an action with them begins with {@link checkOut}. */
-export function addOut(command: Command, flags: '--out <file>' | '--out <dir>' | '--out <path>', text: string) {
+export function addOut<Arguments extends unknown[], Options extends OptionValues, Globals extends OptionValues>(
+  command: Command<Arguments, Options, Globals>,
+  flags: '--out <file>' | '--out <dir>' | '--out <path>',
+  text: string,
+) {
   return command.option(flags, text).option('--force', 'replace what is at --out');
 }
 
 /** As {@link addOut}, where there is no output without `--out`. */
-export function requireOut(command: Command, flags: '--out <file>' | '--out <dir>', text: string) {
+export function requireOut<Arguments extends unknown[], Options extends OptionValues, Globals extends OptionValues>(
+  command: Command<Arguments, Options, Globals>,
+  flags: '--out <file>' | '--out <dir>',
+  text: string,
+) {
   return command.requiredOption(flags, text).option('--force', 'replace what is at --out');
 }
 

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { Command } from 'commander';
+import { Command } from '@commander-js/extra-typings';
 import { comparisonTable } from '../bandit/comparison.js';
 import { paperSeeds } from '../bandit/expected.js';
 import { figuresNumbered, runFigures } from '../bandit/paper-figures.js';
@@ -8,7 +8,7 @@ import { checkLine, failed } from '../report/checks.js';
 import { figureFolder, figureNotes, figureSection, writeFigure } from '../reproduce/figure-files.js';
 import { progress } from '../terminal/progress.js';
 import { defineAction, runProgram } from './command.js';
-import { addOut, checkOut, type OutFlags } from './out.js';
+import { addOut, checkOut } from './out.js';
 
 /**
  * What a file of `experiments/` runs: one figure over the paper's seeds, its comparison printed, its curves and numbers
@@ -19,8 +19,8 @@ export async function showFigure(number: number): Promise<void> {
   const program = new Command(`${name}.ts`)
     .description(`Figure ${number} of the paper, over its seeds`)
     .option('--quiet', 'no progress');
-  addOut(program, '--out <dir>', `folder for figures (SVG) and numbers (CSV) (default: ${join('runs', name)})`);
-  defineAction<OutFlags & { quiet?: boolean }>(program, async ({ quiet, ...flags }, output) => {
+  const out = `folder for figures (SVG) and numbers (CSV) (default: ${join('runs', name)})`;
+  defineAction(addOut(program, '--out <dir>', out), async ({ quiet, ...flags }, output) => {
     const out = checkOut(flags, { byDefault: join('runs', name), folder: /\.(svg|csv)$/ });
     const bar = progress(`figure ${number}`, paperSeeds.length, quiet);
     const [outcome] = await runFigures(figuresNumbered(number), paperSeeds, {
