@@ -7,7 +7,7 @@ import {
 } from '@commander-js/extra-typings';
 import { parse } from 'csv-parse/sync';
 import { editDistance } from '../data/tables/near-matches.js';
-import { InputError, messageOf, reportError } from '../errors.js';
+import { InputError, messageOf, present, reportError } from '../errors.js';
 import { plainText, say, watchStdout, writeResult } from '../terminal/output.js';
 
 /** For options that may be given several times, such as `--set`. */
@@ -78,7 +78,7 @@ export function parsedOption<const Flags extends string, T>(
   description: string,
   parse: (flag: string, text: string) => T,
 ) {
-  const [flag] = flags.split(' ', 1);
+  const flag = present(flags.split(' ', 1)[0]);
   return new Option(flags, description).argParser<T>((text) => parse(flag, text));
 }
 
@@ -121,8 +121,10 @@ function parseLine(flag: string, text: string): string[] {
   } catch (cause) {
     throw new InputError(`cannot be read: ${messageOf(cause)}`, { at: { field: flag }, fix: separate, cause });
   }
-  if (lines.length !== 1) throw new InputError('is not one line of values', { at: { field: flag }, fix: separate });
-  return lines[0];
+  const [line, ...more] = lines;
+  if (line === undefined || more.length > 0)
+    throw new InputError('is not one line of values', { at: { field: flag }, fix: separate });
+  return line;
 }
 
 /** "2021-2023,2030" → [2021, 2022, 2023, 2030]. @throws InputError */

@@ -1,4 +1,5 @@
 import { type Command, type CommandUnknownOpts, Option } from '@commander-js/extra-typings';
+import { present } from '../errors.js';
 import { writeResult } from '../terminal/output.js';
 import { parseName } from './command.js';
 
@@ -89,7 +90,7 @@ function fish(name: string, places: readonly Place[]): string {
         ...commands.map((one) => `complete -c ${name} -f -n ${when} -a ${one.name} -d ${quoted(one.description)}`),
         ...options.map(({ long, description, argChoices, required }) => {
           const values = argChoices ? ` -x -a ${quoted(argChoices.join(' '))}` : required ? ' -r' : '';
-          return `complete -c ${name} -n ${when} -l ${(long as string).slice(2)}${values} -d ${quoted(description)}`;
+          return `complete -c ${name} -n ${when} -l ${present(long).slice(2)}${values} -d ${quoted(description)}`;
         }),
       ];
     })

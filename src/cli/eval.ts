@@ -1,5 +1,5 @@
 import { type Command, Option } from '@commander-js/extra-typings';
-import { InputError } from '../errors.js';
+import { InputError, present } from '../errors.js';
 import { maxThreads } from '../native/types.js';
 import { lossNames } from '../objective/losses.js';
 import { warn } from '../terminal/output.js';
@@ -206,10 +206,10 @@ interface ObjectiveKeys extends Readonly<Record<string, string | number>> {
 
 /** "ipo,beta=0.1,reduction=mean" → { loss: "ipo", beta: 0.1, reduction: "mean" }. @throws InputError */
 function parseObjective(flag: string, text: string): ObjectiveKeys {
-  const [loss, ...settings] = parseList(flag, text);
+  const [loss = '', ...settings] = parseList(flag, text);
   const keys: Record<string, string | number> & { loss: string } = { loss };
   for (const setting of settings) {
-    const [key, value = ''] = setting.split('=');
+    const [key = '', value = ''] = setting.split('=');
     if (Object.hasOwn(keys, key))
       throw new InputError('is given twice', { at: { field: `${flag} ${key}` }, fix: 'leave one of them out' });
     keys[key] = key === 'reduction' ? value : parseNumber(`${flag} ${key}`, value);
@@ -224,7 +224,7 @@ async function checkedObjective(keys: ObjectiveKeys) {
   const { valueAdvice } = await import('../train/other-names.js');
   const parsed = objectiveSchema.safeParse(keys, { error: issueText });
   if (parsed.success) return parsed.data;
-  const [issue] = parsed.error.issues;
+  const issue = present(parsed.error.issues[0]);
   const key = issue.path.join('.');
   throw new InputError(issue.message, {
     at: { field: `--objective${key === '' ? '' : ` ${key}`}` },

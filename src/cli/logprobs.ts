@@ -14,7 +14,7 @@ export function registerLogprobs(program: Command): void {
     'JSONL to write, one line a pair in order; - for stdout',
   );
   defineAction(command, async (options, output) => {
-    const { byPair, packForScoring, scoringBatches } = await import('../train/scoring.js');
+    const { byPair, packForScoring, pairsAt, scoringBatches } = await import('../train/scoring.js');
     const { checkFinite } = await import('../train/non-finite.js');
     const { progress } = await import('../terminal/progress.js');
     const out = checkOut(options, { inputs: scoringInputs(options) });
@@ -32,7 +32,7 @@ export function registerLogprobs(program: Command): void {
         const packed = packForScoring(data, indices);
         const scored = byPair(packed, await policy.logProbabilities(packed.batch, 'policy'));
         const reference = byPair(packed, await policy.logProbabilities(packed.batch, 'reference'));
-        const pairs = Array.from(indices, (pair) => data.pairs[pair]);
+        const pairs = pairsAt(data, indices);
         for (const { chosen, rejected } of [scored, reference])
           checkFinite(pairs, { 'logps/chosen': chosen, ...(rejected && { 'logps/rejected': rejected }) });
         indices.forEach((pair, i) => {

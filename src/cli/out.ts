@@ -108,12 +108,12 @@ function checkKind(path: string, folder: RegExp | undefined, refuse: (problem: s
 
 /** Whether `outer` is `inner` or lies above it. */
 function holds(outer: string, inner: string): boolean {
-  const [above, below] = [outer, inner].map((path) => realpathSync(path));
+  const [above, below] = [realpathSync(outer), realpathSync(inner)];
   return same(outer, inner) || below.startsWith(above.endsWith(sep) ? above : above + sep);
 }
 
 /** One file under two names counts, and so do hard links. */
 function same(first: string, second: string): boolean {
-  const [a, b] = [first, second].map((path) => statSync(path, { bigint: true }));
+  const [a, b] = [statSync(first, { bigint: true }), statSync(second, { bigint: true })];
   return a.dev === b.dev && a.ino === b.ino;
 }

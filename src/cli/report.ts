@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Command, Option } from '@commander-js/extra-typings';
-import { InputError, messageOf } from '../errors.js';
+import { InputError, messageOf, present } from '../errors.js';
 import { counted } from '../terminal/format.js';
 import { writeResult } from '../terminal/output.js';
 import { defineAction } from './command.js';
@@ -44,7 +44,7 @@ export function registerReport(program: Command): void {
       { ...flags, force },
       {
         byDefault: join(
-          folders[0],
+          present(folders[0]),
           format === 'svg' ? `${name}-figures` : `${name}.${format === 'latex' ? 'tex' : format}`,
         ),
         inputs: folders.flatMap(runInputs),

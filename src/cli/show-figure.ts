@@ -3,6 +3,7 @@ import { Command } from '@commander-js/extra-typings';
 import { comparisonTable } from '../bandit/comparison.js';
 import { paperSeeds } from '../bandit/expected.js';
 import { figuresNumbered, runFigures } from '../bandit/paper-figures.js';
+import { present } from '../errors.js';
 import { writeFolderWhole } from '../files/write.js';
 import { checkLine, failed } from '../report/checks.js';
 import { figureFolder, figureNotes, figureSection, writeFigure } from '../reproduce/figure-files.js';
@@ -23,9 +24,10 @@ export async function showFigure(number: number): Promise<void> {
   defineAction(addOut(program, '--out <dir>', out), async ({ quiet, ...flags }, output) => {
     const out = checkOut(flags, { byDefault: join('runs', name), folder: /\.(svg|csv)$/ });
     const bar = progress(`figure ${number}`, paperSeeds.length, quiet);
-    const [outcome] = await runFigures(figuresNumbered(number), paperSeeds, {
+    const outcomes = await runFigures(figuresNumbered(number), paperSeeds, {
       onDone: (done) => bar.update(done),
     }).finally(() => bar.stop());
+    const outcome = present(outcomes[0]);
     const { figure, rows } = outcome;
     const { checks = [] } = figureSection(outcome);
     output.log([figure.title, ...figureNotes(outcome), '', comparisonTable(rows), ''].join('\n'));

@@ -1,3 +1,4 @@
+import { present } from '../errors.js';
 import { type CsvRow, csvOfRecords } from '../files/csv.js';
 import { formatNumber } from '../terminal/format.js';
 import { pairMetrics } from '../train/metrics.js';
@@ -16,7 +17,7 @@ import { runsSection } from './sections/runs.js';
 
 /** What `group-robust report` shows: the runs side by side, where they were made, and their configurations. */
 export function runsPage(runs: readonly Run[]): Page {
-  const [{ method, seed }] = runs;
+  const { method, seed } = present(runs[0]);
   return {
     title:
       runs.length === 1
@@ -64,7 +65,7 @@ function csvRecords(
     ...Object.fromEntries(pairMetrics.map((metric) => [metric, means[metric]])),
     'loss standard error': errors.loss,
     'rewards/accuracies standard error': errors['rewards/accuracies'],
-    alpha: alpha?.[`group/${group}/alpha`] as number | undefined,
+    alpha: alpha?.[`group/${group}/alpha`],
   }));
 }
 
@@ -81,23 +82,18 @@ export function provenance(runs: readonly Run[]): Pick<Page, 'environment' | 'co
 
 /** A row for each entry of run.json, with one each for the best step, the pairs left out of a split and the sizes of a group. */
 function recordRows({ groups, dropped = {}, best, ...record }: Run['record']): [string, string][] {
-  const left = Object.entries(dropped as Counts).map(([split, counts]): [string, string] => [
+  const left = Object.entries(dropped).map(([split, counts]): [string, string] => [
     `pairs left out of ${split}`,
     listedCounts(Object.fromEntries(Object.entries(counts).filter(([, count]) => count > 0))) || 'none',
   ]);
-  const sizes = [...(groups as ReadonlyMap<string, Counts[string]>)].map(([name, counts]): [string, string] => [
-    `pairs of ${name}`,
-    listedCounts(counts),
-  ]);
-  const { step, loss, group } = (best ?? {}) as { step?: number; loss?: number; group?: string };
+  const sizes = [...groups].map(([name, counts]): [string, string] => [`pairs of ${name}`, listedCounts(counts)]);
+  const { step, loss, group } = best ?? {};
   const bestStep: [string, string][] =
     step === undefined || loss === undefined
       ? []
       : [['best step', `${step}: worst-group validation loss ${formatNumber(loss)} (${group})`]];
   return [...flatten(record), ...bestStep, ...left, ...sizes];
 }
-
-type Counts = Record<string, Record<string, number>>;
 
 function listedCounts(counts: Record<string, number>): string {
   return Object.entries(counts)

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { isNode } from 'yaml';
 import { z } from 'zod';
 import { samplerKinds } from '../data/pairs/sampler.js';
-import { InputError, type InputLocation } from '../errors.js';
+import { InputError, type InputLocation, present } from '../errors.js';
 import { issueText, refuseSpecial } from '../files/read.js';
 import { parseYaml, printYaml } from '../files/yaml.js';
 import { maxThreads } from '../native/types.js';
@@ -363,7 +363,8 @@ export function resolveConfig(raw: unknown, locate: (path: PropertyKey[]) => Inp
           const at = { ...locate(path), field: path.join('.') || '(top level)' };
           return new InputError(message, { at, fix: valueAdvice(path.join('.'), valueAt(raw, path)) });
         });
-  throw faults[0].followedBy(faults.slice(1));
+  const [fault, ...others] = faults;
+  throw present(fault).followedBy(others);
 }
 
 function unknownKeys(

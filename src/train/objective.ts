@@ -1,3 +1,4 @@
+import { present } from '../errors.js';
 import { marginLoss } from '../objective/losses.js';
 import { type PairLogProbabilities, preferenceTerms, supervisedTerms } from '../objective/pairs.js';
 import type { Objective } from './config.js';
@@ -39,7 +40,7 @@ export function pairObjective(objective: Objective): PairObjective {
     usesReference: true,
     responses: 'both',
     evaluate(scores) {
-      const terms = preferenceTerms(loss, reduction, scores as PairLogProbabilities);
+      const terms = preferenceTerms(loss, reduction, withBoth(scores));
       const { chosenLogRatios, rejectedLogRatios } = terms;
       return {
         losses: terms.losses,
@@ -49,12 +50,22 @@ export function pairObjective(objective: Objective): PairObjective {
           loss: terms.losses,
           'rewards/chosen': chosenLogRatios.map((ratio) => loss.beta * ratio),
           'rewards/rejected': rejectedLogRatios.map((ratio) => loss.beta * ratio),
-          'rewards/margins': chosenLogRatios.map((ratio, i) => loss.beta * (ratio - rejectedLogRatios[i])),
-          'rewards/accuracies': chosenLogRatios.map((ratio, i) => (ratio > rejectedLogRatios[i] ? 1 : 0)),
+          'rewards/margins': chosenLogRatios.map((ratio, i) => loss.beta * (ratio - present(rejectedLogRatios[i]))),
+          'rewards/accuracies': chosenLogRatios.map((ratio, i) => (ratio > present(rejectedLogRatios[i]) ? 1 : 0)),
           ...logProbabilityMetrics(scores),
         },
       };
     },
+  };
+}
+
+/** A preference loss is given the scores of both responses, and those of the reference. */
+function withBoth(scores: PairScores): PairLogProbabilities {
+  return {
+    ...scores,
+    rejected: present(scores.rejected),
+    referenceChosen: present(scores.referenceChosen),
+    referenceRejected: present(scores.referenceRejected),
   };
 }
 
@@ -63,6 +74,6 @@ function logProbabilityMetrics({ chosen, rejected }: PairScores): PairMetricValu
   return {
     'logps/chosen': chosen,
     'logps/rejected': rejected,
-    'logps/accuracies': chosen.map((logp, i) => (logp > rejected[i] ? 1 : 0)),
+    'logps/accuracies': chosen.map((logp, i) => (logp > present(rejected[i]) ? 1 : 0)),
   };
 }

@@ -11,7 +11,9 @@ const roundingGap = 1e-5;
  */
 export function startingGapWarning(scores: PairScores): string | undefined {
   const gapOf = (policy: ArrayLike<number>, reference: ArrayLike<number> = policy) =>
-    Math.max(...Array.from(policy, (logp, i) => Math.abs(logp - reference[i]) / Math.max(1, Math.abs(logp))));
+    Math.max(
+      ...Array.from(policy, (logp, i) => Math.abs(logp - (reference[i] ?? Number.NaN)) / Math.max(1, Math.abs(logp))),
+    );
   const gap = Math.max(
     gapOf(scores.chosen, scores.referenceChosen),
     gapOf(scores.rejected ?? [], scores.referenceRejected),

@@ -1,7 +1,7 @@
 import type { PairDataset } from '../data/pairs/dataset.js';
 import { responseCotangents } from '../data/pairs/packing.js';
 import { createSampler, type Sampler } from '../data/pairs/sampler.js';
-import { InputError, InterruptedError } from '../errors.js';
+import { InputError, InterruptedError, present } from '../errors.js';
 import type { NativeBatch } from '../native/types.js';
 import { GroupTotals, robustStep } from '../objective/aggregate.js';
 import { type GroupWeights, groupWeights } from '../objective/group-weights.js';
@@ -19,6 +19,7 @@ import {
   byPair,
   packBatch,
   pairColumns,
+  pairsAt,
   promptNumbers,
   Reference,
   type ReferenceScores,
@@ -179,7 +180,7 @@ class Trainer {
     const learningRate = learningRateAt(optimizer, this.step, this.steps) * (plateau?.rateScale ?? 1);
     const { gradNorm } = await policy.step(robust.coefficients, { learningRate, maxGradNorm: optimizer.maxGradNorm });
     if (!Number.isFinite(gradNorm))
-      throw new NonFiniteError(`the gradient of ${namesOf(this.pairsOf(batch))} is not a finite number`);
+      throw new NonFiniteError(`the gradient of ${namesOf(pairsAt(train, batch))} is not a finite number`);
     const summary = metrics.summary();
     return {
       ...flatMetrics(summary),
@@ -199,7 +200,7 @@ class Trainer {
     const packed = packBatch(train, micro, objective.responses);
     const policyScores = byPair(packed, await policy.forward(packed.batch));
     const scores = this.referenceScores?.addTo(policyScores, micro) ?? policyScores;
-    const pairs = this.pairsOf(micro);
+    const pairs = pairsAt(train, micro);
     const { groups, weights } = pairColumns(pairs);
     const outcome = objective.evaluate(scores);
     checkFinite(pairs, outcome.metrics);
@@ -207,9 +208,9 @@ class Trainer {
       const warning = startingGapWarning(scores);
       if (warning !== undefined) this.hooks.onWarning?.(warning);
     }
-    for (let i = 0; i < pairs.length; i++) totals.add(groups[i], outcome.losses[i], weights[i]);
+    pairs.forEach(({ group, weight }, i) => totals.add(group, present(outcome.losses[i]), weight));
     metrics.add(groups, weights, outcome.metrics);
-    const weighted = (cotangents: Float64Array) => cotangents.map((cotangent, i) => weights[i] * cotangent);
+    const weighted = (cotangents: Float64Array) => cotangents.map((cotangent, i) => present(weights[i]) * cotangent);
     const { chosenCotangents, rejectedCotangents } = outcome;
     const cotangents = responseCotangents(
       packed,
@@ -332,10 +333,6 @@ class Trainer {
 
   private alpha(): ReturnType<typeof alphaMetrics> {
     return alphaMetrics(this.train.groups, this.weighting.alpha);
-  }
-
-  private pairsOf(indices: Int32Array): PairDataset['pairs'][number][] {
-    return Array.from(indices, (pair) => this.train.pairs[pair]);
   }
 }
 

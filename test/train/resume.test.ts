@@ -456,6 +456,21 @@ describe('--resume', () => {
     expect(record.created).toBeDefined();
   });
 
+  it('keeps groups whose names are numbers in their order in run.json, whether or not the run had a break', async () => {
+    const names = ['10', '9', '2'];
+    const numbered = writeIdPairs(join(folder, 'numbered.jsonl'), 9, (i) => ({ group: names[i % 3] }));
+    const config = configFor(objective, { data: { train: numbered }, evaluateEvery: undefined });
+    const written = () => {
+      const text = readFileSync(join(config.output, 'run.json'), 'utf8');
+      return [...text.matchAll(/^ {4}"(\d+)": \{/gm)].map(([, name]) => name);
+    };
+    await run(config);
+    expect(written()).toEqual(names);
+    rmSync(checkpoint(config, 6), { recursive: true });
+    await run(config, true);
+    expect(written()).toEqual(names);
+  });
+
   it('finds a damaged best checkpoint before any step is taken', async () => {
     const changes = {
       optimizer: { learningRate: 0.02 },
