@@ -99,7 +99,15 @@ export function scoringBatches({ pairs }: PairDataset, maxPairs = Number.POSITIV
 /** Pairs packed for scoring: without regard to groups, which matter to gradients only, so that they share prompts too. */
 export function packForScoring(data: PairDataset, indices: ArrayLike<number>): PackedPairs {
   return packPairs(
-    pairsAt(data, indices).map((pair) => ({ ...pair, group: 0 })),
+    // What the pairs give is computed when it is read, so no spread would copy it.
+    pairsAt(data, indices).map(({ id, prompt, chosen, rejected, weight }) => ({
+      id,
+      group: 0,
+      prompt,
+      chosen,
+      rejected,
+      weight,
+    })),
     { responses: 'both' },
   );
 }

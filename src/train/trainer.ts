@@ -208,7 +208,7 @@ class Trainer {
       const warning = startingGapWarning(scores);
       if (warning !== undefined) this.hooks.onWarning?.(warning);
     }
-    pairs.forEach(({ group, weight }, i) => totals.add(group, present(outcome.losses[i]), weight));
+    for (const [i, { group, weight }] of pairs.entries()) totals.add(group, present(outcome.losses[i]), weight);
     metrics.add(groups, weights, outcome.metrics);
     const weighted = (cotangents: Float64Array) => cotangents.map((cotangent, i) => present(weights[i]) * cotangent);
     const { chosenCotangents, rejectedCotangents } = outcome;
