@@ -8,13 +8,13 @@
  * the paper's main text must not fail. Exits 1 otherwise. docs/reproducing-the-paper.md has the claims of all figures.
  */
 import { join } from 'node:path';
-import { Argument, Command } from 'commander';
+import { Argument, Command } from '@commander-js/extra-typings';
 import { comparisonTable } from '../src/bandit/comparison.js';
 import { paperSeeds } from '../src/bandit/expected.js';
 import { banditFigures, figuresNumbered } from '../src/bandit/paper-figures.js';
 import { runFigures } from '../src/bandit/run-figures.js';
 import { defineAction, runProgram } from '../src/cli/command.js';
-import { addOut, checkOut, type OutFlags } from '../src/cli/out.js';
+import { addOut, checkOut } from '../src/cli/out.js';
 import { writeFolderWhole } from '../src/files/write.js';
 import { checkLine, failed } from '../src/report/checks.js';
 import { figureFolder, figureNotes, figureSection, writeFigure } from '../src/reproduce/figure-files.js';
@@ -24,8 +24,8 @@ const program = new Command('paper-figure.ts')
   .description('one synthetic figure of the paper, over its seeds')
   .addArgument(new Argument('<number>', 'of the figure').choices(banditFigures.map(({ number }) => String(number))))
   .option('--quiet', 'no progress');
-addOut(program, '--out <dir>', 'folder for figures (SVG) and numbers (CSV) (default: runs/figure-NUMBER)');
-defineAction<OutFlags & { quiet?: boolean }>(program, async ({ quiet, ...flags }, output, number) => {
+const folder = 'folder for figures (SVG) and numbers (CSV) (default: runs/figure-NUMBER)';
+defineAction(addOut(program, '--out <dir>', folder), async ({ quiet, ...flags }, output, number) => {
   const [figure] = figuresNumbered(Number(number));
   const out = checkOut(flags, { byDefault: join('runs', figureFolder(figure.number)), folder: /\.(svg|csv)$/ });
   const bar = progress(`figure ${figure.number}`, paperSeeds.length, quiet);

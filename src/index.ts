@@ -32,6 +32,7 @@ export * from './policy/log-linear.js';
 export * from './policy/log-linear-problem.js';
 export { type MergeReport, mergeAdapter } from './policy/merge.js';
 export * from './policy/policy.js';
+export { writeRunReport } from './report/run-report.js';
 export {
   type Convergence,
   type ConvergenceSettings,
@@ -47,4 +48,5 @@ export { pairObjective } from './train/objective.js';
 export { ReferenceCache } from './train/reference-cache.js';
 export { runTraining } from './train/run.js';
 export { Reference, type ScoredDataset, scoredDataset } from './train/scoring.js';
-export { type TrainerHooks, trainPolicy } from './train/trainer.js';
+export { trainPolicy } from './train/trainer.js';
+export type { TrainerHooks } from './train/trainer-hooks.js';

@@ -10,9 +10,9 @@
 import { rmSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { Command } from 'commander';
-import { collect, defineAction, parseSeeds, runProgram } from '../../src/cli/command.js';
-import { addOut, checkOut, type OutFlags } from '../../src/cli/out.js';
+import { Command } from '@commander-js/extra-typings';
+import { collect, defineAction, parsedOption, parseSeeds, runProgram } from '../../src/cli/command.js';
+import { addOut, checkOut } from '../../src/cli/out.js';
 import { writeFileWhole } from '../../src/files/write.js';
 import { loadNative } from '../../src/native/load.js';
 import { checkLine, failed } from '../../src/report/checks.js';
@@ -22,20 +22,18 @@ import { runsCsv, runsPage } from '../../src/report/runs-page.js';
 import { surveyNote, surveyRuns, surveySection } from '../../src/reproduce/survey.js';
 import { progress } from '../../src/terminal/progress.js';
 
-interface Options extends OutFlags {
-  seeds: string;
-  set?: string[];
-  quiet?: boolean;
-}
-
 const program = new Command('run.ts')
   .description('SFT, IPO and GR-IPO on invented surveys, over seeds, with a report')
-  .option('--seeds <seeds>', 'of survey, model and batches', '100-109')
+  .addOption(
+    parsedOption('--seeds <seeds>', 'of survey, model and batches', parseSeeds).default(
+      parseSeeds('--seeds', '100-109'),
+      '100-109',
+    ),
+  )
   .option('--set <key=value>', 'override a key of all three configurations; repeatable', collect)
   .option('--quiet', 'no progress');
-addOut(program, '--out <dir>', 'folder to make (default: runs/surveys)');
-defineAction<Options>(program, async ({ set = [], quiet = false, ...options }, output) => {
-  const seeds = parseSeeds('--seeds', options.seeds);
+const complete = addOut(program, '--out <dir>', 'folder to make (default: runs/surveys)');
+defineAction(complete, async ({ seeds, set = [], quiet = false, ...options }, output) => {
   const { path: out, replace } = checkOut(options, {
     byDefault: 'runs/surveys',
     folder: /^(report\.html|runs\.csv|seed-\d+)$/,

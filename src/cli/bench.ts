@@ -1,22 +1,22 @@
-import { type Command, Option } from 'commander';
+import { type Command, Option } from '@commander-js/extra-typings';
 import type { KernelBenchmark, KernelDType, KernelShape } from '../bench/kernels.js';
 import type { TrainStepBenchmark } from '../bench/train-step.js';
 import { maxThreads, type NativeDevice } from '../native/types.js';
 import { textTable } from '../terminal/text-table.js';
-import { defineAction, parseNumber } from './command.js';
+import { countOption, defineAction, numberOption } from './command.js';
 
 /** `group-robust bench`: programs that first check their result, then time it. */
 export function registerBench(program: Command): void {
   const bench = program.command('bench').description('measure speed, after checking the result');
-  defineAction<{ seconds: string; numpy?: boolean }>(
+  defineAction(
     bench
       .command('bandit')
       .description('full-batch and per-sample updates a second of the simulator, against plain loops in typed arrays')
-      .option('--seconds <s>', 'time for each measurement', '1')
+      .addOption(numberOption('--seconds <s>', 'time for each measurement', { min: 0.01, max: 600 }).default(1))
       .option('--numpy', 'the full batch in NumPy too, by the Python that PYTHON names, else python3'),
     async ({ seconds, numpy }, output) => {
       const { benchmarkBandit } = await import('../bench/bandit.js');
-      const result = await benchmarkBandit(parseNumber('--seconds', seconds, { min: 0.01, max: 600 }), { numpy });
+      const result = await benchmarkBandit(seconds, { numpy });
       const rate = (value: number) => Math.round(value).toLocaleString('en-US');
       const { cpu, cores, node, load } = result.machine;
       output.log(`${cpu}, one of ${cores} cores, Node ${node}, load ${load.toFixed(1)}`);
@@ -36,85 +36,56 @@ export function registerBench(program: Command): void {
     },
   );
 
-  const shapes: KernelShape[] = ['gemma-2b', 'tiny'];
-  const dtypes: KernelDType[] = ['float32', 'bfloat16'];
-  const devices: NativeDevice[] = ['cpu', 'cuda'];
-  const choice = (flags: string, description: string, choices: readonly string[]) =>
-    new Option(flags, description).choices(choices).default(choices[0]);
-  defineAction<{ shape: KernelShape; dtype: KernelDType; device: NativeDevice; seconds: string; quiet?: boolean }>(
+  const shapes = ['gemma-2b', 'tiny'] as const satisfies KernelShape[];
+  const dtypes = ['float32', 'bfloat16'] as const satisfies KernelDType[];
+  const devices = ['cpu', 'cuda'] as const satisfies NativeDevice[];
+  const choice = <const Flags extends string, Name extends string>(
+    flags: Flags,
+    description: string,
+    choices: readonly [Name, ...Name[]],
+  ) => new Option(flags, description).choices(choices).default(choices[0]);
+  defineAction(
     bench
       .command('kernels')
       .description("each kernel, forward and backward: error against float64, time, and part of the machine's limit")
       .addOption(choice('--shape <name>', 'the sizes of this model', shapes))
       .addOption(choice('--dtype <type>', 'type of the data', dtypes))
       .addOption(choice('--device <device>', 'where to run', devices))
-      .option('--seconds <s>', 'time for each measurement', '1')
+      .addOption(numberOption('--seconds <s>', 'time for each measurement', { min: 0.001, max: 600 }).default(1))
       .option('--quiet', 'no progress'),
-    async ({ seconds, quiet, ...settings }, output) => {
+    async ({ quiet = false, ...settings }, output) => {
       const { benchmarkKernels } = await import('../bench/kernels.js');
-      const result = await benchmarkKernels({
-        ...settings,
-        quiet: quiet === true,
-        seconds: parseNumber('--seconds', seconds, { min: 0.001, max: 600 }),
-      });
+      const result = await benchmarkKernels({ ...settings, quiet });
       output.log(describeKernels(result));
       if (!result.ok) process.exitCode = 1;
       return result;
     },
   );
 
-  defineAction<TrainStepFlags>(
+  defineAction(
     bench
       .command('train-step')
       .description('GR-IPO steps with LoRA on random weights: speed, part of the matrix product rate, memory')
       .addOption(choice('--shape <name>', 'the model’s sizes', shapes))
-      .option('--layers <n>', 'number of layers (default: the shape’s)')
-      .option('--vocab <n>', 'size of the vocabulary (default: the shape’s)')
-      .option('--batch <n>', 'pairs a step', '4')
-      .option('--prompt <n>', 'tokens of each prompt', '86')
-      .option('--response <n>', 'tokens of each response; EOS comes on top', '1')
-      .option('--pairs-per-prompt <n>', 'how many of the pairs share a prompt', '1')
-      .option('--steps <n>', 'timed steps, after one that is not', '3')
+      .addOption(countOption('--layers <n>', 'number of layers (default: the shape’s)', { min: 1 }))
+      .addOption(countOption('--vocab <n>', 'size of the vocabulary (default: the shape’s)', { min: 4 }))
+      .addOption(countOption('--batch <n>', 'pairs a step', { min: 1 }).default(4))
+      .addOption(countOption('--prompt <n>', 'tokens of each prompt', { min: 1 }).default(86))
+      .addOption(countOption('--response <n>', 'tokens of each response; EOS comes on top', { min: 1 }).default(1))
+      .addOption(countOption('--pairs-per-prompt <n>', 'how many of the pairs share a prompt', { min: 1 }).default(1))
+      .addOption(countOption('--steps <n>', 'timed steps, after one that is not', { min: 1 }).default(3))
       .addOption(choice('--base-dtype <type>', 'type the base weights are kept in', dtypes))
       .option('--recompute', 'compute every layer again in the backward pass, for less memory')
-      .option('--threads <n>', 'LibTorch threads (default: all cores)'),
-    async (flags, output) => {
+      .addOption(countOption('--threads <n>', 'LibTorch threads (default: all cores)', { min: 1, max: maxThreads })),
+    async ({ shape, layers, vocab, ...settings }, output) => {
       const { benchmarkTrainStep } = await import('../bench/train-step.js');
-      const count = (flag: string, value: string, min = 1, max?: number) =>
-        parseNumber(flag, value, { min, max, integer: true });
-      const sizes = Object.entries({ layers: flags.layers, vocab: flags.vocab })
-        .filter(([, value]) => value !== undefined)
-        .map(([name, value]) => `${name}=${count(`--${name}`, value as string, name === 'vocab' ? 4 : 1)}`);
-      const settings = {
-        model: `random:${flags.shape}${sizes.length > 0 ? `?${sizes.join('&')}` : ''}`,
-        batch: count('--batch', flags.batch),
-        prompt: count('--prompt', flags.prompt),
-        response: count('--response', flags.response),
-        pairsPerPrompt: count('--pairs-per-prompt', flags.pairsPerPrompt),
-        steps: count('--steps', flags.steps),
-        baseDtype: flags.baseDtype,
-        recompute: flags.recompute,
-        threads: flags.threads === undefined ? undefined : count('--threads', flags.threads, 1, maxThreads),
-      };
-      const result = await benchmarkTrainStep(settings, output.log);
+      const sizes = Object.entries({ layers, vocab }).flatMap(([name, size]) => (size ? [`${name}=${size}`] : []));
+      const model = `random:${shape}${sizes.length > 0 ? `?${sizes.join('&')}` : ''}`;
+      const result = await benchmarkTrainStep({ ...settings, model }, output.log);
       output.log(describeTrainStep(result));
       return result;
     },
   );
-}
-
-interface TrainStepFlags {
-  shape: KernelShape;
-  layers?: string;
-  vocab?: string;
-  batch: string;
-  prompt: string;
-  response: string;
-  pairsPerPrompt: string;
-  steps: string;
-  baseDtype: KernelDType;
-  recompute?: boolean;
-  threads?: string;
 }
 
 function describeTrainStep(result: TrainStepBenchmark): string {

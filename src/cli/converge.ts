@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { type Command, Option } from 'commander';
+import { type Command, Option } from '@commander-js/extra-typings';
 import { type FeatureMapName, featureMapNames } from '../bandit/features.js';
 import { type DataBalance, dataBalances, type ResponseRule, responseRules } from '../bandit/preferences.js';
 import { InputError } from '../errors.js';
@@ -7,35 +7,40 @@ import { writeFileWhole, writeFolderWhole } from '../files/write.js';
 import { type LossName, lossNames, marginLoss } from '../objective/losses.js';
 import { failed } from '../report/checks.js';
 import { progress } from '../terminal/progress.js';
-import { defineAction, type Output, parseList, parseNumber } from './command.js';
+import { countOption, defineAction, numberOption, type Output, parsedOption, parseNumbers } from './command.js';
 import { addOut, checkOut, type OutFlags } from './out.js';
 
 interface ConvergeFlags extends OutFlags {
   loss?: LossName;
-  labelSmoothing?: string;
+  labelSmoothing?: number;
   algorithm?: '1' | '3';
   order?: 'alternating' | 'simultaneous';
   features?: FeatureMapName;
   responses?: ResponseRule;
   data?: DataBalance;
-  groups?: string;
-  dimension?: string;
-  horizons?: string;
-  runs?: string;
-  radius?: string;
+  groups?: number;
+  dimension?: number;
+  horizons?: number[];
+  runs?: number;
+  radius?: number;
   problem?: string;
   quiet?: boolean;
 }
 
 /** `group-robust converge`: Proposition 4.1 measured against the exact minimax value; exits 1 where the runs refute it. */
 export function registerConverge(program: Command): void {
-  const choice = (flags: string, description: string, choices: readonly string[]) =>
-    new Option(flags, description).choices(choices);
+  const choice = <const Flags extends string, const Name extends string>(
+    flags: Flags,
+    description: string,
+    choices: readonly Name[],
+  ) => new Option(flags, description).choices(choices);
   const command = program
     .command('converge')
     .description('check the O(1/√T) convergence of the per-sample algorithm against the exact minimax value')
     .addOption(choice('--loss <name>', 'the loss (needed without --problem)', lossNames))
-    .option('--label-smoothing <epsilon>', 'share of labels thought to be flipped, dpo only (default: 0)')
+    .addOption(
+      numberOption('--label-smoothing <epsilon>', 'share of labels thought to be flipped, dpo only (default: 0)'),
+    )
     .addOption(choice('--algorithm <n>', '1: draw from all pairs; 3: draw a group first (default: 1)', ['1', '3']))
     .addOption(
       choice(
@@ -53,15 +58,23 @@ export function registerConverge(program: Command): void {
         dataBalances,
       ),
     )
-    .option('--groups <k>', 'number of groups (default: 2); odd ones are like group 1, even ones like group 0')
-    .option('--dimension <d>', 'number of features, even (default: 4)')
-    .option('--horizons <list>', 'numbers of steps T (default: 1e4,1e5,3e5,1e6,3e6)')
-    .option('--runs <n>', 'independent runs at each horizon (default: 10)')
-    .option('--radius <B>', 'θ is kept in ‖θ‖ ≤ B (default: 10)')
+    .addOption(
+      countOption('--groups <k>', 'number of groups (default: 2); odd ones are like group 1, even ones like group 0', {
+        min: 2,
+      }),
+    )
+    .addOption(countOption('--dimension <d>', 'number of features, even (default: 4)', { min: 2 }))
+    .addOption(
+      parsedOption('--horizons <list>', 'numbers of steps T (default: 1e4,1e5,3e5,1e6,3e6)', (flag, text) =>
+        parseNumbers(flag, text, { min: 1, integer: true }),
+      ),
+    )
+    .addOption(countOption('--runs <n>', 'independent runs at each horizon (default: 10)', { min: 2 }))
+    .addOption(numberOption('--radius <B>', 'θ is kept in ‖θ‖ ≤ B (default: 10)', { min: Number.MIN_VALUE }))
     .option('--quiet', 'no progress')
     .option('--problem <file>', 'only print the exact minimax value of the problem in this JSON file, as JSON');
-  addOut(command, '--out <dir>', 'write convergence.json and convergence.csv to this folder');
-  defineAction<ConvergeFlags>(command, (flags, output) =>
+  const complete = addOut(command, '--out <dir>', 'write convergence.json and convergence.csv to this folder');
+  defineAction(complete, (flags: ConvergeFlags, output) =>
     flags.problem === undefined ? checkConvergence(flags, output) : solveProblem(flags.problem, flags, output),
   );
 }
@@ -79,19 +92,10 @@ async function checkConvergence(flags: ConvergeFlags, output: Output): Promise<o
   const out = checkOut(flags, { folder: /^convergence\.(json|csv)$/ });
   if (loss === undefined)
     throw new InputError('is missing', { at: { field: '--loss' }, fix: 'use --loss dpo or --loss ipo' });
-  const horizons = flags.horizons
-    ? parseList('--horizons', flags.horizons).map((T) => parseNumber('--horizons', T, { min: 1, integer: true }))
-    : defaults.horizons;
-  const runs = flags.runs ? parseNumber('--runs', flags.runs, { min: 2, integer: true }) : defaults.runs;
-  const groups = flags.groups ? parseNumber('--groups', flags.groups, { min: 2, integer: true }) : undefined;
-  const dimension = flags.dimension
-    ? parseNumber('--dimension', flags.dimension, { min: 2, integer: true })
-    : undefined;
-  const radius = flags.radius ? parseNumber('--radius', flags.radius, { min: Number.MIN_VALUE }) : defaults.radius;
+  const { groups, dimension, horizons = defaults.horizons, runs = defaults.runs, radius = defaults.radius } = flags;
   const algorithm = flags.algorithm === '3' ? 3 : defaults.algorithm;
 
-  const labelSmoothing = flags.labelSmoothing ? parseNumber('--label-smoothing', flags.labelSmoothing) : undefined;
-  const settings = { loss, beta: defaults.beta[loss], labelSmoothing };
+  const settings = { loss, beta: defaults.beta[loss], labelSmoothing: flags.labelSmoothing };
   const { title } = marginLoss(settings);
 
   const bar = progress('converge, steps', convergenceSteps({ order, horizons, runs }), flags.quiet);

@@ -1,13 +1,7 @@
 import { join } from 'node:path';
-import { type Command, Option } from 'commander';
+import { type Command, Option } from '@commander-js/extra-typings';
 import { defineAction } from './command.js';
-import { addOut, checkOut, type OutFlags } from './out.js';
-
-interface Options extends OutFlags {
-  quick?: boolean;
-  paper?: boolean;
-  quiet?: boolean;
-}
+import { addOut, checkOut } from './out.js';
 
 /** `group-robust reproduce`: what `npm start` runs. Exits 1 when a claim fails. */
 export function registerReproduce(program: Command): void {
@@ -22,8 +16,8 @@ export function registerReproduce(program: Command): void {
       ).conflicts('quick'),
     )
     .option('--quiet', 'no progress');
-  addOut(command, '--out <dir>', 'folder to make (default: runs/reproduce-TIME)');
-  defineAction<Options>(command, async ({ quick, paper, quiet, ...flags }, output) => {
+  const complete = addOut(command, '--out <dir>', 'folder to make (default: runs/reproduce-TIME)');
+  defineAction(complete, async ({ quick, paper, quiet, ...flags }, output) => {
     const { reproduce, scales } = await import('../reproduce/reproduce.js');
     const { reproducePaper } = await import('../reproduce/paper.js');
     const { paperSeeds } = await import('../bandit/expected.js');

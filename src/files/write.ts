@@ -41,7 +41,7 @@ function removeAbandoned(path: string): void {
   for (const name of readdirSync(dirname(path))) {
     if (!name.startsWith(prefix)) continue;
     const [, pid, machine] = /^(\d+)\.([0-9a-f]{16})\.[0-9a-f]{8}\.partial$/.exec(name.slice(prefix.length)) ?? [];
-    if (pid !== undefined && isGone({ pid: Number(pid), machine }))
+    if (pid !== undefined && machine !== undefined && isGone({ pid: Number(pid), machine }))
       rmSync(join(dirname(path), name), { recursive: true, force: true });
   }
 }

@@ -8,7 +8,7 @@ const START = 192;
  * more than it was started with. For programs started by `startBounded`, see bounded-process.ts.
  */
 export function keepBounds(): void {
-  const [parent, megabytes] = process.argv.slice(2).map(Number);
+  const [parent = Number.NaN, megabytes = 0] = process.argv.slice(2).map(Number);
   // A signal that a terminal sends to all is the parent's to act upon.
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => {});
   process.on('disconnect', () => process.exit());

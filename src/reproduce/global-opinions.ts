@@ -6,6 +6,7 @@ import { writeFileWhole, writeFolderWhole } from '../files/write.js';
 import { localCsv } from '../hub/local.js';
 import { type Check, checkLine } from '../report/checks.js';
 import { renderPage } from '../report/html.js';
+import { writeRunReport } from '../report/run-report.js';
 import { readRun } from '../report/runs.js';
 import { runsCsv, runsPage } from '../report/runs-page.js';
 import { robustChecks } from '../report/sections/runs.js';
@@ -84,7 +85,7 @@ export async function opinionExperiment(
     // The report is the last that a run writes.
     const done = existsSync(join(config.output, 'report.html'));
     ui.log(`[${i + 1}/${plan.length}] ${config.output}${done ? ': done before' : ''}`);
-    if (!done) await runTraining(config, ui, { resume: true, again: 'the same command' });
+    if (!done) await runTraining(config, ui, { resume: true, again: 'the same command', report: writeRunReport });
   }
 
   const folders = plan.flatMap(({ stage, config }) => (stage === 'sft' ? [] : [config.output]));

@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { parseList } from '../../src/cli/command.js';
+import { parseList, parseNames } from '../../src/cli/command.js';
 import { groupRobust } from './run.js';
 
 describe('a list of values', () => {
@@ -19,7 +19,7 @@ describe('a list of values', () => {
   );
 
   it('with a value that is not among the allowed ones is refused', () =>
-    expect(() => parseList('--methods', 'dpo,dop', ['dpo', 'ipo'])).toThrow(
+    expect(() => parseNames('--methods', 'dpo,dop', ['dpo', 'ipo'])).toThrow(
       /"dop" is not allowed\n {2}fix: use dpo, ipo/,
     ));
 });

@@ -14,7 +14,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import type { Command } from 'commander';
+import type { CommandUnknownOpts } from '@commander-js/extra-typings';
 import { afterAll, describe, expect, it } from 'vitest';
 import { groupRobust as makeProgram } from '../../src/cli/program.js';
 import { filesBelow } from '../../src/files/write.js';
@@ -70,7 +70,7 @@ const cases: Record<string, Case> = {
   report: { args: ['report', run], file: true, input: join(run, 'metrics.jsonl') },
 };
 
-function leaves(command: Command, name = ''): { name: string; flags: string[] }[] {
+function leaves(command: CommandUnknownOpts, name = ''): { name: string; flags: string[] }[] {
   const own = command.options.map(({ long }) => long as string);
   return command.commands.length === 0
     ? [{ name, flags: own }]

@@ -228,7 +228,8 @@ it('has steps on Î±, with and without --authors, that take it where the authorsâ
   expect(Math.max(...theirs) - Math.min(...theirs)).toBeGreaterThan(0.02);
   for (const settings of [[], ['objective.scaling=paper', 'objective.step=5e-7']]) {
     const { objective } = loadConfig(configFile('global-opinions', 'gr-ipo'), settings);
-    const weighting = groupWeights({ weights: 'mirror-ascent', step: objective.step as number }, sizes);
+    if (objective.weights !== 'mirror-ascent') throw new Error(`weights: ${objective.weights}`);
+    const weighting = groupWeights({ weights: 'mirror-ascent', step: objective.step }, sizes);
     for (const batch of batches) {
       const totals = new GroupTotals(5);
       for (const { group, loss } of batch) totals.add(group, loss);

@@ -2,9 +2,10 @@ import { execFile } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Command } from 'commander';
+import { Command } from '@commander-js/extra-typings';
 import { afterAll, describe, expect, it, vi } from 'vitest';
 import { registerConverge } from '../../src/cli/converge.js';
+import { reportError } from '../../src/errors.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'converge-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -26,7 +27,7 @@ async function converge(...flags: string[]): Promise<{ code: number; stdout: str
   const program = new Command('group-robust');
   registerConverge(program);
   try {
-    await program.parseAsync(['converge', ...flags], { from: 'user' });
+    await program.parseAsync(['converge', ...flags], { from: 'user' }).catch(reportError);
     return { code: Number(process.exitCode ?? 0), stdout, stderr };
   } finally {
     process.exitCode = undefined;

@@ -2,6 +2,7 @@ import type { ComparisonRow } from '../../bandit/comparison.js';
 import { iterates } from '../../bandit/methods.js';
 import { type HistoryEntry, type Quantity, quantities } from '../../bandit/run.js';
 import type { FigureOutcome } from '../../bandit/run-figures.js';
+import { present } from '../../errors.js';
 import { type Estimate, estimate, pairedDifference } from '../../numbers/statistics.js';
 import { counted, formatCount, formatEstimate } from '../../terminal/format.js';
 import { type Axis, errorEnds, type Point } from '../charts.js';
@@ -54,7 +55,7 @@ export function banditSection(
 export function claimChecks({ figure, results }: FigureOutcome): Check[] {
   const measured = (label: string, quantity: Quantity) => {
     const arm = figure.arms.findIndex((candidate) => candidate.label === label);
-    return new Map(results.map(({ seed, runs }) => [seed, quantities[quantity](runs[arm])]));
+    return new Map(results.map(({ seed, runs }) => [seed, present(quantities[quantity](present(runs[arm])))]));
   };
   return figure.claims.map(({ claim, quantity, below, finding }): Check => {
     const parts = below.map(([lower, higher]) => {
@@ -94,8 +95,8 @@ function table(rows: readonly ComparisonRow[]): Table {
       ]),
     ],
     rows: [...lines.values()].map((members) => [
-      members[0].scenario.replaceAll(' ', '\u00a0'), // In one line: the table is long enough.
-      methodTitle(members[0].arm),
+      present(members[0]).scenario.replaceAll(' ', '\u00a0'), // In one line: the table is long enough.
+      methodTitle(present(members[0]).arm),
       ...shown.flatMap((quantity): Cell[] => {
         const row = members.find((member) => member.quantity === quantity);
         const expected = row && expectedOf(row);
@@ -130,7 +131,7 @@ export function banditBars(rows: readonly ComparisonRow[]): Figure[] {
   const byQuantity = quantitiesOf(rows).flatMap((quantity) => rows.filter((row) => row.quantity === quantity));
   const compared = rows.some((row) => row.expected !== null);
   return [...groupBy(byQuantity, ({ quantity, method }) => axisTitle(quantity, method))].map(([title, members]) => {
-    const [{ quantity, method }] = members;
+    const { quantity, method } = present(members[0]);
     return {
       name: `final-${quantityNames[quantity]}${isLoss(quantity) ? `-${lossName(method).toLowerCase()}` : ''}`,
       chart: {
@@ -155,17 +156,20 @@ export function banditCurves({ figure, results }: FigureOutcome): Figure[] {
   const arms = figure.arms.map((arm, index) => ({ ...arm, index }));
   const colours = methodColours(arms.map(({ label }) => label));
   return [...groupBy(arms, ({ method }) => lossName(method))].flatMap(([loss, members]) => {
-    const histories = members.map(({ index }) => results.map(({ runs }) => runs[index].history ?? []));
-    const recorded = new Set(histories.flatMap(([first]) => first.map(({ iteration }) => iteration)));
+    const drawn = members.map((arm) => ({
+      ...arm,
+      histories: results.map(({ runs }) => present(runs[arm.index]).history ?? []),
+    }));
+    const recorded = new Set(drawn.flatMap(({ histories: [first = []] }) => first.map(({ iteration }) => iteration)));
     const iterations = [...recorded].sort((a, b) => a - b);
     return figure.quantities.map((quantity): Figure => {
-      const title = curveTitle(quantity, loss, members[0].method);
+      const title = curveTitle(quantity, loss, present(members[0]).method);
       const y: Axis = quantity === 'alpha of group 0' ? { title, domain: [0, 1] } : { title };
-      const series = members.map(({ label, method }, m) => {
-        const points = meanHistory(histories[m], quantities[quantity]);
+      const series = drawn.map(({ label, method, histories }) => {
+        const points = meanHistory(histories, (entry) => present(quantities[quantity](entry)));
         return {
           name: methodTitle(label),
-          colour: colours.get(label)!,
+          colour: present(colours.get(label)),
           points: iterates(method) ? points : stay(points, iterations),
         };
       });
@@ -181,15 +185,15 @@ export function banditCurves({ figure, results }: FigureOutcome): Figure[] {
 
 /** Mean over seeds at every recorded iteration. */
 function meanHistory(histories: readonly (readonly HistoryEntry[])[], value: (entry: HistoryEntry) => number): Point[] {
-  return histories[0].map(({ iteration }, i) => {
-    const mean = estimate(histories.map((history) => value(history[i])));
+  return present(histories[0]).map(({ iteration }, i) => {
+    const mean = estimate(histories.map((history) => value(present(history[i]))));
     return { x: iteration, y: mean.mean, ...errorEnds(mean) };
   });
 }
 
 /** A method that is exact after one iteration stays where it is for as long as others go on. */
 function stay(points: Point[], iterations: readonly number[]): Point[] {
-  const last = points[points.length - 1];
+  const last = present(points.at(-1));
   return [...points, ...iterations.filter((x) => x > last.x).map((x) => ({ ...last, x }))];
 }
 

@@ -1,3 +1,5 @@
+import { present } from '../../errors.js';
+import { keysOf } from '../../files/ordered-record.js';
 import { formatCount, formatNumber } from '../../terminal/format.js';
 import type { Convergence } from '../../theory/convergence.js';
 import { convergenceChecks } from '../../theory/report.js';
@@ -21,7 +23,7 @@ export function convergenceSection(result: Convergence): Section {
   type Horizon = (typeof horizons)[number];
   const curve = (value: (horizon: Horizon) => number): Point[] =>
     horizons.map((horizon) => ({ x: horizon.T, y: value(horizon) }));
-  const last = horizons[horizons.length - 1];
+  const last = present(horizons.at(-1));
   const slope = rate
     ? `the fitted slope is ${formatNumber(rate.slope, 3)}, 95 % interval ${range(rate.interval, 3)}`
     : 'no slope could be fitted';
@@ -80,10 +82,7 @@ export function convergenceSection(result: Convergence): Section {
       {
         caption: 'Constants of the bound',
         columns: [{ title: 'Constant' }, { title: 'Value', numeric: true }],
-        rows: Object.entries(CONSTANT_NAMES).map(([key, name]) => [
-          name,
-          formatNumber(result.constants[key as keyof Convergence['constants']], 5),
-        ]),
+        rows: keysOf(CONSTANT_NAMES).map((key) => [CONSTANT_NAMES[key], formatNumber(result.constants[key], 5)]),
       },
     ],
     figures: [
