@@ -232,8 +232,8 @@ BenchKernel treeAttentionKernel() {
 }  // namespace
 
 const std::vector<BenchKernel>& kernelTable() {
-  static const std::vector<BenchKernel> table{rmsNormKernel(), rotaryKernel(), gegluKernel(), tokenLogProbKernel(),
-                                              loraLinearKernel()};
+  static const std::vector<BenchKernel> table{rmsNormKernel(),      rotaryKernel(),     gegluKernel(),
+                                              tokenLogProbKernel(), loraLinearKernel(), treeAttentionKernel()};
   return table;
 }
 
