@@ -21,6 +21,8 @@ constexpr int64_t kLargestSize = int64_t{1} << 30;
 int64_t readInteger(const Napi::Value& value, const std::string& name, int64_t minimum, int64_t maximum);
 bool readBoolean(const Napi::Value& value, const std::string& name);
 std::string readString(const Napi::Value& value, const std::string& name);
+/** The elements of an array. */
+std::vector<Napi::Value> readList(const Napi::Value& value, const std::string& name);
 std::vector<std::string> readStrings(const Napi::Value& value, const std::string& name);
 std::vector<double> readFloat64Array(const Napi::Value& value, const std::string& name);
 std::vector<int32_t> readInt32Array(const Napi::Value& value, const std::string& name);

@@ -1,7 +1,7 @@
 import { type Command, Option } from '@commander-js/extra-typings';
 import type { KernelBenchmark, KernelDType, KernelShape } from '../bench/kernels.js';
 import type { TrainStepBenchmark } from '../bench/train-step.js';
-import { maxThreads, type NativeDevice } from '../native/types.js';
+import { maxThreads, type NativeDevice, type NativeProductCalls } from '../native/types.js';
 import { textTable } from '../terminal/text-table.js';
 import { countOption, defineAction, numberOption } from './command.js';
 
@@ -101,9 +101,19 @@ function describeTrainStep(result: TrainStepBenchmark): string {
     `${machine.cpu}, ${machine.threads} threads, load ${machine.load.toFixed(1)}, LibTorch ${machine.torch}`,
     `checked: gradient within ${(100 * result.gradient_error).toFixed(2)} % of a difference, a pair by itself within ${result.batch_error.toExponential(0)} nats`,
     `${result.seconds_per_step.toFixed(3)} s a step, ${result.pairs_per_second.toPrecision(3)} pairs/s, ${Math.round(result.tokens_per_second)} tokens/s, peak memory ${gigabytes} GB`,
+    describeProducts(result.product_calls),
     `${result.useful_gflops.toFixed(0)} useful GFLOP/s of ${result.gemm_gflops.toFixed(0)} that a plain product reaches: ${(100 * result.fraction_of_gemm).toFixed(0)} %`,
     textTable(['part', 'a step', 'share'], parts),
   ].join('\n');
+}
+
+/** Which way the matrix products went, for a LibTorch may lack the faster one. */
+function describeProducts({ onednn, libtorch }: NativeProductCalls): string {
+  const ways = [
+    onednn > 0 && `${onednn} by LibTorch's private entry to oneDNN`,
+    libtorch > 0 && `${libtorch} by its public operations`,
+  ].filter(Boolean);
+  return `matrix products: ${ways.join(', ') || 'none'}`;
 }
 
 /** Why a part of a limit can be above 100 %. */
@@ -114,12 +124,39 @@ const aboveLimit: Record<KernelBenchmark['rows'][number]['unit'], string> = {
     'that suit the processor better, let others go faster',
 };
 
+/** What each kernel is held against. */
+const limitOf: [KernelBenchmark['rows'][number]['unit'], string][] = [
+  ['GB/s', 'GB/s: what passes over its data once or twice waits for the memory; its limit is the rate of a copy'],
+  [
+    'GFLOP/s',
+    'GFLOP/s: what meets each number many times (LoRA, attention, the head of 16 positions or more) computes; its limit is a large matrix ' +
+      'product. Attention counts only positions that see each other',
+  ],
+];
+
+function microseconds(seconds: number): string {
+  return (seconds * 1e6).toFixed(0);
+}
+
 /** The measuring table for people, with the machine's limits above it. */
-export function describeKernels({ machine, rows }: KernelBenchmark): string {
+export function describeKernels({ machine, product_calls, rows }: KernelBenchmark): string {
   const where = machine.device_name || `${machine.cpu}, ${machine.threads} threads, load ${machine.load.toFixed(1)}`;
   const limits = `copy ${machine.copy_gb_per_second.toFixed(1)} GB/s, matrix product ${machine.gemm_gflops.toFixed(0)} GFLOP/s`;
   const table = textTable(
-    ['kernel', 'pass', 'size', 'type', 'error', "LibTorch's", 'median µs', 'rate', 'of limit', 'times LibTorch', ''],
+    [
+      'kernel',
+      'pass',
+      'size',
+      'type',
+      'error',
+      "LibTorch's",
+      'median µs',
+      'quartiles',
+      'rate',
+      'of limit',
+      'times LibTorch',
+      '',
+    ],
     rows.map((row) => [
       row.kernel,
       row.pass,
@@ -127,14 +164,22 @@ export function describeKernels({ machine, rows }: KernelBenchmark): string {
       row.dtype,
       row.error.toExponential(1),
       row.torch_error.toExponential(1),
-      (row.median_seconds * 1e6).toFixed(0),
+      microseconds(row.median_seconds),
+      `${microseconds(row.first_quartile_seconds)} ${microseconds(row.third_quartile_seconds)}`,
       `${row.rate.toFixed(1)} ${row.unit}`,
       `${(100 * row.fraction_of_limit).toFixed(0)} %${row.fraction_of_limit > 1 ? ' *' : ''}`,
       (row.torch_median_seconds / row.median_seconds).toFixed(2),
       row.ok ? 'ok' : 'WRONG',
     ]),
   );
+  const units = new Set(rows.map(({ unit }) => unit));
   const beyond = rows.filter(({ fraction_of_limit: part }) => part > 1);
   const notes = (['GB/s', 'GFLOP/s'] as const).filter((unit) => beyond.some((row) => row.unit === unit));
-  return [`${where}, LibTorch ${machine.torch}: ${limits}`, table, ...notes.map((unit) => aboveLimit[unit])].join('\n');
+  return [
+    `${where}, LibTorch ${machine.torch}: ${limits}`,
+    describeProducts(product_calls),
+    table,
+    ...limitOf.filter(([unit]) => units.has(unit)).map(([, text]) => text),
+    ...notes.map((unit) => aboveLimit[unit]),
+  ].join('\n');
 }

@@ -133,6 +133,16 @@ export async function diagnose(env: NodeJS.ProcessEnv = process.env): Promise<Di
     loads ? stale : addon ? loaderAdvice(info.error) : BUILD_COMMAND,
   );
 
+  if (loads)
+    add(
+      'products',
+      true,
+      info.products === 'onednn'
+        ? "large float32 ones by LibTorch's private entry to oneDNN"
+        : "all by LibTorch's public operations: it has no entry to oneDNN that this version knows",
+      info.products === 'onednn' ? '' : `a step is slower; a LibTorch ${SUPPORTED_TEXT} with oneDNN has the entry`,
+    );
+
   // A GPU is never required.
   const gpus = findGpus(env);
   const nvcc = torch?.cuda === undefined ? findNvccs(env)[0] : (systemNvcc(torch, env) ?? cachedNvcc(torch, env));

@@ -87,11 +87,14 @@ it('safetensors', { timeout }, async () => {
   );
 });
 
-async function loadAdapter(policy: GemmaPolicy, file: string): Promise<void> {
-  await policy.native.loadAdapter(file).catch((error) => {
-    // What GemmaPolicy makes of it; its own method wants a whole PEFT folder.
-    throw error.code === 'NATIVE_INPUT' ? new InputError(error.message, { cause: error }) : error;
-  });
+async function loadAdapter(policy: GemmaPolicy, path: string): Promise<void> {
+  using file = new SafetensorsFile(path);
+  await policy.native.loadAdapter(file).catch(asInputError);
+}
+
+/** What GemmaPolicy makes of the addon's errors; its own method wants a whole PEFT folder. */
+function asInputError(error: Error & { code?: string }): never {
+  throw error.code === 'NATIVE_INPUT' ? new InputError(error.message, { cause: error }) : error;
 }
 
 it('GlobalOpinionQA', { timeout }, async () => {
@@ -241,6 +244,25 @@ it('checkpoints', { timeout }, () =>
 it('configurations of checkpoints', { timeout }, () =>
   fuzz('config.json', [modelConfig], openModel, { 'model.safetensors': modelWeights }),
 );
+
+it('headers of safetensors', { timeout }, async () => {
+  const length = Number(modelWeights.readBigUInt64LE());
+  const data = modelWeights.subarray(8 + length);
+  // Only the JSON is changed, and its length is right, so that most inputs come to the checks behind the first.
+  await fuzz('header.json', [modelWeights.subarray(8, 8 + length)], (file) => {
+    const header = readFileSync(file);
+    const first = Buffer.alloc(8);
+    first.writeBigUInt64LE(BigInt(header.length));
+    writeFileSync(`${file}.whole`, Buffer.concat([first, header, data]));
+    using opened = new SafetensorsFile(`${file}.whole`);
+    let place = opened.dataStart;
+    for (const { begin, end } of opened.entries) {
+      expect(begin).toBe(place);
+      place = end;
+    }
+    expect(place).toBe(8 + header.length + data.length);
+  });
+});
 
 it('safetensors in TypeScript', { timeout }, () =>
   fuzz('merge.safetensors', [modelWeights], (file) => {

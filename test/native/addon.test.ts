@@ -3,7 +3,13 @@ import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, it } from 'vitest';
 import { addonCandidates, loadNative } from '../../src/native/load.js';
-import type { NativeBatch, NativeGemma, NativeGemmaConfig, NativeGemmaOptions } from '../../src/native/types.js';
+import type {
+  NativeBatch,
+  NativeGemma,
+  NativeGemmaConfig,
+  NativeGemmaOptions,
+  NativeTensorFile,
+} from '../../src/native/types.js';
 
 /**
  * How jobs behave, whatever they compute: order, errors, the event loop, the end of an environment. `EXITS=2000 npx vitest run
@@ -64,16 +70,17 @@ describe('errors', () => {
   it('rejects bad input with NATIVE_INPUT, naming the argument', async () => {
     const model = make();
     await model.randomize(1, 0.1);
-    await expect(model.load('weights' as unknown as string[])).rejects.toMatchObject({
+    await expect(model.load('weights' as unknown as NativeTensorFile[])).rejects.toMatchObject({
       code: 'NATIVE_INPUT',
       message: expect.stringContaining('files'),
     });
     await expect(
       model.forward({ ...BATCH, tokens: [1] as unknown as Int32Array }, 'policy', false),
     ).rejects.toMatchObject({ code: 'NATIVE_INPUT', message: expect.stringContaining('batch.tokens') });
-    await expect(model.load(['/no/such/file.safetensors'])).rejects.toMatchObject({
+    const closed = { path: 'closed.safetensors', descriptor: 2 ** 31 - 1, entries: [] };
+    await expect(model.load([closed])).rejects.toMatchObject({
       code: 'NATIVE_INPUT',
-      message: expect.stringContaining('/no/such/file.safetensors'),
+      message: expect.stringMatching(/^closed\.safetensors: cannot be used: /),
     });
   });
 
