@@ -31,7 +31,7 @@ export const scales: Record<'standard' | 'quick', Scale> = {
   standard: {
     banditSeeds: paperSeeds,
     convergence: convergenceDefaults,
-    // Differences vary by about 4 between seeds, as much as their mean (experiments/survey/run.ts): fewer would seldom show it.
+    // As many as take about a minute on two cores; differences vary by about 8 between seeds, so that ten may leave it unclear.
     surveySeeds,
     surveyOverrides: [],
   },

@@ -14,8 +14,9 @@ export const surveySeeds: readonly number[] = Array.from({ length: 10 }, (_, i) 
 export function surveyNote(seeds: readonly number[]): string {
   const [fresh] = surveySeeds;
   const seen = seeds.filter((seed) => seed < fresh).length;
-  const judged = seen === 0 ? 'these are' : `of these ${seeds.length}, ${seen} ${seen === 1 ? 'is' : 'are'} not`;
-  return `A demonstration: a model of random weights on an invented survey. Its settings were chosen on low seeds, so it is judged on seeds from ${fresh} on, which ${judged}.`;
+  const which =
+    seen === 0 ? ', as these are' : `; of these ${seeds.length}, ${seen} ${seen === 1 ? 'is' : 'are'} lower`;
+  return `A demonstration: a model of random weights on an invented survey. Its settings were chosen on low seeds, so it is judged on seeds from ${fresh} on${which}.`;
 }
 
 /** The runs side by side, with the note. */
