@@ -1,7 +1,7 @@
 import { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects, parquetSchema } from 'hyparquet';
 import { compressors } from 'hyparquet-compressors';
 import * as z from 'zod';
-import { keepBounds } from '../../processes/bounded-child.js';
+import { answerRequests } from '../../processes/bounded-child.js';
 
 /** The program of a process of its own, see parquet.ts: it answers each {@link GroupRequest} with a {@link GroupReply}. */
 
@@ -128,5 +128,4 @@ function sizeOf(value: unknown): number {
   return size;
 }
 
-keepBounds();
-process.on('message', async (request: GroupRequest) => process.send?.(await replyTo(request)));
+answerRequests(replyTo);
