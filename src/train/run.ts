@@ -25,7 +25,7 @@ import type { GroupSummary } from './metrics.js';
 import { NonFiniteError } from './non-finite.js';
 import { pairObjective } from './objective.js';
 import { ReferenceCache } from './reference-cache.js';
-import { lockRun, runLockName } from './run-lock.js';
+import { lockRun, type RunLock, runLockName } from './run-lock.js';
 import { logUntil, RunLog } from './run-log.js';
 import { dependsOnEnd } from './schedule.js';
 import { Reference, scoredDataset } from './scoring.js';
@@ -80,20 +80,39 @@ const names = {
  */
 export async function runTraining(
   config: TrainConfig,
-  ui: { quiet: boolean; log(text: string): void },
-  {
-    resume = false,
-    again = 'the same command with --resume',
-  }: {
-    resume?: boolean;
-    /** What to run after an interruption, for the error's text. */
-    again?: string;
-  } = {},
+  ui: Ui,
+  { resume = false, again = 'the same command with --resume' }: RunOptions = {},
+): Promise<RunResult> {
+  await using lock = await lockRun(config.output);
+  try {
+    return await trainLocked(lock, config, ui, { resume, again });
+  } catch (error) {
+    // Where another process has the folder by now, it has removed what this one was about to write.
+    lock.check();
+    throw error;
+  }
+}
+
+interface Ui {
+  quiet: boolean;
+  log(text: string): void;
+}
+
+interface RunOptions {
+  resume?: boolean;
+  /** What to run after an interruption, for the error's text. */
+  again?: string;
+}
+
+async function trainLocked(
+  lock: RunLock,
+  config: TrainConfig,
+  ui: Ui,
+  { resume, again }: Required<RunOptions>,
 ): Promise<RunResult> {
   const at = (name: keyof typeof names) => join(config.output, names[name]);
   const warn = (text: string) => ui.log(`warning: ${text}`);
   const checkpoints = new Checkpoints(config.output, config.checkpoint.keep, config.checkpoint.best);
-  await using lock = await lockRun(config.output);
   if (!resume) refuseExisting(config.output, runLockName, 'go on with it by --resume, ');
   const named = resume ? namesAsBegun(config, begunWith(config.output)) : config;
   const { names: local, hub } = await localNames(named, { quiet: ui.quiet });

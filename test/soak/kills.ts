@@ -56,7 +56,7 @@ function commandsOn(inputs: string): Record<string, Command> {
   rmSync(resolve(run, '..'), { recursive: true });
   cpSync('test/fixtures/gemma-tiny', at('model'), { recursive: true });
   const random = Random.stream(3, 'pairs to score');
-  const ids = (length: number) => Array.from({ length }, () => 3 + random.integer(200));
+  const ids = (length: number) => Array.from({ length }, () => 3 + random.integer(180));
   const pairs = Array.from({ length: 40 }, (_, i) =>
     JSON.stringify({ group: i % 3 ? 'a' : 'b', prompt_ids: [2, ...ids(5)], chosen_ids: ids(2), rejected_ids: ids(3) }),
   );

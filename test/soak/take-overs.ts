@@ -76,8 +76,8 @@ async function takeOver(folder: string, count: number, options: AttackOptions): 
     await first.said(started);
     await Promise.race([first.ended, wait(1000 * random.uniform() * seconds)]);
     first.child.kill('SIGSTOP');
-    if (!existsSync(lock)) {
-      // It was through.
+    // Its last result is there, or the lock is gone: there is nothing to take over any more.
+    if (!existsSync(lock) || existsSync(join(place, 'run', 'evaluation.json'))) {
       first.child.kill('SIGCONT');
       await first.ended;
       rmSync(place, { recursive: true });
