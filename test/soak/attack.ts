@@ -45,7 +45,8 @@ export async function doCases(
     while (done < count && !failure) {
       const index = next++;
       try {
-        done += await one(index);
+        const counted = await one(index);
+        done += counted;
         onDone(Math.min(done, count));
       } catch (cause) {
         const again = `npm run soak -- --only '${name}' --seed ${seed} --first ${index} --count 1`;
