@@ -18,7 +18,7 @@ export const inputs: Attack[] = Object.keys(targets).map((name) => ({
 }));
 
 /** Seconds without a word of the process after which it counts as hung. */
-const SILENCE = 120;
+const SILENCE = 600;
 
 async function fuzz(name: string, count: number, { first = 0, onDone = () => {} }: AttackOptions): Promise<string> {
   const began = Date.now();
