@@ -12,7 +12,7 @@ import type { MetricsLine } from './metrics-line.js';
 import { ReferenceCache } from './reference-cache.js';
 import { RunFolder } from './run-folder.js';
 import { RunHooks, type RunParts } from './run-hooks.js';
-import { lockRun, runLockName } from './run-lock.js';
+import { lockRun, type RunLock, runLockName } from './run-lock.js';
 import { writeOutcome } from './run-outcome.js';
 import { openForTraining, prepareAdapter, trainedAgainst } from './run-policy.js';
 import { provenance, versions } from './run-record.js';
@@ -63,14 +63,30 @@ export interface RunOptions {
  *
  * @throws InterruptedError after SIGINT or SIGTERM, once the step is done and saved
  */
-export async function runTraining(
+export async function runTraining(config: TrainConfig, ui: Ui, options: RunOptions = {}): Promise<RunResult> {
+  await using lock = await lockRun(config.output);
+  try {
+    return await trainLocked(lock, config, ui, options);
+  } catch (error) {
+    // Where another process has the folder by now, it has removed what this one was about to write.
+    lock.check();
+    throw error;
+  }
+}
+
+interface Ui {
+  quiet: boolean;
+  log(text: string): void;
+}
+
+async function trainLocked(
+  lock: RunLock,
   config: TrainConfig,
-  ui: { quiet: boolean; log(text: string): void },
-  { resume = false, again = 'the same command with --resume', report }: RunOptions = {},
+  ui: Ui,
+  { resume = false, again = 'the same command with --resume', report }: RunOptions,
 ): Promise<RunResult> {
   const warn = (text: string) => ui.log(`warning: ${text}`);
   const checkpoints = new Checkpoints(config.output, config.checkpoint.keep, config.checkpoint.best);
-  await using lock = await lockRun(config.output);
   if (!resume) refuseExisting(config.output, runLockName, 'go on with it by --resume, ');
   const folder = new RunFolder(config.output, lock);
   const named = resume ? namesAsBegun(config, begunWith(folder)) : config;

@@ -2,7 +2,7 @@ import { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects, parquetS
 import { compressors } from 'hyparquet-compressors';
 import * as z from 'zod';
 import { present } from '../../errors.js';
-import { keepBounds } from '../../processes/bounded-child.js';
+import { answerRequests } from '../../processes/bounded-child.js';
 
 /** The program of a process of its own, see parquet.ts: it answers each {@link GroupRequest} with a {@link GroupReply}. */
 
@@ -129,5 +129,4 @@ function sizeOf(value: unknown): number {
   return size;
 }
 
-keepBounds();
-process.on('message', async (request: GroupRequest) => process.send?.(await replyTo(request)));
+answerRequests(replyTo);
