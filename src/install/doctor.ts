@@ -84,8 +84,7 @@ export async function diagnose(env: NodeJS.ProcessEnv = process.env): Promise<Di
     [`${process.platform}-${process.arch}`, libc].filter(Boolean).join(', '),
     glibc ? '' : 'LibTorch needs glibc: use Debian, Ubuntu or an image based on one',
   );
-  const [major, minor] = process.versions.node.split('.').map(Number);
-  const recent = major > 20 || (major === 20 && minor >= 17);
+  const recent = isAtLeast(process.versions.node, '20.17');
   add('node', recent, process.version, recent ? '' : 'install Node 20.17 or later');
   tool('compiler', findCompiler(env), 'apt-get install g++ (or what your system calls it)');
   tool('cmake', findCmake(env), 'apt-get install cmake');

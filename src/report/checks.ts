@@ -25,10 +25,6 @@ export function jointOutcome(parts: readonly Outcome[]): Outcome {
   return parts.includes('unclear') ? 'unclear' : 'holds';
 }
 
-export function outcomeIf(holds: boolean): Outcome {
-  return holds ? 'holds' : 'fails';
-}
-
 /**
  * A claim that one method's score is lower, or higher, than another's. It holds where the whole 95 % interval of the mean of
  * the paired differences says so, is unclear where only the mean does or there is but one seed, and fails where that does not.
@@ -46,11 +42,6 @@ export function pairedCheck(claim: string, difference: PairedDifference, wanted:
     detail: `paired difference ${formatEstimate(difference)} over ${counted(pairs, 'seed')}; ${chance}`,
     difference,
   };
-}
-
-/** Of a claim that makes several: `fails` where one does, else `unclear` where one is. */
-export function worstOutcome(outcomes: readonly Outcome[]): Outcome {
-  return (['fails', 'unclear'] as const).find((outcome) => outcomes.includes(outcome)) ?? 'holds';
 }
 
 /** What a program that has checked them tells by exit code 1. */

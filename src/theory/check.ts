@@ -52,10 +52,10 @@ export interface Verdict {
 }
 
 /** The rate the theorem promises is T^−½; its interval may reach up to this. */
-export const shallowestAllowed = -0.5 + 0.1;
+const shallowestAllowed = -0.5 + 0.1;
 
 /** An error below −this contradicts the minimax value: rounding explains no more. */
-export const negativeTolerance = 1e-9;
+const negativeTolerance = 1e-9;
 
 /**
  * A horizon is past burn-in once the mean error is at most this share of the error of the starting point. Before that, the
@@ -64,7 +64,7 @@ export const negativeTolerance = 1e-9;
 export const burnInShare = 0.25;
 
 /** Least number of horizons past burn-in: with two, the interval of the slope still says how sure it is. */
-export const leastHorizons = 2;
+const leastHorizons = 2;
 
 /**
  * The verdict on Proposition 4.1: every mean error below its bound, no error below −1e-9 or above the duality gap, and a rate

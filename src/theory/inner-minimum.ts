@@ -102,7 +102,7 @@ function localModel(problem: LogLinearProblem, loss: SmoothLoss, alpha: ArrayLik
 const visibility = 1e-13;
 
 /** The spectrum of a positive semidefinite matrix; what rounding made negative is 0. */
-export function eigenDecomposition(matrix: number[][]): Spectrum {
+function eigenDecomposition(matrix: number[][]): Spectrum {
   // mathjs compares off-diagonal elements with an absolute threshold, hence the scale.
   const scale = Math.max(...matrix.flat().map(Math.abs)) || 1;
   const { eigenvectors } = eigs(

@@ -22,7 +22,7 @@ export interface Minimax {
 }
 
 /** Widest bracket `upper − lower` that is accepted. */
-export const bracketTolerance = 1e-10;
+const bracketTolerance = 1e-10;
 
 /** Above values of 10⁴ double precision sets the width: forty roundings of the value. */
 const roundingShare = 1e-14;

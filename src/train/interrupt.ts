@@ -8,7 +8,7 @@ const stopSignals: readonly StopSignal[] = ['SIGINT', 'SIGTERM'];
  * Tells `first` of the first signal that asks to stop. From then on signals act as they do by default, so a second one ends
  * the process at once; so they do after dispose.
  */
-export function onStopSignal(first: (signal: StopSignal) => void): Disposable {
+function onStopSignal(first: (signal: StopSignal) => void): Disposable {
   const handle = (signal: StopSignal) => {
     release();
     first(signal);

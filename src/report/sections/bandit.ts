@@ -6,7 +6,7 @@ import { present } from '../../errors.js';
 import { type Estimate, estimate, pairedDifference } from '../../numbers/statistics.js';
 import { counted, formatCount, formatEstimate } from '../../terminal/format.js';
 import { type Axis, errorEnds, type Point } from '../charts.js';
-import { type Check, type Outcome, outcomeSigns, pairedCheck, worstOutcome } from '../checks.js';
+import { type Check, jointOutcome, type Outcome, outcomeSigns, pairedCheck } from '../checks.js';
 import { groupBy } from '../group-by.js';
 import type { Figure, Section } from '../html.js';
 import { methodColours, methodTitle, orderMethods } from '../palette.js';
@@ -33,7 +33,7 @@ export function banditSection(
   const count = (wanted: Outcome) => outcomes.filter((outcome) => outcome === wanted).length;
   const agreement: Check = {
     claim: `${title}: the values agree with the expected ones`,
-    outcome: worstOutcome(outcomes),
+    outcome: jointOutcome(outcomes),
     detail: `${formatCount(count('holds'))} of ${formatCount(outcomes.length)} within three standard errors of the difference${count('unclear') > 0 ? `, ${formatCount(count('unclear'))} unclear` : ''}`,
   };
   return {
@@ -66,7 +66,7 @@ export function claimChecks({ figure, results }: FigureOutcome): Check[] {
     });
     return {
       claim: `Figure ${figure.number}, the paper’s claim on ${quantityTitles[quantity].toLowerCase()}: ${claim}`,
-      outcome: worstOutcome(parts.map(({ outcome }) => outcome)),
+      outcome: jointOutcome(parts.map(({ outcome }) => outcome)),
       detail: `paired over ${counted(results.length, 'seed')}: ${parts.map(({ text }) => text).join('; ')}`,
       ...(finding && { finding }),
     };
