@@ -77,7 +77,9 @@ const MOST_RESTING = 2;
 function readerWithin(limit: number) {
   const atRest = resting.get(limit) ?? [];
   resting.set(limit, atRest);
-  const child = atRest.pop() ?? startBounded(new URL('./parquet-group.js', import.meta.url).href, limit);
+  const rested = atRest.pop();
+  const fresh = () => startBounded(new URL('./parquet-group.js', import.meta.url).href, limit);
+  let child = rested ?? fresh();
   child.ref();
   child.channel?.ref();
   child.removeAllListeners('exit');
@@ -88,7 +90,12 @@ function readerWithin(limit: number) {
         throw new InputError(`cannot be read as Parquet: ${problem}`, { at, fix });
       };
       const damaged = 'the file is damaged, or else needs smaller row groups';
-      const outcome = await askBounded<GroupReply>(child, request, seconds);
+      let outcome = await askBounded<GroupReply>(child, request, seconds);
+      // It may have had the memory of the file before.
+      if (outcome === 'ended' && child === rested && request !== 'more') {
+        child = fresh();
+        outcome = await askBounded<GroupReply>(child, request, seconds);
+      }
       ended = typeof outcome === 'string';
       if (outcome === 'late') return refuse(`a row group takes longer than ${seconds.toFixed(1)} s`, damaged);
       if (outcome === 'ended') return refuse(`a row group takes more than ${megabytes} MB`, damaged);
