@@ -46,6 +46,16 @@ describe('README', () => {
     expect(commands.filter((command) => !ci.includes(command) && !elsewhere(command))).toEqual([]);
   });
 
+  it('and CONTRIBUTING name only scripts and tests that exist', () => {
+    const { scripts } = JSON.parse(readFileSync('package.json', 'utf8'));
+    const text = ['README.md', 'CONTRIBUTING.md'].map((file) => readFileSync(file, 'utf8')).join('\n');
+    const named = [...text.matchAll(/npm run (?:--silent )?([\w:-]+)/g)].map(([, name]) => name);
+    expect(new Set(named).size).toBeGreaterThan(5);
+    expect(named.filter((name) => !(name in scripts))).toEqual([]);
+    const tests = [...text.matchAll(/\btest\/[\w/.-]+\.ts\b/g)].map(([path]) => path);
+    expect(tests.filter((path) => !existsSync(path))).toEqual([]);
+  });
+
   it('shows a configuration that is valid', () => {
     const [config] = fencedBlocks('README.md', 'yaml');
     expect(() => resolveConfig(parse(config), () => ({}))).not.toThrow();
