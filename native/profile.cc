@@ -1,16 +1,17 @@
 #include "profile.h"
 
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/function_hook.h>
 
 #include <array>
 #include <chrono>
+#include <memory>
 #include <utility>
 
 namespace group_robust::profile {
 namespace {
 
-using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 using Clock = std::chrono::steady_clock;
 
@@ -20,29 +21,33 @@ constexpr const char* kNames[kSections] = {"idle", "other", "embedding", "attent
 struct Time {
   std::array<double, kSections> seconds{};
   Section section = kIdle;
-  Clock::time_point since = Clock::now();
+  bool running = false;
+  Clock::time_point since;
 };
 
 thread_local Time time;
 
 /** @returns the section before */
 Section enter(Section section) {
-  const Clock::time_point now = Clock::now();
-  time.seconds[time.section] += std::chrono::duration<double>(now - time.since).count();
-  time.since = now;
+  if (time.running) {
+    const Clock::time_point now = Clock::now();
+    time.seconds[time.section] += std::chrono::duration<double>(now - time.since).count();
+    time.since = now;
+  }
   return std::exchange(time.section, section);
 }
 
-class Marker : public torch::autograd::Function<Marker> {
+/** Runs before its node, and lets the gradients pass. */
+class EnterSection : public torch::autograd::FunctionPreHook {
  public:
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, int64_t section) {
-    ctx->saved_data["section"] = section;
-    return x.view_as(x);
+  explicit EnterSection(Section section) : section_(section) {}
+  variable_list operator()(const variable_list& gradients) override {
+    enter(section_);
+    return gradients;
   }
-  static variable_list backward(AutogradContext* ctx, variable_list gradients) {
-    enter(static_cast<Section>(ctx->saved_data["section"].toInt()));
-    return {gradients[0], at::Tensor()};
-  }
+
+ private:
+  Section section_;
 };
 
 }  // namespace
@@ -52,12 +57,14 @@ Section current() { return time.section; }
 Scope::Scope(Section section) : before_(enter(section)) {}
 Scope::~Scope() { enter(before_); }
 
-at::Tensor backwardEnters(const at::Tensor& x, Section section) {
-  return x.requires_grad() ? Marker::apply(x, static_cast<int64_t>(section)) : x;
+void backwardEnters(const at::Tensor& x, Section section) {
+  if (time.running && x.grad_fn()) x.grad_fn()->add_pre_hook(std::make_unique<EnterSection>(section));
 }
 
 std::vector<std::pair<std::string, double>> take() {
   enter(time.section);
+  if (!time.running) time.since = Clock::now();
+  time.running = true;
   std::vector<std::pair<std::string, double>> result;
   for (int section = kOther; section < kSections; ++section)
     result.emplace_back(kNames[section], time.seconds[section]);

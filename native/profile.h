@@ -6,8 +6,10 @@
 #include <utility>
 #include <vector>
 
-/** Where a model's thread spends its time: a clock that is always in exactly one section. Costs two readings of it a
- * scope. */
+/**
+ * Where a model's thread spends its time: a clock that is always in exactly one section. It runs from the first take()
+ * on; then a scope costs two readings of it.
+ */
 namespace group_robust::profile {
 
 enum Section { kIdle, kOther, kEmbedding, kAttention, kMlp, kHead, kLora, kOptimizer, kSections };
@@ -28,10 +30,13 @@ class Scope {
 /** The section this thread's clock is in. */
 Section current();
 
-/** x itself; when a backward pass comes to it, the clock moves to `section`, and stays there. */
-at::Tensor backwardEnters(const at::Tensor& x, Section section);
+/**
+ * When a backward pass comes to the node of the graph that made x, the clock moves to `section`, and stays there. The
+ * graph has the same nodes as without.
+ */
+void backwardEnters(const at::Tensor& x, Section section);
 
-/** Seconds of this thread by section, without kIdle, since the last call. */
+/** Starts this thread's clock, if it does not run yet. Seconds by section, without kIdle, since the last call. */
 std::vector<std::pair<std::string, double>> take();
 
 }  // namespace group_robust::profile

@@ -78,6 +78,17 @@ export class InputError extends GroupRobustError {
   }
 }
 
+/** `value`, which the code around knows to be there: an entry of a list that is not empty, a name that a map has. */
+export function present<T>(value: T | undefined): T {
+  if (value === undefined) throw new RangeError('an entry is missing that has to be there');
+  return value;
+}
+
+/** What went wrong, of anything that may be thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
 /** Prints an error and sets the exit code; a stack trace only for what is not the user's doing. */
 export function reportError(error: unknown): void {
   process.exitCode = error instanceof InputError ? 2 : error instanceof InterruptedError ? error.exitCode : 1;

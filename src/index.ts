@@ -2,7 +2,6 @@
  * The library behind `group-robust`. Importing it never needs the addon: only opening a {@link GemmaPolicy} does, and
  * that throws a typed error which says what to run where the addon is missing.
  */
-export type { Arm, BanditFigure } from './bandit/figure.js';
 export {
   type MethodName,
   type MethodOptions,
@@ -10,9 +9,11 @@ export {
   methodNames,
   methodSettings,
 } from './bandit/methods.js';
-export { banditFigures, type FigureOutcome, runFigures } from './bandit/paper-figures.js';
+export { type Arm, type BanditFigure, banditFigures, type PaperClaim } from './bandit/paper-figures.js';
 export { type BanditSetting, initialTheta, trainingProblem, validationProblem } from './bandit/preferences.js';
+export { type RewardSettings, regularisedPolicy, trainReward } from './bandit/reward-learning.js';
 export { runSeed, runSeeds, type SeedJob, type SeedResult } from './bandit/run.js';
+export { type FigureOutcome, runFigures } from './bandit/run-figures.js';
 export { type TrainingState, train as trainLogLinear } from './bandit/training.js';
 export * from './data/pairs/dataset.js';
 export * from './data/pairs/packing.js';
@@ -31,6 +32,14 @@ export * from './policy/log-linear.js';
 export * from './policy/log-linear-problem.js';
 export { type MergeReport, mergeAdapter } from './policy/merge.js';
 export * from './policy/policy.js';
+export { writeRunReport } from './report/run-report.js';
+export {
+  type Convergence,
+  type ConvergenceSettings,
+  convergenceDefaults,
+  measureConvergence,
+} from './theory/convergence.js';
+export { type Minimax, minimax } from './theory/minimax.js';
 export { loadConfig, resolveConfig, type TrainConfig } from './train/config.js';
 export { evaluatePairs } from './train/evaluate.js';
 export type { GroupSummary, PairMetric } from './train/metrics.js';
@@ -39,4 +48,5 @@ export { pairObjective } from './train/objective.js';
 export { ReferenceCache } from './train/reference-cache.js';
 export { runTraining } from './train/run.js';
 export { Reference, type ScoredDataset, scoredDataset } from './train/scoring.js';
-export { type TrainerHooks, trainPolicy } from './train/trainer.js';
+export { trainPolicy } from './train/trainer.js';
+export type { TrainerHooks } from './train/trainer-hooks.js';

@@ -2,40 +2,39 @@
  * The demonstration of `npm start` over as many seeds as you like: for each a new invented survey, SFT, then IPO and GR-IPO from it on
  * the same batches.
  *
- *   npx tsx experiments/survey/run.ts --seeds 0-24
+ *   npx tsx experiments/survey/run.ts --seeds 100-119
  *
- * Expected for these 25 seeds: GR-IPO's worst group has a test loss lower by 4.3 ± 0.8 (mean and standard error of the paired
- * differences). Seeds differ by about 4, so that five of them need not show it. Exits 1 where the mean difference is not below 0.
+ * A model of random weights on invented surveys, whose settings were chosen on low seeds: it is judged on seeds from 100 on. Expected:
+ * the worst group's test loss of GR-IPO against IPO's, paired by seed, is lower by 3.4 ± 2.3 over seeds 100 to 109, which is unclear, and
+ * by 5.3 ± 1.9 over these twenty. Single seeds differ by 8. Exits 1 where the mean difference is not below 0.
  */
 import { rmSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { Command } from 'commander';
-import { collect, defineAction, parseSeeds, runProgram } from '../../src/cli/command.js';
-import { addOut, checkOut, type OutFlags } from '../../src/cli/out.js';
+import { Command } from '@commander-js/extra-typings';
+import { collect, defineAction, parsedOption, parseSeeds, runProgram } from '../../src/cli/command.js';
+import { addOut, checkOut } from '../../src/cli/out.js';
 import { writeFileWhole } from '../../src/files/write.js';
 import { loadNative } from '../../src/native/load.js';
-import { checkLine } from '../../src/report/checks.js';
+import { checkLine, failed } from '../../src/report/checks.js';
 import { renderPage } from '../../src/report/html.js';
 import { readRun } from '../../src/report/runs.js';
 import { runsCsv, runsPage } from '../../src/report/runs-page.js';
-import { surveyRuns } from '../../src/reproduce/survey.js';
+import { surveyNote, surveyRuns, surveySection } from '../../src/reproduce/survey.js';
 import { progress } from '../../src/terminal/progress.js';
-
-interface Options extends OutFlags {
-  seeds: string;
-  set?: string[];
-  quiet?: boolean;
-}
 
 const program = new Command('run.ts')
   .description('SFT, IPO and GR-IPO on invented surveys, over seeds, with a report')
-  .option('--seeds <seeds>', 'of survey, model and batches', '0-9')
+  .addOption(
+    parsedOption('--seeds <seeds>', 'of survey, model and batches', parseSeeds).default(
+      parseSeeds('--seeds', '100-109'),
+      '100-109',
+    ),
+  )
   .option('--set <key=value>', 'override a key of all three configurations; repeatable', collect)
   .option('--quiet', 'no progress');
-addOut(program, '--out <dir>', 'folder to make (default: runs/surveys)');
-defineAction<Options>(program, async ({ set = [], quiet = false, ...options }, output) => {
-  const seeds = parseSeeds('--seeds', options.seeds);
+const complete = addOut(program, '--out <dir>', 'folder to make (default: runs/surveys)');
+defineAction(complete, async ({ seeds, set = [], quiet = false, ...options }, output) => {
   const { path: out, replace } = checkOut(options, {
     byDefault: 'runs/surveys',
     folder: /^(report\.html|runs\.csv|seed-\d+)$/,
@@ -49,14 +48,20 @@ defineAction<Options>(program, async ({ set = [], quiet = false, ...options }, o
     bar.stop(),
   );
   const runs = await Promise.all(folders.map(readRun));
-  const page = runsPage(runs);
-  const checks = page.sections.flatMap((section) => section.checks ?? []);
+  const section = surveySection(runs);
+  const { checks = [] } = section;
   const report = join(out, 'report.html');
-  writeFileWhole(report, await renderPage({ ...page, title: 'IPO and GR-IPO on invented surveys' }));
+  const page = {
+    ...runsPage(runs),
+    title: 'IPO and GR-IPO of a random model on invented surveys',
+    sections: [section],
+  };
+  writeFileWhole(report, await renderPage(page));
   writeFileWhole(join(out, 'runs.csv'), runsCsv(runs));
+  output.log(surveyNote(seeds));
   for (const check of checks) output.log(checkLine(check));
   output.log(`report: ${report}`);
-  if (checks.some(({ outcome }) => outcome === 'fails')) process.exitCode = 1;
+  if (failed(checks)) process.exitCode = 1;
   return { report, checks, runs: folders };
 });
 await runProgram(program);

@@ -4,13 +4,16 @@
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <cmath>
 #include <memory>
 
+#include "error_types.h"
 #include "kernels/geglu.h"
 #include "kernels/lora_linear.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rotary.h"
 #include "kernels/token_log_prob.h"
+#include "kernels/tree_attention.h"
 
 namespace group_robust {
 namespace {
@@ -50,7 +53,7 @@ BenchKernel rmsNormKernel() {
         const int64_t rows = sizes.at("rows"), columns = sizes.at("columns");
         return {normal({rows, columns}, generator), normal({columns}, generator), normal({rows, columns}, generator)};
       },
-      [](const Inputs& inputs, Kernels kernels) {
+      [](const KernelSizes&, const Inputs& inputs, Kernels kernels) {
         const auto function = kernels == Kernels::kFused ? fusedRmsNorm : composedRmsNorm;
         return autogradRun(inputs, 1, inputs[2],
                            [function](const Inputs& leaves) { return function(leaves[0], leaves[1], kEpsilon); });
@@ -78,7 +81,7 @@ BenchKernel rotaryKernel() {
             return {normal({tokens, heads, headSize}, generator), table.cos, table.sin,
                     normal({tokens, heads, headSize}, generator)};
           },
-          [](const Inputs& inputs, Kernels kernels) {
+          [](const KernelSizes&, const Inputs& inputs, Kernels kernels) {
             const auto function = kernels == Kernels::kFused ? fusedRotate : composedRotate;
             return autogradRun(inputs, 1, inputs[3], [function](const Inputs& leaves) {
               return function(leaves[0], {leaves[1], leaves[2]});
@@ -102,7 +105,7 @@ BenchKernel gegluKernel() {
             return {normal({rows, columns}, generator, 3), normal({rows, columns}, generator),
                     normal({rows, columns}, generator)};
           },
-          [](const Inputs& inputs, Kernels kernels) {
+          [](const KernelSizes&, const Inputs& inputs, Kernels kernels) {
             const auto function = kernels == Kernels::kFused ? fusedGeglu : composedGeglu;
             return autogradRun(inputs, 2, inputs[2],
                                [function](const Inputs& leaves) { return function(leaves[0], leaves[1]); });
@@ -127,7 +130,7 @@ BenchKernel tokenLogProbKernel() {
                     at::randint(vocabulary, {positions}, generator, at::TensorOptions(at::kLong)),
                     normal({positions}, generator)};
           },
-          [](const Inputs& inputs, Kernels kernels) {
+          [](const KernelSizes&, const Inputs& inputs, Kernels kernels) {
             const auto function =
                 kernels == Kernels::kFused ? fusedTokenLogProbabilities : composedTokenLogProbabilities;
             return autogradRun(inputs, 1, inputs[3].to(at::kDouble),
@@ -156,7 +159,7 @@ BenchKernel loraLinearKernel() {
         return {normal({rows, in}, generator), normal({rank, in}, generator, 0.1), normal({out, rank}, generator, 0.1),
                 normal({out, in}, generator, 0.05), normal({rows, out}, generator)};
       },
-      [](const Inputs& inputs, Kernels kernels) -> KernelRun {
+      [](const KernelSizes&, const Inputs& inputs, Kernels kernels) -> KernelRun {
         if (kernels == Kernels::kLibTorch)
           return autogradRun(inputs, 3, inputs[4], [](const Inputs& leaves) {
             return at::linear(leaves[0], leaves[3]) + at::linear(at::linear(leaves[0], leaves[1]), leaves[2]) * kScale;
@@ -184,11 +187,55 @@ BenchKernel loraLinearKernel() {
       false};
 }
 
+/** Equal trees, end to end; `response` is the number of rows of each response. */
+std::vector<AttentionTree> equalTrees(const KernelSizes& sizes) {
+  const std::vector<int64_t> responses(sizes.at("responses"), sizes.at("response"));
+  const int64_t length = sizes.at("prompt") + sizes.at("responses") * sizes.at("response");
+  std::vector<AttentionTree> trees;
+  for (int64_t t = 0; t < sizes.at("trees"); ++t) trees.push_back({t * length, length, sizes.at("prompt"), responses});
+  return trees;
+}
+
+BenchKernel treeAttentionKernel() {
+  // Arithmetic is the limit: a number of a query or an output passes memory once and is multiplied for every row that
+  // it sees, and beyond some twenty of those that takes longer. Only pairs of rows of which one sees the other count,
+  // with two products forward (scores, weighted values) and four backward; scores computed again count nothing.
+  const auto work = [](double products) {
+    return [products](const KernelSizes& sizes, double) -> KernelWork {
+      const auto prompt = static_cast<double>(sizes.at("prompt")), response = static_cast<double>(sizes.at("response"));
+      const auto responses = static_cast<double>(sizes.at("responses"));
+      const double seen = prompt * (prompt + 1) / 2 + responses * (response * prompt + response * (response + 1) / 2);
+      const auto width = static_cast<double>(sizes.at("heads") * sizes.at("headSize"));
+      return {0, 2 * products * static_cast<double>(sizes.at("trees")) * seen * width};
+    };
+  };
+  return {"tree-attention",
+          {"trees", "prompt", "responses", "response", "heads", "keyValueHeads", "headSize"},
+          [](const KernelSizes& sizes, const at::Generator& generator) -> Inputs {
+            const int64_t heads = sizes.at("heads"), keyHeads = sizes.at("keyValueHeads");
+            const int64_t headSize = sizes.at("headSize"), rows = sizes.at("trees") * equalTrees(sizes)[0].length;
+            if (heads % keyHeads != 0) throw InputError("sizes.keyValueHeads: expected a divisor of heads");
+            return {normal({rows, heads, headSize}, generator), normal({rows, keyHeads, headSize}, generator),
+                    normal({rows, keyHeads, headSize}, generator), normal({rows, heads * headSize}, generator)};
+          },
+          [](const KernelSizes& sizes, const Inputs& inputs, Kernels kernels) {
+            const auto function = kernels == Kernels::kFused ? fusedTreeAttention : composedTreeAttention;
+            const double scale = 1 / std::sqrt(static_cast<double>(sizes.at("headSize")));
+            return autogradRun(inputs, 3, inputs[3], [=, trees = equalTrees(sizes)](const Inputs& leaves) {
+              return function(leaves[0], leaves[1], leaves[2], trees, AttentionSettings{scale, 0, 0});
+            });
+          },
+          work(2),
+          work(4),
+          /*anyThreads=*/false,
+          /*cpuOnly=*/true};
+}
+
 }  // namespace
 
 const std::vector<BenchKernel>& kernelTable() {
-  static const std::vector<BenchKernel> table{rmsNormKernel(), rotaryKernel(), gegluKernel(), tokenLogProbKernel(),
-                                              loraLinearKernel()};
+  static const std::vector<BenchKernel> table{rmsNormKernel(),      rotaryKernel(),     gegluKernel(),
+                                              tokenLogProbKernel(), loraLinearKernel(), treeAttentionKernel()};
   return table;
 }
 

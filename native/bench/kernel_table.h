@@ -35,11 +35,12 @@ struct BenchKernel {
    * oracle. Type-independent tensors (indices) come in their own type.
    */
   std::function<std::vector<at::Tensor>(const KernelSizes&, at::Generator)> inputs;
-  std::function<KernelRun(const std::vector<at::Tensor>& inputs, Kernels)> run;
+  std::function<KernelRun(const KernelSizes&, const std::vector<at::Tensor>& inputs, Kernels)> run;
   std::function<KernelWork(const KernelSizes&, double elementBytes)> forwardWork;
   std::function<KernelWork(const KernelSizes&, double elementBytes)> backwardWork;
   /** The bits do not depend on the number of threads; where LibTorch's products do the sums, they may. */
   bool anyThreads = true;
+  bool cpuOnly = false;
 };
 
 /** Every kernel measured; to add one, add an entry. */

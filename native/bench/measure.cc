@@ -13,7 +13,6 @@
 #include <c10/cuda/CUDAFunctions.h>
 #endif
 
-#include "bench/stopwatch.h"
 #include "error_types.h"
 #include "gemma/generator.h"
 #include "kernels/parallel.h"
@@ -25,13 +24,15 @@ namespace {
 using Tensors = std::vector<at::Tensor>;
 using Pass = std::function<Tensors()>;
 
-const BenchKernel& findKernel(const std::string& name, const KernelSizes& sizes) {
+const BenchKernel& findKernel(const std::string& name, const KernelSizes& sizes, const c10::Device& device) {
   std::string known;
   for (const BenchKernel& kernel : kernelTable()) {
     known += (known.empty() ? "" : ", ") + kernel.name;
     if (kernel.name != name) continue;
     for (const std::string& size : kernel.sizes)
       if (sizes.count(size) == 0) throw InputError("sizes." + size + ": expected a number for " + name);
+    requireDevice(device);
+    if (kernel.cpuOnly && !device.is_cpu()) throw InputError("device: " + name + " is for the CPU only");
     return kernel;
   }
   throw InputError("kernel: expected one of " + known + ", not " + name);
@@ -83,17 +84,18 @@ PassMeasurement measurePass(const Pass& fused, const Pass& composed, const Pass&
     pass.repeatable = repeats(fused, results, anyThreads);
     pass.torchError = largestError(composed(), exact);
   }
-  const auto medians = medianSeconds({[&] { fused(); }, [&] { composed(); }}, device, seconds);
-  pass.medianSeconds = medians[0];
-  pass.torchMedianSeconds = medians[1];
+  const auto times = timeCalls({[&] { fused(); }, [&] { composed(); }}, device, seconds);
+  pass.seconds = times[0];
+  pass.torchSeconds = times[1];
   pass.work = work;
   return pass;
 }
 
 double bestRate(double work, const std::vector<std::function<void()>>& ways, const c10::Device& device,
                 double seconds) {
-  const auto medians = medianSeconds(ways, device, seconds);
-  return work / *std::min_element(medians.begin(), medians.end());
+  double least = std::numeric_limits<double>::infinity();
+  for (const Quartiles& times : timeCalls(ways, device, seconds)) least = std::min(least, times.median);
+  return work / least;
 }
 
 double copyRate(const c10::Device& device, double seconds) {
@@ -156,8 +158,7 @@ void requireDevice(const c10::Device& device) {
 
 KernelResults runKernel(const std::string& name, const KernelSizes& sizes, at::ScalarType dtype,
                         const c10::Device& device, Kernels kernels, const std::vector<std::vector<double>>& inputs) {
-  const BenchKernel& kernel = findKernel(name, sizes);
-  requireDevice(device);
+  const BenchKernel& kernel = findKernel(name, sizes, device);
   Tensors tensors = kernel.inputs(sizes, seededGenerator(0));
   if (inputs.size() != tensors.size())
     throw InputError("inputs: expected " + std::to_string(tensors.size()) + " arrays for " + name);
@@ -168,18 +169,17 @@ KernelResults runKernel(const std::string& name, const KernelSizes& sizes, at::S
     tensors[i] =
         at::tensor(inputs[i], at::TensorOptions(at::kDouble)).view(tensors[i].sizes()).to(tensors[i].scalar_type());
   }
-  const KernelRun run = kernel.run(cast(tensors, dtype, device), kernels);
+  const KernelRun run = kernel.run(sizes, cast(tensors, dtype, device), kernels);
   return {run.forward(), run.backward()};
 }
 
 KernelMeasurement measureKernel(const std::string& name, const KernelSizes& sizes, at::ScalarType dtype,
                                 const c10::Device& device, double seconds) {
-  const BenchKernel& kernel = findKernel(name, sizes);
-  requireDevice(device);
+  const BenchKernel& kernel = findKernel(name, sizes, device);
   const Tensors inputs = cast(kernel.inputs(sizes, seededGenerator(0)), dtype, device);
-  const KernelRun fused = kernel.run(inputs, Kernels::kFused);
-  const KernelRun composed = kernel.run(inputs, Kernels::kLibTorch);
-  const KernelRun oracle = kernel.run(cast(inputs, at::kDouble, device), Kernels::kLibTorch);
+  const KernelRun fused = kernel.run(sizes, inputs, Kernels::kFused);
+  const KernelRun composed = kernel.run(sizes, inputs, Kernels::kLibTorch);
+  const KernelRun oracle = kernel.run(sizes, cast(inputs, at::kDouble, device), Kernels::kLibTorch);
   const auto elementBytes = static_cast<double>(c10::elementSize(dtype));
   return {measurePass(fused.forward, composed.forward, oracle.forward, kernel.anyThreads,
                       kernel.forwardWork(sizes, elementBytes), device, seconds),

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "bench/kernel_table.h"
+#include "bench/stopwatch.h"
 
 namespace group_robust {
 
@@ -27,8 +28,8 @@ struct PassMeasurement {
   double error;
   double torchError;  // of LibTorch's composition in the same type
   bool repeatable;    // more runs gave the same bits; see repeats()
-  double medianSeconds;
-  double torchMedianSeconds;
+  Quartiles seconds;
+  Quartiles torchSeconds;
   KernelWork work;
 };
 
@@ -39,7 +40,7 @@ struct KernelMeasurement {
 
 /**
  * Checks the fused kernel `name` against LibTorch's composition in float64 on the same (rounded) inputs, then times
- * both in turn, about `seconds` a pass. Throws InputError on an unknown kernel or size.
+ * both in turn, about `seconds` a pass. Throws InputError on an unknown kernel or size, or a device it is not for.
  */
 KernelMeasurement measureKernel(const std::string& name, const KernelSizes& sizes, at::ScalarType dtype,
                                 const c10::Device& device, double seconds);

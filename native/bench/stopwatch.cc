@@ -61,33 +61,40 @@ class CudaStopwatch {
 };
 #endif
 
+/** As R's type 7 and NumPy: between the two nearest, in proportion. */
+double quantile(const std::vector<double>& sorted, double part) {
+  const double place = part * static_cast<double>(sorted.size() - 1);
+  const auto below = static_cast<size_t>(place);
+  const size_t above = std::min(below + 1, sorted.size() - 1);
+  return sorted[below] + (place - static_cast<double>(below)) * (sorted[above] - sorted[below]);
+}
+
 template <class Timer>
-std::vector<double> medians(const std::vector<std::function<void()>>& works, double seconds, const Timer& timer) {
+std::vector<Quartiles> timeInTurn(const std::vector<std::function<void()>>& works, double seconds, const Timer& timer) {
   for (const auto& work : works) work();
   std::vector<std::vector<double>> times(works.size());
   const auto start = Clock::now();
   while (times[0].size() < 3 || since(start) < seconds)
     for (size_t i = 0; i < works.size(); ++i) times[i].push_back(timer(works[i]));
-  std::vector<double> result;
+  std::vector<Quartiles> result;
   for (auto& list : times) {
-    const auto middle = list.begin() + static_cast<int64_t>(list.size() / 2);
-    std::nth_element(list.begin(), middle, list.end());
-    result.push_back(*middle);
+    std::sort(list.begin(), list.end());
+    result.push_back({quantile(list, 0.25), quantile(list, 0.5), quantile(list, 0.75)});
   }
   return result;
 }
 
 }  // namespace
 
-std::vector<double> medianSeconds(const std::vector<std::function<void()>>& works, const c10::Device& device,
-                                  double seconds) {
+std::vector<Quartiles> timeCalls(const std::vector<std::function<void()>>& works, const c10::Device& device,
+                                 double seconds) {
 #ifdef GROUP_ROBUST_CUDA
   if (device.is_cuda()) {
     CudaStopwatch stopwatch(device);
-    return medians(works, seconds, [&](const auto& work) { return stopwatch.seconds(work); });
+    return timeInTurn(works, seconds, [&](const auto& work) { return stopwatch.seconds(work); });
   }
 #endif
-  return medians(works, seconds, secondsOnCpu);
+  return timeInTurn(works, seconds, secondsOnCpu);
 }
 
 }  // namespace group_robust

@@ -55,12 +55,18 @@ std::string readString(const Napi::Value& value, const std::string& name) {
   return value.As<Napi::String>().Utf8Value();
 }
 
-std::vector<std::string> readStrings(const Napi::Value& value, const std::string& name) {
-  require(value.IsArray(), name, "an array of strings");
+std::vector<Napi::Value> readList(const Napi::Value& value, const std::string& name) {
+  require(value.IsArray(), name, "an array");
   const auto array = value.As<Napi::Array>();
+  std::vector<Napi::Value> values;
+  for (uint32_t i = 0; i < array.Length(); ++i) values.push_back(array.Get(i));
+  return values;
+}
+
+std::vector<std::string> readStrings(const Napi::Value& value, const std::string& name) {
   std::vector<std::string> strings;
-  for (uint32_t i = 0; i < array.Length(); ++i)
-    strings.push_back(readString(array.Get(i), name + "[" + std::to_string(i) + "]"));
+  for (const Napi::Value& element : readList(value, name))
+    strings.push_back(readString(element, name + "[" + std::to_string(strings.size()) + "]"));
   return strings;
 }
 

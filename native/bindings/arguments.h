@@ -23,6 +23,8 @@ int64_t readInteger(const Napi::Value& value, const std::string& name, int64_t m
 std::vector<int64_t> readIntegers(const Napi::Value& value, const std::string& name, int64_t minimum, int64_t maximum);
 bool readBoolean(const Napi::Value& value, const std::string& name);
 std::string readString(const Napi::Value& value, const std::string& name);
+/** The elements of an array. */
+std::vector<Napi::Value> readList(const Napi::Value& value, const std::string& name);
 std::vector<std::string> readStrings(const Napi::Value& value, const std::string& name);
 std::vector<double> readFloat64Array(const Napi::Value& value, const std::string& name);
 std::vector<int32_t> readInt32Array(const Napi::Value& value, const std::string& name);

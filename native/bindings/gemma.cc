@@ -3,8 +3,8 @@
 #include <ATen/core/Tensor.h>
 
 #include <climits>
+#include <map>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -43,9 +43,7 @@ GemmaConfig readConfig(const Napi::Value& value) {
   const auto size = [&](const char* field) {
     return readInteger(object.Get(field), std::string("config.") + field, 1, kLargestSize);
   };
-  const auto number = [&](const char* field) {
-    return readNumber(object.Get(field), std::string("config.") + field);
-  };
+  const auto number = [&](const char* field) { return readNumber(object.Get(field), std::string("config.") + field); };
   return {size("layers"),
           size("hidden"),
           size("heads"),
@@ -101,19 +99,36 @@ AdamWConfig readOptimizer(const Napi::Value& value) {
           readNumber(object.Get("weightDecay"), "optimizer.weightDecay")};
 }
 
-InputFile readFile(const Napi::Value& path, const Napi::Value& descriptor) {
-  InputFile file{readString(path, "file"), std::nullopt};
-  if (!descriptor.IsUndefined()) file.descriptor = static_cast<int>(readInteger(descriptor, "descriptor", 0, INT_MAX));
+HeaderEntry readEntry(const Napi::Value& value, const std::string& name) {
+  const auto object = readObject(value, name);
+  const auto size = [&](const Napi::Value& number, const std::string& field) {
+    return readInteger(number, field, 0, kLargestInteger);
+  };
+  HeaderEntry entry{readString(object.Get("name"), name + ".name"),
+                    readString(object.Get("dtype"), name + ".dtype"),
+                    {},
+                    size(object.Get("begin"), name + ".begin"),
+                    size(object.Get("end"), name + ".end")};
+  for (const Napi::Value& length : readList(object.Get("shape"), name + ".shape"))
+    entry.shape.push_back(size(length, name + ".shape"));
+  return entry;
+}
+
+HeaderedFile readFile(const Napi::Value& value, const std::string& name) {
+  const auto object = readObject(value, name);
+  HeaderedFile file{readString(object.Get("path"), name + ".path"),
+                    static_cast<int>(readInteger(object.Get("descriptor"), name + ".descriptor", 0, INT_MAX)),
+                    {}};
+  const std::string entries = name + ".entries";
+  for (const Napi::Value& entry : readList(object.Get("entries"), entries))
+    file.entries.push_back(readEntry(entry, entries + "[" + std::to_string(file.entries.size()) + "]"));
   return file;
 }
 
-std::vector<InputFile> readFiles(const Napi::Value& paths, const Napi::Value& descriptors) {
-  std::vector<InputFile> files;
-  for (const std::string& path : readStrings(paths, "files")) files.push_back({path, std::nullopt});
-  if (descriptors.IsUndefined()) return files;
-  const std::vector<int32_t> given = readInt32Array(descriptors, "descriptors");
-  if (given.size() != files.size()) throw InputError("descriptors: expected one for each of the files");
-  for (size_t i = 0; i < files.size(); ++i) files[i].descriptor = given[i];
+std::vector<HeaderedFile> readFiles(const Napi::Value& value) {
+  std::vector<HeaderedFile> files;
+  for (const Napi::Value& file : readList(value, "files"))
+    files.push_back(readFile(file, "files[" + std::to_string(files.size()) + "]"));
   return files;
 }
 
@@ -146,7 +161,8 @@ class Gemma : public Napi::ObjectWrap<Gemma> {
              InstanceMethod<&Gemma::discardGradients>("discardGradients"), InstanceMethod<&Gemma::step>("step"),
              InstanceMethod<&Gemma::trainable>("trainable"), InstanceMethod<&Gemma::readTrainable>("readTrainable"),
              InstanceMethod<&Gemma::writeTrainable>("writeTrainable"),
-             InstanceMethod<&Gemma::readGradient>("readGradient"), InstanceMethod<&Gemma::profile>("profile"),
+             InstanceMethod<&Gemma::readGradient>("readGradient"),
+             InstanceMethod<&Gemma::recordedNodes>("recordedNodes"), InstanceMethod<&Gemma::profile>("profile"),
              InstanceMethod<&Gemma::dispose>("dispose")}));
   }
 
@@ -187,7 +203,7 @@ class Gemma : public Napi::ObjectWrap<Gemma> {
   }
 
   Napi::Value load(const Napi::CallbackInfo& info) {
-    return queuedResize(info, [&] { return [this, files = readFiles(info[0], info[1])] { model_->load(files); }; });
+    return queuedResize(info, [&] { return [this, files = readFiles(info[0])] { model_->load(files); }; });
   }
 
   Napi::Value randomize(const Napi::CallbackInfo& info) {
@@ -222,7 +238,7 @@ class Gemma : public Napi::ObjectWrap<Gemma> {
   }
 
   Napi::Value loadAdapter(const Napi::CallbackInfo& info) {
-    return queued(info, [&] { return [this, file = readFile(info[0], info[1])] { model_->loadAdapter(file); }; });
+    return queued(info, [&] { return [this, file = readFile(info[0], "file")] { model_->loadAdapter(file); }; });
   }
 
   Napi::Value saveAdapter(const Napi::CallbackInfo& info) {
@@ -234,7 +250,7 @@ class Gemma : public Napi::ObjectWrap<Gemma> {
   }
 
   Napi::Value loadState(const Napi::CallbackInfo& info) {
-    return queued(info, [&] { return [this, file = readFile(info[0], info[1])] { model_->loadState(file); }; });
+    return queued(info, [&] { return [this, file = readFile(info[0], "file")] { model_->loadState(file); }; });
   }
 
   Napi::Value freezeReference(const Napi::CallbackInfo& info) {
@@ -298,6 +314,16 @@ class Gemma : public Napi::ObjectWrap<Gemma> {
           };
         },
         toFloat64Array);
+  }
+
+  Napi::Value recordedNodes(const Napi::CallbackInfo& info) {
+    return queued(
+        info, [&] { return [this] { return model_->recordedNodes(); }; },
+        [](Napi::Env env, const std::map<std::string, int64_t>& nodes) -> Napi::Value {
+          auto object = Napi::Object::New(env);
+          for (const auto& [name, count] : nodes) object.Set(name, static_cast<double>(count));
+          return object;
+        });
   }
 
   Napi::Value profile(const Napi::CallbackInfo& info) {

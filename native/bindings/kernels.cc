@@ -10,6 +10,7 @@
 #include "bindings/errors.h"
 #include "bindings/job_queue.h"
 #include "kernels/implementation.h"
+#include "kernels/product.h"
 
 namespace group_robust {
 namespace {
@@ -68,15 +69,31 @@ Napi::Value toJs(Napi::Env env, const std::vector<at::Tensor>& tensors) {
   return list;
 }
 
+Napi::Value toJs(Napi::Env env, const Quartiles& times) {
+  auto object = Napi::Object::New(env);
+  object.Set("first", times.first);
+  object.Set("median", times.median);
+  object.Set("third", times.third);
+  return object;
+}
+
 Napi::Value toJs(Napi::Env env, const PassMeasurement& pass) {
   auto object = Napi::Object::New(env);
   object.Set("error", pass.error);
   object.Set("torchError", pass.torchError);
   object.Set("repeatable", pass.repeatable);
-  object.Set("medianSeconds", pass.medianSeconds);
-  object.Set("torchMedianSeconds", pass.torchMedianSeconds);
+  object.Set("seconds", toJs(env, pass.seconds));
+  object.Set("torchSeconds", toJs(env, pass.torchSeconds));
   object.Set("bytes", pass.work.bytes);
   object.Set("flops", pass.work.flops);
+  return object;
+}
+
+Napi::Value countProducts(const Napi::CallbackInfo& info) {
+  const ProductCalls calls = productCalls();
+  auto object = Napi::Object::New(info.Env());
+  object.Set("onednn", static_cast<double>(calls.oneDnn));
+  object.Set("libtorch", static_cast<double>(calls.libTorch));
   return object;
 }
 
@@ -163,6 +180,7 @@ class KernelBench : public Napi::ObjectWrap<KernelBench> {
 
 void registerKernels(Napi::Env env, Napi::Object exports) {
   exports.Set("setKernels", Napi::Function::New(env, switchKernels, "setKernels"));
+  exports.Set("productCalls", Napi::Function::New(env, countProducts, "productCalls"));
   KernelBench::install(env, exports);
 }
 

@@ -8,8 +8,6 @@
 
 #include "error_types.h"
 #include "gemma/generator.h"
-#include "io/safetensors.h"
-#include "io/safetensors_header.h"
 
 namespace group_robust {
 namespace {
@@ -144,7 +142,7 @@ double Adapter::step(const std::vector<double>& coefficients, double learningRat
   return norm;
 }
 
-void Adapter::load(const InputFile& input) {
+void Adapter::load(const HeaderedFile& input) {
   const std::string& file = input.path;
   const SafetensorsFile source(input);
   const at::Tensor read = at::empty_like(values_);
@@ -183,7 +181,7 @@ void Adapter::saveState(const std::string& file) const {
                           {kStateSteps, count}});
 }
 
-void Adapter::loadState(const InputFile& input) {
+void Adapter::loadState(const HeaderedFile& input) {
   const std::string& file = input.path;
   const SafetensorsFile source(input);
   const auto read = [&](const char* name, at::IntArrayRef shape, at::ScalarType dtype) {

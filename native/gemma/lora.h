@@ -9,7 +9,7 @@
 
 #include "gemma/adamw.h"
 #include "gemma/weights.h"
-#include "io/mapped_file.h"
+#include "io/safetensors.h"
 #include "kernels/lora_linear.h"
 
 namespace group_robust {
@@ -52,13 +52,13 @@ class Adapter {
   size_t bytes() const;
 
   /** Reads values from a PEFT adapter_model.safetensors. Throws InputError, with nothing changed. */
-  void load(const InputFile& input);
+  void load(const HeaderedFile& input);
   /** Writes the values in PEFT's names, float32. */
   void save(const std::string& file) const;
   /** Writes values and optimiser, as they are: what a later process needs to continue bit for bit. */
   void saveState(const std::string& file) const;
   /** Puts back what saveState wrote for an adapter of this shape and type. Throws InputError, with nothing changed. */
-  void loadState(const InputFile& input);
+  void loadState(const HeaderedFile& input);
   /** A copy of the values that no step changes; its pairs have no gradient. */
   LoraLayers frozenCopy() const;
 

@@ -2,8 +2,10 @@
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
+#include <torch/csrc/autograd/function.h>
 
 #include <cmath>
+#include <set>
 
 #include "error_types.h"
 #include "kernels/geglu.h"
@@ -62,7 +64,7 @@ Model::Model(const GemmaConfig& config, at::ScalarType dtype, at::ScalarType sto
     throw InputError("the base weights can be kept in bfloat16 or in the type of the activations");
 }
 
-void Model::load(const std::vector<InputFile>& files) {
+void Model::load(const std::vector<HeaderedFile>& files) {
   const c10::NoGradGuard noGrad;
   Weights weights = loadWeights(config_, stored_, files);
   recorded_.reset();
@@ -84,7 +86,7 @@ void Model::addAdapter(const LoraConfig& lora, uint64_t seed, int64_t accumulato
   adapter_.emplace(std::move(adapter));
 }
 
-void Model::loadAdapter(const InputFile& file) {
+void Model::loadAdapter(const HeaderedFile& file) {
   const c10::NoGradGuard noGrad;
   adapter().load(file);
   recorded_.reset();
@@ -100,7 +102,7 @@ void Model::saveState(const std::string& file) {
   adapter().saveState(file);
 }
 
-void Model::loadState(const InputFile& file) {
+void Model::loadState(const HeaderedFile& file) {
   const c10::NoGradGuard noGrad;
   adapter().loadState(file);
   recorded_.reset();
@@ -150,11 +152,11 @@ at::Tensor Model::responseLogProbabilities(const Batch& batch, const ActiveLora&
   }
   const profile::Scope head(profile::kHead);
   const at::Tensor normed = rmsNorm(hidden, weights_->norm, config_.rmsEpsilon);
-  const at::Tensor tokens =
-      tokenLogProbabilities(normed.index_select(0, batch.predictors), weights_->embedding, batch.targets,
-                            config_.logitCap);
-  return profile::backwardEnters(at::zeros({batch.responses}, tokens.options()).index_add(0, batch.responseOf, tokens),
-                                 profile::kHead);
+  const at::Tensor tokens = tokenLogProbabilities(normed.index_select(0, batch.predictors), weights_->embedding,
+                                                  batch.targets, config_.logitCap);
+  const at::Tensor sums = at::zeros({batch.responses}, tokens.options()).index_add(0, batch.responseOf, tokens);
+  profile::backwardEnters(sums, profile::kHead);
+  return sums;
 }
 
 at::Tensor Model::layer(size_t n, const at::Tensor& hidden, const Batch& batch, const RotaryTable& rotary,
@@ -194,8 +196,8 @@ at::Tensor Model::layer(size_t n, const at::Tensor& hidden, const Batch& batch, 
       attention = attention.index_select(0, batch.predictorRows);
       residual = residual.index_select(0, batch.predictorRows);
     }
-    middle = profile::backwardEnters(residual + norm(project(kOutput, attention), weights.attentionOutputNorm),
-                                     profile::kAttention);
+    middle = residual + norm(project(kOutput, attention), weights.attentionOutputNorm);
+    profile::backwardEnters(middle, profile::kAttention);
   }
 
   const profile::Scope scope(profile::kMlp);
@@ -204,7 +206,9 @@ at::Tensor Model::layer(size_t n, const at::Tensor& hidden, const Batch& batch, 
   const LoraPair* down = adapterOf(kDown);
   const at::Tensor mlp = down ? loraLinearOfGeglu(gate, up, matrix(kDown), *down, lora.scale)
                               : frozenLinear(geglu(gate, up), matrix(kDown));
-  return profile::backwardEnters(middle + norm(mlp, weights.mlpOutputNorm), profile::kMlp);
+  const at::Tensor output = middle + norm(mlp, weights.mlpOutputNorm);
+  profile::backwardEnters(output, profile::kMlp);
+  return output;
 }
 
 void Model::backward(const std::vector<double>& cotangents, const std::vector<int32_t>& accumulators) {
@@ -260,6 +264,22 @@ void Model::writeTrainable(const std::string& name, const std::vector<double>& v
 
 std::vector<double> Model::readGradient(const std::string& name, const std::vector<double>& coefficients) {
   return toVector(adapter().gradient(name, coefficients));
+}
+
+std::map<std::string, int64_t> Model::recordedNodes() const {
+  if (!recorded_) throw InputError("there is no graph: call forward with record first");
+  std::map<std::string, int64_t> counts;
+  const auto root = recorded_->logProbabilities.grad_fn();
+  std::set<const torch::autograd::Node*> seen{root.get()};
+  std::vector<const torch::autograd::Node*> left{root.get()};
+  while (!left.empty()) {
+    const torch::autograd::Node* node = left.back();
+    left.pop_back();
+    ++counts[node->name()];
+    for (const torch::autograd::Edge& edge : node->next_edges())
+      if (edge.is_valid() && seen.insert(edge.function.get()).second) left.push_back(edge.function.get());
+  }
+  return counts;
 }
 
 size_t Model::bytes() const {

@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -26,13 +27,13 @@ class Model {
    */
   Model(const GemmaConfig& config, at::ScalarType dtype, at::ScalarType stored, bool recompute);
 
-  void load(const std::vector<InputFile>& files);
+  void load(const std::vector<HeaderedFile>& files);
   void randomize(uint64_t seed, double standardDeviation);
   void addAdapter(const LoraConfig& lora, uint64_t seed, int64_t accumulators, const AdamWConfig& optimizer);
-  void loadAdapter(const InputFile& file);
+  void loadAdapter(const HeaderedFile& file);
   void saveAdapter(const std::string& file);
   void saveState(const std::string& file);
-  void loadState(const InputFile& file);
+  void loadState(const HeaderedFile& file);
   void freezeReference();
 
   /** log π of every response, summed over its tokens. */
@@ -46,6 +47,9 @@ class Model {
   std::vector<double> readTrainable(const std::string& name);
   void writeTrainable(const std::string& name, const std::vector<double>& values);
   std::vector<double> readGradient(const std::string& name, const std::vector<double>& coefficients);
+
+  /** How many nodes of each name the graph of the recorded forward pass has. */
+  std::map<std::string, int64_t> recordedNodes() const;
 
   /** Bytes of weights, adapter, its accumulators and optimiser. */
   size_t bytes() const;

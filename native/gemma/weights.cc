@@ -7,8 +7,6 @@
 
 #include "error_types.h"
 #include "gemma/generator.h"
-#include "io/safetensors.h"
-#include "io/safetensors_header.h"
 
 namespace group_robust {
 namespace {
@@ -35,7 +33,8 @@ void visitWeights(const GemmaConfig& config, W& weights, Visit visit) {
       norm("self_attn.q_norm", layer.queryNorm, config.headSize);
       norm("self_attn.k_norm", layer.keyNorm, config.headSize);
     }
-    // "post_attention_layernorm" is two things: Gemma 1 has it of the sum, before the MLP, the others of attention alone.
+    // "post_attention_layernorm" is two things: Gemma 1 has it of the sum, before the MLP, the others of attention
+    // alone.
     if (config.norms == Norms::kAround) {
       norm("post_attention_layernorm", layer.attentionOutputNorm, config.hidden);
       norm("pre_feedforward_layernorm", layer.mlpNorm, config.hidden);
@@ -97,12 +96,12 @@ void Weights::checkFiles() const {
     if (const auto mapped = file.lock()) mapped->check();
 }
 
-Weights loadWeights(const GemmaConfig& config, at::ScalarType dtype, const std::vector<InputFile>& files) {
+Weights loadWeights(const GemmaConfig& config, at::ScalarType dtype, const std::vector<HeaderedFile>& files) {
   if (files.empty()) throw InputError("no safetensors file given");
   std::vector<SafetensorsFile> shards;
   shards.reserve(files.size());
   size_t entries = 0;
-  for (const InputFile& file : files) entries += shards.emplace_back(file).entries().size();
+  for (const HeaderedFile& file : files) entries += shards.emplace_back(file).entries().size();
   // Before anything is made of that many layers, which a slip of the pen would make huge.
   if (static_cast<size_t>(config.layers) > entries)
     throw InputError(files.front().path + (files.size() > 1 ? " and the other shards" : "") + ": " +

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "gemma/config.h"
-#include "io/mapped_file.h"
+#include "io/safetensors.h"
 #include "kernels/frozen_matrix.h"
 
 namespace group_robust {
@@ -51,7 +51,7 @@ struct Weights {
  * converted one at a time. Every tensor must be there once with its shape, and no other; lm_head.weight is
  * taken only if it equals the embedding it is tied to. Throws InputError naming files and tensors.
  */
-Weights loadWeights(const GemmaConfig& config, at::ScalarType dtype, const std::vector<InputFile>& files);
+Weights loadWeights(const GemmaConfig& config, at::ScalarType dtype, const std::vector<HeaderedFile>& files);
 
 /**
  * N(0, standardDeviation²) for matrices, 0 for norms (which multiply by 1 + w). The numbers are drawn in float32

@@ -86,11 +86,9 @@ bool sameContent(const struct stat& a, const struct stat& b) {
 
 }  // namespace
 
-MappedFile::MappedFile(const InputFile& input) : path_(input.path) {
-  // Without O_NONBLOCK, opening a pipe that nobody writes to would never return.
-  file_ = input.descriptor ? ::fcntl(*input.descriptor, F_DUPFD_CLOEXEC, 0)
-                           : ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (file_ < 0) throw InputError(path_ + ": cannot be opened: " + std::strerror(errno));
+MappedFile::MappedFile(const std::string& path, int descriptor) : path_(path) {
+  file_ = ::fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
+  if (file_ < 0) throw InputError(path_ + ": cannot be used: " + std::strerror(errno));
   const auto fail = [&](const std::string& problem) {
     ::close(file_);
     throw InputError(path_ + ": " + problem);

@@ -3,16 +3,9 @@
 #include <sys/stat.h>
 
 #include <cstddef>
-#include <optional>
 #include <string>
 
 namespace group_robust {
-
-/** A file to read: its path, which messages name, and a descriptor of the caller's; without one it is opened here. */
-struct InputFile {
-  std::string path;
-  std::optional<int> descriptor;
-};
 
 /**
  * A regular file, mapped read-only for as long as the object lives. One that is removed, or replaced by renaming, stays
@@ -21,8 +14,12 @@ struct InputFile {
  */
 class MappedFile {
  public:
-  /** Throws InputError where it cannot be opened, or is no regular file; never waits for a writer, as a pipe would. */
-  explicit MappedFile(const InputFile& input);
+  /**
+   * @param path for messages
+   * @param descriptor the file, open at the caller's, who may close it afterwards
+   * Throws InputError where that is no regular file.
+   */
+  MappedFile(const std::string& path, int descriptor);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;

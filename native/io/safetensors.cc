@@ -10,14 +10,12 @@
 #include <optional>
 
 #include "error_types.h"
-#include "io/safetensors_header.h"
 
 namespace group_robust {
 namespace {
 
-constexpr size_t kLengthBytes = 8;              // little-endian length of the header
-constexpr size_t kLargestHeader = 100'000'000;  // as the reference implementation
-constexpr int64_t kFinitePiece = 1 << 22;       // elements
+constexpr size_t kLengthBytes = 8;         // little-endian length of the header
+constexpr int64_t kFinitePiece = 1 << 22;  // elements
 constexpr std::pair<const char*, at::ScalarType> kDtypes[] = {
     {"F32", at::kFloat}, {"BF16", at::kBFloat16}, {"F16", at::kHalf}, {"F64", at::kDouble}};
 
@@ -41,69 +39,51 @@ std::string describeShape(at::IntArrayRef shape) {
   return text + "]";
 }
 
-SafetensorsFile::SafetensorsFile(const InputFile& input)
-    : path_(input.path), mapping_(std::make_shared<MappedFile>(input)) {
-  const auto fail = [&](const std::string& problem) { throw InputError(path_ + ": " + problem); };
-  if (mapping_->size() < kLengthBytes)
-    fail("is only " + std::to_string(mapping_->size()) + " bytes long; not a safetensors file, or truncated");
-
-  uint64_t headerBytes = 0;
-  for (size_t i = 0; i < kLengthBytes; ++i)
-    headerBytes |= static_cast<uint64_t>(static_cast<unsigned char>(mapping_->data()[i])) << (8 * i);
-  const uint64_t rest = mapping_->size() - kLengthBytes;
-  if (headerBytes > kLargestHeader || headerBytes > rest)
-    fail("says its header has " + std::to_string(headerBytes) + " bytes where the file has " + std::to_string(rest) +
-         " left (limit " + std::to_string(kLargestHeader) + "); not a safetensors file, or truncated");
-  dataBegin_ = kLengthBytes + headerBytes;
-  const size_t dataBytes = mapping_->size() - dataBegin_;
-
-  std::map<std::string, HeaderEntry> header;
-  try {
-    header = parseSafetensorsHeader({mapping_->data() + kLengthBytes, headerBytes});
-  } catch (const InputError& error) {
-    fail(error.what());
-  }
-  mapping_->check();
-
-  std::vector<std::pair<std::pair<size_t, size_t>, const std::string*>> spans;
-  for (const auto& [name, entry] : header) {
-    const auto failTensor = [&](const std::string& problem) { fail("tensor " + jsonQuote(name) + ": " + problem); };
-    const auto dtype = dtypeOf(entry.dtype);
-    if (!dtype) failTensor("dtype " + jsonQuote(entry.dtype) + " is not supported; supported: F32, BF16, F16, F64");
-    if (entry.begin > entry.end || entry.end > dataBytes)
-      failTensor("its bytes " + std::to_string(entry.begin) + " to " + std::to_string(entry.end) +
-                 " do not lie in the " + std::to_string(dataBytes) +
-                 " bytes of data; the file is truncated or damaged");
-    // With a zero among them the other dimensions may be anything; otherwise the product may not pass the file's size.
-    uint64_t elements = 1;
-    if (std::find(entry.shape.begin(), entry.shape.end(), 0u) != entry.shape.end()) {
-      elements = 0;
+std::string jsonQuote(std::string_view text) {
+  std::string quoted = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') {
+      quoted += '\\';
+      quoted += c;
+    } else if (static_cast<unsigned char>(c) < 0x20) {
+      char escaped[8];
+      std::snprintf(escaped, sizeof escaped, "\\u%04x", static_cast<unsigned>(c));
+      quoted += escaped;
     } else {
-      for (const uint64_t size : entry.shape) {
-        if (size > dataBytes / elements) failTensor("its shape needs more bytes than the file has");
-        elements *= size;
-      }
+      quoted += c;
     }
-    const size_t bytes = entry.end - entry.begin;
-    const size_t width = c10::elementSize(*dtype);
-    if (bytes % width != 0 || bytes / width != elements)
-      failTensor("shape " + describeShape(std::vector<int64_t>(entry.shape.begin(), entry.shape.end())) + " of " +
-                 entry.dtype + " does not take " + std::to_string(bytes) + " bytes");
-    entries_.emplace(
-        name, TensorEntry{*dtype, {entry.shape.begin(), entry.shape.end()}, static_cast<size_t>(entry.begin), bytes});
-    spans.push_back({{entry.begin, entry.end}, &name});
   }
+  return quoted + '"';
+}
 
-  std::sort(spans.begin(), spans.end());
-  size_t expected = 0;
-  for (const auto& [span, name] : spans) {
-    if (span.first != expected)
-      fail("tensor " + jsonQuote(*name) + ": starts at byte " + std::to_string(span.first) + " of the data, not at " +
-           std::to_string(expected) + (span.first < expected ? "; it overlaps another tensor" : "; there is a hole"));
-    expected = span.second;
+SafetensorsFile::SafetensorsFile(const HeaderedFile& file)
+    : path_(file.path), mapping_(std::make_shared<MappedFile>(file.path, file.descriptor)) {
+  const auto size = static_cast<int64_t>(mapping_->size());
+  for (const auto& [name, dtypeName, shape, begin, end] : file.entries) {
+    const auto fail = [&, &name = name](const std::string& problem) {
+      throw InputError(path_ + ": tensor " + jsonQuote(name) + ": " + problem);
+    };
+    const auto dtype = dtypeOf(dtypeName);
+    if (!dtype) fail("dtype " + jsonQuote(dtypeName) + " is not supported; supported: F32, BF16, F16, F64");
+    if (begin < 0 || begin > end || end > size)
+      fail("its bytes " + std::to_string(begin) + " to " + std::to_string(end) + " do not lie in the " +
+           std::to_string(size) + " bytes of the file, which may have been cut short since it was opened");
+    // With a zero among them the other dimensions may be anything; otherwise the product may not pass the file's size.
+    int64_t elements = std::find(shape.begin(), shape.end(), 0) == shape.end() ? 1 : 0;
+    for (const int64_t length : shape) {
+      if (length < 0 || (elements > 0 && length > size / elements))
+        fail("its shape needs more bytes than the file has");
+      elements *= length;
+    }
+    const auto width = static_cast<int64_t>(c10::elementSize(*dtype));
+    if ((end - begin) % width != 0 || (end - begin) / width != elements)
+      fail("shape " + describeShape(shape) + " of " + dtypeName + " does not take " + std::to_string(end - begin) +
+           " bytes");
+    if (!entries_
+             .emplace(name, TensorEntry{*dtype, shape, static_cast<size_t>(begin), static_cast<size_t>(end - begin)})
+             .second)
+      fail("is there twice");
   }
-  if (expected != dataBytes)
-    fail("has " + std::to_string(dataBytes - expected) + " bytes after its last tensor; the file is damaged");
 }
 
 at::Tensor SafetensorsFile::read(const std::string& name, at::ScalarType dtype) const {
@@ -114,8 +94,7 @@ at::Tensor SafetensorsFile::read(const std::string& name, at::ScalarType dtype) 
 at::Tensor SafetensorsFile::view(const std::string& name, at::ScalarType dtype) const {
   const TensorEntry& entry = entries_.at(name);
   const at::TensorOptions options(entry.dtype);
-  const size_t begin = dataBegin_ + entry.begin;
-  const char* data = mapping_->data() + begin;
+  const char* data = mapping_->data() + entry.begin;
   at::Tensor stored;
   if (entry.bytes == 0) {
     stored = at::empty(entry.shape, options);
@@ -133,7 +112,7 @@ at::Tensor SafetensorsFile::view(const std::string& name, at::ScalarType dtype) 
     if (!at::isfinite(piece).all().item<bool>())
       throw InputError(path_ + ": tensor " + jsonQuote(name) + ": holds NaN or infinity");
   mapping_->check();
-  if (tensor.data_ptr() != data) mapping_->release(begin, entry.bytes);
+  if (tensor.data_ptr() != data) mapping_->release(entry.begin, entry.bytes);
   return tensor;
 }
 

@@ -6,29 +6,47 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "io/mapped_file.h"
 
 namespace group_robust {
 
-/** One entry of a safetensors header. */
+/** A tensor as TypeScript has read it from the header. */
+struct HeaderEntry {
+  std::string name;
+  std::string dtype;
+  std::vector<int64_t> shape;
+  int64_t begin;  // bytes from the start of the file
+  int64_t end;
+};
+
+/** A safetensors file as TypeScript hands it over: open, and its header read and checked (src/policy/safetensors.ts).
+ */
+struct HeaderedFile {
+  std::string path;
+  int descriptor;
+  std::vector<HeaderEntry> entries;
+};
+
+/** Where a tensor lies in its file. */
 struct TensorEntry {
   at::ScalarType dtype;
   std::vector<int64_t> shape;
-  size_t begin;  // bytes from the start of the data section
+  size_t begin;  // bytes from the start of the file
   size_t bytes;
 };
 
 /**
- * A safetensors file, mapped read-only. Opening checks everything the header claims (lengths, JSON, dtypes, shapes,
- * that the tensors fill the data section without hole or overlap) before any tensor is read, and allocates no more than
- * a small multiple of the header. Float tensors only: F32, BF16, F16, F64.
+ * A safetensors file, mapped read-only. That its header is right is the caller's affair. Here each entry is held
+ * against the mapping, so that nothing is read outside of it whatever the caller says. Float tensors only: F32, BF16,
+ * F16, F64.
  */
 class SafetensorsFile {
  public:
   /** Throws InputError naming the file, and the tensor where one is at fault. */
-  explicit SafetensorsFile(const InputFile& input);
+  explicit SafetensorsFile(const HeaderedFile& file);
 
   const std::string& path() const { return path_; }
   /** By name, in alphabetical order. */
@@ -46,7 +64,6 @@ class SafetensorsFile {
  private:
   std::string path_;
   std::shared_ptr<const MappedFile> mapping_;
-  size_t dataBegin_ = 0;
   std::map<std::string, TensorEntry> entries_;
 };
 
@@ -55,5 +72,8 @@ void writeSafetensors(const std::string& path, const std::map<std::string, at::T
 
 /** [2, 3] */
 std::string describeShape(at::IntArrayRef shape);
+
+/** The JSON string literal of `text`. */
+std::string jsonQuote(std::string_view text);
 
 }  // namespace group_robust

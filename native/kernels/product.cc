@@ -4,6 +4,7 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 
 #include <algorithm>
+#include <atomic>
 #include <optional>
 #include <string_view>
 
@@ -35,13 +36,22 @@ const std::optional<c10::TypedOperatorHandle<OneDnnLinear>>& oneDnnLinear() {
 /** Where neither operand has so many elements, at::mm is faster, whose calls cost less. */
 constexpr int64_t kLarge = 1 << 18;
 
+std::atomic<int64_t> oneDnnCalls{0}, libTorchCalls{0};
+
 }  // namespace
 
 at::Tensor product(const at::Tensor& x, const at::Tensor& weight) {
   if (x.is_cpu() && x.scalar_type() == at::kFloat && std::max(x.numel(), weight.numel()) >= kLarge && x.numel() > 0)
-    if (const auto& linear = oneDnnLinear())
+    if (const auto& linear = oneDnnLinear()) {
+      oneDnnCalls.fetch_add(1, std::memory_order_relaxed);
       return linear->call(x, weight, std::nullopt, "none", c10::List<std::optional<at::Scalar>>(), "");
+    }
+  libTorchCalls.fetch_add(1, std::memory_order_relaxed);
   return at::mm(x, weight.t());
 }
+
+bool hasOneDnnProducts() { return oneDnnLinear().has_value(); }
+
+ProductCalls productCalls() { return {oneDnnCalls.load(), libTorchCalls.load()}; }
 
 }  // namespace group_robust

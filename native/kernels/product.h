@@ -2,6 +2,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
+
 namespace group_robust {
 
 /**
@@ -10,5 +12,18 @@ namespace group_robust {
  * few hundred rows of a preference batch.
  */
 at::Tensor product(const at::Tensor& x, const at::Tensor& weight);
+
+/**
+ * Whether this LibTorch has the entry to oneDNN that product() prefers. It is private to LibTorch, so another version
+ * may lack it; then all products are at::mm's.
+ */
+bool hasOneDnnProducts();
+
+/** How many products of this process went which way: by oneDNN's entry, and by at::mm. */
+struct ProductCalls {
+  int64_t oneDnn;
+  int64_t libTorch;
+};
+ProductCalls productCalls();
 
 }  // namespace group_robust

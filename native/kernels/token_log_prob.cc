@@ -72,8 +72,8 @@ void withHead(const at::Tensor& head, const std::vector<float>& panels, const at
   withElement(head.scalar_type(), [&](auto element) {
     using T = decltype(element);
     const HeadRun<T> run{
-        elements<T>(head), head.size(0), head.size(1), panels.data(), targets.const_data_ptr<int64_t>(),
-        targets.size(0),   padded, static_cast<float>(cap)};
+        elements<T>(head), head.size(0), head.size(1),           panels.data(), targets.const_data_ptr<int64_t>(),
+        targets.size(0),   padded,       static_cast<float>(cap)};
     if (hasWideRegisters())
       f(run, WideTile());
     else
@@ -348,7 +348,8 @@ class ChunkedTokenLogProbabilities : public torch::autograd::Function<ChunkedTok
   }
 
  private:
-  static at::Tensor chunkLogits(const at::Tensor& hidden, const at::Tensor& weight, double cap, at::ScalarType precise) {
+  static at::Tensor chunkLogits(const at::Tensor& hidden, const at::Tensor& weight, double cap,
+                                at::ScalarType precise) {
     const at::Tensor logits = at::linear(hidden, weight).to(precise);
     return cap == 0 ? logits : logits.div_(cap).tanh_().mul_(cap);
   }

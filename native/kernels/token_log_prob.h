@@ -5,9 +5,9 @@
 namespace group_robust {
 
 /**
- * log softmax(z)[target] of every row, with z = hidden · headᵀ, or cap · tanh(z / cap) where cap is not 0; float64 [P]; hidden [P, H], head [V, H], targets [P] int64 in
- * [0, V). Differentiable in hidden; the head is frozen, and may be of a narrower type than hidden: bfloat16 weights
- * meet float32 rows as float32.
+ * log softmax(z)[target] of every row, with z = hidden · headᵀ, or cap · tanh(z / cap) where cap is not 0; float64 [P];
+ * hidden [P, H], head [V, H], targets [P] int64 in [0, V). Differentiable in hidden; the head is frozen, and may be of
+ * a narrower type than hidden: bfloat16 weights meet float32 rows as float32.
  *
  * Goes through the vocabulary a chunk at a time, in backward again. The fused CPU kernel keeps the logits for backward
  * where they fit into kKeptLogits numbers, which saves one of three readings of the head; nothing else of [P, V]
@@ -18,9 +18,9 @@ at::Tensor tokenLogProbabilities(const at::Tensor& hidden, const at::Tensor& hea
 
 /** The two implementations tokenLogProbabilities() chooses from. */
 at::Tensor fusedTokenLogProbabilities(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets,
-                                 double cap = 0);
+                                      double cap = 0);
 at::Tensor composedTokenLogProbabilities(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets,
-                                 double cap = 0);
+                                         double cap = 0);
 
 /** 32 MiB in float32: 32 rows of Gemma's vocabulary. */
 constexpr int64_t kKeptLogits = int64_t{1} << 23;

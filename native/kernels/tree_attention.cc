@@ -53,7 +53,8 @@ struct Tiles : torch::CustomClassHolder {
   std::vector<Tile> list;  // in the order of their rows
 
   Tiles(const std::vector<AttentionTree>& trees, const AttentionSettings& attention)
-      : settings(attention), reach_(attention.window == 0 ? std::numeric_limits<int64_t>::max() : attention.window - 1) {
+      : settings(attention),
+        reach_(attention.window == 0 ? std::numeric_limits<int64_t>::max() : attention.window - 1) {
     for (const AttentionTree& tree : trees) {
       append(tree, tree.begin, tree.prompt);
       int64_t start = tree.begin + tree.prompt;
@@ -367,7 +368,8 @@ at::Tensor composedTreeAttention(const at::Tensor& query, const at::Tensor& key,
     const at::Tensor v = value.narrow(0, tree.begin, n).transpose(0, 1);
     const at::Tensor products = at::bmm(q, k.transpose(1, 2)) * settings.scale;
     const at::Tensor capped =
-        settings.cap == 0 ? products : at::tanh(products.to(accurate(products.scalar_type())) / settings.cap) * settings.cap;
+        settings.cap == 0 ? products
+                          : at::tanh(products.to(accurate(products.scalar_type())) / settings.cap) * settings.cap;
     const at::Tensor scores = capped.view({groups, shared, n, n})
                                   .masked_fill(unseenColumns(tree, settings.window).to(query.device()),
                                                -std::numeric_limits<double>::infinity());

@@ -26,6 +26,8 @@ export interface MethodReport {
   max_kl: Estimate;
   /** Final α, the mean over seeds for each group. */
   alpha: number[];
+  /** Final θ-weights (1−χ)/K + χ α, likewise. */
+  weights: number[];
   /** Final θ of each seed. */
   theta: number[][];
 }
@@ -48,6 +50,7 @@ export function banditReport(
         absolute_max_reward_error: over((run) => run.maxAbsoluteRewardError),
         max_kl: over((run) => run.maxDivergence),
         alpha: runs[0].alpha.map((_, g) => over((run) => run.alpha[g]).mean),
+        weights: runs[0].weights.map((_, g) => over((run) => run.weights[g]).mean),
         theta: runs.map((run) => run.theta),
       },
     ];
@@ -99,7 +102,7 @@ export function historyCsv(names: readonly string[], results: readonly SeedResul
   );
 }
 
-/** One line per row; empty where nothing is on record. */
+/** One line per row; empty where there is no expected value. */
 export function comparisonCsv(rows: readonly ComparisonRow[]): string {
   return csvOfRecords(
     rows.map((row) => ({
@@ -110,7 +113,7 @@ export function comparisonCsv(rows: readonly ComparisonRow[]): string {
       measured: row.measured,
       measured_standard_error: row.measuredError,
       tolerance: row.tolerance,
-      passes: row.passes,
+      outcome: row.outcome,
     })),
   );
 }
@@ -130,6 +133,7 @@ function measurementColumns(measured: Measurement): CsvRow {
     max_kl: measured.maxDivergence,
     ...numbered('validation_loss', measured.validationLosses),
     ...numbered('alpha', measured.alpha),
+    ...numbered('weight', measured.weights),
   };
 }
 

@@ -25,6 +25,16 @@ export interface RewardSettings {
  * @param initialW [d]
  * @returns `theta` is w [d]
  * @throws InputError on settings out of their range
+ * @example With β = 1 the robust reward is the policy of GR-DPO, all the way.
+ * ```ts
+ * import { methodSettings, trainingProblem, trainLogLinear, trainReward } from 'group-robust-po';
+ *
+ * const problem = trainingProblem({ features: 'swapped', responses: 'uneven', data: 'imbalanced' }, 2021);
+ * const weights = { weights: 'mirror-ascent', step: 0.5 } as const;
+ * const reward = trainReward(problem, { weights, learningRate: 0.9, iterations: 50 }, [0, 0, 0, 0]);
+ * const policy = trainLogLinear(problem, methodSettings('gr-dpo', { iterations: 50 }), [0, 0, 0, 0]);
+ * reward.theta; // → [...policy.theta]
+ * ```
  */
 export function trainReward(
   problem: LogLinearProblem,

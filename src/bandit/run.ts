@@ -26,6 +26,8 @@ export interface Measurement {
   maxAbsoluteRewardError: number;
   maxDivergence: number;
   alpha: number[];
+  /** The θ-weights that α gives. */
+  weights: number[];
 }
 
 /** What the paper's figures and tables show of a measurement. */
@@ -62,7 +64,7 @@ export function runSeed({ setting, seed, methods, historyPoints }: SeedJob): See
   const test = new TestSet(setting.features, testStates(seed, setting.dimension), setting.groups);
   const start = initialTheta(seed, setting.dimension);
   const runs = methods.map((settings): MethodRun => {
-    const measure = ({ theta, alpha }: TrainingState): Measurement => {
+    const measure = ({ theta, alpha, weights }: TrainingState): Measurement => {
       const validationLosses = [...groupLosses(validation, marginLoss(settings.loss), theta)];
       const rewards = test.evaluate(theta);
       return {
@@ -72,6 +74,7 @@ export function runSeed({ setting, seed, methods, historyPoints }: SeedJob): See
         maxAbsoluteRewardError: Math.max(...rewards.map((group) => group.absoluteError)),
         maxDivergence: Math.max(...rewards.map((group) => group.divergence)),
         alpha: [...alpha],
+        weights: [...weights],
       };
     };
     const history: HistoryEntry[] = [];

@@ -14,6 +14,8 @@ export interface TrainingState {
   theta: Float64Array;
   /** α of the robust methods, the fixed θ-weights of the others. */
   alpha: Float64Array;
+  /** The θ-weights that α gives: other numbers where χ < 1. */
+  weights: Float64Array;
 }
 
 /**
@@ -41,7 +43,7 @@ export function train(
   const move = thetaUpdate(problem, settings, batch, steps);
   const adaptAlpha = alphaSchedule(settings, weighting, steps);
   const theta = Float64Array.from(initialTheta);
-  const state = { iteration: 0, theta, alpha: weighting.alpha };
+  const state = { iteration: 0, theta, alpha: weighting.alpha, weights: weighting.weights };
   observe(state);
   while (state.iteration < settings.iterations) {
     const totals = batch.evaluate(theta);

@@ -1,6 +1,5 @@
-import { InputError } from '../errors.js';
 import { eigs, lup, lusolve } from '../numbers/math.js';
-import type { LossSettings } from '../objective/losses.js';
+import { type LossSettings, lossWith, marginLoss } from '../objective/losses.js';
 import { addDifferences } from '../policy/log-linear.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { dot } from './features.js';
@@ -20,18 +19,14 @@ export class WeightedRegression {
 
   /**
    * @param ridge λ ≥ 0
-   * @throws InputError when the loss is not IPO, the only one that is quadratic.
+   * @throws InputError when the loss is not a square.
    */
   constructor(
     problem: LogLinearProblem,
-    { loss, beta }: LossSettings,
+    settings: LossSettings,
     private readonly ridge = 0,
   ) {
-    if (loss !== 'ipo')
-      throw new InputError(`weighted regression solves ipo only, not ${loss}`, {
-        at: { field: 'solver' },
-        fix: 'use solver: gradient',
-      });
+    const { target } = lossWith(['target'], marginLoss(settings), 'weighted regression (solver: regression)');
     const d = problem.dimension;
     this.dimension = d;
     this.grams = problem.groups.map(({ differences, count }) => {
@@ -42,7 +37,7 @@ export class WeightedRegression {
       return gram;
     });
     this.rights = problem.groups.map((group) => {
-      const targets = Float64Array.from({ length: group.count }, (_, i) => 1 / (2 * beta) + (group.offsets?.[i] ?? 0));
+      const targets = Float64Array.from({ length: group.count }, (_, i) => target + (group.offsets?.[i] ?? 0));
       const right = new Float64Array(d);
       addDifferences(group, targets, right);
       return right;

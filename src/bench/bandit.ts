@@ -1,14 +1,14 @@
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
 import { methodSettings } from '../bandit/methods.js';
 import { initialTheta, trainingProblem } from '../bandit/preferences.js';
 import { train } from '../bandit/training.js';
-import { GroupRobustError } from '../errors.js';
+import { GroupRobustError, InputError } from '../errors.js';
 import { Random } from '../numbers/random.js';
-import { GroupTotals, robustStep } from '../objective/aggregate.js';
-import { groupWeights, MirrorAscent } from '../objective/group-weights.js';
 import { marginLoss } from '../objective/losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { runSaddle, runSaddles, type SaddleJob, type SaddleSettings } from '../theory/algorithm.js';
-import { convergenceConstants, stepSizes } from '../theory/constants.js';
+import { convergenceConstants, type StepSizes, stepSizes } from '../theory/constants.js';
 import { callsPerSecond, type MachineRecord, machineRecord, relativeDistance } from './measure.js';
 
 export interface BanditBenchmark {
@@ -17,21 +17,27 @@ export interface BanditBenchmark {
   full_batch_iterations_per_second: number;
   /** Algorithm 1 on the same pairs, one core. */
   per_sample_steps_per_second: number;
-  /** Rates over those of the plain loops below, measured in turn with them. */
+  /** Rates over those of the plain loops in typed arrays below, measured in turn with them. */
   full_batch_ratio: number;
   per_sample_ratio: number;
+  /** The full batch in NumPy, measured after that; absent where it was not asked for. */
+  numpy?: { version: string; full_batch_iterations_per_second: number; full_batch_ratio: number };
   /** Time of the same per-sample runs on one worker thread over that on two, start-up included. */
   two_workers_ratio: number;
-  /** The plain loops gave the same θ and α to 1e-9 before anything was timed. */
+  /** All peers gave the same θ and α to 1e-9, the plain loops before anything was timed. */
   checked: true;
 }
+
+const saddleRadius = 10;
 
 /**
  * Speed of the simulator: first the fast loops are checked against plain ones written straight from the paper, then both are
  * timed in one run.
+ * @param numpy also in NumPy, by the Python that `PYTHON` names, else python3
  * @throws GroupRobustError with code CHECK_FAILED when they disagree
+ * @throws InputError where there is no NumPy
  */
-export async function benchmarkBandit(seconds = 1): Promise<BanditBenchmark> {
+export async function benchmarkBandit(seconds = 1, { numpy = false } = {}): Promise<BanditBenchmark> {
   const problem = trainingProblem({ features: 'swapped', responses: 'uneven', data: 'imbalanced' }, 2021);
   const start = initialTheta(2021);
   const full = (iterations: number) => train(problem, { ...methodSettings('gr-dpo'), iterations }, start);
@@ -40,11 +46,11 @@ export async function benchmarkBandit(seconds = 1): Promise<BanditBenchmark> {
   agree('full batch', full(iterations), plainFull(iterations));
 
   const loss = { loss: 'dpo', beta: 1 } as const;
-  const steps = stepSizes(convergenceConstants(problem, marginLoss(loss), 10, 1), 1e5);
-  const settings: SaddleSettings = { loss, algorithm: 1, radius: 10, steps };
+  const steps = stepSizes(convergenceConstants(problem, marginLoss(loss), saddleRadius, 1), 1e5);
+  const settings: SaddleSettings = { loss, algorithm: 1, radius: saddleRadius, steps };
   const count = 100_000;
   const perSample = () => runSaddle(problem, settings, count, Random.stream(1, 'bench'));
-  const plainPerSample = () => plainSaddle(problem, settings, count, Random.stream(1, 'bench'));
+  const plainPerSample = () => plainSaddle(problem, steps, count, Random.stream(1, 'bench'));
   const last = perSample();
   agree('per sample', { theta: last.lastTheta, alpha: last.lastAlpha }, plainPerSample());
 
@@ -52,6 +58,8 @@ export async function benchmarkBandit(seconds = 1): Promise<BanditBenchmark> {
     [() => full(iterations), () => plainFull(iterations)],
     seconds,
   );
+  const peer = numpy ? numpyFullBatch(problem, start, iterations, seconds) : undefined;
+  if (peer) agree('full batch, NumPy', full(iterations), peer);
   const [sampled, plainSampled] = callsPerSecond([perSample, plainPerSample], seconds);
   // Four runs of `seconds` each.
   const runSteps = Math.ceil(sampled * count * seconds);
@@ -64,6 +72,13 @@ export async function benchmarkBandit(seconds = 1): Promise<BanditBenchmark> {
     per_sample_steps_per_second: sampled * count,
     full_batch_ratio: fullBatch / plainFullBatchRate,
     per_sample_ratio: sampled / plainSampled,
+    ...(peer && {
+      numpy: {
+        version: peer.numpy,
+        full_batch_iterations_per_second: peer.iterations_per_second,
+        full_batch_ratio: (fullBatch * iterations) / peer.iterations_per_second,
+      },
+    }),
     two_workers_ratio: one / two,
     checked: true,
   };
@@ -86,65 +101,97 @@ function agree(what: string, fast: Outcome, plain: Outcome): void {
     throw new GroupRobustError('CHECK_FAILED', `${what}: the fast loop is off by ${distance} from the plain one`);
 }
 
-/** Full-batch GR-DPO (β 1, η_θ 0.9, η_α 0.5), pair by pair and nothing saved. */
-function plainFullBatch(problem: LogLinearProblem, start: ArrayLike<number>, iterations: number): Outcome {
-  const loss = marginLoss({ loss: 'dpo', beta: 1 });
-  const theta = Array.from(start);
-  const sizes = problem.groups.map((group) => group.count);
-  const total = sizes.reduce((sum, n) => sum + n, 0);
-  const weighting = groupWeights({ weights: 'mirror-ascent', step: 0.5 }, sizes);
+/**
+ * Full-batch GR-DPO (β 1, η_θ 0.9, η_α 0.5) as one would write it in an afternoon: straight from the paper, in typed arrays, with nothing
+ * allocated within an iteration. It shares no code with what it is compared to.
+ */
+function plainFullBatch(
+  { dimension, groups }: LogLinearProblem,
+  start: ArrayLike<number>,
+  iterations: number,
+): Outcome {
+  const theta = Float64Array.from(start);
+  const alpha = new Float64Array(groups.length).fill(1 / groups.length);
+  const gradients = new Float64Array(groups.length * dimension);
   for (let t = 0; t < iterations; t++) {
-    const totals = new GroupTotals(sizes.length);
-    const gradients = problem.groups.map(({ count, differences }, g) => {
-      const gradient = theta.map(() => 0);
+    gradients.fill(0);
+    let total = 0;
+    for (let g = 0; g < groups.length; g++) {
+      const { count, differences } = groups[g];
+      let loss = 0;
       for (let i = 0; i < count; i++) {
-        const row = Array.from(differences.subarray(i * theta.length, (i + 1) * theta.length));
-        const h = row.reduce((sum, d, j) => sum + d * theta[j], 0);
-        totals.add(g, loss.value(h));
-        row.forEach((d, j) => {
-          gradient[j] += loss.derivative(h) * d;
-        });
+        let h = 0;
+        for (let j = 0; j < dimension; j++) h += differences[i * dimension + j] * theta[j];
+        const e = Math.exp(-Math.abs(h));
+        loss += Math.log1p(e) + Math.max(-h, 0);
+        const slope = -(h >= 0 ? e : 1) / (1 + e);
+        for (let j = 0; j < dimension; j++) gradients[g * dimension + j] += slope * differences[i * dimension + j];
       }
-      return gradient;
-    });
-    const { coefficients } = robustStep(
-      totals,
-      weighting,
-      sizes.map((n) => n / total),
-    );
-    gradients.forEach((gradient, g) => {
-      gradient.forEach((value, j) => {
-        theta[j] -= 0.9 * coefficients[g] * value;
-      });
-    });
+      alpha[g] *= Math.exp((0.5 * loss) / count);
+      total += alpha[g];
+    }
+    for (let g = 0; g < groups.length; g++) {
+      alpha[g] /= total;
+      const scale = (0.9 * alpha[g]) / groups[g].count;
+      for (let j = 0; j < dimension; j++) theta[j] -= scale * gradients[g * dimension + j];
+    }
   }
-  return { theta, alpha: weighting.alpha };
+  return { theta, alpha };
 }
 
-/** Algorithm 1 as the paper lists it, on the objective's own α and loss. */
+/** Algorithm 1 as the paper lists it, for DPO, in the same style. */
 function plainSaddle(
-  problem: LogLinearProblem,
-  { loss: lossSettings, radius = Number.POSITIVE_INFINITY, steps }: SaddleSettings,
+  { dimension, groups }: LogLinearProblem,
+  steps: StepSizes,
   count: number,
   random: Random,
 ): Outcome {
-  const loss = marginLoss(lossSettings);
-  const sizes = problem.groups.map((group) => group.count);
-  const total = sizes.reduce((sum, n) => sum + n, 0);
-  const mirror = new MirrorAscent({ step: steps.alpha }, sizes);
-  let theta = new Array<number>(problem.dimension).fill(0);
+  const total = groups.reduce((sum, group) => sum + group.count, 0);
+  const theta = new Float64Array(dimension);
+  const alpha = new Float64Array(groups.length).fill(1 / groups.length);
   for (let t = 0; t < count; t++) {
     let i = random.integer(total);
     let g = 0;
-    while (i >= sizes[g]) i -= sizes[g++];
-    const row = Array.from(problem.groups[g].differences.subarray(i * theta.length, (i + 1) * theta.length));
-    const h = row.reduce((sum, d, j) => sum + d * theta[j], 0);
-    const signal = new Float64Array(sizes.length);
-    signal[g] = (total / sizes[g]) * loss.value(h);
-    const weight = (total / sizes[g]) * mirror.next(signal)[g];
-    theta = theta.map((value, j) => value - steps.theta * weight * loss.derivative(h) * row[j]);
-    const length = Math.hypot(...theta);
-    if (length > radius) theta = theta.map((value) => (value * radius) / length);
+    while (i >= groups[g].count) i -= groups[g++].count;
+    const { count: size, differences } = groups[g];
+    let h = 0;
+    for (let j = 0; j < dimension; j++) h += differences[i * dimension + j] * theta[j];
+    const e = Math.exp(-Math.abs(h));
+    alpha[g] *= Math.exp(((steps.alpha * total) / size) * (Math.log1p(e) + Math.max(-h, 0)));
+    let sum = 0;
+    for (let k = 0; k < alpha.length; k++) sum += alpha[k];
+    for (let k = 0; k < alpha.length; k++) alpha[k] /= sum;
+    const scale = ((steps.theta * total) / size) * alpha[g] * ((h >= 0 ? e : 1) / (1 + e));
+    let square = 0;
+    for (let j = 0; j < dimension; j++) {
+      theta[j] += scale * differences[i * dimension + j];
+      square += theta[j] * theta[j];
+    }
+    if (square > saddleRadius ** 2) for (let j = 0; j < dimension; j++) theta[j] *= saddleRadius / Math.sqrt(square);
   }
-  return { theta, alpha: mirror.alpha };
+  return { theta, alpha };
+}
+
+/** @throws InputError where `PYTHON`, or python3, has no NumPy */
+function numpyFullBatch(
+  { dimension, groups }: LogLinearProblem,
+  start: ArrayLike<number>,
+  iterations: number,
+  seconds: number,
+) {
+  const rows = groups.map(({ count, differences }) =>
+    Array.from({ length: count }, (_, i) => [...differences.subarray(i * dimension, (i + 1) * dimension)]),
+  );
+  const python = process.env.PYTHON ?? 'python3';
+  const script = fileURLToPath(new URL('../../src/bench/numpy-full-batch.py', import.meta.url));
+  const input = JSON.stringify({ groups: rows, theta: Array.from(start), iterations, seconds });
+  // One core for NumPy too: threads of its products would only cost time at this size.
+  const env = { ...process.env, OMP_NUM_THREADS: '1', OPENBLAS_NUM_THREADS: '1', MKL_NUM_THREADS: '1' };
+  const { status, stdout, stderr, error } = spawnSync(python, [script], { input, env, encoding: 'utf8' });
+  if (status !== 0)
+    throw new InputError(`${python} does not run NumPy: ${error?.message ?? stderr.trim().split('\n').pop()}`, {
+      at: { field: '--numpy' },
+      fix: 'let PYTHON name a Python that has it',
+    });
+  return JSON.parse(stdout) as Outcome & { numpy: string; iterations_per_second: number };
 }

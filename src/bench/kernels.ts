@@ -1,11 +1,13 @@
 import { InputError } from '../errors.js';
 import { loadNative } from '../native/load.js';
-import type { NativeDevice, NativeKernelSetting, NativePassMeasurement } from '../native/types.js';
+import type { NativeDevice, NativeKernelSetting, NativePassMeasurement, NativeProductCalls } from '../native/types.js';
 import { BUILD_COMMAND } from '../package.js';
 import { progress } from '../terminal/progress.js';
-import { type MachineRecord, machineRecord } from './measure.js';
+import { callsSince, type MachineRecord, machineRecord } from './measure.js';
 
 export type KernelDType = NativeKernelSetting['dtype'];
+
+const gemmaHeads = { heads: 8, keyValueHeads: 1, headSize: 256 };
 
 /** Kernels and sizes measured for a model's shape. A new kernel of native/bench/kernel_table.cc gets its sizes here. */
 export const kernelShapes = {
@@ -24,6 +26,9 @@ export const kernelShapes = {
     ['token-log-prob', { positions: 400, vocabulary: 64000, hidden: 2048 }],
     ['lora-linear', { rows: 332, in: 2048, out: 16384, rank: 8 }],
     ['lora-linear', { rows: 332, in: 16384, out: 2048, rank: 8 }],
+    // A batch of four pairs with answers of a word, as the survey's; and a prompt with eight answers of some sentences.
+    ['tree-attention', { trees: 4, prompt: 86, responses: 2, response: 1, ...gemmaHeads }],
+    ['tree-attention', { trees: 1, prompt: 128, responses: 8, response: 64, ...gemmaHeads }],
   ],
   // Odd sizes: every loop has a remainder.
   tiny: [
@@ -32,6 +37,7 @@ export const kernelShapes = {
     ['geglu', { rows: 7, columns: 1035 }],
     ['token-log-prob', { positions: 5, vocabulary: 1235, hidden: 37 }],
     ['lora-linear', { rows: 7, in: 67, out: 35, rank: 3 }],
+    ['tree-attention', { trees: 2, prompt: 67, responses: 3, response: 5, heads: 4, keyValueHeads: 2, headSize: 22 }],
   ],
 } as const satisfies Record<string, readonly (readonly [kernel: string, sizes: Record<string, number>])[]>;
 
@@ -52,13 +58,17 @@ export interface KernelRow {
   repeatable: boolean;
   /** Repeatable, and `error` is within {@link errorLimit}. */
   ok: boolean;
+  first_quartile_seconds: number;
   median_seconds: number;
-  /** In `unit`: of the bytes the kernel must move at least, or of its arithmetic. */
+  third_quartile_seconds: number;
+  /** At the median, in `unit`: of the bytes the kernel must move at least, or of its arithmetic. */
   rate: number;
   unit: 'GB/s' | 'GFLOP/s';
   /** `rate` over the machine's copy bandwidth or matrix product rate. Above 1 where the caches hold the data. */
   fraction_of_limit: number;
+  torch_first_quartile_seconds: number;
   torch_median_seconds: number;
+  torch_third_quartile_seconds: number;
 }
 
 export interface KernelBenchmark {
@@ -70,6 +80,8 @@ export interface KernelBenchmark {
     copy_gb_per_second: number;
     gemm_gflops: number;
   };
+  /** What made the products of `lora-linear`. */
+  product_calls: NativeProductCalls;
   rows: KernelRow[];
   /** Every row is ok. */
   ok: boolean;
@@ -99,12 +111,15 @@ export async function benchmarkKernels(settings: KernelBenchmarkSettings = {}): 
       fix: info.cudaBuilt ? 'use cpu' : `use cpu, or build for CUDA: GROUP_ROBUST_CUDA=1 ${BUILD_COMMAND}`,
     });
   const bench = new native.KernelBench();
-  const bar = progress('kernels', kernelShapes[shape].length, quiet);
+  // On a GPU models take LibTorch's operations for attention: there is no kernel to measure.
+  const table = kernelShapes[shape].filter(([kernel]) => device === 'cpu' || kernel !== 'tree-attention');
+  const bar = progress('kernels', table.length, quiet);
   try {
     const record = machineRecord();
     const limits = await bench.measureMachine({ dtype, device, seconds });
+    const before = native.productCalls();
     const rows: KernelRow[] = [];
-    for (const [done, [kernel, sizes]] of kernelShapes[shape].entries()) {
+    for (const [done, [kernel, sizes]] of table.entries()) {
       bar.update(done, kernel);
       const passes = await bench.measureKernel({ kernel, sizes, dtype, device, seconds });
       for (const pass of ['forward', 'backward'] as const) {
@@ -120,15 +135,19 @@ export async function benchmarkKernels(settings: KernelBenchmarkSettings = {}): 
           torch_error: measured.torchError,
           repeatable: measured.repeatable,
           ok: measured.repeatable && measured.error <= errorLimit(dtype, measured.torchError),
-          median_seconds: measured.medianSeconds,
+          first_quartile_seconds: measured.seconds.first,
+          median_seconds: measured.seconds.median,
+          third_quartile_seconds: measured.seconds.third,
           rate: rate / 1e9,
           unit,
           fraction_of_limit: rate / limit,
-          torch_median_seconds: measured.torchMedianSeconds,
+          torch_first_quartile_seconds: measured.torchSeconds.first,
+          torch_median_seconds: measured.torchSeconds.median,
+          torch_third_quartile_seconds: measured.torchSeconds.third,
         });
       }
     }
-    bar.update(kernelShapes[shape].length);
+    bar.update(table.length);
     return {
       machine: {
         ...record,
@@ -138,6 +157,7 @@ export async function benchmarkKernels(settings: KernelBenchmarkSettings = {}): 
         copy_gb_per_second: limits.copyBytesPerSecond / 1e9,
         gemm_gflops: limits.gemmFlopsPerSecond / 1e9,
       },
+      product_calls: callsSince(native, before),
       rows,
       ok: rows.every((row) => row.ok),
     };
@@ -157,6 +177,6 @@ export function errorLimit(dtype: KernelDType, torchError: number): number {
 
 function achieved(pass: NativePassMeasurement, copyRate: number, gemmRate: number) {
   return pass.flops > 0
-    ? { rate: pass.flops / pass.medianSeconds, unit: 'GFLOP/s' as const, limit: gemmRate }
-    : { rate: pass.bytes / pass.medianSeconds, unit: 'GB/s' as const, limit: copyRate };
+    ? { rate: pass.flops / pass.seconds.median, unit: 'GFLOP/s' as const, limit: gemmRate }
+    : { rate: pass.bytes / pass.seconds.median, unit: 'GB/s' as const, limit: copyRate };
 }

@@ -1,4 +1,5 @@
 import { arch, availableParallelism, cpus, loadavg, platform, totalmem } from 'node:os';
+import type { NativeAddon, NativeProductCalls } from '../native/types.js';
 
 /** What a figure was measured on; goes with every result. */
 export interface MachineRecord {
@@ -49,6 +50,12 @@ export function callsPerSecond(works: readonly (() => void)[], seconds: number):
 function processorSeconds(): number {
   const { user, system } = process.cpuUsage();
   return (user + system) / 1e6;
+}
+
+/** Matrix products since `before`, by what made them. */
+export function callsSince(native: NativeAddon, before: NativeProductCalls): NativeProductCalls {
+  const now = native.productCalls();
+  return { onednn: now.onednn - before.onednn, libtorch: now.libtorch - before.libtorch };
 }
 
 /** Relative distance of two vectors, ‖a − b‖ / ‖b‖. */

@@ -2,13 +2,14 @@ import type { PairDataset, TokenisedPair } from '../data/pairs/dataset.js';
 import { packPairs, pairLogProbabilities, responseCotangents } from '../data/pairs/packing.js';
 import { GroupRobustError } from '../errors.js';
 import { loadNative } from '../native/load.js';
+import type { NativeProductCalls } from '../native/types.js';
 import { Random } from '../numbers/random.js';
 import { type GemmaOptions, GemmaPolicy } from '../policy/gemma.js';
 import { counted } from '../terminal/format.js';
 import { configSchema } from '../train/config.js';
 import { trainPolicy } from '../train/trainer.js';
 import { stepFlops } from './flops.js';
-import { type MachineRecord, machineRecord } from './measure.js';
+import { callsSince, type MachineRecord, machineRecord } from './measure.js';
 
 export interface TrainStepSettings extends GemmaOptions {
   /** As `--model` takes it. */
@@ -37,6 +38,8 @@ export interface TrainStepBenchmark {
   /** Float32 product of two 2048 × 2048 matrices, the best way there is, measured in this run. */
   gemm_gflops: number;
   fraction_of_gemm: number;
+  /** Matrix products of the steps, the first one too, by what made them. */
+  product_calls: NativeProductCalls;
   /** Largest resident set of the process, LibTorch and Node included. */
   peak_memory_bytes: number;
   /** Seconds a step, mean over the timed ones; `typescript` is all that is not in the model's thread. */
@@ -79,6 +82,8 @@ export async function benchmarkTrainStep(
     batch: { size: settings.batch },
     steps: steps + 1,
   });
+  const native = loadNative();
+  const before = native.productCalls();
   await trainPolicy(policy, data, undefined, config, {
     onStep() {},
     async afterStep() {
@@ -87,15 +92,16 @@ export async function benchmarkTrainStep(
       return true;
     },
   });
+  const products = callsSince(native, before);
   const timed = marks.slice(-steps);
-  const before = marks.slice(-steps - 1);
-  const seconds = timed.map(({ at }, i) => (at - before[i].at) / 1000);
+  const marksBefore = marks.slice(-steps - 1);
+  const seconds = timed.map(({ at }, i) => (at - marksBefore[i].at) / 1000);
   const median = [...seconds].sort((a, b) => a - b)[Math.floor(seconds.length / 2)];
   const breakdown: Record<string, number> = {};
   for (const section of Object.keys(timed[0].profile))
     breakdown[section] = timed.reduce((sum, { profile }) => sum + profile[section], 0) / steps;
-  const native = Object.values(breakdown).reduce((sum, value) => sum + value, 0);
-  breakdown.typescript = seconds.reduce((sum, value) => sum + value, 0) / steps - native;
+  const inModel = Object.values(breakdown).reduce((sum, value) => sum + value, 0);
+  breakdown.typescript = seconds.reduce((sum, value) => sum + value, 0) / steps - inModel;
 
   const { batch } = packPairs(data.pairs, { responses: 'both' });
   const useful = stepFlops(policy.config, rank, batch).total / median;
@@ -103,7 +109,7 @@ export async function benchmarkTrainStep(
   const peak = process.resourceUsage().maxRSS * 1024;
   policy.dispose();
   const gemm = await gemmRate();
-  const info = loadNative().nativeInfo();
+  const info = native.nativeInfo();
   return {
     machine: { ...machineRecord(), torch: info.torchVersion, threads: info.threads },
     seconds_per_step: median,
@@ -112,6 +118,7 @@ export async function benchmarkTrainStep(
     useful_gflops: useful / 1e9,
     gemm_gflops: gemm / 1e9,
     fraction_of_gemm: useful / gemm,
+    product_calls: products,
     peak_memory_bytes: peak,
     breakdown,
     gradient_error: gradientError,

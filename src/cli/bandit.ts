@@ -1,5 +1,6 @@
 import { join } from 'node:path';
-import { type Command, Option } from 'commander';
+import { type Command, Option } from '@commander-js/extra-typings';
+import { paperSeeds } from '../bandit/expected.js';
 import { type FeatureMapName, featureMapNames } from '../bandit/features.js';
 import { isRobust, iterates, type MethodName, methodNames, methodSettings } from '../bandit/methods.js';
 import {
@@ -15,70 +16,119 @@ import { InputError } from '../errors.js';
 import { writeFileWhole, writeFolderWhole } from '../files/write.js';
 import { counted } from '../terminal/format.js';
 import { progress } from '../terminal/progress.js';
-import { defineAction, type Output, parseList, parseNumber, parseSeeds } from './command.js';
+import {
+  countOption,
+  defineAction,
+  numberOption,
+  type Output,
+  parsedOption,
+  parseNames,
+  parseNumbers,
+  parsePositive,
+  parseSeeds,
+} from './command.js';
 import { addOut, checkOut, type OutFlags } from './out.js';
 
 interface BanditFlags extends OutFlags {
   features: FeatureMapName;
   responses: ResponseRule;
   data: DataBalance;
-  methods: string;
-  seeds: string;
-  iterations?: string;
-  chi?: string;
-  groups?: string;
-  dimension?: string;
-  deterministicRatio?: string;
-  referenceTheta?: string;
-  ridge?: string;
-  adaptiveTheta?: string;
-  adaptiveAlpha?: string;
+  methods: readonly MethodName[];
+  seeds: readonly number[];
+  iterations?: number;
+  chi?: number;
+  groups?: number;
+  dimension?: number;
+  deterministicRatio?: number[];
+  referenceTheta?: number[];
+  ridge?: number;
+  adaptiveTheta?: number;
+  adaptiveAlpha?: number;
   quiet?: boolean;
 }
 
-const allMethods = methodNames.join(',');
-
 /** `group-robust bandit`: any setting of the paper's synthetic experiments, over seeds. */
 export function registerBandit(program: Command): void {
-  const choice = (flags: string, description: string, choices: readonly string[], initial: string) =>
-    new Option(flags, description).choices(choices).default(initial);
   const command = program
     .command('bandit')
     .description('train the six methods on the synthetic two-group bandit and compare their worst group')
-    .addOption(choice('--features <map>', 'features of group 1 relative to group 0', featureMapNames, 'swapped'))
-    .addOption(choice('--responses <rule>', 'how the two responses of a pair are drawn', responseRules, 'uneven'))
-    .addOption(choice('--data <balance>', 'training pairs 150/150 or 60/240', dataBalances, 'imbalanced'))
-    .option('--methods <list>', `any of ${allMethods}`, allMethods)
-    .option('--seeds <list>', 'seeds and ranges of seeds', '2021-2040')
-    .option('--iterations <n>', 'updates of the methods that iterate (default: 10000 for dpo, 100 for gr-ipo)')
-    .option('--chi <x>', 'gr- methods: from the mean of the groups (0) to the worst group (1, the default)')
-    .option('--groups <k>', 'number of groups (default: 2); odd ones are like group 1, even ones like group 0')
-    .option('--dimension <d>', 'number of features, even (default: 4)')
-    .option('--deterministic-ratio <q>', 'share of labels that follow the higher reward, one or per group (default: 1)')
-    .option('--reference-theta <list>', 'parameters of a log-linear reference policy (default: 0, uniform)')
-    .option('--ridge <lambda>', 'add lambda |theta|^2 to every group loss (default: 0)')
-    .option('--adaptive-theta <c>', 'dpo methods: AdaGrad-norm steps c / sqrt(sum |mean gradient|^2)')
-    .option('--adaptive-alpha <c>', 'gr- methods: steps on alpha times c / sqrt(sum |mean gradient|^2)')
+    .addOption(
+      new Option('--features <map>', 'features of group 1 relative to group 0')
+        .choices(featureMapNames)
+        .default('swapped'),
+    )
+    .addOption(
+      new Option('--responses <rule>', 'how the two responses of a pair are drawn')
+        .choices(responseRules)
+        .default('uneven'),
+    )
+    .addOption(
+      new Option('--data <balance>', 'training pairs 150/150 or 60/240').choices(dataBalances).default('imbalanced'),
+    )
+    .addOption(
+      parsedOption('--methods <list>', `any of ${methodNames.join(',')}`, (flag, text) =>
+        parseNames(flag, text, methodNames),
+      ).default(methodNames, 'all'),
+    )
+    .addOption(parsedOption('--seeds <list>', 'seeds and ranges of seeds', parseSeeds).default(paperSeeds, '2021-2040'))
+    .addOption(
+      countOption('--iterations <n>', 'updates of the methods that iterate (default: 10000 for dpo, 100 for gr-ipo)', {
+        min: 1,
+      }),
+    )
+    .addOption(
+      numberOption('--chi <x>', 'gr- methods: from the mean of the groups (0) to the worst group (1, the default)', {
+        min: 0,
+        max: 1,
+      }),
+    )
+    .addOption(
+      countOption('--groups <k>', 'number of groups (default: 2); odd ones are like group 1, even ones like group 0', {
+        min: 1,
+      }),
+    )
+    .addOption(countOption('--dimension <d>', 'number of features, even (default: 4)', { min: 2 }))
+    .addOption(
+      parsedOption(
+        '--deterministic-ratio <q>',
+        'share of labels that follow the higher reward, one or per group (default: 1)',
+        (flag, text) => parseNumbers(flag, text, { min: 0, max: 1 }),
+      ),
+    )
+    .addOption(
+      parsedOption(
+        '--reference-theta <list>',
+        'parameters of a log-linear reference policy (default: 0, uniform)',
+        parseNumbers,
+      ),
+    )
+    .addOption(numberOption('--ridge <lambda>', 'add lambda |theta|^2 to every group loss (default: 0)', { min: 0 }))
+    .addOption(
+      parsedOption(
+        '--adaptive-theta <c>',
+        'dpo methods: AdaGrad-norm steps c / sqrt(sum |mean gradient|^2)',
+        parsePositive,
+      ),
+    )
+    .addOption(
+      parsedOption(
+        '--adaptive-alpha <c>',
+        'gr- methods: steps on alpha times c / sqrt(sum |mean gradient|^2)',
+        parsePositive,
+      ),
+    )
     .option('--quiet', 'no progress');
-  addOut(command, '--out <dir>', 'write results.json and results.csv to this folder');
-  defineAction<BanditFlags>(command, runBandit);
+  defineAction(addOut(command, '--out <dir>', 'write results.json and results.csv to this folder'), runBandit);
 }
 
 async function runBandit(flags: BanditFlags, output: Output): Promise<BanditReport> {
   const out = checkOut(flags, { folder: /^results\.(json|csv)$/ });
   const setting = settingOf(flags);
-  const names = [...new Set(parseList('--methods', flags.methods, methodNames))];
-  const seeds = parseSeeds('--seeds', flags.seeds);
-  const iterations = parseOptional('--iterations', flags.iterations, { min: 1, integer: true });
-  const chi = parseOptional('--chi', flags.chi, { min: 0, max: 1 });
+  const { methods: names, seeds, iterations, chi, ridge } = flags;
   if (iterations !== undefined && !names.some(iterates))
     refuseIdle('--iterations', names, 'dpo, is-dpo, gr-dpo, gr-ipo');
   if (chi !== undefined && !names.some(isRobust)) refuseIdle('--chi', names, 'gr-dpo, gr-ipo');
-  const ridge = parseOptional('--ridge', flags.ridge, { min: 0 });
-  const adaptive = {
-    theta: parsePositive('--adaptive-theta', flags.adaptiveTheta),
-    alpha: parsePositive('--adaptive-alpha', flags.adaptiveAlpha),
-  };
+  const adaptive = { theta: flags.adaptiveTheta, alpha: flags.adaptiveAlpha };
   const takesSteps = (name: MethodName) => methodSettings(name).solver === 'gradient';
   if (adaptive.theta !== undefined && !names.some(takesSteps))
     refuseIdle('--adaptive-theta', names, 'dpo, is-dpo, gr-dpo');
@@ -111,11 +161,7 @@ async function runBandit(flags: BanditFlags, output: Output): Promise<BanditRepo
 
 /** @throws InputError that names the flag. */
 function settingOf(flags: BanditFlags): BanditSetting {
-  const { features, responses, data } = flags;
-  const groups = parseOptional('--groups', flags.groups, { min: 1, integer: true });
-  const dimension = parseOptional('--dimension', flags.dimension, { min: 2, integer: true });
-  const ratios = parseNumbers('--deterministic-ratio', flags.deterministicRatio, { min: 0, max: 1 });
-  const referenceTheta = parseNumbers('--reference-theta', flags.referenceTheta);
+  const { features, responses, data, groups, dimension, deterministicRatio: ratios, referenceTheta } = flags;
   const setting = {
     features,
     responses,
@@ -127,20 +173,6 @@ function settingOf(flags: BanditFlags): BanditSetting {
   };
   checkSetting(setting);
   return setting;
-}
-
-function parseNumbers(flag: string, text: string | undefined, bounds?: Parameters<typeof parseNumber>[2]) {
-  return text === undefined ? undefined : parseList(flag, text).map((item) => parseNumber(flag, item, bounds));
-}
-
-function parsePositive(flag: string, text: string | undefined): number | undefined {
-  const value = parseOptional(flag, text, { min: 0 });
-  if (value === 0) throw new InputError('must be above zero', { at: { field: flag } });
-  return value;
-}
-
-function parseOptional(flag: string, text: string | undefined, bounds: Parameters<typeof parseNumber>[2]) {
-  return text === undefined ? undefined : parseNumber(flag, text, bounds);
 }
 
 /** @throws InputError always: an option that no chosen method reads would be a silent mistake. */

@@ -1,28 +1,33 @@
-import { type Command, Option } from 'commander';
+import { type Command, Option } from '@commander-js/extra-typings';
 import type { KernelBenchmark, KernelDType, KernelShape } from '../bench/kernels.js';
 import type { TrainStepBenchmark } from '../bench/train-step.js';
-import { maxThreads, type NativeDevice } from '../native/types.js';
+import { maxThreads, type NativeDevice, type NativeProductCalls } from '../native/types.js';
 import { textTable } from '../terminal/text-table.js';
-import { defineAction, parseNumber } from './command.js';
+import { countOption, defineAction, numberOption } from './command.js';
 
 /** `group-robust bench`: programs that first check their result, then time it. */
 export function registerBench(program: Command): void {
   const bench = program.command('bench').description('measure speed, after checking the result');
-  defineAction<{ seconds: string }>(
+  defineAction(
     bench
       .command('bandit')
-      .description('full-batch and per-sample updates a second of the simulator, against plain loops')
-      .option('--seconds <s>', 'time for each measurement', '1'),
-    async ({ seconds }, output) => {
+      .description('full-batch and per-sample updates a second of the simulator, against plain loops in typed arrays')
+      .addOption(numberOption('--seconds <s>', 'time for each measurement', { min: 0.01, max: 600 }).default(1))
+      .option('--numpy', 'the full batch in NumPy too, by the Python that PYTHON names, else python3'),
+    async ({ seconds, numpy }, output) => {
       const { benchmarkBandit } = await import('../bench/bandit.js');
-      const result = await benchmarkBandit(parseNumber('--seconds', seconds, { min: 0.01, max: 600 }));
+      const result = await benchmarkBandit(seconds, { numpy });
       const rate = (value: number) => Math.round(value).toLocaleString('en-US');
       const { cpu, cores, node, load } = result.machine;
       output.log(`${cpu}, one of ${cores} cores, Node ${node}, load ${load.toFixed(1)}`);
-      output.log('checked: both loops agree with plain ones to 1e-9');
+      output.log('checked: all agree with the plain loops in typed arrays to 1e-9');
       output.log(
         `full batch, 300 pairs, d = 4: ${rate(result.full_batch_iterations_per_second)} iterations/s, ${result.full_batch_ratio.toFixed(1)} times the plain loop`,
       );
+      if (result.numpy)
+        output.log(
+          `  NumPy ${result.numpy.version}: ${rate(result.numpy.full_batch_iterations_per_second)} iterations/s; ours is ${result.numpy.full_batch_ratio.toFixed(1)} times as fast`,
+        );
       output.log(
         `per sample: ${rate(result.per_sample_steps_per_second)} steps/s, ${result.per_sample_ratio.toFixed(1)} times the plain loop`,
       );
@@ -31,85 +36,56 @@ export function registerBench(program: Command): void {
     },
   );
 
-  const shapes: KernelShape[] = ['gemma-2b', 'tiny'];
-  const dtypes: KernelDType[] = ['float32', 'bfloat16'];
-  const devices: NativeDevice[] = ['cpu', 'cuda'];
-  const choice = (flags: string, description: string, choices: readonly string[]) =>
-    new Option(flags, description).choices(choices).default(choices[0]);
-  defineAction<{ shape: KernelShape; dtype: KernelDType; device: NativeDevice; seconds: string; quiet?: boolean }>(
+  const shapes = ['gemma-2b', 'tiny'] as const satisfies KernelShape[];
+  const dtypes = ['float32', 'bfloat16'] as const satisfies KernelDType[];
+  const devices = ['cpu', 'cuda'] as const satisfies NativeDevice[];
+  const choice = <const Flags extends string, Name extends string>(
+    flags: Flags,
+    description: string,
+    choices: readonly [Name, ...Name[]],
+  ) => new Option(flags, description).choices(choices).default(choices[0]);
+  defineAction(
     bench
       .command('kernels')
       .description("each kernel, forward and backward: error against float64, time, and part of the machine's limit")
       .addOption(choice('--shape <name>', 'the sizes of this model', shapes))
       .addOption(choice('--dtype <type>', 'type of the data', dtypes))
       .addOption(choice('--device <device>', 'where to run', devices))
-      .option('--seconds <s>', 'time for each measurement', '1')
+      .addOption(numberOption('--seconds <s>', 'time for each measurement', { min: 0.001, max: 600 }).default(1))
       .option('--quiet', 'no progress'),
-    async ({ seconds, quiet, ...settings }, output) => {
+    async ({ quiet = false, ...settings }, output) => {
       const { benchmarkKernels } = await import('../bench/kernels.js');
-      const result = await benchmarkKernels({
-        ...settings,
-        quiet: quiet === true,
-        seconds: parseNumber('--seconds', seconds, { min: 0.001, max: 600 }),
-      });
+      const result = await benchmarkKernels({ ...settings, quiet });
       output.log(describeKernels(result));
       if (!result.ok) process.exitCode = 1;
       return result;
     },
   );
 
-  defineAction<TrainStepFlags>(
+  defineAction(
     bench
       .command('train-step')
       .description('GR-IPO steps with LoRA on random weights: speed, part of the matrix product rate, memory')
       .addOption(choice('--shape <name>', 'the model’s sizes', shapes))
-      .option('--layers <n>', 'number of layers (default: the shape’s)')
-      .option('--vocab <n>', 'size of the vocabulary (default: the shape’s)')
-      .option('--batch <n>', 'pairs a step', '4')
-      .option('--prompt <n>', 'tokens of each prompt', '86')
-      .option('--response <n>', 'tokens of each response; EOS comes on top', '1')
-      .option('--pairs-per-prompt <n>', 'how many of the pairs share a prompt', '1')
-      .option('--steps <n>', 'timed steps, after one that is not', '3')
+      .addOption(countOption('--layers <n>', 'number of layers (default: the shape’s)', { min: 1 }))
+      .addOption(countOption('--vocab <n>', 'size of the vocabulary (default: the shape’s)', { min: 4 }))
+      .addOption(countOption('--batch <n>', 'pairs a step', { min: 1 }).default(4))
+      .addOption(countOption('--prompt <n>', 'tokens of each prompt', { min: 1 }).default(86))
+      .addOption(countOption('--response <n>', 'tokens of each response; EOS comes on top', { min: 1 }).default(1))
+      .addOption(countOption('--pairs-per-prompt <n>', 'how many of the pairs share a prompt', { min: 1 }).default(1))
+      .addOption(countOption('--steps <n>', 'timed steps, after one that is not', { min: 1 }).default(3))
       .addOption(choice('--base-dtype <type>', 'type the base weights are kept in', dtypes))
       .option('--recompute', 'compute every layer again in the backward pass, for less memory')
-      .option('--threads <n>', 'LibTorch threads (default: all cores)'),
-    async (flags, output) => {
+      .addOption(countOption('--threads <n>', 'LibTorch threads (default: all cores)', { min: 1, max: maxThreads })),
+    async ({ shape, layers, vocab, ...settings }, output) => {
       const { benchmarkTrainStep } = await import('../bench/train-step.js');
-      const count = (flag: string, value: string, min = 1, max?: number) =>
-        parseNumber(flag, value, { min, max, integer: true });
-      const sizes = Object.entries({ layers: flags.layers, vocab: flags.vocab })
-        .filter(([, value]) => value !== undefined)
-        .map(([name, value]) => `${name}=${count(`--${name}`, value as string, name === 'vocab' ? 4 : 1)}`);
-      const settings = {
-        model: `random:${flags.shape}${sizes.length > 0 ? `?${sizes.join('&')}` : ''}`,
-        batch: count('--batch', flags.batch),
-        prompt: count('--prompt', flags.prompt),
-        response: count('--response', flags.response),
-        pairsPerPrompt: count('--pairs-per-prompt', flags.pairsPerPrompt),
-        steps: count('--steps', flags.steps),
-        baseDtype: flags.baseDtype,
-        recompute: flags.recompute,
-        threads: flags.threads === undefined ? undefined : count('--threads', flags.threads, 1, maxThreads),
-      };
-      const result = await benchmarkTrainStep(settings, output.log);
+      const sizes = Object.entries({ layers, vocab }).flatMap(([name, size]) => (size ? [`${name}=${size}`] : []));
+      const model = `random:${shape}${sizes.length > 0 ? `?${sizes.join('&')}` : ''}`;
+      const result = await benchmarkTrainStep({ ...settings, model }, output.log);
       output.log(describeTrainStep(result));
       return result;
     },
   );
-}
-
-interface TrainStepFlags {
-  shape: KernelShape;
-  layers?: string;
-  vocab?: string;
-  batch: string;
-  prompt: string;
-  response: string;
-  pairsPerPrompt: string;
-  steps: string;
-  baseDtype: KernelDType;
-  recompute?: boolean;
-  threads?: string;
 }
 
 function describeTrainStep(result: TrainStepBenchmark): string {
@@ -125,9 +101,19 @@ function describeTrainStep(result: TrainStepBenchmark): string {
     `${machine.cpu}, ${machine.threads} threads, load ${machine.load.toFixed(1)}, LibTorch ${machine.torch}`,
     `checked: gradient within ${(100 * result.gradient_error).toFixed(2)} % of a difference, a pair by itself within ${result.batch_error.toExponential(0)} nats`,
     `${result.seconds_per_step.toFixed(3)} s a step, ${result.pairs_per_second.toPrecision(3)} pairs/s, ${Math.round(result.tokens_per_second)} tokens/s, peak memory ${gigabytes} GB`,
+    describeProducts(result.product_calls),
     `${result.useful_gflops.toFixed(0)} useful GFLOP/s of ${result.gemm_gflops.toFixed(0)} that a plain product reaches: ${(100 * result.fraction_of_gemm).toFixed(0)} %`,
     textTable(['part', 'a step', 'share'], parts),
   ].join('\n');
+}
+
+/** Which way the matrix products went, for a LibTorch may lack the faster one. */
+function describeProducts({ onednn, libtorch }: NativeProductCalls): string {
+  const ways = [
+    onednn > 0 && `${onednn} by LibTorch's private entry to oneDNN`,
+    libtorch > 0 && `${libtorch} by its public operations`,
+  ].filter(Boolean);
+  return `matrix products: ${ways.join(', ') || 'none'}`;
 }
 
 /** Why a part of a limit can be above 100 %. */
@@ -138,12 +124,39 @@ const aboveLimit: Record<KernelBenchmark['rows'][number]['unit'], string> = {
     'that suit the processor better, let others go faster',
 };
 
+/** What each kernel is held against. */
+const limitOf: [KernelBenchmark['rows'][number]['unit'], string][] = [
+  ['GB/s', 'GB/s: what passes over its data once or twice waits for the memory; its limit is the rate of a copy'],
+  [
+    'GFLOP/s',
+    'GFLOP/s: what meets each number many times (LoRA, attention, the head of 16 positions or more) computes; its limit is a large matrix ' +
+      'product. Attention counts only positions that see each other',
+  ],
+];
+
+function microseconds(seconds: number): string {
+  return (seconds * 1e6).toFixed(0);
+}
+
 /** The measuring table for people, with the machine's limits above it. */
-export function describeKernels({ machine, rows }: KernelBenchmark): string {
+export function describeKernels({ machine, product_calls, rows }: KernelBenchmark): string {
   const where = machine.device_name || `${machine.cpu}, ${machine.threads} threads, load ${machine.load.toFixed(1)}`;
   const limits = `copy ${machine.copy_gb_per_second.toFixed(1)} GB/s, matrix product ${machine.gemm_gflops.toFixed(0)} GFLOP/s`;
   const table = textTable(
-    ['kernel', 'pass', 'size', 'type', 'error', "LibTorch's", 'median µs', 'rate', 'of limit', 'times LibTorch', ''],
+    [
+      'kernel',
+      'pass',
+      'size',
+      'type',
+      'error',
+      "LibTorch's",
+      'median µs',
+      'quartiles',
+      'rate',
+      'of limit',
+      'times LibTorch',
+      '',
+    ],
     rows.map((row) => [
       row.kernel,
       row.pass,
@@ -151,14 +164,22 @@ export function describeKernels({ machine, rows }: KernelBenchmark): string {
       row.dtype,
       row.error.toExponential(1),
       row.torch_error.toExponential(1),
-      (row.median_seconds * 1e6).toFixed(0),
+      microseconds(row.median_seconds),
+      `${microseconds(row.first_quartile_seconds)} ${microseconds(row.third_quartile_seconds)}`,
       `${row.rate.toFixed(1)} ${row.unit}`,
       `${(100 * row.fraction_of_limit).toFixed(0)} %${row.fraction_of_limit > 1 ? ' *' : ''}`,
       (row.torch_median_seconds / row.median_seconds).toFixed(2),
       row.ok ? 'ok' : 'WRONG',
     ]),
   );
+  const units = new Set(rows.map(({ unit }) => unit));
   const beyond = rows.filter(({ fraction_of_limit: part }) => part > 1);
   const notes = (['GB/s', 'GFLOP/s'] as const).filter((unit) => beyond.some((row) => row.unit === unit));
-  return [`${where}, LibTorch ${machine.torch}: ${limits}`, table, ...notes.map((unit) => aboveLimit[unit])].join('\n');
+  return [
+    `${where}, LibTorch ${machine.torch}: ${limits}`,
+    describeProducts(product_calls),
+    table,
+    ...limitOf.filter(([unit]) => units.has(unit)).map(([, text]) => text),
+    ...notes.map((unit) => aboveLimit[unit]),
+  ].join('\n');
 }

@@ -1,4 +1,4 @@
-import type { Command } from 'commander';
+import type { Command } from '@commander-js/extra-typings';
 import { defineAction } from './command.js';
 
 /** `group-robust build`: the addon, where npm has installed the package; in a checkout `npm run build` does it too. */

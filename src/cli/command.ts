@@ -1,7 +1,13 @@
-import { type Command, CommanderError } from 'commander';
+import {
+  type Command,
+  CommanderError,
+  type CommandUnknownOpts,
+  Option,
+  type OptionValues,
+} from '@commander-js/extra-typings';
 import { parse } from 'csv-parse/sync';
 import { editDistance } from '../data/tables/near-matches.js';
-import { InputError, reportError } from '../errors.js';
+import { InputError, messageOf, present, reportError } from '../errors.js';
 import { plainText, say, watchStdout, writeResult } from '../terminal/output.js';
 
 /** For options that may be given several times, such as `--set`. */
@@ -10,7 +16,7 @@ export function collect(value: string, previous: string[] = []): string[] {
 }
 
 /** Runs a program on the arguments of this process: `group-robust`, or a file of experiments/ that takes some. */
-export async function runProgram(program: Command): Promise<void> {
+export async function runProgram(program: CommandUnknownOpts): Promise<void> {
   throwUsageErrors(program);
   watchStdout();
   try {
@@ -23,14 +29,14 @@ export async function runProgram(program: Command): Promise<void> {
 }
 
 /** Left to itself Commander ends the process, with 1, and repeats what it was given as it is. */
-function throwUsageErrors(command: Command): void {
+function throwUsageErrors(command: CommandUnknownOpts): void {
   command.exitOverride();
   command.configureOutput({ outputError: (text, write) => write(plainText(misspelt(command, text) ?? text)) });
   command.commands.forEach(throwUsageErrors);
 }
 
 /** Of an option that is missing since its name is misspelt, the name is told; undefined where that is not so. */
-function misspelt(command: Command, text: string): string | undefined {
+function misspelt(command: CommandUnknownOpts, text: string): string | undefined {
   if (!text.startsWith('error: required option')) return undefined;
   const wrong = command.parseOptions(process.argv.slice(2)).unknown.find((word) => /^--?[a-z]/i.test(word));
   if (wrong === undefined) return undefined;
@@ -50,17 +56,15 @@ export interface Output {
  * Adds `--json` to `command` and runs `action` on its options. The action's value is printed as the one JSON object under
  * `--json`; for people the action itself logs what is worth reading.
  */
-export function defineAction<Options>(
-  command: Command,
-  action: (options: Options, output: Output, ...positional: string[]) => Promise<object> | object,
+export function defineAction<Arguments extends unknown[], Options extends OptionValues, Globals extends OptionValues>(
+  command: Command<Arguments, Options, Globals>,
+  action: (options: Options, output: Output, ...positional: Arguments) => Promise<object> | object,
 ): void {
-  command.option('--json', 'print one JSON object on stdout, logs on stderr').action(async (...args: unknown[]) => {
-    const options = command.opts<Options & { json?: boolean }>();
-    const json = options.json === true;
-    const positional = args.slice(0, -2).flat() as string[];
+  command.option('--json', 'print one JSON object on stdout, logs on stderr').action(async () => {
+    const json = command.getOptionValue('json') === true;
     const output: Output = { json, log: (text) => say(json ? process.stderr : process.stdout, text) };
     try {
-      const result = await action(options, output, ...positional);
+      const result = await action(command.opts(), output, ...command.processedArgs);
       if (json) writeResult(`${JSON.stringify(result)}\n`);
     } catch (error) {
       reportError(error);
@@ -68,17 +72,44 @@ export function defineAction<Options>(
   });
 }
 
-/**
- * "dpo,ipo" → ["dpo", "ipo"], each of `allowed` where that is given; an item in double quotes may hold commas itself.
- * @throws InputError
- */
-export function parseList<T extends string>(flag: string, text: string, allowed?: readonly T[]): T[] {
+/** An option whose value `parse` makes of its text; where that throws an InputError, the flag is named as its place. */
+export function parsedOption<const Flags extends string, T>(
+  flags: Flags,
+  description: string,
+  parse: (flag: string, text: string) => T,
+) {
+  const flag = present(flags.split(' ', 1)[0]);
+  return new Option(flags, description).argParser<T>((text) => parse(flag, text));
+}
+
+/** An option that takes a number. */
+export function numberOption<const Flags extends string>(flags: Flags, description: string, bounds: Bounds = {}) {
+  return parsedOption(flags, description, (flag, text) => parseNumber(flag, text, bounds));
+}
+
+/** An option that takes a whole number. */
+export function countOption<const Flags extends string>(flags: Flags, description: string, bounds: Bounds) {
+  return numberOption(flags, description, { ...bounds, integer: true });
+}
+
+/** "dpo,ipo" → ["dpo", "ipo"]; an item in double quotes may hold commas itself. @throws InputError */
+export function parseList(flag: string, text: string): string[] {
   const items = parseLine(flag, text);
   if (items.includes('')) throw new InputError('holds an empty name or value', { at: { field: flag }, fix: separate });
-  for (const item of items)
-    if (allowed && !allowed.includes(item as T))
-      throw new InputError(`"${item}" is not allowed`, { at: { field: flag }, fix: `use ${allowed.join(', ')}` });
-  return items as T[];
+  return items;
+}
+
+/** As {@link parseList}, where each is one of `allowed` and those given twice count once. @throws InputError */
+export function parseNames<T extends string>(flag: string, text: string, allowed: readonly T[]): T[] {
+  return [...new Set(parseList(flag, text).map((item) => parseName(flag, item, allowed)))];
+}
+
+/** @throws InputError where `text` is none of `allowed` */
+export function parseName<T extends string>(flag: string, text: string, allowed: readonly T[]): T {
+  const name = allowed.find((one) => one === text);
+  if (name === undefined)
+    throw new InputError(`"${text}" is not allowed`, { at: { field: flag }, fix: `use ${allowed.join(', ')}` });
+  return name;
 }
 
 const separate = 'separate the values by single commas, and quote one that holds a comma: \'"A, B",C\'';
@@ -88,10 +119,12 @@ function parseLine(flag: string, text: string): string[] {
   try {
     lines = parse(text, { trim: true });
   } catch (cause) {
-    throw new InputError(`cannot be read: ${(cause as Error).message}`, { at: { field: flag }, fix: separate, cause });
+    throw new InputError(`cannot be read: ${messageOf(cause)}`, { at: { field: flag }, fix: separate, cause });
   }
-  if (lines.length !== 1) throw new InputError('is not one line of values', { at: { field: flag }, fix: separate });
-  return lines[0];
+  const [line, ...more] = lines;
+  if (line === undefined || more.length > 0)
+    throw new InputError('is not one line of values', { at: { field: flag }, fix: separate });
+  return line;
 }
 
 /** "2021-2023,2030" → [2021, 2022, 2023, 2030]. @throws InputError */
@@ -110,12 +143,26 @@ export function parseSeeds(flag: string, text: string): number[] {
   return [...new Set(seeds)];
 }
 
+export interface Bounds {
+  min?: number;
+  max?: number;
+  integer?: boolean;
+}
+
+/** "0.5,1" → [0.5, 1]. @throws InputError */
+export function parseNumbers(flag: string, text: string, bounds?: Bounds): number[] {
+  return parseList(flag, text).map((item) => parseNumber(flag, item, bounds));
+}
+
+/** A number above zero. @throws InputError */
+export function parsePositive(flag: string, text: string): number {
+  const value = parseNumber(flag, text, { min: 0 });
+  if (value === 0) throw new InputError('must be above zero', { at: { field: flag } });
+  return value;
+}
+
 /** A finite number, with optional bounds. @throws InputError */
-export function parseNumber(
-  flag: string,
-  text: string,
-  bounds: { min?: number; max?: number; integer?: boolean } = {},
-) {
+export function parseNumber(flag: string, text: string, bounds: Bounds = {}): number {
   const value = Number(text);
   const { min = Number.NEGATIVE_INFINITY, max = Number.POSITIVE_INFINITY, integer = false } = bounds;
   if (

@@ -1,6 +1,7 @@
-import { type Command, Option } from 'commander';
-import { InputError } from '../errors.js';
+import { type Command, type CommandUnknownOpts, Option } from '@commander-js/extra-typings';
+import { present } from '../errors.js';
 import { writeResult } from '../terminal/output.js';
+import { parseName } from './command.js';
 
 const shells = ['bash', 'zsh', 'fish'] as const;
 type Shell = (typeof shells)[number];
@@ -10,15 +11,11 @@ export function registerCompletion(program: Command): void {
   program
     .command('completion')
     .description('print a completion script: source <(group-robust completion bash), or | source in fish')
-    .argument('<shell>', shells.join(', '))
-    .action((shell: string) => {
-      if (!shells.includes(shell as Shell))
-        throw new InputError(`"${shell}" is not known`, { at: { field: 'shell' }, fix: `use ${shells.join(', ')}` });
-      writeResult(completionScript(program, shell as Shell));
-    });
+    .argument('<shell>', shells.join(', '), (text: string) => parseName('shell', text, shells))
+    .action((shell) => writeResult(completionScript(program, shell)));
 }
 
-export function completionScript(program: Command, shell: Shell): string {
+export function completionScript(program: CommandUnknownOpts, shell: Shell): string {
   const places = placesOf(program);
   if (shell === 'fish') return fish(program.name(), places);
   const script = bash(program.name(), places);
@@ -33,7 +30,7 @@ interface Place {
   options: readonly Option[];
 }
 
-function placesOf(command: Command, path = ''): Place[] {
+function placesOf(command: CommandUnknownOpts, path = ''): Place[] {
   const { commands } = command;
   const help = new Option('--help', 'display help');
   return [
@@ -93,7 +90,7 @@ function fish(name: string, places: readonly Place[]): string {
         ...commands.map((one) => `complete -c ${name} -f -n ${when} -a ${one.name} -d ${quoted(one.description)}`),
         ...options.map(({ long, description, argChoices, required }) => {
           const values = argChoices ? ` -x -a ${quoted(argChoices.join(' '))}` : required ? ' -r' : '';
-          return `complete -c ${name} -n ${when} -l ${(long as string).slice(2)}${values} -d ${quoted(description)}`;
+          return `complete -c ${name} -n ${when} -l ${present(long).slice(2)}${values} -d ${quoted(description)}`;
         }),
       ];
     })

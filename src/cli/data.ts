@@ -1,15 +1,17 @@
-import type { Command } from 'commander';
+import type { Command, OptionValues } from '@commander-js/extra-typings';
 import type { OpinionSummary } from '../data/surveys/global-opinions.js';
+import { SURVEY_ROWS } from '../data/surveys/survey-topics.js';
 import { counted } from '../terminal/format.js';
 import { shortName } from '../terminal/names.js';
-import { defineAction, type Output, parseList, parseNumber } from './command.js';
-import { checkOut, type OutFlags, requireOut } from './out.js';
+import { countOption, defineAction, type Output, parsedOption, parseList } from './command.js';
+import { checkOut, requireOut } from './out.js';
 
 /** `group-robust data global-opinions` and `group-robust data survey`: from a survey to preference pairs. */
 export function registerData(program: Command): void {
+  const { min, max, default: rows } = SURVEY_ROWS;
   const data = program.command('data').description('make preference pairs of survey data');
 
-  defineAction<OpinionFlags>(
+  defineAction(
     withFolder(
       data
         .command('global-opinions')
@@ -18,21 +20,22 @@ export function registerData(program: Command): void {
           '--file <file>',
           'CSV, JSONL or Parquet of question, selections, options, or the hub id Anthropic/llm_global_opinions',
         )
-        .requiredOption(
-          '--groups <names>',
-          'countries as in the file, separated by commas; quote a name with a comma: \'"A, B",C\'',
+        .addOption(
+          parsedOption(
+            '--groups <names>',
+            'countries as in the file, separated by commas; quote a name with a comma: \'"A, B",C\'',
+            parseList,
+          ).makeOptionMandatory(),
         )
-        .option('--seed <n>', 'decides the split and which answers lose', '42')
+        .addOption(seedOption('decides the split and which answers lose').default(42))
         .option('--multi-pair', 'up to four pairs a question, from the ranking of its answers')
         .option('--skip-bad-rows', 'leave out rows that cannot be read, instead of stopping'),
     ),
     async (options, output) => {
       const { opinionPairs, readSurvey, writeOpinionPairs } = await import('../data/surveys/global-opinions.js');
       const { writeFolderWhole } = await import('../files/write.js');
-      const seed = parseSeed(options.seed);
-      const groups = parseList('--groups', options.groups);
       const out = checkOut(options, { inputs: [options.file], folder: madeOfSurvey });
-      const { multiPair, skipBadRows } = options;
+      const { groups, seed, multiPair, skipBadRows } = options;
       const { localCsv } = await import('../hub/local.js');
       const file = await localCsv(options.file);
       const made = opinionPairs(await readSurvey(file.path), { groups, seed, multiPair, skipBadRows });
@@ -42,23 +45,23 @@ export function registerData(program: Command): void {
     },
   );
 
-  defineAction<FolderFlags & { seed: string; rows: string }>(
+  defineAction(
     withFolder(
       data
         .command('survey')
         .description(
           'an invented survey of five countries with known truth: survey.csv, truth.json, and pairs as above',
         )
-        .option('--seed <n>', 'decides everything', '0')
-        .option('--rows <n>', '(question, country) pairs in all, 100 to 19200', '3200'),
+        .addOption(seedOption('decides everything').default(0))
+        .addOption(
+          countOption('--rows <n>', `(question, country) pairs in all, ${min} to ${max}`, { min, max }).default(rows),
+        ),
     ),
     async (options, output) => {
-      const { SURVEY_ROWS, writeSurvey } = await import('../data/surveys/invented-survey.js');
+      const { writeSurvey } = await import('../data/surveys/invented-survey.js');
       const { writeFolderWhole } = await import('../files/write.js');
-      const seed = parseSeed(options.seed);
-      const rows = parseNumber('--rows', options.rows, { ...SURVEY_ROWS, integer: true });
       const out = checkOut(options, { folder: madeOfSurvey });
-      const summary = await writeFolderWhole(out.path, (folder) => writeSurvey(folder, { seed, rows }), out);
+      const summary = await writeFolderWhole(out.path, (folder) => writeSurvey(folder, options), out);
       await logSummary(output, summary, options.out);
       return { out: options.out, ...summary };
     },
@@ -68,22 +71,14 @@ export function registerData(program: Command): void {
 /** What both commands write. */
 const madeOfSurvey = /^((train|validation|test)\.jsonl|(summary|truth)\.json|survey\.csv)$/;
 
-type FolderFlags = OutFlags & { out: string };
-
-interface OpinionFlags extends FolderFlags {
-  file: string;
-  groups: string;
-  seed: string;
-  multiPair?: boolean;
-  skipBadRows?: boolean;
-}
-
-function withFolder(command: Command): Command {
+function withFolder<Arguments extends unknown[], Options extends OptionValues, Globals extends OptionValues>(
+  command: Command<Arguments, Options, Globals>,
+) {
   return requireOut(command, '--out <dir>', 'folder to make');
 }
 
-function parseSeed(text: string): number {
-  return parseNumber('--seed', text, { min: 0, max: Number.MAX_SAFE_INTEGER, integer: true });
+function seedOption(description: string) {
+  return countOption('--seed <n>', description, { min: 0, max: Number.MAX_SAFE_INTEGER });
 }
 
 async function logSummary(output: Output, summary: OpinionSummary, out: string): Promise<void> {

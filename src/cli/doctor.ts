@@ -1,4 +1,4 @@
-import type { Command } from 'commander';
+import type { Command } from '@commander-js/extra-typings';
 import { defineAction } from './command.js';
 
 /** `group-robust doctor`: what this machine has of what the addon needs, and what to do about the rest. */
@@ -7,7 +7,7 @@ export function registerDoctor(program: Command): void {
     program
       .command('doctor')
       .description('check the platform, the compiler, LibTorch and the addon; exits 1 if something is missing'),
-    async (_options: object, output) => {
+    async (_options, output) => {
       const { diagnose } = await import('../install/doctor.js');
       const report = await diagnose();
       const width = Math.max(...report.checks.map((check) => check.name.length));

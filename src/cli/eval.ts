@@ -1,65 +1,70 @@
-import type { Command } from 'commander';
-import { InputError } from '../errors.js';
+import { type Command, Option } from '@commander-js/extra-typings';
+import { InputError, present } from '../errors.js';
 import { maxThreads } from '../native/types.js';
 import { lossNames } from '../objective/losses.js';
 import { warn } from '../terminal/output.js';
-import { defineAction, parseList, parseNumber } from './command.js';
+import { countOption, defineAction, parsedOption, parseList, parseNumber } from './command.js';
 
-interface Options {
+const dtypes = ['float32', 'bfloat16', 'float64'] as const;
+type DType = (typeof dtypes)[number];
+
+/** What `eval` and `logprobs` are told of model and pairs. */
+export interface ScorerOptions {
   model: string;
   adapter?: string;
   referenceAdapter?: string;
   pairs: string;
-  objective: string;
   tokenizer?: string;
-  dtype?: string;
-  baseDtype?: string;
-  threads?: string;
-  batch?: string;
+  dtype: DType;
+  baseDtype?: DType;
+  threads?: number;
   /** Absent: pairs need no group. */
-  groupBy?: string;
-  maxLength: string;
+  groupBy?: readonly string[];
+  maxLength: number;
   dropUnusable?: boolean;
   quiet?: boolean;
 }
 
 /** `group-robust eval`: exact metrics of a whole file of pairs, by group. */
 export function registerEval(program: Command): void {
-  const command = scoringOptions(program.command('eval').description('exact metrics of a pairs file, by group'))
-    .option(
-      '--objective <spec>',
-      `loss and its settings: NAME[,beta=B][,labelSmoothing=E][,reduction=sum|mean], NAME one of ${[...lossNames, 'sft'].join(', ')}`,
-      'dpo,beta=0.1',
+  const command = scoringCommand(program, 'eval', 'exact metrics of a pairs file, by group')
+    .addOption(
+      parsedOption(
+        '--objective <spec>',
+        `loss and its settings: NAME[,beta=B][,labelSmoothing=E][,reduction=sum|mean], NAME one of ${[...lossNames, 'sft'].join(', ')}`,
+        parseObjective,
+      ).default(parseObjective('--objective', 'dpo,beta=0.1'), 'dpo,beta=0.1'),
     )
-    .option(
-      '--group-by <columns>',
-      'column that names the group; several, separated by commas, make a cross product',
-      'group',
+    .addOption(
+      parsedOption(
+        '--group-by <columns>',
+        'column that names the group; several, separated by commas, make a cross product',
+        parseColumns,
+      ).default(['group'], 'group'),
     )
     .option('--drop-unusable', 'leave out pairs that are too long, empty or equal, and count them (default: an error)');
-  defineAction<Options>(command, async (options, output) => {
+  defineAction(command, async (options, output) => {
     const { pairObjective } = await import('../train/objective.js');
     const { evaluatePairs } = await import('../train/evaluate.js');
     const { Reference, scoredDataset } = await import('../train/scoring.js');
     const { ReferenceCache } = await import('../train/reference-cache.js');
     const { progress } = await import('../terminal/progress.js');
     const { groupTable } = await import('./group-table.js');
-    const objective = pairObjective(await parseObjective(options.objective));
+    const objective = pairObjective(await checkedObjective(options.objective));
     const { usesReference } = objective;
     if (options.referenceAdapter !== undefined && !usesReference)
-      throw new InputError(`does nothing with --objective ${options.objective}`, {
+      throw new InputError(`does nothing with --objective ${options.objective.loss}`, {
         at: { field: '--reference-adapter' },
         fix: 'leave it out',
       });
     using scorer = await openScorer(options, usesReference);
     const { policy, data } = scorer;
     const quiet = options.quiet || output.json;
-    const batch = options.batch && parseNumber('--batch', options.batch, { min: 1, integer: true });
     const reference = new Reference(policy, {
       cache: new ReferenceCache(() => policy.referenceIdentity(), warn),
       progress: (_, pairs) => progress('reference', pairs, quiet),
     });
-    const scored = await scoredDataset(data, usesReference ? reference : undefined, batch || undefined);
+    const scored = await scoredDataset(data, usesReference ? reference : undefined, options.batch);
     const bar = progress('scoring', data.pairs.length, quiet);
     const summary = await evaluatePairs(policy, scored, objective, { onProgress: bar.update }).finally(() =>
       bar.stop(),
@@ -71,9 +76,11 @@ export function registerEval(program: Command): void {
   });
 }
 
-/** Options that `eval` and `logprobs` share. */
-export function scoringOptions(command: Command): Command {
-  return command
+/** A command with the options that `eval` and `logprobs` share. */
+export function scoringCommand(program: Command, name: 'eval' | 'logprobs', description: string) {
+  return program
+    .command(name)
+    .description(description)
     .requiredOption('--model <model>', 'checkpoint folder, hub id such as google/gemma-2b, or random:NAME?key=value')
     .option('--adapter <folder>', 'PEFT adapter of the policy, folder or hub id (default: none)')
     .option(
@@ -82,19 +89,23 @@ export function scoringOptions(command: Command): Command {
     )
     .requiredOption('--pairs <file>', 'pairs as JSONL, CSV or Parquet')
     .option('--tokenizer <path>', "tokenizer.json or its folder (default: the model's own)")
-    .option('--dtype <type>', 'float32, bfloat16 or float64', 'float32')
-    .option(
-      '--base-dtype <type>',
-      'type the base weights are kept in: bfloat16 takes half of float32 (default: --dtype)',
+    .addOption(new Option('--dtype <type>', 'type of weights and activations').choices(dtypes).default('float32'))
+    .addOption(
+      new Option(
+        '--base-dtype <type>',
+        'type the base weights are kept in: bfloat16 takes half of float32 (default: --dtype)',
+      ).choices(dtypes),
     )
-    .option('--threads <n>', 'LibTorch threads (default: all cores)')
-    .option('--batch <n>', 'most pairs scored at once (default: as many as have 1024 tokens)')
-    .option('--max-length <n>', 'a longer pair is an error', '8192')
+    .addOption(countOption('--threads <n>', 'LibTorch threads (default: all cores)', { min: 1, max: maxThreads }))
+    .addOption(
+      countOption('--batch <n>', 'most pairs scored at once (default: as many as have 1024 tokens)', { min: 1 }),
+    )
+    .addOption(countOption('--max-length <n>', 'a longer pair is an error', { min: 2 }).default(8192))
     .option('--quiet', 'no progress');
 }
 
 /** What `eval` and `logprobs` read. */
-export function scoringInputs({ model, adapter, referenceAdapter, pairs, tokenizer }: Omit<Options, 'objective'>) {
+export function scoringInputs({ model, adapter, referenceAdapter, pairs, tokenizer }: ScorerOptions) {
   return [model, adapter, referenceAdapter, pairs, tokenizer];
 }
 
@@ -110,7 +121,7 @@ interface ChosenReference {
 
 /** What `--reference-adapter` names, else what is recorded in the adapter's folder, else the base model, with a warning. */
 async function chooseReference(
-  { referenceAdapter: asked, quiet }: Pick<Options, 'referenceAdapter' | 'quiet'>,
+  { referenceAdapter: asked, quiet }: Pick<ScorerOptions, 'referenceAdapter' | 'quiet'>,
   folder: string | undefined,
 ): Promise<ChosenReference> {
   const { localAdapter } = await import('../hub/local.js');
@@ -146,7 +157,7 @@ async function chooseReference(
  * Opens model, adapters and pairs as the shared options say.
  * @param usesReference whether anything is held against a reference; else none is opened
  */
-export async function openScorer(options: Omit<Options, 'objective'>, usesReference = true) {
+export async function openScorer(options: ScorerOptions, usesReference = true) {
   const { GemmaPolicy } = await import('../policy/gemma.js');
   const { localNames, pairReader } = await import('../train/inputs.js');
   if (options.referenceAdapter !== undefined && options.adapter === undefined)
@@ -154,28 +165,21 @@ export async function openScorer(options: Omit<Options, 'objective'>, usesRefere
       at: { field: '--reference-adapter' },
       fix: 'name the trained adapter with --adapter',
     });
-  const [dtype] = parseList('--dtype', options.dtype ?? 'float32', ['float32', 'bfloat16', 'float64']);
-  const [baseDtype] = parseList('--base-dtype', options.baseDtype ?? dtype, ['float32', 'bfloat16', 'float64']);
+  const { dtype, baseDtype = dtype, threads, groupBy = [], maxLength } = options;
   if (baseDtype !== 'bfloat16' && baseDtype !== dtype)
     throw new InputError(`must be bfloat16, or --dtype (${dtype}), which is the default`, {
       at: { field: '--base-dtype' },
     });
-  const threads =
-    options.threads && parseNumber('--threads', options.threads, { min: 1, max: maxThreads, integer: true });
   const { names } = await localNames(options, { quiet: options.quiet });
   const reference = usesReference ? await chooseReference(options, names.adapter) : undefined;
-  const policy = await GemmaPolicy.open(names.model, { dtype, baseDtype, threads: threads || undefined });
+  const policy = await GemmaPolicy.open(names.model, { dtype, baseDtype, threads });
   try {
     if (reference?.path !== undefined) {
       await policy.loadAdapter(reference.path);
       await policy.freezeReference();
     }
     if (names.adapter !== undefined) await policy.loadAdapter(names.adapter);
-    const maxLength = parseNumber('--max-length', options.maxLength, { min: 2, integer: true });
     const reader = pairReader(names.model, policy, names.tokenizer, options.quiet);
-    const groupBy = options.groupBy === undefined ? [] : parseList('--group-by', options.groupBy);
-    if (new Set(groupBy).size < groupBy.length)
-      throw new InputError('holds the same name twice', { at: { field: '--group-by' }, fix: 'remove one' });
     const unusable = options.dropUnusable ? 'drop' : 'error';
     const data = await reader.read(options.pairs, { groupBy, maxLength, unusable });
     reader.refuseIdleTokenizer('--tokenizer');
@@ -187,24 +191,43 @@ export async function openScorer(options: Omit<Options, 'objective'>, usesRefere
   }
 }
 
-/** "ipo,beta=0.1,reduction=mean" → a checked objective. @throws InputError */
-async function parseObjective(spec: string) {
+/** @throws InputError where one is given twice */
+function parseColumns(flag: string, text: string): string[] {
+  const columns = parseList(flag, text);
+  if (new Set(columns).size < columns.length)
+    throw new InputError('holds the same name twice', { at: { field: flag }, fix: 'remove one' });
+  return columns;
+}
+
+/** The keys of an objective as they are given. */
+interface ObjectiveKeys extends Readonly<Record<string, string | number>> {
+  loss: string;
+}
+
+/** "ipo,beta=0.1,reduction=mean" → { loss: "ipo", beta: 0.1, reduction: "mean" }. @throws InputError */
+function parseObjective(flag: string, text: string): ObjectiveKeys {
+  const [loss = '', ...settings] = parseList(flag, text);
+  const keys: Record<string, string | number> & { loss: string } = { loss };
+  for (const setting of settings) {
+    const [key = '', value = ''] = setting.split('=');
+    if (Object.hasOwn(keys, key))
+      throw new InputError('is given twice', { at: { field: `${flag} ${key}` }, fix: 'leave one of them out' });
+    keys[key] = key === 'reduction' ? value : parseNumber(`${flag} ${key}`, value);
+  }
+  return keys;
+}
+
+/** @throws InputError where the keys make no objective */
+async function checkedObjective(keys: ObjectiveKeys) {
   const { objectiveSchema } = await import('../train/config.js');
   const { issueText } = await import('../files/read.js');
   const { valueAdvice } = await import('../train/other-names.js');
-  const [loss, ...settings] = parseList('--objective', spec);
-  const raw: Record<string, unknown> = { loss };
-  for (const setting of settings) {
-    const [key, value = ''] = setting.split('=');
-    if (Object.hasOwn(raw, key))
-      throw new InputError('is given twice', { at: { field: `--objective ${key}` }, fix: 'leave one of them out' });
-    raw[key] = key === 'reduction' ? value : parseNumber(`--objective ${key}`, value);
-  }
-  const parsed = objectiveSchema.safeParse(raw, { error: issueText });
+  const parsed = objectiveSchema.safeParse(keys, { error: issueText });
   if (parsed.success) return parsed.data;
-  const [issue] = parsed.error.issues;
+  const issue = present(parsed.error.issues[0]);
+  const key = issue.path.join('.');
   throw new InputError(issue.message, {
-    at: { field: `--objective${issue.path.length > 0 ? ` ${issue.path.join('.')}` : ''}` },
-    fix: valueAdvice(`objective.${issue.path.join('.')}`, raw[issue.path.join('.')]) ?? 'e.g. --objective ipo,beta=0.1',
+    at: { field: `--objective${key === '' ? '' : ` ${key}`}` },
+    fix: valueAdvice(`objective.${key}`, keys[key]) ?? 'e.g. --objective ipo,beta=0.1',
   });
 }

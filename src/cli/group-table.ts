@@ -1,3 +1,4 @@
+import { present } from '../errors.js';
 import { shortName } from '../terminal/names.js';
 import { textTable } from '../terminal/text-table.js';
 import type { GroupSummary, MetricMeans } from '../train/metrics.js';
@@ -12,7 +13,7 @@ export function groupTable(split: string, summary: GroupSummary): string {
     count,
     ...shown.map((metric) => {
       const error = errors[metric];
-      return `${(means[metric] as number).toFixed(4)}${error === undefined ? '' : ` ± ${error.toFixed(4)}`}`;
+      return `${present(means[metric]).toFixed(4)}${error === undefined ? '' : ` ± ${error.toFixed(4)}`}`;
     }),
   ];
   return textTable(

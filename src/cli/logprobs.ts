@@ -1,24 +1,20 @@
-import type { Command } from 'commander';
+import type { Command } from '@commander-js/extra-typings';
 import { openWhole, type WholeFile } from '../files/write.js';
 import { counted } from '../terminal/format.js';
 import { writeResult } from '../terminal/output.js';
-import { defineAction, parseNumber } from './command.js';
-import { openScorer, scoringInputs, scoringOptions } from './eval.js';
-import { checkOut, type Out, type OutFlags, requireOut } from './out.js';
-
-type Options = Parameters<typeof openScorer>[0] & OutFlags & { out: string };
+import { defineAction } from './command.js';
+import { openScorer, scoringCommand, scoringInputs } from './eval.js';
+import { checkOut, type Out, requireOut } from './out.js';
 
 /** `group-robust logprobs`: sums of token log-probs of both responses of every pair, by the policy and by the reference. */
 export function registerLogprobs(program: Command): void {
   const command = requireOut(
-    scoringOptions(
-      program.command('logprobs').description('log-probs of both responses of each pair, by policy and reference'),
-    ),
+    scoringCommand(program, 'logprobs', 'log-probs of both responses of each pair, by policy and reference'),
     '--out <file>',
     'JSONL to write, one line a pair in order; - for stdout',
   );
-  defineAction<Options>(command, async (options, output) => {
-    const { byPair, packForScoring, scoringBatches } = await import('../train/scoring.js');
+  defineAction(command, async (options, output) => {
+    const { byPair, packForScoring, pairsAt, scoringBatches } = await import('../train/scoring.js');
     const { checkFinite } = await import('../train/non-finite.js');
     const { progress } = await import('../terminal/progress.js');
     const out = checkOut(options, { inputs: scoringInputs(options) });
@@ -26,18 +22,17 @@ export function registerLogprobs(program: Command): void {
     using file = openLines(out);
     using scorer = await openScorer(options);
     const { policy, data } = scorer;
-    const batch = options.batch && parseNumber('--batch', options.batch, { min: 1, integer: true });
     const bar = progress('scoring', data.pairs.length, options.quiet || output.json);
     const waiting = new Map<number, object>();
     const all: object[] = [];
     let written = 0;
     let done = 0;
     try {
-      for (const indices of scoringBatches(data, batch || undefined)) {
+      for (const indices of scoringBatches(data, options.batch)) {
         const packed = packForScoring(data, indices);
         const scored = byPair(packed, await policy.logProbabilities(packed.batch, 'policy'));
         const reference = byPair(packed, await policy.logProbabilities(packed.batch, 'reference'));
-        const pairs = Array.from(indices, (pair) => data.pairs[pair]);
+        const pairs = pairsAt(data, indices);
         for (const { chosen, rejected } of [scored, reference])
           checkFinite(pairs, { 'logps/chosen': chosen, ...(rejected && { 'logps/rejected': rejected }) });
         indices.forEach((pair, i) => {

@@ -1,14 +1,7 @@
-import type { Command } from 'commander';
+import type { Command } from '@commander-js/extra-typings';
 import { counted } from '../terminal/format.js';
 import { defineAction } from './command.js';
-import { checkOut, type OutFlags, requireOut } from './out.js';
-
-interface Options extends OutFlags {
-  model: string;
-  adapter: string;
-  out: string;
-  quiet?: boolean;
-}
+import { checkOut, requireOut } from './out.js';
 
 /** `group-robust merge`: a checkpoint with an adapter merged in, for whatever knows no adapters. */
 export function registerMerge(program: Command): void {
@@ -18,21 +11,23 @@ export function registerMerge(program: Command): void {
     .requiredOption('--model <model>', 'checkpoint folder or hub id the adapter belongs to')
     .requiredOption('--adapter <folder>', 'PEFT adapter, folder or hub id')
     .option('--quiet', 'no progress');
-  requireOut(command, '--out <dir>', 'folder to make');
-  defineAction<Options>(command, async ({ model, adapter, quiet = false, ...flags }, output) => {
-    const { localAdapter, localModel } = await import('../hub/local.js');
-    const { mergeAdapter } = await import('../policy/merge.js');
-    const out = checkOut(flags, { inputs: [model, adapter], folder: /\.(safetensors|json|jinja|model)$/ });
-    const [base, added] = [await localModel(model, { quiet }), await localAdapter(adapter, { quiet })];
-    const report = await mergeAdapter(base.path, added.path, out.path, {
-      quiet: quiet || output.json,
-      replace: out.replace,
-    });
-    const { merged, largestChange, largestRounding } = report;
-    output.log(
-      `${out.path}: ${counted(merged, 'weight matrix', 'weight matrices')} merged; the largest change of a weight is ${largestChange.toPrecision(3)}, ` +
-        `rounding to the checkpoint's type costs at most ${largestRounding.toPrecision(3)}`,
-    );
-    return { out: out.path, ...report };
-  });
+  defineAction(
+    requireOut(command, '--out <dir>', 'folder to make'),
+    async ({ model, adapter, quiet = false, ...flags }, output) => {
+      const { localAdapter, localModel } = await import('../hub/local.js');
+      const { mergeAdapter } = await import('../policy/merge.js');
+      const out = checkOut(flags, { inputs: [model, adapter], folder: /\.(safetensors|json|jinja|model)$/ });
+      const [base, added] = [await localModel(model, { quiet }), await localAdapter(adapter, { quiet })];
+      const report = await mergeAdapter(base.path, added.path, out.path, {
+        quiet: quiet || output.json,
+        replace: out.replace,
+      });
+      const { merged, largestChange, largestRounding } = report;
+      output.log(
+        `${out.path}: ${counted(merged, 'weight matrix', 'weight matrices')} merged; the largest change of a weight is ${largestChange.toPrecision(3)}, ` +
+          `rounding to the checkpoint's type costs at most ${largestRounding.toPrecision(3)}`,
+      );
+      return { out: out.path, ...report };
+    },
+  );
 }

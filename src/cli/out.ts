@@ -1,6 +1,6 @@
 import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs';
 import { sep } from 'node:path';
-import type { Command } from 'commander';
+import type { Command, OptionValues } from '@commander-js/extra-typings';
 import { InputError } from '../errors.js';
 
 /**
@@ -31,12 +31,20 @@ export interface Out {
 }
 
 /** Adds the two options; an action with them begins with {@link checkOut}. */
-export function addOut(command: Command, flags: '--out <file>' | '--out <dir>' | '--out <path>', text: string) {
+export function addOut<Arguments extends unknown[], Options extends OptionValues, Globals extends OptionValues>(
+  command: Command<Arguments, Options, Globals>,
+  flags: '--out <file>' | '--out <dir>' | '--out <path>',
+  text: string,
+) {
   return command.option(flags, text).option('--force', 'replace what is at --out');
 }
 
 /** As {@link addOut}, where there is no output without `--out`. */
-export function requireOut(command: Command, flags: '--out <file>' | '--out <dir>', text: string) {
+export function requireOut<Arguments extends unknown[], Options extends OptionValues, Globals extends OptionValues>(
+  command: Command<Arguments, Options, Globals>,
+  flags: '--out <file>' | '--out <dir>',
+  text: string,
+) {
   return command.requiredOption(flags, text).option('--force', 'replace what is at --out');
 }
 
@@ -100,12 +108,12 @@ function checkKind(path: string, folder: RegExp | undefined, refuse: (problem: s
 
 /** Whether `outer` is `inner` or lies above it. */
 function holds(outer: string, inner: string): boolean {
-  const [above, below] = [outer, inner].map((path) => realpathSync(path));
+  const [above, below] = [realpathSync(outer), realpathSync(inner)];
   return same(outer, inner) || below.startsWith(above.endsWith(sep) ? above : above + sep);
 }
 
 /** One file under two names counts, and so do hard links. */
 function same(first: string, second: string): boolean {
-  const [a, b] = [first, second].map((path) => statSync(path, { bigint: true }));
+  const [a, b] = [statSync(first, { bigint: true }), statSync(second, { bigint: true })];
   return a.dev === b.dev && a.ino === b.ino;
 }

@@ -1,4 +1,4 @@
-import { Command } from 'commander';
+import { Command } from '@commander-js/extra-typings';
 import { packageVersion } from '../package.js';
 import { registerBandit } from './bandit.js';
 import { registerBench } from './bench.js';

@@ -1,17 +1,13 @@
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Command, Option } from 'commander';
-import { InputError } from '../errors.js';
+import { type Command, Option } from '@commander-js/extra-typings';
+import { InputError, messageOf, present } from '../errors.js';
 import { counted } from '../terminal/format.js';
 import { writeResult } from '../terminal/output.js';
 import { defineAction } from './command.js';
-import { addOut, checkOut, type OutFlags } from './out.js';
+import { addOut, checkOut } from './out.js';
 
 const formats = ['html', 'md', 'latex', 'csv', 'svg'] as const;
-
-interface Options extends OutFlags {
-  format: (typeof formats)[number];
-}
 
 /** `group-robust report RUN_DIR [RUN_DIR ...]`: training runs side by side. */
 export function registerReport(program: Command): void {
@@ -24,15 +20,15 @@ export function registerReport(program: Command): void {
         '--format <format>',
         'html; md, latex: the tables; csv: a line per run, split and group; svg: a folder of figures',
       )
-        .choices([...formats])
+        .choices(formats)
         .default('html'),
     );
-  addOut(
+  const complete = addOut(
     command,
     '--out <path>',
     'what to write, - for stdout (default, in the first run folder: report.html and so on of one run, comparison.html of several)',
   );
-  defineAction<Options>(command, async ({ format, ...flags }, output, ...folders) => {
+  defineAction(complete, async ({ format, ...flags }, output, folders) => {
     const { readRun } = await import('../report/runs.js');
     const { runsCsv, runsPage } = await import('../report/runs-page.js');
     const { renderPage } = await import('../report/html.js');
@@ -48,7 +44,7 @@ export function registerReport(program: Command): void {
       { ...flags, force },
       {
         byDefault: join(
-          folders[0],
+          present(folders[0]),
           format === 'svg' ? `${name}-figures` : `${name}.${format === 'latex' ? 'tex' : format}`,
         ),
         inputs: folders.flatMap(runInputs),
@@ -67,7 +63,7 @@ export function registerReport(program: Command): void {
               writeFileWhole(join(folder, `${figure}.svg`), await drawChart(chart));
             } catch (error) {
               if (error instanceof InputError) throw error;
-              output.log(`warning: ${figure}.svg could not be drawn: ${(error as Error).message}`);
+              output.log(`warning: ${figure}.svg could not be drawn: ${messageOf(error)}`);
             }
         },
         out,

@@ -1,13 +1,7 @@
 import { join } from 'node:path';
-import { type Command, Option } from 'commander';
+import { type Command, Option } from '@commander-js/extra-typings';
 import { defineAction } from './command.js';
-import { addOut, checkOut, type OutFlags } from './out.js';
-
-interface Options extends OutFlags {
-  quick?: boolean;
-  paper?: boolean;
-  quiet?: boolean;
-}
+import { addOut, checkOut } from './out.js';
 
 /** `group-robust reproduce`: what `npm start` runs. Exits 1 when a claim fails. */
 export function registerReproduce(program: Command): void {
@@ -16,13 +10,14 @@ export function registerReproduce(program: Command): void {
     .description('reproduce the main results and write an HTML report')
     .option('--quick', 'the same with few seeds, in under a minute: shows that everything works, proves little')
     .addOption(
-      new Option('--paper', 'instead: every synthetic figure of the paper with its numbers, as SVG and CSV').conflicts(
-        'quick',
-      ),
+      new Option(
+        '--paper',
+        'instead: every synthetic figure of the paper with its numbers and claims, as SVG and CSV',
+      ).conflicts('quick'),
     )
     .option('--quiet', 'no progress');
-  addOut(command, '--out <dir>', 'folder to make (default: runs/reproduce-TIME)');
-  defineAction<Options>(command, async ({ quick, paper, quiet, ...flags }, output) => {
+  const complete = addOut(command, '--out <dir>', 'folder to make (default: runs/reproduce-TIME)');
+  defineAction(complete, async ({ quick, paper, quiet, ...flags }, output) => {
     const { reproduce, scales } = await import('../reproduce/reproduce.js');
     const { reproducePaper } = await import('../reproduce/paper.js');
     const { paperSeeds } = await import('../bandit/expected.js');
@@ -31,7 +26,7 @@ export function registerReproduce(program: Command): void {
     const time = new Date().toISOString().slice(0, 19).replaceAll(':', '-');
     const { path, replace } = checkOut(flags, {
       byDefault: join('runs', `reproduce-${time}`),
-      folder: /^(report\.html|results\.json|survey|figure-\d\d)$/,
+      folder: /^(report\.(html|md)|results\.json|survey|figure-\d\d)$/,
     });
     // Better now than after a minute of bandits; the paper's figures do not need it.
     if (!paper) loadNative();

@@ -1,13 +1,7 @@
-import { type Command, Option } from 'commander';
+import { type Command, Option } from '@commander-js/extra-typings';
+import { writeRunReport } from '../report/run-report.js';
 import { counted } from '../terminal/format.js';
 import { collect, defineAction } from './command.js';
-
-interface Options {
-  set?: string[];
-  printConfig?: boolean;
-  quiet?: boolean;
-  resume?: boolean;
-}
 
 /** `group-robust train CONFIG.yaml`: SFT, DPO, IPO, IS-DPO, IS-IPO, GR-DPO and GR-IPO; see src/train/config.ts for the keys. */
 export function registerTrain(program: Command): void {
@@ -20,7 +14,7 @@ export function registerTrain(program: Command): void {
     .option('--resume', 'go on from the newest checkpoint of the run folder; start where there is none')
     .option('--quiet', 'no progress')
     .showHelpAfterError('Keys of the configuration are set by --set, e.g. --set output=runs/second.');
-  defineAction<Options>(command, async ({ set = [], printConfig: printOnly, quiet = false, resume }, output, file) => {
+  defineAction(command, async ({ set = [], printConfig: printOnly, quiet = false, resume }, output, file) => {
     const { loadConfig, printConfig } = await import('../train/config.js');
     const config = loadConfig(file, set);
     if (printOnly) {
@@ -29,7 +23,7 @@ export function registerTrain(program: Command): void {
     }
     const { runTraining } = await import('../train/run.js');
     const { groupTable } = await import('./group-table.js');
-    const result = await runTraining(config, { quiet, log: output.log }, { resume });
+    const result = await runTraining(config, { quiet, log: output.log }, { resume, report: writeRunReport });
     if (result.test) output.log(groupTable('test', result.test));
     output.log(`${result.run}: ${counted(result.steps, 'step')} in ${result.seconds.toFixed(1)} s`);
     return result;

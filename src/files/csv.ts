@@ -1,3 +1,5 @@
+import { present } from '../errors.js';
+
 export type CsvCell = string | number | boolean | null | undefined;
 
 /**
@@ -13,7 +15,7 @@ export type CsvRow = Readonly<Record<string, CsvCell>>;
 
 /** The same of objects; columns are the keys of the first. */
 export function csvOfRecords(records: readonly CsvRow[]): string {
-  const header = Object.keys(records[0]);
+  const header = Object.keys(present(records[0]));
   return csv(
     header,
     records.map((record) => header.map((column) => record[column])),

@@ -108,6 +108,7 @@ function ownName(): string {
 }
 
 function parseName(name: string): (LockHolder & { name: string; machine: string }) | undefined {
-  const parts = /^(\d+)\.([0-9a-f]{16})\.(.+)$/.exec(name);
-  return parts ? { name, pid: Number(parts[1]), machine: parts[2], host: decodeURIComponent(parts[3]) } : undefined;
+  const [, pid, machine, host] = /^(\d+)\.([0-9a-f]{16})\.(.+)$/.exec(name) ?? [];
+  if (machine === undefined || host === undefined) return undefined;
+  return { name, pid: Number(pid), machine, host: decodeURIComponent(host) };
 }

@@ -10,7 +10,7 @@ import {
   statSync,
 } from 'node:fs';
 import type * as z from 'zod';
-import { InputError, type InputLocation } from '../errors.js';
+import { InputError, type InputLocation, present } from '../errors.js';
 
 /** Reading what the user gives: every fault becomes an InputError that names the file, and the line or field. */
 
@@ -68,11 +68,12 @@ export function missingFile(file: string, cause?: unknown): InputError {
 export function readError(file: string, error: unknown): unknown {
   const code = (error as NodeJS.ErrnoException).code ?? '';
   if (code === 'ENOENT' || code === 'ENOTDIR') return missingFile(file, error);
-  const problems: Record<string, string> = {
-    EISDIR: 'is a folder, not a file',
-    EACCES: 'may not be read',
-  };
-  return Object.hasOwn(problems, code) ? new InputError(problems[code], { at: { file }, cause: error }) : error;
+  const problems = new Map([
+    ['EISDIR', 'is a folder, not a file'],
+    ['EACCES', 'may not be read'],
+  ]);
+  const problem = problems.get(code);
+  return problem === undefined ? error : new InputError(problem, { at: { file }, cause: error });
 }
 
 /**
@@ -250,7 +251,7 @@ function shortJson(value: unknown): string {
 export function checked<T>(schema: z.ZodType<T>, value: unknown, at: InputLocation): T {
   const parsed = schema.safeParse(value, { error: issueText });
   if (parsed.success) return parsed.data;
-  const [{ message, path }] = parsed.error.issues;
+  const { message, path } = present(parsed.error.issues[0]);
   throw new InputError(message, { at: { ...at, field: fieldName(path) || undefined }, cause: parsed.error });
 }
 

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import {
   closeSync,
   existsSync,
+  fstatSync,
   fsyncSync,
   linkSync,
   mkdirSync,
@@ -41,7 +42,7 @@ function removeAbandoned(path: string): void {
   for (const name of readdirSync(dirname(path))) {
     if (!name.startsWith(prefix)) continue;
     const [, pid, machine] = /^(\d+)\.([0-9a-f]{16})\.[0-9a-f]{8}\.partial$/.exec(name.slice(prefix.length)) ?? [];
-    if (pid !== undefined && isGone({ pid: Number(pid), machine }))
+    if (pid !== undefined && machine !== undefined && isGone({ pid: Number(pid), machine }))
       rmSync(join(dirname(path), name), { recursive: true, force: true });
   }
 }
@@ -195,10 +196,15 @@ export async function writeFolderWhole<T>(
   const [partial, old] = [staged(target), staged(target)];
   const folders = makeFolder(partial, path).slice(1);
   let finished = false;
+  // While it is open, no other folder can have its inode.
+  const opened = openSync(partial, 'r');
   try {
     removeAbandoned(target);
     const result = await write(partial);
     flushBelow(partial);
+    // After a standstill another process may have removed it, and `write` made one of that name with the rest of the files.
+    if (statSync(partial).ino !== fstatSync(opened).ino)
+      throw new GroupRobustError('REMOVED', `${partial}: was removed while it was written`);
     // Aside first: to remove a folder takes longer than to rename it, and until the end one of the two has to be there.
     if (replace && existsSync(target)) renameSync(target, old);
     try {
@@ -217,6 +223,7 @@ export async function writeFolderWhole<T>(
     // Other faults may be those of something that `write` reads.
     throw roomFaults.includes((error as NodeJS.ErrnoException).code ?? '') ? writeFault(path, error) : error;
   } finally {
+    closeSync(opened);
     rmSync(partial, { recursive: true, force: true });
     if (!finished) removeEmpty(folders);
   }

@@ -23,7 +23,7 @@ export function parseYaml(text: string, at: InputLocation, fix?: string): Parsed
   const [error] = document.errors;
   if (error) {
     const line = at.file === undefined ? undefined : error.linePos?.[0].line;
-    throw new InputError(inWords(error.message.split('\n')[0]), { at: { ...at, line }, fix, cause: error });
+    throw new InputError(inWords(error.message.replace(/\n.*/s, '')), { at: { ...at, line }, fix, cause: error });
   }
   refuseDeep(value, at);
   return { value, document, lines };

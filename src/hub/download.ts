@@ -20,6 +20,9 @@ export interface Source {
 /** What a download may cost: at the slowest 10 kB/s on average, and the bytes that fruitless attempts may bring. */
 const limitsOf = ({ size }: RemoteFile) => ({ seconds: 600 + size / 1e4, bytes: patience.attempts * size + 1e6 });
 
+/** Lies beside a file while a process downloads it. */
+export const lockOf = (target: string) => `${target}.lock`;
+
 /**
  * Downloads a file to `target`, which appears whole and checked or not at all. What an earlier attempt has left in
  * `target.incomplete` is gone on with; another process that downloads the same file is waited for.
@@ -36,7 +39,7 @@ export async function downloadFile(
   makeFolder(dirname(target));
   const partial = `${target}.incomplete`;
   // Should another process take the lock from a stalled one, the checksum tells whether both wrote.
-  const lock = takeLock(`${target}.lock`, () => {});
+  const lock = takeLock(lockOf(target), () => {});
   await using _ = await tellIfLong(`waiting for another process that downloads ${file.path}`, tell, lock);
   if (existsSync(target)) return;
   let fresh = sizeOf(partial) === 0;

@@ -6,7 +6,7 @@ import { makeFolder, writeFileWhole } from '../files/write.js';
 import { warn } from '../terminal/output.js';
 import { progress } from '../terminal/progress.js';
 import { type Hub, hubOfEnvironment, type Repository } from './client.js';
-import { downloadFile, isFileFault } from './download.js';
+import { downloadFile, isFileFault, lockOf } from './download.js';
 import { commitPattern, type RemoteFile, remoteFiles } from './listing.js';
 import type { Tell } from './patience.js';
 
@@ -93,7 +93,8 @@ async function fetchMissing(
   const pointerOf = (path: string) => join(storage, 'snapshots', repository.revision, path);
   const missing = files.filter(({ path }) => !existsSync(pointerOf(path)));
   const blobOf = ({ digest }: RemoteFile) => join(storage, 'blobs', digest.hex);
-  const absent = missing.filter((file) => !existsSync(blobOf(file)));
+  // One that is there may have a lock that a process killed at the end of its download has left: to take it clears it away.
+  const absent = missing.filter((file) => !existsSync(blobOf(file)) || existsSync(lockOf(blobOf(file))));
   const total = absent.reduce((sum, { size }) => sum + size, 0);
   const bar = progress(`downloading ${repository.name} (MB)`, megabytes(total), quiet || total === 0);
   let done = 0;

@@ -32,7 +32,7 @@ export async function inWorkFolder<T>(env: NodeJS.ProcessEnv, fill: (work: strin
 async function removeAbandoned(cache: string): Promise<void> {
   for (const name of await readdir(cache)) {
     const [, pid, machine] = /^\.fetch-(\d+)\.([0-9a-f]{16})-\w{6}$/.exec(name) ?? [];
-    if (pid !== undefined && isGone({ pid: Number(pid), machine }))
+    if (pid !== undefined && machine !== undefined && isGone({ pid: Number(pid), machine }))
       await rm(join(cache, name), { recursive: true, force: true });
   }
 }

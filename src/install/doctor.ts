@@ -84,8 +84,7 @@ export async function diagnose(env: NodeJS.ProcessEnv = process.env): Promise<Di
     [`${process.platform}-${process.arch}`, libc].filter(Boolean).join(', '),
     glibc ? '' : 'LibTorch needs glibc: use Debian, Ubuntu or an image based on one',
   );
-  const [major, minor] = process.versions.node.split('.').map(Number);
-  const recent = major > 20 || (major === 20 && minor >= 17);
+  const recent = isAtLeast(process.versions.node, '20.17');
   add('node', recent, process.version, recent ? '' : 'install Node 20.17 or later');
   tool('compiler', findCompiler(env), 'apt-get install g++ (or what your system calls it)');
   tool('cmake', findCmake(env), 'apt-get install cmake');
@@ -132,6 +131,16 @@ export async function diagnose(env: NodeJS.ProcessEnv = process.env): Promise<Di
       : info.error,
     loads ? stale : addon ? loaderAdvice(info.error) : BUILD_COMMAND,
   );
+
+  if (loads)
+    add(
+      'products',
+      true,
+      info.products === 'onednn'
+        ? "large float32 ones by LibTorch's private entry to oneDNN"
+        : "all by LibTorch's public operations: it has no entry to oneDNN that this version knows",
+      info.products === 'onednn' ? '' : `a step is slower; a LibTorch ${SUPPORTED_TEXT} with oneDNN has the entry`,
+    );
 
   // A GPU is never required.
   const gpus = findGpus(env);

@@ -86,7 +86,7 @@ export function inspectLibTorch(folder: string): LibTorch {
 }
 
 export function isSupported(version: string): boolean {
-  const [major, minor] = version.split('.').map(Number);
+  const [major, minor = Number.NaN] = version.split('.').map(Number);
   return major === 2 && minor >= SUPPORTED_MINOR[0] && minor <= SUPPORTED_MINOR[1];
 }
 
@@ -103,7 +103,7 @@ export function wheelRequirements(folder: string): string[] {
   const info = readdirSync(dirname(folder)).find((name) => /^torch-\d.*\.dist-info$/.test(name));
   const metadata = info && join(dirname(folder), info, 'METADATA');
   if (!metadata || !existsSync(metadata)) return [];
-  return [...readFileSync(metadata, 'utf8').matchAll(/^Requires-Dist: (.*?)\s*$/gm)].map(([, text]) => text);
+  return [...readFileSync(metadata, 'utf8').matchAll(/^Requires-Dist: (.*?)\s*$/gm)].map(([, text = '']) => text);
 }
 
 /** Where the archive of a variant, "cpu" or "cu130", is kept. */
@@ -232,7 +232,7 @@ export function partRequirements({ folder }: LibTorch, cuda: boolean): string[] 
   // Their conditions all ask for Linux, which has CUDA builds alone.
   const all = wheelRequirements(folder)
     .filter((text) => /^(cuda-toolkit\b|nvidia-)/.test(text))
-    .map((text) => text.split(';')[0].trim());
+    .map((text) => text.replace(/;.*/s, '').trim());
   if (cuda) return all;
   return all.flatMap((text) => {
     const version = /^cuda-toolkit\[.*?\]\s*(==[\d.]+)/.exec(text)?.[1];

@@ -43,7 +43,7 @@ function firstOf(commands: (string | undefined)[], args: string[], env: NodeJS.P
   for (const command of commands) {
     if (!command) continue;
     const text = capture(command, args, env);
-    if (text !== undefined) return { command, version: text.split('\n')[0] };
+    if (text !== undefined) return { command, version: text.replace(/\n.*/s, '') };
   }
   return undefined;
 }
@@ -53,8 +53,9 @@ export const findCompiler = (env = process.env): Tool | undefined =>
 
 /** Whether the first "major.minor" in a text is that version or a later one. */
 export function isAtLeast(text: string, version: string): boolean {
-  const [found, wanted] = [text, version].map((one) => /(\d+)\.(\d+)/.exec(one)?.slice(1).map(Number) ?? [0, 0]);
-  return found[0] > wanted[0] || (found[0] === wanted[0] && found[1] >= wanted[1]);
+  const parts = (one: string) => (/(\d+)\.(\d+)/.exec(one) ?? []).slice(1).map(Number);
+  const [[foundMajor = 0, foundMinor = 0], [major = 0, minor = 0]] = [parts(text), parts(version)];
+  return foundMajor > major || (foundMajor === major && foundMinor >= minor);
 }
 
 export const findCmake = (env = process.env): Tool | undefined => firstOf(['cmake'], ['--version'], env);
@@ -71,7 +72,7 @@ export const findPip = (python: Tool, env = process.env): Tool | undefined =>
 /** What the dynamic loader would load for a library, and from where, undefined where it finds none. Empty where it cannot be asked. */
 export function neededLibraries(library: string, env = process.env): Map<string, string | undefined> {
   const lines = (capture('ldd', [library], env) ?? '').matchAll(/^\s*(\S+) => (?:not found|(\/.*) \(0x[0-9a-f]+\))$/gm);
-  return new Map([...lines].map(([, name, path]) => [name, path]));
+  return new Map([...lines].map(([, name = '', path]) => [name, path]));
 }
 
 /** Driver version and card of each GPU, such as "580.95.05, NVIDIA H100"; undefined where there is no NVIDIA driver. */

@@ -88,12 +88,32 @@ export interface NativeBatch {
 /** `policy`: base + trainable adapter. `reference`: base + the frozen copy (or base alone). `base`: no adapter. */
 export type NativeSource = 'policy' | 'reference' | 'base';
 
+/** A tensor of a safetensors file. */
+export interface NativeTensorEntry {
+  name: string;
+  /** As safetensors names it, such as BF16. */
+  dtype: string;
+  shape: number[];
+  /** Bytes of the file, from 0: [begin, end). */
+  begin: number;
+  end: number;
+}
+
+/**
+ * A safetensors file whose header is read and checked; src/policy/safetensors.ts makes them. The addon never reads a header,
+ * and holds the entries against the size of the file.
+ */
+export interface NativeTensorFile {
+  /** For messages. */
+  readonly path: string;
+  /** The file, open until the call that it is given to has settled. */
+  readonly descriptor: number;
+  readonly entries: readonly NativeTensorEntry[];
+}
+
 export interface NativeGemma {
-  /**
-   * Reads the base weights from safetensors files (all shards). Strict: every tensor once, none extra, shapes equal.
-   * @param descriptors the files where the caller has them open, until this has settled; their paths are for messages then
-   */
-  load(files: string[], descriptors?: Int32Array): Promise<void>;
+  /** Reads the base weights from safetensors files (all shards). Strict: every tensor once, none extra, shapes equal. */
+  load(files: readonly NativeTensorFile[]): Promise<void>;
   /** Fills the base weights with N(0, standardDeviation²) numbers, norms with 0; the same seed gives the same model. */
   randomize(seed: number, standardDeviation: number): Promise<void>;
   /** Makes a new trainable adapter (A: Kaiming-uniform as PEFT, B: 0) with its optimiser and gradient accumulators. */
@@ -103,14 +123,14 @@ export interface NativeGemma {
     accumulators: number,
     optimizer: NativeOptimizerConfig,
   ): Promise<void>;
-  /** Replaces the trainable adapter's values by those of an adapter_model.safetensors in PEFT's names. Strict. As load. */
-  loadAdapter(file: string, descriptor?: number): Promise<void>;
+  /** Replaces the trainable adapter's values by those of an adapter_model.safetensors in PEFT's names. Strict. */
+  loadAdapter(file: NativeTensorFile): Promise<void>;
   /** Writes the trainable adapter as float32 safetensors in PEFT's names (to exactly this path). */
   saveAdapter(file: string): Promise<void>;
   /** Writes the trainable adapter's values and its optimiser's state, as they are, to exactly this path. */
   saveState(file: string): Promise<void>;
   /** Puts back what saveState wrote for an adapter of the same shape and type; empties the accumulators. */
-  loadState(file: string): Promise<void>;
+  loadState(file: NativeTensorFile): Promise<void>;
   /** From now on `reference` is a frozen copy of the trainable adapter as it is. */
   freezeReference(): Promise<void>;
   /**
@@ -134,7 +154,12 @@ export interface NativeGemma {
   writeTrainable(name: string, values: Float64Array): Promise<void>;
   /** Σ_k coefficients_k · accumulator_k of one trainable tensor. */
   readGradient(name: string, coefficients: Float64Array): Promise<Float64Array>;
-  /** Seconds of the model's thread by section of the work, since the last call: embedding, attention, mlp, … */
+  /** How many nodes of each name the graph of the recorded forward pass has. */
+  recordedNodes(): Promise<Record<string, number>>;
+  /**
+   * Seconds of the model's thread by section of the work, since the last call: embedding, attention, mlp, … The first call
+   * starts the clock.
+   */
   profile(): Promise<Record<string, number>>;
   /** Frees the weights once queued work is done; later calls reject with code DISPOSED. */
   dispose(): void;
@@ -150,7 +175,14 @@ export interface NativeInfo {
   threads: number;
   /** What setKernels() has chosen. */
   kernels: NativeKernels;
+  /**
+   * What makes large float32 products on a CPU: `onednn`, by an entry that is private to LibTorch, or `libtorch`, its public
+   * operations, where this LibTorch has no such entry.
+   */
+  products: 'onednn' | 'libtorch';
 }
+
+export type NativeProductCalls = Record<NativeInfo['products'], number>;
 
 /** Where tensors live. */
 export type NativeDevice = 'cpu' | 'cuda';
@@ -173,6 +205,13 @@ export interface NativeKernelSetting extends NativeMachineSetting {
   sizes: Record<string, number>;
 }
 
+/** Of many times: a quarter of them lie below `first`, three quarters below `third`. */
+export interface NativeQuartiles {
+  first: number;
+  median: number;
+  third: number;
+}
+
 /** One pass of a kernel. Errors are the largest absolute difference from a float64 oracle over the oracle's largest value. */
 export interface NativePassMeasurement {
   error: number;
@@ -180,8 +219,8 @@ export interface NativePassMeasurement {
   torchError: number;
   /** A second run gave the same bits, and on the CPU one with a single thread, unless LibTorch's products do the sums. */
   repeatable: boolean;
-  medianSeconds: number;
-  torchMedianSeconds: number;
+  seconds: NativeQuartiles;
+  torchSeconds: NativeQuartiles;
   /** Bytes the pass must at least read and write; 0 where arithmetic is what counts. */
   bytes: number;
   /** Floating-point operations; 0 where bytes are what counts. */
@@ -226,6 +265,8 @@ export interface NativeAddon {
   setThreads(count: number): void;
   /** Number of tensors' storages alive in models of this process, for leak tests. */
   liveTensors(): number;
+  /** Matrix products of this process so far that models and kernels asked for, by what made them; see NativeInfo.products. */
+  productCalls(): NativeProductCalls;
   /** Which kernels models use, process-wide, from the next operation on; `fused` at first. */
   setKernels(kernels: NativeKernels): void;
   KernelBench: new () => NativeKernelBench;

@@ -49,11 +49,13 @@ export interface MirrorAscentSettings {
   order?: 'alternating' | 'simultaneous';
 }
 
-/** Weights that may move with the losses; `alpha` is what is logged. */
+/** Weights that may move with the losses. Both arrays are live: copy what is kept. */
 export interface GroupWeights extends StepWeights {
   readonly name: WeightingName;
-  /** Current weights on the simplex, length K. For the fixed methods these are the θ-weights. */
+  /** Current α on the simplex, length K: what the mirror ascent moves. The fixed methods have none, and give their weights. */
   readonly alpha: Float64Array;
+  /** What α makes the θ-weights, on the simplex too: (1−χ)/K + χ α_g. Where χ < 1 no group's falls below (1−χ)/K, however small its α. */
+  readonly weights: Float64Array;
   /** η_α of weights that move; a schedule may change it between steps. */
   step?: number;
   /** All that moves, to be saved, as plain JSON; absent where nothing does. */
@@ -107,7 +109,7 @@ function fixedWeights(name: WeightingName, proportions: Float64Array): GroupWeig
   if (!(total > 0))
     throw new InputError('at least one group needs a positive weight', { at: { field: 'pairWeights' } });
   const alpha = proportions.map((value) => value / total);
-  return { name, alpha, next: () => alpha };
+  return { name, alpha, weights: alpha, next: () => alpha };
 }
 
 export interface MirrorAscentState {
@@ -125,6 +127,7 @@ export interface MirrorAscentState {
 export class MirrorAscent implements GroupWeights {
   readonly name = 'mirror-ascent';
   readonly alpha: Float64Array;
+  readonly weights: Float64Array;
   /** log α, normalised. */
   readonly logAlpha: Float64Array;
   private readonly chi: number;
@@ -149,12 +152,14 @@ export class MirrorAscent implements GroupWeights {
     this.simultaneous = order === 'simultaneous';
     this.logAlpha = new Float64Array(groupCount).fill(-Math.log(groupCount));
     this.alpha = new Float64Array(groupCount).fill(1 / groupCount);
+    this.weights = new Float64Array(groupCount);
+    this.mix();
   }
 
   next(signal: Float64Array): Float64Array {
-    const before = this.simultaneous ? this.thetaWeights() : undefined;
+    const before = this.simultaneous ? this.weights.slice() : undefined;
     this.ascend(signal);
-    return before ?? this.thetaWeights();
+    return before ?? this.weights.slice();
   }
 
   /** α is there too: before the first step it is not exp(log α) to the last bit. */
@@ -167,6 +172,7 @@ export class MirrorAscent implements GroupWeights {
       throw new RangeError(`log alpha has ${logAlpha.length} entries, not ${this.logAlpha.length}`);
     this.logAlpha.set(logAlpha);
     this.alpha.set(alpha);
+    this.mix();
   }
 
   private ascend(signal: Float64Array): void {
@@ -175,13 +181,12 @@ export class MirrorAscent implements GroupWeights {
     for (let g = 0; g < signal.length; g++) this.logAlpha[g] += rate * (signal[g] + this.adjustments[g]);
     raiseToFloor(normaliseLog(this.logAlpha), this.floor);
     for (let g = 0; g < signal.length; g++) this.alpha[g] = Math.exp(this.logAlpha[g]);
+    this.mix();
   }
 
-  private thetaWeights(): Float64Array {
+  private mix(): void {
     const uniform = (1 - this.chi) / this.alpha.length;
-    const weights = new Float64Array(this.alpha.length);
-    for (let g = 0; g < weights.length; g++) weights[g] = uniform + this.chi * this.alpha[g];
-    return weights;
+    for (let g = 0; g < this.alpha.length; g++) this.weights[g] = uniform + this.chi * this.alpha[g];
   }
 }
 

@@ -1,22 +1,50 @@
-import { InputError } from '../errors.js';
-import { exp } from './fast-math.js';
+import { InputError, type InputLocation } from '../errors.js';
+import { exp, log1p } from './fast-math.js';
 
 /**
  * Per-pair preference losses: functions of one scalar, the margin
  *
  *   h = [log π_θ(y_w|x) − log π_ref(y_w|x)] − [log π_θ(y_l|x) − log π_ref(y_l|x)]       (natural logs)
  *
- * Value and derivative are finite for every |h| up to 1e6 and beyond: nothing is exponentiated with a positive argument.
+ * This is all that anything in the package knows of a loss: training reads its value and derivative, the simulator, the bound and
+ * the minimax certificate also what it says of its shape. Nothing asks for its name but to print it.
+ *
+ * Value and derivatives are finite for every |h| up to 1e6 and beyond: nothing is exponentiated with a positive argument.
  */
-export interface MarginLoss {
+export interface MarginLoss extends LossShape {
   readonly name: LossName;
   readonly beta: number;
+  /** The loss and its settings, for messages. */
+  readonly title: string;
   /** l(h) ≥ 0. */
   value(h: number): number;
-  /** dl/dh. */
+  /** dl/dh; where l has a kink, one of its slopes there. */
   derivative(h: number): number;
+  /** l(h), and dl/dh into `slope[0]`, for the price of one. For loops that do little else. */
+  evaluate(h: number, slope: Float64Array): number;
   /** Σ_i l(h_i) over all `margins`, each of which is replaced by dl/dh_i. For loops that do little else. */
   sumAndDifferentiate(margins: Float64Array): number;
+}
+
+/** What analyses take from a loss instead of its name. A property that is absent is one the loss has not. */
+export interface LossShape {
+  /** Least L with |l(h) − l(h')| ≤ L |h − h'| for all |h|, |h'| ≤ H; H = ∞ is allowed. */
+  lipschitz(H: number): number;
+  /** m ≥ 0 such that l(h) − m h²/2 is convex. Absent: not convex. */
+  readonly convexity?: number;
+  /** Absent: not twice differentiable. */
+  readonly curvature?: Curvature;
+  /** c where l(h) = (h − c)². Absent: not a square. */
+  readonly target?: number;
+  /** Whether l(h) falls for ever as h → ∞, so that its infimum 0 is not attained. */
+  readonly vanishing: boolean;
+}
+
+export interface Curvature {
+  /** l''(h). */
+  second(h: number): number;
+  /** M with |l'''| ≤ M l'' everywhere (generalised self-concordance, Bach 2010); 0: l is quadratic. */
+  readonly selfConcordance: number;
 }
 
 export const lossNames = ['dpo', 'ipo', 'hinge'] as const;
@@ -43,8 +71,12 @@ export function sigmoid(z: number): number {
 
 type PairLoss = Pick<MarginLoss, 'value' | 'derivative'>;
 
-/** A loss whose value and derivative share no work. */
-function byPairs({ value, derivative }: PairLoss): Omit<MarginLoss, 'name' | 'beta'> {
+/** The forms for loops, of a loss whose value and derivative share no work. */
+function byPairs({ value, derivative }: PairLoss): Pick<MarginLoss, 'evaluate' | 'sumAndDifferentiate'> {
+  const evaluate = (h: number, slope: Float64Array) => {
+    slope[0] = derivative(h);
+    return value(h);
+  };
   const sumAndDifferentiate = (margins: Float64Array) => {
     let sum = 0;
     for (let i = 0; i < margins.length; i++) {
@@ -53,7 +85,7 @@ function byPairs({ value, derivative }: PairLoss): Omit<MarginLoss, 'name' | 'be
     }
     return sum;
   };
-  return { value, derivative, sumAndDifferentiate };
+  return { evaluate, sumAndDifferentiate };
 }
 
 /**
@@ -147,33 +179,116 @@ export function marginLoss({ loss, beta, labelSmoothing = 0 }: LossSettings): Ma
       fix: 'remove labelSmoothing or set loss: dpo',
     });
   switch (loss) {
-    case 'dpo': {
-      const dpo: PairLoss = {
-        value: (h) =>
-          labelSmoothing === 0
-            ? softplus(-beta * h)
-            : (1 - labelSmoothing) * softplus(-beta * h) + labelSmoothing * softplus(beta * h),
-        derivative: (h) => beta * (labelSmoothing - sigmoid(-beta * h)),
-      };
-      const sumAndDifferentiate = (margins: Float64Array) => sumDpo(dpo, beta, labelSmoothing, margins);
-      return { name: loss, beta, ...dpo, sumAndDifferentiate };
-    }
-    case 'ipo': {
-      const target = 1 / (2 * beta);
-      const ipo: PairLoss = { value: (h) => (h - target) ** 2, derivative: (h) => 2 * (h - target) };
-      return { name: loss, beta, ...byPairs(ipo) };
-    }
-    case 'hinge': {
-      const hinge: PairLoss = {
-        value: (h) => Math.max(0, 1 - beta * h),
-        derivative: (h) => (beta * h < 1 ? -beta : 0),
-      };
-      return { name: loss, beta, ...byPairs(hinge) };
-    }
+    case 'dpo':
+      return logisticLoss(beta, labelSmoothing);
+    case 'ipo':
+      return squareLoss(beta);
+    case 'hinge':
+      return hingeLoss(beta);
     default:
       throw new InputError(`unknown loss "${String(loss)}"`, {
         at: { field: 'loss' },
         fix: `use one of ${lossNames.join(', ')}`,
       });
   }
+}
+
+/** With p = s(−βh), l' = β(ε − p): smoothing adds a line, so that l'' = β²p(1−p) and l''' = β³p(1−p)(2p−1) do not depend on ε. */
+function logisticLoss(beta: number, smoothing: number): MarginLoss {
+  const dpo: PairLoss = {
+    value: (h) =>
+      smoothing === 0 ? softplus(-beta * h) : (1 - smoothing) * softplus(-beta * h) + smoothing * softplus(beta * h),
+    derivative: (h) => beta * (smoothing - sigmoid(-beta * h)),
+  };
+  return {
+    name: 'dpo',
+    beta,
+    title: smoothing === 0 ? 'dpo' : `dpo with labelSmoothing ${smoothing}`,
+    ...dpo,
+    evaluate: (h, slope) => {
+      const z = -beta * h;
+      const e = exp(-Math.abs(z));
+      slope[0] = beta * smoothing - (beta * (z >= 0 ? 1 : e)) / (1 + e);
+      const value = Math.max(z, 0) + log1p(e);
+      return smoothing === 0 ? value : value - smoothing * z;
+    },
+    sumAndDifferentiate: (margins) => sumDpo(dpo, beta, smoothing, margins),
+    // The slope rises from −β(1−ε) to βε, which is less; the former is all but reached soon, so H is left out.
+    lipschitz: () => beta * (1 - smoothing),
+    convexity: 0,
+    curvature: { second: (h) => beta ** 2 * sigmoid(-beta * h) * sigmoid(beta * h), selfConcordance: beta },
+    vanishing: smoothing === 0,
+  };
+}
+
+function squareLoss(beta: number): MarginLoss {
+  const target = 1 / (2 * beta);
+  const ipo: PairLoss = { value: (h) => (h - target) ** 2, derivative: (h) => 2 * (h - target) };
+  return {
+    name: 'ipo',
+    beta,
+    title: 'ipo',
+    ...ipo,
+    ...byPairs(ipo),
+    evaluate: (h, slope) => {
+      const excess = h - target;
+      slope[0] = 2 * excess;
+      return excess * excess;
+    },
+    lipschitz: (H) => 2 * (H + target),
+    convexity: 2,
+    curvature: { second: () => 2, selfConcordance: 0 },
+    target,
+    vanishing: false,
+  };
+}
+
+function hingeLoss(beta: number): MarginLoss {
+  const hinge: PairLoss = {
+    value: (h) => Math.max(0, 1 - beta * h),
+    derivative: (h) => (beta * h < 1 ? -beta : 0),
+  };
+  return {
+    name: 'hinge',
+    beta,
+    title: 'hinge',
+    ...hinge,
+    ...byPairs(hinge),
+    lipschitz: () => beta,
+    convexity: 0,
+    vanishing: false,
+  };
+}
+
+/** The properties an analysis may need, as messages call a loss that has them. */
+const propertyNames = {
+  convexity: 'a convex loss',
+  curvature: 'a twice differentiable loss',
+  target: 'a loss that is a square',
+} as const;
+type LossProperty = keyof typeof propertyNames;
+
+/** A loss that is known to have some of the properties that not all have. */
+export type LossWith<P extends LossProperty> = MarginLoss & Required<Pick<LossShape, P>>;
+
+/**
+ * The same loss, where it has all that `analysis` cannot do without.
+ *
+ * @throws InputError that names the analysis, what the loss lacks, and the losses that have it
+ */
+export function lossWith<P extends LossProperty>(
+  properties: readonly P[],
+  loss: MarginLoss,
+  analysis: string,
+  at: InputLocation = { field: 'loss' },
+): LossWith<P> {
+  for (const property of properties) {
+    if (loss[property] !== undefined) continue;
+    const able = lossNames.filter((name) => marginLoss({ loss: name, beta: 1 })[property] !== undefined);
+    throw new InputError(`${analysis} needs ${propertyNames[property]}, which ${loss.title} is not`, {
+      at,
+      fix: `use ${able.join(' or ')}`,
+    });
+  }
+  return loss as LossWith<P>;
 }

@@ -168,7 +168,8 @@ export function parseGemmaConfig(value: unknown, file: string): NativeGemmaConfi
     if (!generation.caps && config[field] != null)
       refuse(field, `soft-capping belongs to later Gemmas, not to model_type "${name}"`);
     // transformers would take 50 and 30, which a reader of the file cannot see.
-    if (name === 'gemma2' && config[field] === undefined) refuse(field, 'is missing', 'write its value, or null for none');
+    if (name === 'gemma2' && config[field] === undefined)
+      refuse(field, 'is missing', 'write its value, or null for none');
   }
   const layers = config.num_hidden_layers;
   return withConsistentHeads(
@@ -183,7 +184,8 @@ export function parseGemmaConfig(value: unknown, file: string): NativeGemmaConfi
       rmsEpsilon: config.rms_norm_eps,
       norms: generation.norms,
       queryKeyNorms: generation.queryKeyNorms,
-      attentionScale: (generation.windows ? (config.query_pre_attn_scalar ?? config.head_dim) : config.head_dim) ** -0.5,
+      attentionScale:
+        (generation.windows ? (config.query_pre_attn_scalar ?? config.head_dim) : config.head_dim) ** -0.5,
       attentionCap: config.attn_logit_softcapping ?? 0,
       logitCap: config.final_logit_softcapping ?? 0,
       ...attentionOfLayers(config, layers, generation, refuse),

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { GroupRobustError, InputError } from '../errors.js';
-import { checkUnchanged, type FileState, OpenedFile } from '../files/opened-file.js';
+import { checkUnchanged, type FileState } from '../files/opened-file.js';
 import { writeFileWhole, writeFolderWhole } from '../files/write.js';
 import { loadNative } from '../native/load.js';
 import type {
@@ -24,6 +24,7 @@ import {
 } from './peft.js';
 import type { Policy, StepReport, StepSettings } from './policy.js';
 import { type ReferenceRecord, recordName, recordText } from './reference-record.js';
+import { SafetensorsFile } from './safetensors.js';
 
 export interface GemmaOptions {
   /** Type of base weights and activations; adapters, log-softmax and losses are float32 or better. Default float32. */
@@ -124,9 +125,9 @@ export class GemmaPolicy implements Policy<NativeBatch> {
   /** Makes the adapter of a PEFT folder the trainable one. @throws InputError naming file and field or tensor */
   async loadAdapter(folder: string, training: AdapterTraining = {}): Promise<void> {
     const lora = readAdapterConfig(folder, this.config.layers);
-    using file = new OpenedFile(join(folder, adapterFiles.weights));
+    using file = new SafetensorsFile(join(folder, adapterFiles.weights));
     await this.addAdapter(lora, training);
-    await mended(this.native.loadAdapter(file.path, file.descriptor));
+    await mended(this.native.loadAdapter(file));
     this.files.push(file.state);
   }
 
@@ -170,7 +171,8 @@ export class GemmaPolicy implements Policy<NativeBatch> {
    * @throws InputError naming file and tensor, with nothing changed
    */
   async loadState(file: string): Promise<void> {
-    await mended(this.native.loadState(file));
+    using opened = new SafetensorsFile(file);
+    await mended(this.native.loadState(opened));
   }
 
   /** From now on the reference is a frozen copy of the trainable adapter as it is; before, it is the base model. */
@@ -237,11 +239,10 @@ async function loadWeights(
     await mended(native.randomize(source.seed, source.standardDeviation));
     return { digests: [], states: [] };
   }
-  const files: OpenedFile[] = [];
+  const files: SafetensorsFile[] = [];
   try {
-    for (const file of source.files) files.push(new OpenedFile(file));
-    const descriptors = Int32Array.from(files, ({ descriptor }) => descriptor);
-    await mended(native.load(source.files, descriptors));
+    for (const file of source.files) files.push(new SafetensorsFile(file));
+    await mended(native.load(files));
     const digests: string[] = [];
     for (const file of files) digests.push(await fileDigest(file));
     return { digests, states: files.map(({ state }) => state) };

@@ -87,7 +87,7 @@ function readUpdates(folder: string, config: NativeGemmaConfig): Map<string, Upd
     const entry = entries.get(name);
     entries.delete(name);
     const refuse = (problem: string): never => {
-      throw new InputError(problem, { at: { file: file.file, tensor: name } });
+      throw new InputError(problem, { at: { file: file.path, tensor: name } });
     };
     if (!entry) return refuse('is missing');
     if (entry.shape.join() !== shape.join()) return refuse(`has shape [${entry.shape}], expected [${shape}]`);
@@ -107,7 +107,7 @@ function readUpdates(folder: string, config: NativeGemmaConfig): Map<string, Upd
   const [extra] = entries.keys();
   if (extra !== undefined)
     throw new InputError('is not expected', {
-      at: { file: file.file, tensor: extra },
+      at: { file: file.path, tensor: extra },
       fix: 'compare with adapter_config.json',
     });
   return updates;
@@ -166,7 +166,7 @@ function* mergedPieces(
 ): Generator<Uint8Array> {
   const { dtype, shape, begin } = entry;
   const refuse = (problem: string): never => {
-    throw new InputError(problem, { at: { file: source.file, tensor: entry.name } });
+    throw new InputError(problem, { at: { file: source.path, tensor: entry.name } });
   };
   if (shape.join() !== update.shape.join()) refuse(`has shape [${shape}], expected [${update.shape}]`);
   if (!isFloatType(dtype)) return refuse(`has type ${dtype}; float32, bfloat16 and float16 can be merged into`);

@@ -1,4 +1,4 @@
-import { keepBounds } from '../processes/bounded-child.js';
+import { answerRequests } from '../processes/bounded-child.js';
 
 /** The program of a process of its own, see peft.ts: which texts a regular expression matches as a whole. */
 
@@ -19,5 +19,4 @@ function replyTo({ pattern, texts }: PatternRequest): PatternReply {
   return { matched: texts.map((text) => expression.test(text)) };
 }
 
-keepBounds();
-process.on('message', (request: PatternRequest) => process.send?.(replyTo(request)));
+answerRequests(replyTo);

@@ -1,8 +1,12 @@
-import { closeSync, fstatSync, readSync } from 'node:fs';
+import { fstatSync, readSync } from 'node:fs';
 import { InputError } from '../errors.js';
-import { openRegular, refuseDeep } from '../files/read.js';
+import { OpenedFile } from '../files/opened-file.js';
+import type { NativeTensorEntry, NativeTensorFile } from '../native/types.js';
 
-/** Reading safetensors in TypeScript: headers, checked in full, and ranges of bytes. Running a model reads them in C++. */
+/**
+ * Safetensors headers are read and checked here and nowhere else: C++ gets the open file with its checked entries, and only
+ * holds these against the bytes that there are.
+ */
 
 /** Bytes of one value, of the types safetensors has. */
 const typeSizes: Record<string, number> = {
@@ -23,38 +27,28 @@ const typeSizes: Record<string, number> = {
   F64: 8,
 };
 
-export interface TensorEntry {
-  name: string;
-  dtype: string;
-  shape: number[];
-  /** Bytes of the file, from 0: [begin, end). */
-  begin: number;
-  end: number;
-}
+export type TensorEntry = NativeTensorEntry;
 
-/** No real header comes near: gemma-2b's has 20 kB. In bytes. */
+/** No real header comes near: gemma-2b's has 20 kB. In bytes, as the reference implementation has it. */
 const LARGEST_HEADER = 100_000_000;
 
-/** An open safetensors file. Close it, or declare it with `using`. */
-export class SafetensorsFile {
+/** An open safetensors file whose header is right. Close it, or declare it with `using`. */
+export class SafetensorsFile extends OpenedFile implements NativeTensorFile {
   /** In the order of their bytes, without holes or overlaps. */
   readonly entries: TensorEntry[];
   /** Byte the first tensor begins at; before it stands the header. */
   readonly dataStart: number;
-  private readonly descriptor: number;
 
   /** @throws InputError naming the file, and the tensor where one is at fault */
-  constructor(readonly file: string) {
-    this.descriptor = openRegular(file);
+  constructor(path: string) {
+    super(path);
     try {
       const size = fstatSync(this.descriptor).size;
-      const length = size >= 8 ? Number(this.read(0, 8).readBigUInt64LE()) : Number.NaN;
-      if (!(length <= Math.min(size - 8, LARGEST_HEADER)))
-        throw new InputError('is no safetensors file, or cut short: its header does not fit in it', { at: { file } });
-      this.dataStart = 8 + length;
-      this.entries = parseEntries(this.read(8, length).toString('utf8'), file, this.dataStart, size);
+      this.dataStart = 8 + headerLength(path, size, size >= 8 ? this.read(0, 8) : undefined);
+      const header = decodeHeader(path, this.read(8, this.dataStart - 8));
+      this.entries = parseEntries(path, header, this.dataStart, size);
     } catch (error) {
-      closeSync(this.descriptor);
+      this[Symbol.dispose]();
       throw error;
     }
   }
@@ -64,53 +58,142 @@ export class SafetensorsFile {
     const bytes = Buffer.allocUnsafe(length);
     for (let done = 0; done < length; ) {
       const count = readSync(this.descriptor, bytes, done, length - done, begin + done);
-      if (count === 0) throw new InputError('ends before its last tensor', { at: { file: this.file } });
+      if (count === 0) throw new InputError('ends before its last tensor', { at: { file: this.path } });
       done += count;
     }
     return bytes;
   }
+}
 
-  [Symbol.dispose](): void {
-    closeSync(this.descriptor);
+/** Bytes of the header as its first eight bytes have it, no more than there are. */
+function headerLength(file: string, size: number, first: Buffer | undefined): number {
+  const refuse = (problem: string): never => {
+    throw new InputError(`${problem}; not a safetensors file, or cut short`, { at: { file } });
+  };
+  if (!first) return refuse(`has only ${size} bytes`);
+  const length = first.readBigUInt64LE();
+  if (length > Math.min(size - 8, LARGEST_HEADER))
+    refuse(`says its header has ${length} bytes where ${size - 8} are left (limit ${LARGEST_HEADER})`);
+  return Number(length);
+}
+
+function decodeHeader(file: string, bytes: Buffer): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch (cause) {
+    throw new InputError('is no safetensors file: its header is not UTF-8', { at: { file }, cause });
   }
 }
 
-function parseEntries(header: string, file: string, dataStart: number, size: number): TensorEntry[] {
+function parseEntries(file: string, header: string, dataStart: number, size: number): TensorEntry[] {
   const refuse = (problem: string, tensor?: string): never => {
     throw new InputError(problem, { at: { file, tensor } });
   };
-  let json: Record<string, { dtype?: unknown; shape?: unknown; data_offsets?: unknown }>;
+  let json: unknown;
+  let found: HeaderScan;
   try {
-    json = JSON.parse(header);
+    found = scanHeader(header);
+    if (!found.deep) json = JSON.parse(header);
   } catch (cause) {
-    throw new InputError(`is no safetensors file: ${(cause as Error).message}`, { at: { file }, cause });
+    throw new InputError(`is no safetensors file: bad header: ${(cause as Error).message}`, { at: { file }, cause });
   }
-  refuseDeep(json, { file });
-  if (typeof json !== 'object' || json === null || Array.isArray(json)) refuse('has a header that is no JSON object');
-  const isSize = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
-  const entries = Object.entries(json).flatMap(([name, entry]): TensorEntry[] => {
+  if (found.deep) refuse(`is no safetensors file: its header is nested more than ${DEEPEST} levels deep`);
+  if (!isObject(json)) return refuse('is no safetensors file: its header is no JSON object');
+  if (found.twice) refuse(found.twice.length > 1 ? `has ${found.twice[1]} twice` : 'is there twice', found.twice[0]);
+
+  const entries: TensorEntry[] = [];
+  for (const [name, value] of Object.entries(json)) {
     if (name === '__metadata__') {
-      if (typeof entry !== 'object' || !Object.values(entry ?? []).every((value) => typeof value === 'string'))
-        refuse('has metadata that are no texts');
-      return [];
+      if (!isObject(value) || !Object.values(value).every((text) => typeof text === 'string'))
+        refuse('has a header whose __metadata__ are no texts');
+      continue;
     }
-    const { dtype, shape, data_offsets: offsets } = entry ?? {};
-    if (typeof dtype !== 'string' || !Object.hasOwn(typeSizes, dtype))
-      return refuse(`has the unknown type ${dtype}`, name);
-    if (!Array.isArray(shape) || !shape.every(isSize)) return refuse('has no valid shape', name);
-    if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isSize))
-      return refuse('has no valid data_offsets', name);
-    const [begin, end] = offsets as [number, number];
-    const bytes = shape.reduce((product: number, n: number) => product * n, typeSizes[dtype]);
-    if (end - begin !== bytes) return refuse(`has ${end - begin} bytes where its type and shape need ${bytes}`, name);
-    return [{ name, dtype, shape, begin: dataStart + begin, end: dataStart + end }];
-  });
+    const entry = parseEntry(value, (problem) => refuse(problem, name));
+    const [begin, end] = entry.offsets;
+    if (begin > end || end > size - dataStart)
+      refuse(
+        `has the bytes ${begin} to ${end}, which do not lie in the ${size - dataStart} bytes of data; the file is cut short or damaged`,
+        name,
+      );
+    const { dtype, shape } = entry;
+    // With a zero among them the other sizes may be anything.
+    const bytes = shape.includes(0) ? 0 : shape.reduce((product, n) => product * n, typeSizes[dtype]);
+    if (end - begin !== bytes)
+      refuse(`has ${end - begin} bytes where shape [${shape.join(', ')}] of ${dtype} needs ${bytes}`, name);
+    entries.push({ name, dtype, shape, begin: dataStart + begin, end: dataStart + end });
+  }
+
   entries.sort((a, b) => a.begin - b.begin || a.end - b.end);
   let place = dataStart;
   for (const { name, begin, end } of entries) {
-    if (begin !== place) refuse(begin < place ? 'overlaps another tensor' : 'begins after a hole', name);
+    if (begin !== place)
+      refuse(
+        `begins at byte ${begin - dataStart} of the data, not at ${place - dataStart}; ${begin < place ? 'it overlaps another tensor' : 'there is a hole'}`,
+        name,
+      );
     place = end;
   }
-  if (place !== size) refuse(`has ${size - dataStart} bytes of tensors where its header has ${place - dataStart}`);
+  if (place !== size) refuse(`has ${size - place} bytes after its last tensor; the file is damaged`);
   return entries;
+}
+
+/** What a header says of one tensor, each by itself as it must be. */
+function parseEntry(
+  value: unknown,
+  refuse: (problem: string) => never,
+): { dtype: string; shape: number[]; offsets: [number, number] } {
+  if (!isObject(value)) return refuse('is no JSON object in the header');
+  const { dtype, shape, data_offsets: offsets, ...others } = value;
+  for (const [field, given] of Object.entries({ dtype, shape, data_offsets: offsets }))
+    if (given === undefined) refuse(`has no ${field} in the header`);
+  const [unknown] = Object.keys(others);
+  if (unknown !== undefined) refuse(`has the unknown key ${JSON.stringify(unknown)} in the header`);
+  if (typeof dtype !== 'string' || !Object.hasOwn(typeSizes, dtype))
+    return refuse(`has the unknown type ${JSON.stringify(dtype)}`);
+  const areSizes = (list: unknown): list is number[] =>
+    Array.isArray(list) && list.every((n) => Number.isSafeInteger(n) && n >= 0);
+  if (!areSizes(shape)) return refuse('has a shape that is no list of whole numbers from 0 on');
+  if (!areSizes(offsets) || offsets.length !== 2)
+    return refuse('has data_offsets that are not two whole numbers from 0 on');
+  return { dtype, shape, offsets: [offsets[0], offsets[1]] };
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** Levels of a header: the tensors, one of them, its lists. */
+const DEEPEST = 3;
+
+interface HeaderScan {
+  /** It goes deeper than any header, and JSON.parse would take many times its size. */
+  deep?: true;
+  /** The path of the first key that its object has twice, of which JSON.parse would take the last. */
+  twice?: string[];
+}
+
+/** What JSON.parse does not tell of a text, whether that is JSON or not. @throws SyntaxError on a key that is no JSON */
+function scanHeader(text: string): HeaderScan {
+  /** Of the objects and lists that are open: the keys so far, none of a list, and the last one. */
+  const open: { keys: Set<string> | undefined; last: string }[] = [];
+  let twice: string[] | undefined;
+  for (let at = 0; at < text.length; at++) {
+    const c = text[at];
+    if (c === '{' || c === '[') {
+      if (open.length === DEEPEST) return { deep: true };
+      open.push({ keys: c === '{' ? new Set() : undefined, last: '' });
+    } else if (c === '}' || c === ']') open.pop();
+    else if (c === '"') {
+      const start = at++;
+      while (at < text.length && text[at] !== '"') at += text[at] === '\\' ? 2 : 1;
+      const level = open.at(-1);
+      let next = at + 1;
+      while (' \t\r\n'.includes(text[next] ?? '.')) next++;
+      if (text[next] !== ':' || !level?.keys) continue;
+      level.last = JSON.parse(text.slice(start, at + 1));
+      if (level.keys.has(level.last)) twice ??= open.filter(({ keys }) => keys).map(({ last }) => last);
+      level.keys.add(level.last);
+    }
+  }
+  return { twice };
 }

@@ -1,5 +1,5 @@
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
-import { forkArguments, type Outcome } from './bounded-process.js';
+import { forkArguments, LATE, longestWait, type Outcome } from './bounded-process.js';
 
 /**
  * The thread that talks to the process, one request at a time. As text, because a loader of TypeScript would wait for the thread
@@ -9,9 +9,9 @@ const THREAD = `
 const { fork } = require('node:child_process');
 const { workerData: { port, signal, forked } } = require('node:worker_threads');
 let child;
-const ask = (request, seconds) => new Promise((done) => {
+const ask = (request, seconds, wait) => new Promise((done) => {
   const asked = child ??= fork(...forked);
-  const timer = setTimeout(() => finish('late'), 1000 * seconds);
+  const timer = setTimeout(() => finish('late'), 1000 * wait);
   const finish = (outcome) => {
     clearTimeout(timer);
     asked.removeAllListeners().on('error', () => {});
@@ -22,11 +22,16 @@ const ask = (request, seconds) => new Promise((done) => {
     done(outcome);
   };
   asked.once('message', (reply) => finish({ reply }));
-  for (const event of ['exit', 'error']) asked.once(event, () => finish('ended'));
-  asked.send(request, (error) => error && finish('ended'));
+  asked.once('error', () => finish('ended'));
+  asked.once('exit', (_, signal) => finish(signal === '${LATE}' ? 'late' : 'ended'));
+  asked.send({ request, seconds }, (error) => error && finish('ended'));
 });
-port.on('message', async ({ request, seconds }) => {
-  port.postMessage(await ask(request, seconds));
+port.on('message', async ({ request, seconds, wait }) => {
+  const reused = child !== undefined;
+  let outcome = await ask(request, seconds, wait);
+  // It may have had the memory of requests before.
+  if (outcome === 'ended' && reused) outcome = await ask(request, seconds, wait);
+  port.postMessage(outcome);
   Atomics.store(signal, 0, 1);
   Atomics.notify(signal, 0);
 });
@@ -45,11 +50,12 @@ export class SyncProcess<Request extends object, Reply> {
     private readonly megabytes: number,
   ) {}
 
+  /** @param seconds of the processor, for the answer */
   ask(request: Request, seconds: number): Outcome<Reply> {
     this.thread ??= this.start();
     const { port, signal } = this.thread;
     Atomics.store(signal, 0, 0);
-    port.postMessage({ request, seconds });
+    port.postMessage({ request, seconds, wait: longestWait(seconds) });
     Atomics.wait(signal, 0, 0);
     return receiveMessageOnPort(port)!.message;
   }

@@ -1,5 +1,6 @@
 import { Error as ErrorLevel, logger, parse, View } from 'vega';
 import { type Config, compile, type TopLevelSpec } from 'vega-lite';
+import { present } from '../errors.js';
 import { largest, smallest } from '../numbers/extremes.js';
 import type { Estimate } from '../numbers/statistics.js';
 import { formatEstimate, formatNumber } from '../terminal/format.js';
@@ -101,18 +102,19 @@ export async function drawChart(chart: Chart): Promise<string> {
 export async function drawForPage(chart: Chart): Promise<PageDrawing> {
   const { svg, scale } = await render(chart.description, spec(chart, false));
   // The plot's place inside the margins that axis titles and labels need.
-  const [left, top] = /<g fill="none"[^>]* transform="translate\(([\d.]+),([\d.]+)\)"/.exec(svg)!.slice(1).map(Number);
+  const place = present(/<g fill="none"[^>]* transform="translate\(([\d.]+),([\d.]+)\)"/.exec(svg) ?? undefined);
+  const [left, top] = [Number(place[1]), Number(place[2])];
   const [right, bottom] = [left + Math.max(...scale('x').range()), top + Math.max(...scale('y').range())];
   const stops = 'bars' in chart ? barStops(chart, scale, top) : lineStops(chart, scale, left, top);
   const bar = 'bars' in chart;
   return {
     svg,
     series: bar
-      ? barSeries(chart).map((name) => ({ name, colour: chart.colours.get(name)!, dashed: false, bar }))
+      ? barSeries(chart).map((name) => ({ name, colour: present(chart.colours.get(name)), dashed: false, bar }))
       : lineSeries(chart).map(({ name, colour, dashed = false }) => ({ name, colour, dashed, bar })),
     values: {
       axis: bar ? 'y' : 'x',
-      plot: [left, top, right, bottom].map(round) as [number, number, number, number],
+      plot: [round(left), round(top), round(right), round(bottom)],
       stops,
     },
   };
@@ -131,10 +133,11 @@ function lineStops(chart: LineChart, scale: (name: string) => Scale, left: numbe
     series.points.filter((point) => drawable(chart, point)).map((point) => ({ ...point, index })),
   );
   return [...groupBy(points, (point) => String(point.x)).values()]
-    .sort(([a], [b]) => a.x - b.x)
-    .map((members) => ({
-      at: round(left + x(members[0].x)),
-      title: `${chart.x.title} ${formatNumber(members[0].x, 6)}`,
+    .map((members) => ({ at: present(members[0]).x, members }))
+    .sort((a, b) => a.at - b.at)
+    .map(({ at, members }) => ({
+      at: round(left + x(at)),
+      title: `${chart.x.title} ${formatNumber(at, 6)}`,
       rows: members.map((point) => [point.index, valueText(point.y, point), round(top + y(point.y))] as const),
     }));
 }
@@ -215,11 +218,11 @@ function lineSeries(chart: LineChart): Series[] {
 function lineSpec(chart: LineChart, legend: boolean): TopLevelSpec {
   const all = lineSeries(chart);
   const xs = chart.series.flatMap((series) => series.points.map((point) => point.x));
-  const shown = all.map(({ points }) => points.filter((point) => drawable(chart, point)));
-  const least = smallest(shown.flat().map((point) => point.y));
+  const shown = all.map((series) => ({ series, points: series.points.filter((point) => drawable(chart, point)) }));
+  const least = smallest(shown.flatMap(({ points }) => points.map((point) => point.y)));
   const lowest = chart.y.log ? least / 2 : Number.NEGATIVE_INFINITY;
-  const values = all.flatMap((series, index) =>
-    shown[index].map((point) => ({
+  const values = shown.flatMap(({ series, points }, index) =>
+    points.map((point) => ({
       ...point,
       index,
       low: point.low === undefined ? undefined : Math.max(point.low, lowest),
@@ -348,7 +351,7 @@ function barSpec(chart: BarChart, legend: boolean): TopLevelSpec {
           color: {
             field: 'index',
             type: 'nominal',
-            scale: { domain: [...series.keys()], range: series.map((name) => chart.colours.get(name)!) },
+            scale: { domain: [...series.keys()], range: series.map((name) => present(chart.colours.get(name))) },
             legend:
               legend && series.length > 1
                 ? { columns: legendColumns(labels, WIDTH - 160, 25), labelExpr: LABEL_OF.series, symbolType: 'square' }

@@ -1,12 +1,12 @@
 import { confidenceInterval, type PairedDifference } from '../numbers/statistics.js';
 import { counted, formatEstimate, formatNumber } from '../terminal/format.js';
 
-/** `unclear`: it came out, but by no more than chance could make it. */
+/** `unclear`: what was run can neither confirm nor refute it, as where it came out by no more than chance could make it. */
 export type Outcome = 'holds' | 'unclear' | 'fails';
 
 export const outcomeSigns: Readonly<Record<Outcome, string>> = { holds: '✓', unclear: '≈', fails: '✗' };
 
-/** One claim and what came of it: the same on the terminal, in the exit code (1 where one fails) and on the page. */
+/** One claim and what came of it: the same on the terminal, in the exit code (1 where one fails that is no finding) and on the page. */
 export interface Check {
   /** A sentence without its full stop. */
   claim: string;
@@ -15,10 +15,14 @@ export interface Check {
   detail: string;
   /** What was measured, where two methods were compared over seeds. */
   difference?: PairedDifference;
+  /** A statement of others that our numbers are held against: that it fails is a finding, and no failure of the program. */
+  finding?: true;
 }
 
-export function outcomeIf(holds: boolean): Outcome {
-  return holds ? 'holds' : 'fails';
+/** Of a claim that holds only where each of its parts does, and fails where one of them fails. */
+export function jointOutcome(parts: readonly Outcome[]): Outcome {
+  if (parts.includes('fails')) return 'fails';
+  return parts.includes('unclear') ? 'unclear' : 'holds';
 }
 
 /**
@@ -42,7 +46,7 @@ export function pairedCheck(claim: string, difference: PairedDifference, wanted:
 
 /** What a program that has checked them tells by exit code 1. */
 export function failed(checks: readonly Check[]): boolean {
-  return checks.some(({ outcome }) => outcome === 'fails');
+  return checks.some(({ outcome, finding }) => outcome === 'fails' && !finding);
 }
 
 export function checkText({ claim, detail }: Check): string {

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { messageOf } from '../errors.js';
 import { printable } from '../terminal/names.js';
 import { type Chart, drawForPage, escapeXml, type PageDrawing } from './charts.js';
 import { type Check, checkText, outcomeSigns } from './checks.js';
@@ -94,7 +95,7 @@ function renderCheck(check: Check): string {
 
 function renderTable(table: Table): string {
   const { caption, columns } = table;
-  const numeric = (index: number) => (columns[index].numeric ? ' class="number"' : '');
+  const numeric = (index: number) => (columns[index]?.numeric ? ' class="number"' : '');
   const head = columns.map(({ title }, i) => `<th scope="col"${numeric(i)}>${escapeXml(title)}</th>`).join('');
   const body = textRows(table).map((cells) => {
     const [first, ...rest] = cells.map(renderCell);
@@ -124,7 +125,7 @@ async function renderFigure({ chart, caption }: Figure): Promise<string> {
   try {
     drawing = await drawForPage(chart);
   } catch (error) {
-    const note = `This figure could not be drawn: ${(error as Error).message}`;
+    const note = `This figure could not be drawn: ${messageOf(error)}`;
     return `<p role="note">${escapeXml(note)} (${escapeXml(caption)})</p>`;
   }
   const { svg, series, values } = drawing;

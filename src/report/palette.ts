@@ -1,3 +1,5 @@
+import { present } from '../errors.js';
+
 /**
  * Colours a colour-blind reader can tell apart (Okabe and Ito, 2008), in the order groups take them. Yellow comes last
  * because it is faint on white.
@@ -20,7 +22,7 @@ const METHODS: ReadonlyMap<string, string> = new Map([
 
 /** A colour for each name by its place in `names`; a report passes the same list to all its figures. */
 export function groupColours(names: readonly string[]): Map<string, string> {
-  return new Map(names.map((name, index) => [name, OKABE_ITO[index % OKABE_ITO.length]]));
+  return new Map(names.map((name, index) => [name, present(OKABE_ITO[index % OKABE_ITO.length])]));
 }
 
 /** The colour of each method; methods not of the paper take colours that none of `methods` uses, as long as there are some. */
@@ -38,7 +40,7 @@ export function orderMethods(methods: Iterable<string>): string[] {
   const losses = ['sft', 'dpo', 'ipo'];
   const weights = ['', 'uniform-', 'is-', 'gr-'];
   const key = (method: string) => {
-    const [, prefix = '', loss] = /^(uniform-|is-|gr-)?(.*)$/s.exec(method)!;
+    const [, prefix = '', loss = ''] = /^(uniform-|is-|gr-)?(.*)$/s.exec(method) ?? [];
     return { loss: (losses.indexOf(loss) + losses.length + 1) % (losses.length + 1), weight: weights.indexOf(prefix) };
   };
   return [...new Set(methods)].sort((a, b) => {

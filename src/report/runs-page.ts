@@ -1,16 +1,14 @@
-import { join } from 'node:path';
+import { present } from '../errors.js';
 import { type CsvRow, csvOfRecords } from '../files/csv.js';
-import { writeFileWhole } from '../files/write.js';
 import { formatNumber } from '../terminal/format.js';
 import { pairMetrics } from '../train/metrics.js';
-import { type Page, renderPage } from './html.js';
+import type { Page } from './html.js';
 import { methodTitle } from './palette.js';
 import {
   commonSplit,
   differingSettings,
   flatten,
   type Run,
-  readRun,
   type ScoredSplit,
   type Scores,
   scoredSplits,
@@ -19,7 +17,7 @@ import { runsSection } from './sections/runs.js';
 
 /** What `group-robust report` shows: the runs side by side, where they were made, and their configurations. */
 export function runsPage(runs: readonly Run[]): Page {
-  const [{ method, seed }] = runs;
+  const { method, seed } = present(runs[0]);
   return {
     title:
       runs.length === 1
@@ -29,11 +27,6 @@ export function runsPage(runs: readonly Run[]): Page {
     sections: [runsSection(runs)],
     ...provenance(runs),
   };
-}
-
-/** Writes report.html into the folder of one run. */
-export async function writeRunReport(folder: string): Promise<void> {
-  writeFileWhole(join(folder, 'report.html'), await renderPage(runsPage([await readRun(folder)])));
 }
 
 /** One line per run, policy (that of the best step on the test split only), split and group, with all settings in which runs differ. */
@@ -72,7 +65,7 @@ function csvRecords(
     ...Object.fromEntries(pairMetrics.map((metric) => [metric, means[metric]])),
     'loss standard error': errors.loss,
     'rewards/accuracies standard error': errors['rewards/accuracies'],
-    alpha: alpha?.[`group/${group}/alpha`] as number | undefined,
+    alpha: alpha?.[`group/${group}/alpha`],
   }));
 }
 
@@ -89,23 +82,18 @@ export function provenance(runs: readonly Run[]): Pick<Page, 'environment' | 'co
 
 /** A row for each entry of run.json, with one each for the best step, the pairs left out of a split and the sizes of a group. */
 function recordRows({ groups, dropped = {}, best, ...record }: Run['record']): [string, string][] {
-  const left = Object.entries(dropped as Counts).map(([split, counts]): [string, string] => [
+  const left = Object.entries(dropped).map(([split, counts]): [string, string] => [
     `pairs left out of ${split}`,
     listedCounts(Object.fromEntries(Object.entries(counts).filter(([, count]) => count > 0))) || 'none',
   ]);
-  const sizes = [...(groups as ReadonlyMap<string, Counts[string]>)].map(([name, counts]): [string, string] => [
-    `pairs of ${name}`,
-    listedCounts(counts),
-  ]);
-  const { step, loss, group } = (best ?? {}) as { step?: number; loss?: number; group?: string };
+  const sizes = [...groups].map(([name, counts]): [string, string] => [`pairs of ${name}`, listedCounts(counts)]);
+  const { step, loss, group } = best ?? {};
   const bestStep: [string, string][] =
     step === undefined || loss === undefined
       ? []
       : [['best step', `${step}: worst-group validation loss ${formatNumber(loss)} (${group})`]];
   return [...flatten(record), ...bestStep, ...left, ...sizes];
 }
-
-type Counts = Record<string, Record<string, number>>;
 
 function listedCounts(counts: Record<string, number>): string {
   return Object.entries(counts)

@@ -2,29 +2,27 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { splitLines } from '../data/tables/lines.js';
-import { InputError } from '../errors.js';
+import { InputError, present } from '../errors.js';
+import { byName } from '../files/by-name.js';
 import { checked, parseJson, readBytes, readJson, readText } from '../files/read.js';
 import { parseYaml } from '../files/yaml.js';
-import { type MetricMeans, metricDirections, type PairMetric, pairMetrics } from '../train/metrics.js';
-import type { MetricsLine } from '../train/trainer.js';
+import { type MetricMeans, type PairMetric, pairMetrics } from '../train/metrics.js';
+import { type MetricsLine, metricsLineSchema } from '../train/metrics-line.js';
 import { groupBy } from './group-by.js';
 
 /** Reads run folders, as `group-robust train` leaves them, for the report. */
 
-/** An object whose keys are names, as a map: Zod's own takes "constructor" and "__proto__" for more than data. */
-function byName<T extends z.ZodType>(value: T) {
-  return z.preprocess(
-    (raw) => (typeof raw === 'object' && raw !== null && !Array.isArray(raw) ? new Map(Object.entries(raw)) : raw),
-    z.map(z.string(), value),
-  );
-}
-
-const means = z.looseObject(
-  Object.fromEntries(Object.keys(metricDirections).map((name) => [name, z.number().optional()])) as Record<
-    PairMetric,
-    z.ZodOptional<z.ZodNumber>
-  >,
-);
+const metric = z.number().optional();
+const means = z.looseObject({
+  loss: metric,
+  'rewards/chosen': metric,
+  'rewards/rejected': metric,
+  'rewards/accuracies': metric,
+  'rewards/margins': metric,
+  'logps/chosen': metric,
+  'logps/rejected': metric,
+  'logps/accuracies': metric,
+} satisfies Record<PairMetric, typeof metric>);
 
 const evaluationSchema = z.looseObject({
   groups: byName(
@@ -34,6 +32,8 @@ const evaluationSchema = z.looseObject({
   mean: z.looseObject({ loss: z.number() }),
 });
 
+const count = z.number().int().min(0);
+
 const runSchema = z.looseObject({
   method: z.string().min(1),
   seed: z.number().int(),
@@ -41,8 +41,10 @@ const runSchema = z.looseObject({
   dataHash: z.string().optional(),
   /** At the end: the steps taken. */
   steps: z.number().int().min(0).optional(),
-  best: z.looseObject({ step: z.number().int().min(0) }).optional(),
-  groups: byName(z.looseObject({ train: z.number().int().min(0) })),
+  best: z.looseObject({ step: count, loss: z.number().optional(), group: z.string().optional() }).optional(),
+  /** Pairs left out of each split, by reason. */
+  dropped: z.record(z.string(), z.record(z.string(), count)).optional(),
+  groups: byName(z.object({ train: count }).catchall(count)),
 });
 
 const configSchema = z.looseObject({
@@ -74,10 +76,6 @@ export interface Scores {
   pairMean: number;
 }
 
-const metricsLineSchema = z
-  .record(z.string(), z.union([z.number(), z.string(), z.boolean()]))
-  .and(z.looseObject({ step: z.number().int().min(0) }));
-
 /** One training run. */
 export interface Run {
   folder: string;
@@ -88,7 +86,7 @@ export interface Run {
   /** Pairs of the training split. */
   trainPairs: number;
   /** run.json as it stands: versions, commit and so on. */
-  record: Readonly<Record<string, unknown>>;
+  record: Readonly<Record<string, unknown> & Pick<z.infer<typeof runSchema>, 'steps' | 'best' | 'dropped' | 'groups'>>;
   /** The loss and what scales it; losses of two runs can be compared where this is equal. */
   objective: { loss: string; beta?: number; labelSmoothing?: number; reduction?: string };
   /** config.yaml as it stands. */
@@ -158,15 +156,16 @@ function testScores(file: string, step: number): Scores | undefined {
 
 /** Named first those of `order`, in that order, as JSON does not keep it; then the others. */
 function inOrder<T>(map: ReadonlyMap<string, T>, order: readonly string[]): Map<string, T> {
-  const known = order.filter((name) => map.has(name));
-  return new Map([...known, ...map.keys()].map((name) => [name, map.get(name) as T]));
+  const places = new Map(order.map((name, i) => [name, i]));
+  const place = (name: string) => places.get(name) ?? order.length;
+  return new Map([...map].sort(([a], [b]) => place(a) - place(b)));
 }
 
 /** The best split on which all runs have scores: only those can be compared. */
 export function commonSplit(runs: readonly Run[]): ScoredSplit {
   const common = scoredSplits.find((split) => runs.every((run) => run.scores[split] !== undefined));
   if (common !== undefined) return common;
-  const without = (split: ScoredSplit) => runs.find((run) => run.scores[split] === undefined)!.folder;
+  const without = (split: ScoredSplit) => present(runs.find((run) => run.scores[split] === undefined)).folder;
   throw new InputError(
     `there is no split on which all runs have scores: ${scoredSplits.map((split) => `${without(split)} has none on ${split}`).join(', ')}`,
     { fix: 'report runs of the same data.test or data.validation together' },
@@ -177,9 +176,9 @@ function validationScores(metrics: readonly MetricsLine[]): Scores | undefined {
   const last = metrics.findLast((line) => groupsOf(line, 'eval_').length > 0);
   if (last === undefined) return undefined;
   return {
-    step: last.step as number,
+    step: last.step,
     groups: new Map(groupsOf(last, 'eval_')),
-    pairMean: last.eval_loss as number,
+    pairMean: Number(last.eval_loss),
   };
 }
 
@@ -196,7 +195,10 @@ function trainingScores(metrics: readonly MetricsLine[], step: number): Scores |
     const count = scores.reduce((sum, values) => sum + values.count, 0);
     const means = pairMetrics
       .filter((metric) => scores.every((values) => values[metric] !== undefined))
-      .map((metric) => [metric, scores.reduce((sum, values) => sum + (values.count / count) * values[metric]!, 0)]);
+      .map((metric) => [
+        metric,
+        scores.reduce((sum, values) => sum + (values.count / count) * (values[metric] ?? Number.NaN), 0),
+      ]);
     return [name, { ...Object.fromEntries(means), count }];
   });
   return {
@@ -230,7 +232,7 @@ export function flatten(record: Readonly<Record<string, unknown>>, prefix = ''):
     if (value === null || value === undefined) return [];
     if (Array.isArray(value) && value.every((entry) => typeof entry !== 'object'))
       return [[prefix + key, value.join(', ')]];
-    if (typeof value === 'object') return flatten(value as Record<string, unknown>, `${prefix}${key} `);
+    if (typeof value === 'object') return flatten({ ...value }, `${prefix}${key} `);
     return [[prefix + key, String(value)]];
   });
 }

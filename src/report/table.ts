@@ -1,3 +1,4 @@
+import { present } from '../errors.js';
 import type { Estimate } from '../numbers/statistics.js';
 import { formatEstimates } from '../terminal/format.js';
 import type { Outcome } from './checks.js';
@@ -22,11 +23,11 @@ export type TextCell = Exclude<Cell, Estimate | null>;
 /** The rows of a table with all numbers of a column in one format. */
 export function textRows({ columns, rows }: Table): TextCell[][] {
   const byColumn = columns.map((_, column) => {
-    const cells = rows.map((row) => row[column]);
+    const cells = rows.map((row) => row[column] ?? null);
     const texts = formatEstimates(cells.filter(isEstimate));
-    return cells.map((cell) => (cell === null ? '–' : isEstimate(cell) ? (texts.shift() as string) : cell));
+    return cells.map((cell) => (cell === null ? '–' : isEstimate(cell) ? present(texts.shift()) : cell));
   });
-  return rows.map((_, row) => byColumn.map((cells) => cells[row]));
+  return rows.map((_, row) => byColumn.map((cells) => present(cells[row])));
 }
 
 function isEstimate(cell: Cell): cell is Estimate {

@@ -1,23 +1,21 @@
 import { join } from 'node:path';
-import { orderFaults } from '../bandit/comparison.js';
-import type { FigureOutcome } from '../bandit/paper-figures.js';
+import { expectedSource } from '../bandit/expected.js';
 import { banditCsv, comparisonCsv, historyCsv } from '../bandit/report.js';
+import type { FigureOutcome } from '../bandit/run-figures.js';
 import { writeFileWhole } from '../files/write.js';
 import { drawChart } from '../report/charts.js';
 import type { Figure, Section } from '../report/html.js';
-import { banditBars, banditCurves, banditSection } from '../report/sections/bandit.js';
+import { banditBars, banditCurves, banditSection, claimChecks } from '../report/sections/bandit.js';
 
 /** `figure-02`: the folder of a figure. */
 export function figureFolder(number: number): string {
   return `figure-${String(number).padStart(2, '0')}`;
 }
 
-/** What a reader is told of an outcome first: what the paper says, whether values are on record, which curves coincide. */
+/** What a reader is told of an outcome first: where expected values come from, which curves coincide. */
 export function figureNotes({ figure, rows }: FigureOutcome): string[] {
-  const recorded = rows.some(({ expected }) => expected !== null);
   return [
-    `The paper: ${figure.claim}`,
-    ...(recorded ? [] : ['No expected values are on record for this figure.']),
+    ...(rows.some(({ expected }) => expected !== null) ? [expectedSource] : []),
     ...(figure.setting.data === 'balanced'
       ? ['With balanced data IS is the plain method, and their curves coincide.']
       : []),
@@ -35,7 +33,7 @@ export function figureSection(outcome: FigureOutcome): Section {
     title: `Figure ${figure.number}: ${figure.title}`,
     text: figureNotes(outcome),
     seeds: results.length,
-    ...(figure.number === 2 && { orderFaults: orderFaults(rows) }),
+    claims: claimChecks(outcome),
     figures: charts(outcome),
   });
 }

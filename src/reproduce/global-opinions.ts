@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { opinionPairs, readSurvey, writeOpinionPairs } from '../data/surveys/global-opinions.js';
 import { readJson } from '../files/read.js';
@@ -6,21 +6,17 @@ import { writeFileWhole, writeFolderWhole } from '../files/write.js';
 import { localCsv } from '../hub/local.js';
 import { type Check, checkLine } from '../report/checks.js';
 import { renderPage } from '../report/html.js';
+import { writeRunReport } from '../report/run-report.js';
 import { readRun } from '../report/runs.js';
 import { runsCsv, runsPage } from '../report/runs-page.js';
 import { robustChecks } from '../report/sections/runs.js';
 import { loadConfig, type TrainConfig } from '../train/config.js';
 import { checkIdentity, type RunIdentity, settingsOf } from '../train/identity.js';
 import { runTraining } from '../train/run.js';
-import { comparedMethods, configFile, placeSettings, type Stage, setting } from './stages.js';
+import { configFile, placeSettings, type Stage, setting, stages } from './stages.js';
 
 /** The countries of the paper's experiment, as the data set names them. */
 export const paperCountries = ['Nigeria', 'Egypt', 'India (Current national sample)', 'China', 'Japan'] as const;
-
-/** Splits and pairs are the same for all seeds of a run, as the authors' test pairs are. */
-const DATA_SEED = 42;
-/** The authors trained one SFT model. */
-const SFT_SEED = 0;
 
 /**
  * Those settings of the authors' scripts which differ from the paper's text, or from what it must have meant (the files have the
@@ -54,8 +50,10 @@ export interface OpinionOutcome {
 }
 
 /**
- * Runs the experiment in `folder`: pairs in data/, then sft/, seed-S/ipo/ and seed-S/gr-ipo/, each as `group-robust train` would,
- * then report.html and runs.csv. What is done already is left, and what was interrupted goes on; more seeds may be added later.
+ * Runs the experiment in `folder`: for each seed pairs in seed-S/data/, then seed-S/sft/, ipo/ and gr-ipo/, each as `group-robust train`
+ * would, then report.html and runs.csv. A seed redraws all that is random: the split, the losing answers, the adapter that SFT starts
+ * with, and the order of batches. SFT is part of it, since a model trained on another split would have seen test questions of this
+ * one. What is done already is left, and what was interrupted goes on; more seeds may be added later.
  *
  * @throws InputError where the folder holds an experiment of other settings
  * @throws InterruptedError after SIGINT or SIGTERM, with the current step saved
@@ -65,31 +63,32 @@ export async function opinionExperiment(
   ui: { quiet: boolean; log(text: string): void },
 ): Promise<OpinionOutcome> {
   const { folder, seeds, groups, file } = experiment;
-  const plan: TrainConfig[] = [
-    configOf(experiment, 'sft', SFT_SEED, join(folder, 'sft')),
-    ...seeds.flatMap((seed) =>
-      comparedMethods.map((method) => configOf(experiment, method, seed, join(folder, `seed-${seed}`, method))),
-    ),
-  ];
-  const identity = identityOf(experiment, plan);
+  const at = (seed: number, name: string) => join(folder, `seed-${seed}`, name);
+  const plan = seeds.flatMap((seed) =>
+    stages.map((stage) => {
+      const place = { seed, output: at(seed, stage), data: at(seed, 'data'), sft: at(seed, 'sft') };
+      return { stage, config: configOf(experiment, stage, place) };
+    }),
+  );
+  const identity = identityOf(experiment, plan.slice(0, stages.length));
   const record = join(folder, 'experiment.json');
   if (existsSync(record)) checkSame(readJson(record) as RunIdentity, identity, folder);
 
-  const data = join(folder, 'data');
-  const pairs = existsSync(data)
-    ? undefined
-    : opinionPairs(await readSurvey((await localCsv(file, { quiet: ui.quiet })).path), { groups, seed: DATA_SEED });
+  const lacking = seeds.filter((seed) => !existsSync(at(seed, 'data')));
+  const survey = lacking.length > 0 ? await readSurvey((await localCsv(file, { quiet: ui.quiet })).path) : undefined;
+  const made = survey ? lacking.map((seed) => ({ seed, pairs: opinionPairs(survey, { groups, seed }) })) : [];
   // Not before the file and the groups are known to be right: a mistake in them must not stand in the way of the next try.
   writeFileWhole(record, `${JSON.stringify(identity, null, 2)}\n`);
-  if (pairs) await writeFolderWhole(data, (partial) => writeOpinionPairs(partial, pairs));
-  for (const [i, config] of plan.entries()) {
+  for (const { seed, pairs } of made)
+    await writeFolderWhole(at(seed, 'data'), (partial) => writeOpinionPairs(partial, pairs));
+  for (const [i, { config }] of plan.entries()) {
     // The report is the last that a run writes.
     const done = existsSync(join(config.output, 'report.html'));
     ui.log(`[${i + 1}/${plan.length}] ${config.output}${done ? ': done before' : ''}`);
-    if (!done) await runTraining(config, ui, { resume: true, again: 'the same command' });
+    if (!done) await runTraining(config, ui, { resume: true, again: 'the same command', report: writeRunReport });
   }
 
-  const folders = plan.slice(1).map(({ output }) => output);
+  const folders = plan.flatMap(({ stage, config }) => (stage === 'sft' ? [] : [config.output]));
   const runs = await Promise.all(folders.map(readRun));
   const checks = [...robustChecks(runs, 'loss'), ...robustChecks(runs, 'accuracy')];
   for (const check of checks) ui.log(checkLine(check));
@@ -101,7 +100,7 @@ export async function opinionExperiment(
       ...page,
       sections: page.sections.map((section) => ({ ...section, checks })),
       title: 'GlobalOpinionQA: IPO and GR-IPO',
-      summary: `The paper’s experiment on survey answers with ${plan[0].model}, ${settingsInWords(experiment)}: both methods start from one SFT model and see the same batches.`,
+      summary: `The paper’s experiment on survey answers with ${plan[0].config.model}, ${settingsInWords(experiment)}. Each seed has a split, losing answers and an SFT model of its own, from which both methods start, and on which they see the same batches.`,
     }),
   );
   writeFileWhole(join(folder, 'runs.csv'), runsCsv(runs));
@@ -110,12 +109,10 @@ export async function opinionExperiment(
 }
 
 function configOf(
-  { model, folder, authors, overrides = [] }: OpinionExperiment,
+  { model, authors, overrides = [] }: OpinionExperiment,
   stage: Stage,
-  seed: number,
-  output: string,
+  place: Parameters<typeof placeSettings>[1],
 ): TrainConfig {
-  const place = { seed, output, data: join(folder, 'data'), sft: join(folder, 'sft') };
   return loadConfig(configFile('global-opinions', stage), [
     ...(authors ? authorsSettings[stage] : []),
     ...overrides,
@@ -135,9 +132,12 @@ function settingsInWords({ authors, overrides = [] }: OpinionExperiment): string
 const ofOneRun = /^(seed|adapter|data\.(train|validation|test))$/;
 
 /** The survey, the groups, and of each stage the settings that decide its numbers. */
-function identityOf({ file, groups }: OpinionExperiment, [sft, ipo, grIpo]: readonly TrainConfig[]): RunIdentity {
+function identityOf(
+  { file, groups }: OpinionExperiment,
+  ofOneSeed: readonly { stage: Stage; config: TrainConfig }[],
+): RunIdentity {
   const identity: RunIdentity = { file, groups };
-  for (const [stage, config] of Object.entries({ sft, ipo, 'gr-ipo': grIpo }))
+  for (const { stage, config } of ofOneSeed)
     for (const [key, value] of settingsOf(config)) if (!ofOneRun.test(key)) identity[`${stage}: ${key}`] = value;
   return identity;
 }
@@ -147,7 +147,7 @@ function identityOf({ file, groups }: OpinionExperiment, [sft, ipo, grIpo]: read
  * @throws InputError naming what differs
  */
 function checkSame(saved: RunIdentity, now: RunIdentity, folder: string): void {
-  const begun = existsSync(join(folder, 'sft'));
+  const begun = readdirSync(folder).some((name) => existsSync(join(folder, name, 'sft')));
   const checked = (identity: RunIdentity) => (begun ? identity : { file: identity.file, groups: identity.groups });
   checkIdentity(checked(saved), checked(now), folder);
 }

@@ -1,19 +1,21 @@
 import { join } from 'node:path';
 import { comparisonTable } from '../bandit/comparison.js';
-import type { BanditFigure } from '../bandit/figure.js';
-import { banditFigures, runFigures } from '../bandit/paper-figures.js';
+import { expectedSource } from '../bandit/expected.js';
+import { type BanditFigure, banditFigures } from '../bandit/paper-figures.js';
 import { banditReport } from '../bandit/report.js';
+import { type FigureOutcome, runFigures } from '../bandit/run-figures.js';
 import { writeFileWhole, writeFolderWhole } from '../files/write.js';
 import type { ParallelOptions } from '../processes/parallel.js';
-import { renderPage } from '../report/html.js';
+import { type Page, renderPage } from '../report/html.js';
+import { renderMarkdown } from '../report/markdown.js';
 import { counted } from '../terminal/format.js';
 import { progress } from '../terminal/progress.js';
 import { figureFolder, figureSection, writeFigure } from './figure-files.js';
 import { machine, type Reproduction } from './reproduce.js';
 
 /**
- * Every synthetic figure of the paper: a folder each with figures (SVG) and numbers (CSV), one page with all of them, and
- * `results.json`. The folder appears when all of it is there. Nothing of it but `seconds` depends on the number of workers.
+ * Every synthetic figure of the paper: a folder each with figures (SVG) and numbers (CSV), one page with all of them, as HTML and
+ * as Markdown, and `results.json`. The folder appears when all of it is there. Nothing of it but `seconds` depends on the number of workers.
  */
 export async function reproducePaper(
   seeds: readonly number[],
@@ -36,21 +38,15 @@ export async function reproducePaper(
   );
   for (const { figure, rows } of outcomes)
     log(`Figure ${figure.number}: ${figure.title}\n\n${comparisonTable(rows)}\n`);
+  log(expectedSource);
 
-  const sections = outcomes.map(figureSection);
-  const checks = sections.flatMap((section) => section.checks ?? []);
+  const page = paperPage(outcomes, seeds);
+  const checks = page.sections.flatMap((section) => section.checks ?? []);
   const write = async (partial: string) => {
     for (const outcome of outcomes) await writeFigure(outcome, join(partial, figureFolder(outcome.figure.number)));
-    writeFileWhole(
-      join(partial, 'report.html'),
-      await renderPage({
-        title: 'The synthetic figures of the paper, reproduced',
-        summary: `Group Robust Preference Optimization (Ramesh et al., 2024), Figures 2 and 4 to 12: ${counted(seeds.length, 'seed')}, made by group-robust reproduce --paper.`,
-        sections,
-        environment: machine(),
-        config: [],
-      }),
-    );
+    const made = { ...page, environment: { ...page.environment, ...machine() } };
+    writeFileWhole(join(partial, 'report.html'), await renderPage(made));
+    writeFileWhole(join(partial, 'report.md'), renderMarkdown(made));
     const result = { report: join(folder, 'report.html'), seconds: (Date.now() - started) / 1000, checks };
     const reports = outcomes.map(({ figure, results, rows }) => {
       const arms = figure.arms.map(({ label, settings }) => ({ name: label, settings }));
@@ -65,4 +61,15 @@ export async function reproducePaper(
     return result;
   };
   return writeFolderWhole(folder, write, { replace });
+}
+
+/** All of the outcomes. On the paper's seeds its Markdown is docs/paper-figures.md. */
+export function paperPage(outcomes: readonly FigureOutcome[], seeds: readonly number[]): Page {
+  return {
+    title: 'The synthetic figures of the paper, reproduced',
+    summary: `Group Robust Preference Optimization (Ramesh et al., 2024): values over ${counted(seeds.length, 'seed')} beside expected ones, and the paper’s claims on each figure held against our values.`,
+    sections: outcomes.map(figureSection),
+    environment: { command: 'group-robust reproduce --paper', seeds: seeds.join(', ') },
+    config: [],
+  };
 }

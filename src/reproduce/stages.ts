@@ -5,8 +5,8 @@ import { fileURLToPath } from 'node:url';
 
 /** The methods compared. */
 export const comparedMethods = ['ipo', 'gr-ipo'] as const;
-export type ComparedMethod = (typeof comparedMethods)[number];
-export type Stage = 'sft' | ComparedMethod;
+export const stages = ['sft', ...comparedMethods] as const;
+export type Stage = (typeof stages)[number];
 
 /** The configuration of one stage, in experiments/ of this package. */
 export function configFile(experiment: 'global-opinions' | 'survey', stage: Stage): string {

@@ -117,7 +117,7 @@ function terminal() {
       active.at(-1)?.draw?.();
       return written;
     }) as typeof write;
-    return write;
+    return { stream, write };
   });
   open = {
     draw(line) {
@@ -127,9 +127,7 @@ function terminal() {
     },
     close() {
       if (shown) draw('\n');
-      streams.forEach((stream, i) => {
-        stream.write = originals[i];
-      });
+      for (const { stream, write } of originals) stream.write = write;
       open = undefined;
     },
   };

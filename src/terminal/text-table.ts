@@ -10,21 +10,25 @@ export function textTable(
   rows: readonly (readonly string[])[],
   width = process.stdout.columns || Number.POSITIVE_INFINITY,
 ): string {
-  const [titles, ...lines] = [heading, ...rows].map((cells) => cells.map(printable));
+  const titles = heading.map(printable);
+  const lines = rows.map((cells) => cells.map(printable));
   const widths = titles.map((title, column) =>
-    largest([title, ...lines.map((cells) => cells[column])].map((cell) => cell.length)),
+    largest([title, ...lines.map((cells) => cells[column] ?? '')].map((cell) => cell.length)),
   );
   if (widths.reduce((sum, one) => sum + one + 2, -2) > width)
     return lines
       .map(([first, ...cells]) =>
-        [first, ...cells.map((cell, i) => (cell === '' ? '' : `  ${titles[i + 1]}${titles[i + 1] && ': '}${cell}`))]
+        [
+          first,
+          ...cells.map((cell, i) => (cell === '' ? '' : `  ${titles[i + 1] ?? ''}${titles[i + 1] && ': '}${cell}`)),
+        ]
           .filter(Boolean)
           .join('\n'),
       )
       .join('\n');
   const line = (cells: readonly string[]) =>
     cells
-      .map((cell, column) => cell.padEnd(widths[column]))
+      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
       .join('  ')
       .trimEnd();
   return [line(titles), widths.map((width) => '─'.repeat(width)).join('  '), ...lines.map(line)].join('\n');

@@ -1,6 +1,6 @@
 import { InputError } from '../errors.js';
 import { Random } from '../numbers/random.js';
-import { exp, log1p } from '../objective/fast-math.js';
+import { exp } from '../objective/fast-math.js';
 import { type LossSettings, marginLoss } from '../objective/losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { parallelMap } from '../processes/parallel.js';
@@ -37,8 +37,8 @@ export interface SaddleRun {
  *   draw pair i of group g;  log α_g ← log α_g + η_α l_i(θ)/p_g;  normalise;  θ ← P(θ − η_θ α_g ∇l_i(θ)/p_g).
  *
  * Algorithm 3's listing has no factor 1/p_g = K: it is part of its step sizes there, and is written out here.
- * One step is `MirrorAscent` and `marginLoss` of src/objective on one pair; α is kept without its normalising constant, which
- * saves a logarithm a step. Memory does not depend on `count`.
+ * One step is `MirrorAscent` and `marginLoss` of src/objective on one pair, whatever the loss; α is kept without its normalising
+ * constant, which saves a logarithm a step. Memory does not depend on `count`.
  *
  * A step is a chain of some 70 ns (margin → loss → α → θ → next margin), so it is spent on shortening that chain and on
  * keeping loops of two or four turns out of it: V8 does not unroll them.
@@ -59,9 +59,8 @@ export function runSaddle(
     });
   const d = problem.dimension;
   const K = problem.groups.length;
-  const { name, beta } = marginLoss(lossSettings);
-  const dpo = name === 'dpo';
-  const target = 1 / (2 * beta);
+  const loss = marginLoss(lossSettings);
+  const slope = new Float64Array(1);
   const { width, differences, offsets, owners, starts } = flatten(problem);
   const pairs = owners.length;
   const factors = givenFactors ?? groupProbabilities(problem, algorithm).map((probability) => 1 / probability);
@@ -101,24 +100,12 @@ export function runSaddle(
       thetaSum[j + 3] += theta[j + 3];
     }
 
-    // marginLoss's value and derivative, with one exponential for both.
-    let value: number;
-    let derivative: number;
-    if (dpo) {
-      const z = -beta * h;
-      const e = exp(-Math.abs(z));
-      value = Math.max(z, 0) + log1p(e);
-      derivative = (-beta * (z >= 0 ? 1 : e)) / (1 + e);
-    } else {
-      const excess = h - target;
-      value = excess * excess;
-      derivative = 2 * excess;
-    }
+    const value = loss.evaluate(h, slope);
     const before = alpha[g];
     logits[g] += steps.alpha * factors[g] * value;
     softmax(logits, alpha, alphaSum);
 
-    const pull = steps.theta * factors[g] * (simultaneous ? before : alpha[g]) * derivative;
+    const pull = steps.theta * factors[g] * (simultaneous ? before : alpha[g]) * slope[0];
     let square = 0;
     for (let j = 0; j < width; j += 4) {
       const a = theta[j] - pull * differences[row + j];

@@ -1,4 +1,5 @@
 import type { Random } from '../numbers/random.js';
+import { jointOutcome, type Outcome } from '../report/checks.js';
 import { average, fitRate, type Interval, meanInterval, type RateFit } from './rate-fit.js';
 
 /** What is measured at one horizon: `runs` independent runs of T steps. */
@@ -31,20 +32,30 @@ export interface HorizonSummary {
   past_burn_in: boolean;
 }
 
+/** Something that keeps a claim from holding: it refutes it, or leaves it open. */
+export interface Finding {
+  outcome: Exclude<Outcome, 'holds'>;
+  /** A sentence without its full stop. */
+  reason: string;
+}
+
 export interface Verdict {
   horizons: HorizonSummary[];
   /** Over the horizons past burn-in; null where these are too few or an error is not positive. */
   rate: RateFit | null;
+  /** `unclear` where the runs are too short or too few to tell, `fails` where they refute the claim. */
+  outcome: Outcome;
+  /** Whether the outcome is `holds`. */
   holds: boolean;
-  /** Why the claim does not hold, one sentence each; empty when it holds. */
+  /** Why the claim does not hold, one sentence each, what refutes it first; empty when it holds. */
   reasons: string[];
 }
 
 /** The rate the theorem promises is T^−½; its interval may reach up to this. */
-export const shallowestAllowed = -0.5 + 0.1;
+const shallowestAllowed = -0.5 + 0.1;
 
 /** An error below −this contradicts the minimax value: rounding explains no more. */
-export const negativeTolerance = 1e-9;
+const negativeTolerance = 1e-9;
 
 /**
  * A horizon is past burn-in once the mean error is at most this share of the error of the starting point. Before that, the
@@ -53,30 +64,44 @@ export const negativeTolerance = 1e-9;
 export const burnInShare = 0.25;
 
 /** Least number of horizons past burn-in: with two, the interval of the slope still says how sure it is. */
-export const leastHorizons = 2;
+const leastHorizons = 2;
 
 /**
  * The verdict on Proposition 4.1: every mean error below its bound, no error below −1e-9 or above the duality gap, and a rate
- * whose interval lies at or below −0.4, which the last two horizons alone do not contradict: a step that does not shrink
- * with T first makes the error fall faster, and then not at all.
+ * at or below −0.4, which the last two horizons alone do not contradict: a step that does not shrink with T first makes the error
+ * fall faster, and then not at all. Where chance could put a mean or a rate on either side, and where the runs end before burn-in
+ * does, the claim is unclear: nothing has refuted it.
  *
  * @param measurements by ascending T
  * @param startError max_g L_g(θ⁰) − v
+ * @param before what is known against the claim already
  */
-export function judge(measurements: readonly HorizonMeasurement[], startError: number, random: Random): Verdict {
-  const reasons: string[] = [];
+export function judge(
+  measurements: readonly HorizonMeasurement[],
+  startError: number,
+  random: Random,
+  before: readonly Finding[] = [],
+): Verdict {
+  const findings = [...before];
+  const refuted = (reason: string) => findings.push({ outcome: 'fails', reason });
+  const unclear = (reason: string) => findings.push({ outcome: 'unclear', reason });
   const horizons = measurements.map(({ T, errors, gaps, lastErrors, bound }): HorizonSummary => {
     const error = average(errors);
-    if (!(error <= bound)) reasons.push(`at T = ${T} the mean error ${show(error)} is above the bound ${show(bound)}`);
+    const interval = meanInterval(errors, random);
+    if (!Number.isFinite(error)) refuted(`at T = ${T} the mean error is ${error}`);
+    else if (interval[0] > bound)
+      refuted(`at T = ${T} the mean error ${show(error)} is above the bound ${show(bound)}, and so is its interval`);
+    else if (!(interval[1] <= bound))
+      unclear(`at T = ${T} the interval ${showInterval(interval)} of the mean error holds the bound ${show(bound)}`);
     const least = Math.min(...errors);
     if (!(least >= -negativeTolerance))
-      reasons.push(`at T = ${T} an error is ${show(least)}: θ̄ beats the minimax value, so it has left the ball`);
+      refuted(`at T = ${T} an error is ${show(least)}: θ̄ beats the minimax value, so it has left the ball`);
     if (errors.some((value, run) => !(value <= gaps[run] + negativeTolerance)))
-      reasons.push(`at T = ${T} an error exceeds the duality gap of its own run`);
+      refuted(`at T = ${T} an error exceeds the duality gap of its own run`);
     return {
       T,
       error,
-      error_interval: meanInterval(errors, random),
+      error_interval: interval,
       duality_gap: average(gaps),
       duality_gap_interval: meanInterval(gaps, random),
       last_error: average(lastErrors),
@@ -93,24 +118,42 @@ export function judge(measurements: readonly HorizonMeasurement[], startError: n
       ? fitRate(counted, random)
       : null;
   if (counted.length < leastHorizons)
-    reasons.push(
+    unclear(
       `only ${counted.length} of the ${horizons.length} horizons are past burn-in (mean error at most ${burnInShare} of the ` +
         `starting point's ${show(startError)}); a rate needs ${leastHorizons}, at larger T`,
     );
-  else if (rate === null) reasons.push('a mean error is not positive, so there is no rate');
-  else if (!(rate.interval[1] <= shallowestAllowed))
-    reasons.push(
-      `the rate ${show(rate.slope)}, interval [${rate.interval.map(show).join(', ')}], is not surely at or below ${shallowestAllowed}`,
+  else if (rate === null) unclear('a mean error is not positive, so there is no rate');
+  else if (rate.interval[0] > shallowestAllowed)
+    refuted(
+      `the rate ${show(rate.slope)}, interval ${showInterval(rate.interval)}, is surely above ${shallowestAllowed}`,
     );
-  else if (counted.length > 2) {
+  else if (!(rate.interval[1] <= shallowestAllowed))
+    unclear(
+      `the rate ${show(rate.slope)}, interval ${showInterval(rate.interval)}, is not surely at or below ${shallowestAllowed}: ` +
+        'more runs, or larger T, would tell',
+    );
+  if (rate !== null && counted.length > 2) {
     const [before, last] = counted.slice(-2);
     const end = fitRate([before, last], random);
     if (end.interval[0] > shallowestAllowed)
-      reasons.push(
+      refuted(
         `the error stops falling: from T = ${before.T} to ${last.T} the rate is ${show(end.slope)}, surely above ${shallowestAllowed}`,
       );
   }
-  return { horizons, rate, holds: reasons.length === 0, reasons };
+  const outcome = jointOutcome(findings.map((finding) => finding.outcome));
+  const reasonsFor = (kind: Outcome) =>
+    findings.filter((finding) => finding.outcome === kind).map(({ reason }) => reason);
+  return {
+    horizons,
+    rate,
+    outcome,
+    holds: outcome === 'holds',
+    reasons: [...reasonsFor('fails'), ...reasonsFor('unclear')],
+  };
+}
+
+function showInterval(interval: Interval): string {
+  return `[${interval.map(show).join(', ')}]`;
 }
 
 function show(value: number): string {

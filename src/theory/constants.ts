@@ -1,5 +1,5 @@
 import { InputError } from '../errors.js';
-import { type MarginLoss, softplus } from '../objective/losses.js';
+import { lossWith, type MarginLoss } from '../objective/losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { norm } from './group-losses.js';
 
@@ -45,32 +45,31 @@ export function largestDifference(problem: LogLinearProblem): number {
 }
 
 /**
- * Lemma E.1, with the β that the paper's statement drops and its tight form: with H = B_φ B_Θ + max|o_i| the largest margin,
- * DPO has B_∇ = βB_φ and B_l = log(1 + e^{βH}); IPO has B_∇ = 2B_φ(H + c) and B_l = (H + c)², c = 1/(2β).
+ * Lemma E.1 for any convex loss: with H = B_φ B_Θ + max|o_i| the largest margin, B_∇ is B_φ times the loss's Lipschitz constant up
+ * to H, and B_l the larger of l(H) and l(−H), where a convex loss is largest. So DPO has B_∇ = βB_φ, with the β that the paper's
+ * statement drops, and B_l = log(1 + e^{βH}), its tight form; IPO has B_∇ = 2B_φ(H + c) and B_l = (H + c)², c = 1/(2β).
  *
- * @throws InputError for a radius that is not positive and finite, or for a loss other than dpo and ipo.
+ * @throws InputError for a radius that is not positive and finite, or for a loss that is not convex.
  */
 export function convergenceConstants(
   problem: LogLinearProblem,
-  loss: MarginLoss,
+  given: MarginLoss,
   radius: number,
   algorithm: Algorithm,
 ): Constants {
   if (!(radius > 0 && Number.isFinite(radius)))
     throw new InputError(`radius must be a positive number, not ${radius}`, { at: { field: 'radius' } });
-  if (loss.name !== 'dpo' && loss.name !== 'ipo')
-    throw new InputError('the bound is stated for the dpo and ipo losses only', { at: { field: 'loss' } });
+  const loss = lossWith(['convexity'], given, 'the bound of Proposition 4.1');
   const B_phi = largestDifference(problem);
   const offset = problem.groups.reduce(
     (most, group) => (group.offsets ?? new Float64Array(0)).reduce(largerSize, most),
     0,
   );
   const H = B_phi * radius + offset;
-  const c = 1 / (2 * loss.beta);
   return {
     B_phi,
-    B_grad: loss.name === 'dpo' ? loss.beta * B_phi : 2 * B_phi * (H + c),
-    B_l: loss.name === 'dpo' ? softplus(loss.beta * H) : (H + c) ** 2,
+    B_grad: B_phi * loss.lipschitz(H),
+    B_l: Math.max(loss.value(H), loss.value(-H)),
     B_theta: radius,
     rho: 1 / Math.min(...groupProbabilities(problem, algorithm)),
     groups: problem.groups.length,

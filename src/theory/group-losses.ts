@@ -1,4 +1,4 @@
-import type { MarginLoss } from '../objective/losses.js';
+import type { LossWith, MarginLoss } from '../objective/losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 
 /** The mean loss L_g of one group as a function of θ, with its first and second derivatives. */
@@ -19,10 +19,13 @@ export function groupLosses(problem: LogLinearProblem, loss: MarginLoss, theta: 
   });
 }
 
+/** What Newton steps, and the bounds that go with them, take of a loss. */
+export type SmoothLoss = LossWith<'convexity' | 'curvature'>;
+
 /** L_g(θ), ∇L_g(θ) and ∇²L_g(θ) of every group (paper Eq. 6–8; ∇l = l'(h) d for a log-linear policy). */
 export function groupDerivatives(
   problem: LogLinearProblem,
-  loss: MarginLoss,
+  loss: SmoothLoss,
   theta: ArrayLike<number>,
 ): GroupDerivatives[] {
   const d = problem.dimension;
@@ -34,7 +37,7 @@ export function groupDerivatives(
       const row = group.differences.subarray(i * d, (i + 1) * d);
       const h = margin(group, i, theta);
       const slope = loss.derivative(h);
-      const curvature = secondDerivative(loss, slope);
+      const curvature = loss.curvature.second(h);
       sum += loss.value(h);
       for (let j = 0; j < d; j++) {
         gradient[j] += (slope * row[j]) / group.count;
@@ -52,7 +55,7 @@ export function groupDerivatives(
  */
 export function curvatureAlong(
   problem: LogLinearProblem,
-  loss: MarginLoss,
+  loss: SmoothLoss,
   alpha: ArrayLike<number>,
   theta: ArrayLike<number>,
   u: ArrayLike<number>,
@@ -64,7 +67,7 @@ export function curvatureAlong(
     for (let i = 0; i < group.count; i++) {
       const along = dot(u, group.differences.subarray(i * u.length, (i + 1) * u.length));
       reach = Math.max(reach, Math.abs(along));
-      const second = secondDerivative(loss, loss.derivative(margin(group, i, theta)));
+      const second = loss.curvature.second(margin(group, i, theta));
       curvature += (alpha[g] * second * along ** 2) / group.count;
     }
   }
@@ -77,11 +80,6 @@ function margin(group: LogLinearProblem['groups'][number], i: number, theta: Arr
   let h = group.offsets === undefined ? 0 : -group.offsets[i];
   for (let j = 0; j < d; j++) h += group.differences[i * d + j] * theta[j];
   return h;
-}
-
-/** l''(h) from l'(h): with l' = −βp, DPO's second derivative is β²p(1−p); IPO's is 2. */
-function secondDerivative(loss: MarginLoss, slope: number): number {
-  return loss.name === 'ipo' ? 2 : -slope * (loss.beta + slope);
 }
 
 /** The larger of the group losses, max_g L_g. */

@@ -1,8 +1,8 @@
 import { eigs } from '../numbers/math.js';
-import type { MarginLoss } from '../objective/losses.js';
+import { lossWith, type MarginLoss } from '../objective/losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { largestDifference } from './constants.js';
-import { curvatureAlong, dot, groupDerivatives, groupLosses, norm } from './group-losses.js';
+import { curvatureAlong, dot, groupDerivatives, groupLosses, norm, type SmoothLoss } from './group-losses.js';
 
 /** Where Σ_g α_g L_g is least, and how surely. */
 export interface InnerMinimum {
@@ -16,18 +16,20 @@ export interface InnerMinimum {
 
 /**
  * q(α) = min { Σ_g α_g L_g(θ) : ‖θ‖ ≤ radius }, by damped Newton steps: each minimises the local quadratic model over the
- * ball exactly, and is shortened until the loss falls enough. IPO is its own model, so one step solves it.
+ * ball exactly, and is shortened until the loss falls enough. A quadratic loss is its own model, so one step solves it.
  *
- * @param radius absent: all of R^d. DPO may then have no minimiser: `theta` is then some point far out.
+ * @param radius absent: all of R^d. A vanishing loss may then have no minimiser: `theta` is then some point far out.
  * @param start [d] inside the ball; default 0.
+ * @throws InputError for a loss without a second derivative.
  */
 export function innerMinimum(
   problem: LogLinearProblem,
-  loss: MarginLoss,
+  given: MarginLoss,
   alpha: ArrayLike<number>,
   radius?: number,
   start: ArrayLike<number> = new Float64Array(problem.dimension),
 ): InnerMinimum {
+  const loss = lossWith(['convexity', 'curvature'], given, 'the least weighted loss');
   let theta: Float64Array = Float64Array.from(start);
   const reach = largestDifference(problem);
   const valueAt = (at: Float64Array) => dot(alpha, groupLosses(problem, loss, at));
@@ -65,7 +67,7 @@ interface Spectrum {
   reaches: number[];
 }
 
-function localModel(problem: LogLinearProblem, loss: MarginLoss, alpha: ArrayLike<number>, theta: Float64Array) {
+function localModel(problem: LogLinearProblem, loss: SmoothLoss, alpha: ArrayLike<number>, theta: Float64Array) {
   const groups = groupDerivatives(problem, loss, theta);
   const gradient = new Float64Array(theta.length);
   const hessian = Array.from(theta, () => new Array<number>(theta.length).fill(0));
@@ -100,7 +102,7 @@ function localModel(problem: LogLinearProblem, loss: MarginLoss, alpha: ArrayLik
 const visibility = 1e-13;
 
 /** The spectrum of a positive semidefinite matrix; what rounding made negative is 0. */
-export function eigenDecomposition(matrix: number[][]): Spectrum {
+function eigenDecomposition(matrix: number[][]): Spectrum {
   // mathjs compares off-diagonal elements with an absolute threshold, hence the scale.
   const scale = Math.max(...matrix.flat().map(Math.abs)) || 1;
   const { eigenvectors } = eigs(
@@ -198,20 +200,22 @@ interface Persistence {
 }
 
 /**
- * How much of the curvature at θ surely persists elsewhere. IPO's is constant. DPO's third derivative along Δ is at most
- * S = β max_i |⟨d_i, Δ⟩| times its second (Bach 2010), so f(θ + Δ) ≥ f(θ) + gradientᵀΔ + c(S) ΔᵀHΔ, c(S) = (e^−S + S − 1)/S²,
- * which falls with S. In a ball S is at most β B_φ times the diameter.
+ * How much of the curvature at θ surely persists elsewhere. With M the loss's self-concordance, its third derivative along Δ is
+ * at most S = M max_i |⟨d_i, Δ⟩| times its second (Bach 2010), so f(θ + Δ) ≥ f(θ) + gradientᵀΔ + c(S) ΔᵀHΔ,
+ * c(S) = (e^−S + S − 1)/S², which falls with S from c(0) = 1/2. In a ball S is at most M B_φ times the diameter.
  *
- * On R^d: by Cauchy–Schwarz S = 1 needs ΔᵀHΔ ≥ 1/(β² Σ m_i²/λ_i), and gradientᵀΔ ≥ −Σ g_i²/(2cλ_i) − (c/2) ΔᵀHΔ. So with c = c(1)
- * and Σ g_i²/λ_i · Σ m_i²/λ_i ≤ (c/β)² no Δ with S = 1 lies below f(θ); the minimum is then nearer, and c(1) serves for it.
+ * On R^d: by Cauchy–Schwarz S = 1 needs ΔᵀHΔ ≥ 1/(M² Σ m_i²/λ_i), and gradientᵀΔ ≥ −Σ g_i²/(2cλ_i) − (c/2) ΔᵀHΔ. So with c = c(1)
+ * and Σ g_i²/λ_i · Σ m_i²/λ_i ≤ (c/M)² no Δ with S = 1 lies below f(θ); the minimum is then nearer, and c(1) serves for it.
  *
  * @param reach B_φ, the largest difference
  */
-function persistence({ name, beta }: MarginLoss, reach: number, radius: number | undefined): Persistence {
-  if (name === 'ipo') return { kappa: 1, steepest: Number.POSITIVE_INFINITY };
+function persistence({ curvature }: SmoothLoss, reach: number, radius: number | undefined): Persistence {
+  const { selfConcordance } = curvature;
+  if (selfConcordance === 0) return { kappa: 1, steepest: Number.POSITIVE_INFINITY };
   const share = (S: number) => (S < 1e-3 ? 1 / 2 - S / 6 : (Math.exp(-S) + S - 1) / S ** 2);
-  if (radius !== undefined) return { kappa: 2 * share(2 * radius * beta * reach), steepest: Number.POSITIVE_INFINITY };
-  return { kappa: 2 * share(1), steepest: share(1) / beta };
+  if (radius !== undefined)
+    return { kappa: 2 * share(2 * radius * selfConcordance * reach), steepest: Number.POSITIVE_INFINITY };
+  return { kappa: 2 * share(1), steepest: share(1) / selfConcordance };
 }
 
 /** Curvature that cannot be told from zero. */

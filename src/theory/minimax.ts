@@ -1,8 +1,8 @@
 import { GroupRobustError, InputError, type InputLocation } from '../errors.js';
-import type { MarginLoss } from '../objective/losses.js';
+import { lossWith, type MarginLoss } from '../objective/losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { largestDifference } from './constants.js';
-import { dot, groupDerivatives, groupLosses, worst } from './group-losses.js';
+import { dot, groupDerivatives, groupLosses, type SmoothLoss, worst } from './group-losses.js';
 import { innerMinimum } from './inner-minimum.js';
 import { solveLinear } from './linear-system.js';
 import { findSeparation, type Separation } from './separability.js';
@@ -22,31 +22,39 @@ export interface Minimax {
 }
 
 /** Widest bracket `upper − lower` that is accepted. */
-export const bracketTolerance = 1e-10;
+const bracketTolerance = 1e-10;
 
 /** Above values of 10⁴ double precision sets the width: forty roundings of the value. */
 const roundingShare = 1e-14;
 
 /**
- * The exact minimax value of `loss` over ‖θ‖ ≤ radius (absent: R^d), for any number of groups (paper Prop. 3.1).
+ * The exact minimax value of the loss over ‖θ‖ ≤ radius (absent: R^d), for any number of groups (paper Prop. 3.1).
  *
  * A primal–dual interior-point method on `min t : L_g(θ) ≤ t, ‖θ‖ ≤ radius` gives θ and α; the bracket is then computed from
  * these two alone, so a fault of the solver shows as a wide bracket and never as a wrong number.
  *
  * @param source where the problem came from, for error messages
- * @throws InputError for DPO on R^d when the infimum is not attained (separable pairs), or for a radius that is not positive.
+ * @throws InputError for a loss without a second derivative, for a vanishing one on R^d when the infimum is not attained (separable
+ * pairs), or for a radius that is not positive.
  * @throws GroupRobustError `MINIMAX_BRACKET` when the bracket stays wider than {@link bracketTolerance}.
+ * @example Two groups of one pair each, whose margins are θ and 2θ.
+ * ```ts
+ * import { marginLoss, minimax } from 'group-robust-po';
+ *
+ * const groups = [1, 2].map((d) => ({ count: 1, differences: Float64Array.of(d) }));
+ * const { value, theta, alpha } = minimax({ dimension: 1, groups }, marginLoss({ loss: 'ipo', beta: 0.5 }));
+ * value; // → 1 / 9
+ * theta[0]; // → 2 / 3
+ * alpha[0]; // → 2 / 3
+ * ```
  */
 export function minimax(
   problem: LogLinearProblem,
-  loss: MarginLoss,
+  given: MarginLoss,
   radius?: number,
   source: InputLocation = {},
 ): Minimax {
-  if (loss.name !== 'dpo' && loss.name !== 'ipo')
-    throw new InputError('the minimax value is computed for the dpo and ipo losses only', {
-      at: { ...source, field: 'loss' },
-    });
+  const loss = lossWith(['convexity', 'curvature'], given, 'the exact minimax value', { ...source, field: 'loss' });
   if (radius !== undefined && !(radius > 0 && Number.isFinite(radius)))
     throw new InputError(`radius must be a positive number, not ${radius}`, { at: { ...source, field: 'radius' } });
   if (radius !== undefined) return certify(problem, loss, radius, interiorPoint(problem, loss, radius));
@@ -78,11 +86,11 @@ function withColumns(problem: LogLinearProblem, change: (value: number, j: numbe
 
 function solveUnbounded(
   problem: LogLinearProblem,
-  loss: MarginLoss,
+  loss: SmoothLoss,
   units: Float64Array,
   source: InputLocation,
 ): Minimax {
-  const separation = loss.name === 'dpo' ? findSeparation(problem) : undefined;
+  const separation = loss.vanishing ? findSeparation(problem) : undefined;
   return separation === undefined
     ? certify(problem, loss, undefined, interiorPoint(problem, loss, undefined))
     : solveSeparated(problem, loss, separation, units, source);
@@ -95,7 +103,7 @@ interface SaddlePoint {
 
 function certify(
   problem: LogLinearProblem,
-  loss: MarginLoss,
+  loss: SmoothLoss,
   radius: number | undefined,
   { theta, alpha: found }: SaddlePoint,
 ): Minimax {
@@ -128,12 +136,12 @@ function certify(
 }
 
 /**
- * DPO on R^d with separable pairs. Their losses can all be sent to zero at no cost to the others, so the infimum is the minimax
+ * A vanishing loss on R^d with separable pairs. Their losses can all be sent to zero at no cost to the others, so the infimum is the minimax
  * value of the other pairs. It is attained only where the groups that own separated pairs are not among the worst.
  */
 function solveSeparated(
   problem: LogLinearProblem,
-  loss: MarginLoss,
+  loss: SmoothLoss,
   { direction, separated }: Separation,
   units: Float64Array,
   source: InputLocation,
@@ -154,10 +162,14 @@ function solveSeparated(
   }
   const pairs = separated.reduce((sum, group) => sum + group.filter((flag) => flag === 1).length, 0);
   throw new InputError(
-    `the infimum ${infimum.toPrecision(6)} of the worst group's DPO loss is not attained: the data are separable, and along ` +
+    `the infimum ${infimum.toPrecision(6)} of the worst group's loss (${loss.title}) is not attained: the data are separable, and along ` +
       `(${Array.from(direction, (value, j) => (value / units[j]).toPrecision(4)).join(', ')}) the loss of ${pairs} pairs falls for ever ` +
       'while no other grows',
-    { at: { ...source, field: 'radius' }, fix: 'bound θ by a radius, or use the ipo loss', code: 'NOT_ATTAINED' },
+    {
+      at: { ...source, field: 'radius' },
+      fix: 'bound θ by a radius, or use the ipo loss or label smoothing, which do not fall for ever',
+      code: 'NOT_ATTAINED',
+    },
   );
 }
 
@@ -189,7 +201,7 @@ function normalised(weights: Float64Array): Float64Array {
  * barrier function t − μ Σ log(slack), which is the line search's measure (Wächter and Biegler 2006, without equality
  * constraints). Ends when nothing moves any more; the caller judges the result.
  */
-function interiorPoint(given: LogLinearProblem, loss: MarginLoss, givenRadius: number | undefined): SaddlePoint {
+function interiorPoint(given: LogLinearProblem, loss: SmoothLoss, givenRadius: number | undefined): SaddlePoint {
   // In units in which the margins that matter, of size 1/β, belong to a θ of size 1, and with losses in units of the loss
   // at the start, so that one tolerance fits all.
   const scale = 1 / (loss.beta * (largestDifference(given) || 1));
@@ -200,7 +212,7 @@ function interiorPoint(given: LogLinearProblem, loss: MarginLoss, givenRadius: n
   const radius = givenRadius === undefined ? undefined : givenRadius / scale;
   const d = problem.dimension;
   const K = problem.groups.length;
-  const unit = worst(groupLosses(problem, loss, new Float64Array(d)));
+  const unit = worst(groupLosses(problem, loss, new Float64Array(d))) || 1;
 
   const slacksAt = (theta: Float64Array, t: number): number[] => {
     const slacks = Array.from(groupLosses(problem, loss, theta), (value) => t - value / unit);

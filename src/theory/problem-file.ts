@@ -1,12 +1,13 @@
 import { z } from 'zod';
 import { InputError } from '../errors.js';
 import { checked, fieldName, parseJson, readText } from '../files/read.js';
-import type { LossSettings } from '../objective/losses.js';
+import { type LossSettings, lossNames } from '../objective/losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 
 const schema = z.strictObject({
-  loss: z.enum(['dpo', 'ipo']),
+  loss: z.enum(lossNames),
   beta: z.number().positive(),
+  labelSmoothing: z.number().optional(),
   radius: z.number().positive().nullable(),
   groups: z
     .array(
@@ -27,13 +28,13 @@ export interface ProblemFile {
 }
 
 /**
- * Reads `{"loss","beta","radius":null|number,"groups":[{"differences":[[...]],"offsets":[...]?}]}`: row i of a group's
+ * Reads `{"loss","beta","labelSmoothing"?,"radius":null|number,"groups":[{"differences":[[...]],"offsets":[...]?}]}`: row i of a group's
  * differences is d_i, and `offsets` its o_i, see {@link LogLinearProblem}.
  *
  * @throws InputError that names the file and the field.
  */
 export function readProblemFile(file: string): ProblemFile {
-  const { loss, beta, radius, groups } = checked(schema, parseJson(readText(file), { file }), { file });
+  const { loss, beta, labelSmoothing, radius, groups } = checked(schema, parseJson(readText(file), { file }), { file });
   const dimension = groups[0].differences[0].length;
   for (const [g, { differences, offsets }] of groups.entries()) {
     for (const [i, row] of differences.entries())
@@ -49,7 +50,7 @@ export function readProblemFile(file: string): ProblemFile {
       });
   }
   return {
-    loss: { loss, beta },
+    loss: { loss, beta, labelSmoothing },
     radius: radius ?? undefined,
     problem: {
       dimension,

@@ -2,7 +2,7 @@ import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { dot, norm } from './group-losses.js';
 import { solveLinear } from './linear-system.js';
 
-/** A way to infinity along which no pair's DPO loss grows and some fall to zero. */
+/** A way to infinity along which no pair's loss grows and, where the loss vanishes, some fall to zero. */
 export interface Separation {
   /** [d] u with ⟨d_i, u⟩ > 0 for the separated pairs and = 0 for all others. */
   direction: Float64Array;
@@ -11,8 +11,8 @@ export interface Separation {
 }
 
 /**
- * Finds out whether some u has ⟨d_i, u⟩ ≥ 0 for every pair of every group, not all zero. Then, on R^d, the DPO losses of the
- * separated pairs have no minimum. Undefined when there is none.
+ * Finds out whether some u has ⟨d_i, u⟩ ≥ 0 for every pair of every group, not all zero. Then, on R^d, vanishing losses of
+ * the separated pairs have no minimum. Undefined when there is none.
  *
  * By Stiemke's theorem there is none exactly when Σ w_i d_i = 0 for some w > 0. The least ‖Σ (1+y_i) d_i‖ with y ≥ 0 is either
  * zero, which gives w, or its minimiser is such a u; pairs it separates are put aside and the rest is searched again.

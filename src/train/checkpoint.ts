@@ -1,10 +1,10 @@
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { GroupRobustError, InputError } from '../errors.js';
+import { GroupRobustError, InputError, messageOf } from '../errors.js';
 import { hashFile } from '../files/read.js';
 import { removePartials, writeFolderWhole } from '../files/write.js';
 import type { LogPosition } from './run-log.js';
-import type { TrainerState } from './trainer.js';
+import type { TrainerState } from './trainer-hooks.js';
 
 /**
  * Checkpoints of a run, one folder each: checkpoints/step-00000100/ with
@@ -74,7 +74,7 @@ export class Checkpoints {
       if (refused) throw cause;
       throw new GroupRobustError(
         'CHECKPOINT',
-        `the checkpoint of step ${step} is not saved: ${(cause as Error).message}\n  fix: mend that (earlier checkpoints are ` +
+        `the checkpoint of step ${step} is not saved: ${messageOf(cause)}\n  fix: mend that (earlier checkpoints are ` +
           'as they were), then run the same command with --resume to go on from the last one',
         { cause },
       );
@@ -183,7 +183,7 @@ async function damage(folder: string): Promise<string | undefined> {
       if (!sums.includes(await sumOf(folder, name))) return `${name} is damaged`;
     return undefined;
   } catch (error) {
-    return (error as Error).message;
+    return messageOf(error);
   }
 }
 

@@ -1,25 +1,11 @@
 import { z } from 'zod';
 import { configSchema } from './config.js';
 
-interface Property {
-  description?: string;
-  type?: string;
-  enum?: unknown[];
-  default?: unknown;
-  items?: Property;
-  prefixItems?: Property[];
-  anyOf?: Property[];
-  properties?: Record<string, Property>;
-  required?: string[];
-  minimum?: number;
-  maximum?: number;
-  exclusiveMinimum?: number;
-  exclusiveMaximum?: number;
-}
+type Property = z.core.JSONSchema.JSONSchema;
 
 /** docs/configuration.md: every key of a configuration, from the schema that checks it. */
 export function configurationReference(): string {
-  const schema = z.toJSONSchema(configSchema, { io: 'input' }) as Property;
+  const schema = z.toJSONSchema(configSchema, { io: 'input' });
   return `# Configuration
 
 Made from the schema that checks a configuration (src/train/config.ts) by \`npx vitest run test/train/config-reference.test.ts -u\`. Keys with
@@ -33,7 +19,8 @@ ${rows(schema, '').join('\n')}
 }
 
 function rows({ properties = {}, required = [] }: Property, prefix: string): string[] {
-  return Object.entries(properties).flatMap(([name, property]) => {
+  return Object.entries(properties).flatMap(([name, child]) => {
+    const property = detail(child);
     const { description = '', properties: below, default: initial } = property;
     const value = below ? 'keys below' : typeText(property);
     const preset = required.includes(name) ? 'needed' : initial === undefined || below ? '' : code(initial);
@@ -46,11 +33,16 @@ function typeText(property: Property): string {
   const { type, items, prefixItems, anyOf } = property;
   if (property.enum) return property.enum.map(code).join(', ');
   if (anyOf) return anyOf.map(typeText).join(' or ');
-  if (prefixItems) return `[${prefixItems.map(typeText).join(', ')}]`;
-  if (type === 'array') return `list of ${typeText(items ?? {})}`;
+  if (prefixItems) return `[${prefixItems.map((item) => typeText(detail(item))).join(', ')}]`;
+  if (type === 'array') return `list of ${typeText(detail(items))}`;
   if (type === 'boolean') return '`true`, `false`';
   if (type === 'string') return 'text';
   return `${type === 'integer' ? 'whole number' : 'number'}${boundsText(property)}`;
+}
+
+/** Of a schema that is no more than true or false there is nothing to say. */
+function detail(schema: Property['items']): Property {
+  return typeof schema === 'object' && !Array.isArray(schema) ? schema : {};
 }
 
 function boundsText({ minimum, maximum, exclusiveMinimum, exclusiveMaximum }: Property): string {

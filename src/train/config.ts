@@ -1,12 +1,13 @@
 import { readFileSync } from 'node:fs';
+import { isNode } from 'yaml';
 import { z } from 'zod';
 import { samplerKinds } from '../data/pairs/sampler.js';
-import { InputError, type InputLocation } from '../errors.js';
+import { InputError, type InputLocation, present } from '../errors.js';
 import { issueText, refuseSpecial } from '../files/read.js';
 import { parseYaml, printYaml } from '../files/yaml.js';
 import { maxThreads } from '../native/types.js';
-import { methodPrefixes, type WeightSettings, weightingNames } from '../objective/group-weights.js';
-import { type LossSettings, lossNames } from '../objective/losses.js';
+import { methodPrefixes, weightingNames } from '../objective/group-weights.js';
+import { lossNames } from '../objective/losses.js';
 import { loraTargets } from '../policy/peft.js';
 import { keyAdvice, valueAdvice } from './other-names.js';
 import { watchedLosses } from './plateau.js';
@@ -26,47 +27,66 @@ const distinct = <T extends z.ZodType<string>>(name: T) =>
     .meta({ uniqueItems: true });
 const distinctNames = distinct(z.string().min(1));
 
+/** The keys of the objective as a file has them; which of them go together is checked in {@link objectiveSchema}. */
+export const objectiveKeys = z.strictObject({
+  loss: z.enum([...lossNames, 'sft']).describe('Loss of a pair; sft fine-tunes on the chosen responses alone.'),
+  beta: positive.optional().describe('β of the preference loss; every loss but sft needs it.'),
+  labelSmoothing: z.number().min(0).lt(0.5).optional().describe('ε of conservative DPO, dpo only.'),
+  reduction: z
+    .enum(['sum', 'mean'])
+    .default('sum')
+    .describe('Sum token log-probs of a response (the paper) or average them.'),
+  weights: z
+    .enum(weightingNames)
+    .default('erm')
+    .describe(
+      'How groups count: erm by their pairs, uniform all the same, importance by pairWeights, mirror-ascent by α, which follows the losses (GR-DPO, GR-IPO).',
+    ),
+  step: z.number().min(0).optional().describe('η_α, the step size of the mirror ascent, mirror-ascent only.'),
+  chi: z.number().min(0).max(1).optional().describe('χ in [0, 1], mirror-ascent only; 1 is fully robust.'),
+  adjustment: z
+    .union([z.number().min(0), z.array(z.number().min(0))])
+    .optional()
+    .describe('C or [C_g] of the adjustment C/√n_g, mirror-ascent only.'),
+  floor: z.number().min(0).optional().describe('Least α of any group, mirror-ascent only.'),
+  order: z
+    .enum(['alternating', 'simultaneous'])
+    .optional()
+    .describe('α before θ, or both from the old state; mirror-ascent only.'),
+  scaling: z
+    .enum(['normalised', 'paper'])
+    .optional()
+    .describe("`paper`: group signals are not divided by the batch size, as in the authors' code; mirror-ascent only."),
+  pairWeights: z
+    .array(z.number().min(0))
+    .optional()
+    .describe('Weight of one pair of each group, importance only; default 1/N_g.'),
+});
+const { beta, labelSmoothing, reduction, step, chi, adjustment, floor, order, scaling, pairWeights } =
+  objectiveKeys.shape;
+
+const common = { reduction: reduction.unwrap() };
+/** Every loss, and every weighting, with the keys that it needs and those that it may have. */
+const lossPart = z.discriminatedUnion('loss', [
+  z.object({ loss: z.literal('sft'), ...common }),
+  z.object({ loss: z.literal('dpo'), beta: beta.unwrap(), labelSmoothing, ...common }),
+  z.object({ loss: z.enum(lossNames).exclude(['dpo']), beta: beta.unwrap(), ...common }),
+]);
+const weightsPart = z.discriminatedUnion('weights', [
+  z.object({ weights: z.enum(weightingNames).exclude(['importance', 'mirror-ascent']) }),
+  z.object({ weights: z.literal('importance'), pairWeights }),
+  z.object({ weights: z.literal('mirror-ascent'), step: step.unwrap(), chi, adjustment, floor, order, scaling }),
+]);
+const objectiveParts = z.intersection(lossPart, weightsPart);
+
 /**
  * What is minimised. `loss` and `weights` together name the method: ipo + mirror-ascent is GR-IPO, dpo + importance is
  * IS-DPO, ipo + erm is IPO, sft fine-tunes on the chosen responses alone.
+ *
+ * A file is held against the flat keys, by which an error can say which other key they do nothing with, and an editor can complete;
+ * what comes out is one of the unions.
  */
-export const objectiveSchema = z
-  .strictObject({
-    loss: z.enum([...lossNames, 'sft']).describe('Loss of a pair; sft fine-tunes on the chosen responses alone.'),
-    beta: positive.optional().describe('β of the preference loss; every loss but sft needs it.'),
-    labelSmoothing: z.number().min(0).lt(0.5).optional().describe('ε of conservative DPO, dpo only.'),
-    reduction: z
-      .enum(['sum', 'mean'])
-      .default('sum')
-      .describe('Sum token log-probs of a response (the paper) or average them.'),
-    weights: z
-      .enum(weightingNames)
-      .default('erm')
-      .describe(
-        'How groups count: erm by their pairs, uniform all the same, importance by pairWeights, mirror-ascent by α, which follows the losses (GR-DPO, GR-IPO).',
-      ),
-    step: z.number().min(0).optional().describe('η_α, the step size of the mirror ascent, mirror-ascent only.'),
-    chi: z.number().min(0).max(1).optional().describe('χ in [0, 1], mirror-ascent only; 1 is fully robust.'),
-    adjustment: z
-      .union([z.number().min(0), z.array(z.number().min(0))])
-      .optional()
-      .describe('C or [C_g] of the adjustment C/√n_g, mirror-ascent only.'),
-    floor: z.number().min(0).optional().describe('Least α of any group, mirror-ascent only.'),
-    order: z
-      .enum(['alternating', 'simultaneous'])
-      .optional()
-      .describe('α before θ, or both from the old state; mirror-ascent only.'),
-    scaling: z
-      .enum(['normalised', 'paper'])
-      .optional()
-      .describe(
-        "`paper`: group signals are not divided by the batch size, as in the authors' code; mirror-ascent only.",
-      ),
-    pairWeights: z
-      .array(z.number().min(0))
-      .optional()
-      .describe('Weight of one pair of each group, importance only; default 1/N_g.'),
-  })
+export const objectiveSchema = objectiveKeys
   .superRefine((objective, context) => {
     const refuse = (key: string, problem: string) =>
       context.addIssue({ code: 'custom', path: [key], message: problem });
@@ -89,7 +109,8 @@ export const objectiveSchema = z
       );
     if (weights !== 'importance' && objective.pairWeights !== undefined)
       refuse('pairWeights', `does nothing with weights: ${weights}; remove it or set weights: importance`);
-  });
+  })
+  .transform((keys) => objectiveParts.parse(keys));
 
 export type Objective = z.infer<typeof objectiveSchema>;
 
@@ -127,6 +148,9 @@ const loraSchema = z.strictObject({
     .default([...loraTargets])
     .describe('Projections that get an update, e.g. [q_proj, v_proj]. Default: all seven.'),
 });
+
+/** Of a new adapter, where a configuration says nothing of it. */
+export const defaultLora = loraSchema.parse({});
 
 export const configSchema = z.strictObject({
   model: z
@@ -324,7 +348,7 @@ export function resolveConfig(raw: unknown, locate: (path: PropertyKey[]) => Inp
     const config = parsed.data;
     if (config.optimizer.warmupRatio === undefined) config.optimizer.warmupSteps ??= 0;
     if (config.optimizer.schedule === 'plateau') config.optimizer.plateau ??= plateauSchema.parse({});
-    if (config.adapter === undefined) config.lora ??= loraSchema.parse({});
+    if (config.adapter === undefined) config.lora ??= defaultLora;
     return config;
   }
   const { issues } = parsed.error;
@@ -339,7 +363,8 @@ export function resolveConfig(raw: unknown, locate: (path: PropertyKey[]) => Inp
           const at = { ...locate(path), field: path.join('.') || '(top level)' };
           return new InputError(message, { at, fix: valueAdvice(path.join('.'), valueAt(raw, path)) });
         });
-  throw faults[0].followedBy(faults.slice(1));
+  const [fault, ...others] = faults;
+  throw present(fault).followedBy(others);
 }
 
 function unknownKeys(
@@ -349,18 +374,19 @@ function unknownKeys(
   locate: (path: PropertyKey[]) => InputLocation,
 ): InputError[] {
   const siblings = keysAt(parent);
+  const beside = valueAt(raw, parent);
   // Once is enough.
   let otherwise = `keys in this place: ${siblings.join(', ')}`;
   return keys.map((key) => {
     const path = [...parent, key];
-    let fix = keyAdvice(key, siblings, configKeys(), valueAt(raw, parent) as Record<string, unknown>);
+    let fix = keyAdvice(key, siblings, configKeys(), isObject(beside) ? beside : {});
     if (fix === undefined) [fix, otherwise] = [otherwise, 'remove it'];
     return new InputError('unknown key', { at: { ...locate(path), field: path.join('.') }, fix });
   });
 }
 
-function valueAt(raw: unknown, path: PropertyKey[]): unknown {
-  return path.reduce((value, key) => (value as Record<PropertyKey, unknown> | undefined)?.[key], raw);
+function valueAt(raw: unknown, path: readonly PropertyKey[]): unknown {
+  return path.reduce<unknown>((value, key) => (isObject(value) ? value[key] : undefined), raw);
 }
 
 /** Reads a YAML configuration, applies `--set key=value` overrides (values are YAML), and resolves it. */
@@ -374,7 +400,7 @@ export function loadConfig(file: string, overrides: string[] = []): TrainConfig 
   }
   const { value, document, lines } = parseYaml(text, { file });
   const raw = value ?? {};
-  if (typeof raw !== 'object' || Array.isArray(raw))
+  if (!isObject(raw) || Array.isArray(raw))
     throw new InputError('is no YAML mapping', {
       at: { file, line: 1 },
       fix: 'write keys and values, e.g. model: random:tiny',
@@ -383,8 +409,8 @@ export function loadConfig(file: string, overrides: string[] = []): TrainConfig 
   return resolveConfig(raw, (path) => {
     if (overridden.some((key) => key === path.slice(0, key.split('.').length).join('.'))) return { file: '--set' };
     for (let length = path.length; length > 0; length--) {
-      const node = document.getIn(path.slice(0, length), true) as { range?: [number, number, number] } | undefined;
-      if (node?.range) return { file, line: lines.linePos(node.range[0]).line };
+      const node = document.getIn(path.slice(0, length), true);
+      if (isNode(node) && node.range) return { file, line: lines.linePos(node.range[0]).line };
     }
     return { file };
   });
@@ -400,63 +426,52 @@ export function methodName(objective: Objective): string {
   return methodPrefixes[objective.weights] + objective.loss;
 }
 
-/** The part of the objective that src/objective/losses.ts takes; undefined for sft. */
-export function lossSettings({ loss, beta, labelSmoothing }: Objective): LossSettings | undefined {
-  return loss === 'sft' ? undefined : { loss, beta: beta as number, labelSmoothing };
-}
-
-/** The part of the objective that src/objective/group-weights.ts takes. */
-export function weightSettings(objective: Objective): WeightSettings {
-  const { weights, step = 0, chi, adjustment, floor, order, pairWeights } = objective;
-  switch (weights) {
-    case 'mirror-ascent':
-      return { weights, step, chi, adjustment, floor, order };
-    case 'importance':
-      return { weights, pairWeights };
-    default:
-      return { weights };
-  }
-}
-
 /** Returns the key. */
-function applyOverride(raw: unknown, override: string): string {
+function applyOverride(raw: Record<PropertyKey, unknown>, override: string): string {
   const at = { field: '--set' };
   const split = override.indexOf('=');
   if (split <= 0) throw new InputError(`"${override}" is not key=value`, { at, fix: 'e.g. --set objective.beta=0.1' });
-  const path = override.slice(0, split).split('.');
-  const { value } = parseYaml(override.slice(split + 1), { field: `--set ${path.join('.')}` });
-  let node = raw as Record<string, unknown>;
-  for (const key of path.slice(0, -1)) {
+  const name = override.slice(0, split);
+  const parents = name.split('.');
+  const last = parents.splice(-1);
+  const { value } = parseYaml(override.slice(split + 1), { field: `--set ${name}` });
+  let node = raw;
+  for (const key of parents) {
     node[key] ??= {};
-    if (typeof node[key] !== 'object' || Array.isArray(node[key]) || key === '__proto__')
-      throw new InputError(`"${path.join('.')}" is no key: "${key}" holds a value`, { at });
-    node = node[key] as Record<string, unknown>;
+    const child = node[key];
+    if (!isObject(child) || Array.isArray(child) || key === '__proto__')
+      throw new InputError(`"${name}" is no key: "${key}" holds a value`, { at });
+    node = child;
   }
-  const last = path[path.length - 1];
-  if (value === null) delete node[last];
-  else node[last] = value;
-  return path.join('.');
+  for (const key of last)
+    if (value === null) delete node[key];
+    else node[key] = value;
+  return name;
+}
+
+function isObject(value: unknown): value is Record<PropertyKey, unknown> {
+  return typeof value === 'object' && value !== null;
 }
 
 /** Every key of the configuration with its parents, such as `optimizer.learningRate`. */
 export function configKeys(): string[] {
-  const below = (schema: z.ZodType, path: string[]): string[] => {
-    const { shape } = unwrap(schema) as Partial<typeof configSchema>;
-    return [
-      ...(path.length > 0 ? [path.join('.')] : []),
-      ...Object.entries(shape ?? {}).flatMap(([key, child]) => below(child, [...path, key])),
-    ];
-  };
+  const below = (schema: z.core.$ZodType, path: string[]): string[] => [
+    ...(path.length > 0 ? [path.join('.')] : []),
+    ...Object.entries(keysOf(schema)).flatMap(([key, child]) => below(child, [...path, key])),
+  ];
   return below(configSchema, []);
 }
 
 function keysAt(path: PropertyKey[]): string[] {
-  let schema: z.ZodType = configSchema;
-  for (const key of path) schema = unwrap((unwrap(schema) as typeof configSchema).shape[key as 'data']);
-  return Object.keys((unwrap(schema) as typeof configSchema).shape);
+  const schema = path.reduce<z.core.$ZodType | undefined>((parent, key) => keysOf(parent)[String(key)], configSchema);
+  return Object.keys(keysOf(schema));
 }
 
-function unwrap(schema: z.ZodType): z.ZodType {
-  const { innerType } = schema.def as { innerType?: z.ZodType };
-  return innerType ? unwrap(innerType) : schema;
+/** What a mapping may hold, as it stands in a file; nothing for anything else. */
+function keysOf(schema: z.core.$ZodType | undefined): Readonly<Record<string, z.core.$ZodType>> {
+  if (schema instanceof z.ZodObject) return schema.shape;
+  if (schema instanceof z.ZodPipe) return keysOf(schema.in);
+  if (schema instanceof z.ZodOptional || schema instanceof z.ZodDefault || schema instanceof z.ZodPrefault)
+    return keysOf(schema.unwrap());
+  return {};
 }

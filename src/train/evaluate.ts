@@ -3,7 +3,7 @@ import type { Policy } from '../policy/policy.js';
 import { GroupMetrics, type GroupSummary } from './metrics.js';
 import { checkFinite } from './non-finite.js';
 import type { PairObjective } from './objective.js';
-import { byPair, packForScoring, pairColumns, type ScoredDataset } from './scoring.js';
+import { byPair, packForScoring, pairColumns, pairsAt, type ScoredDataset } from './scoring.js';
 
 /**
  * Exact metrics over a whole split: every pair is scored once, in the batches in which the reference was scored, so that
@@ -31,7 +31,7 @@ export async function evaluatePairs(
     pause?.();
     const packed = packForScoring(data, batch);
     const scores = byPair(packed, await policy.logProbabilities(packed.batch, 'policy'));
-    const pairs = Array.from(batch, (pair) => data.pairs[pair]);
+    const pairs = pairsAt(data, batch);
     const { groups, weights } = pairColumns(pairs);
     const values = objective.evaluate(reference?.addTo(scores, batch) ?? scores).metrics;
     checkFinite(pairs, values);

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { InputError } from '../errors.js';
+import { InputError, messageOf } from '../errors.js';
 import { type FileState, OpenedFile } from '../files/opened-file.js';
 import { missingFile, refuseSpecial } from '../files/read.js';
 import { fileDigest } from '../policy/identity.js';
@@ -25,7 +25,7 @@ const inputs = ['model', 'tokenizer', 'adapter', 'data.train', 'data.validation'
 export async function runIdentity(config: TrainConfig, opened: FileState[] = []): Promise<RunIdentity> {
   const identity: RunIdentity = {};
   for (const [key, value] of settingsOf(config))
-    identity[key] = inputs.includes(key) ? await inputIdentity(key, value as string, opened) : value;
+    identity[key] = inputs.includes(key) ? await inputIdentity(key, String(value), opened) : value;
   return identity;
 }
 
@@ -65,7 +65,7 @@ async function inputIdentity(key: string, path: string, opened: FileState[]): Pr
     return await contentOf(path, opened);
   } catch (cause) {
     if (cause instanceof InputError) throw cause;
-    throw new InputError(`cannot be read: ${(cause as Error).message}`, { at: { file: path, field: key }, cause });
+    throw new InputError(`cannot be read: ${messageOf(cause)}`, { at: { file: path, field: key }, cause });
   }
 }
 

@@ -1,4 +1,5 @@
 import { statSync } from 'node:fs';
+import { z } from 'zod';
 import { type LoadPairsOptions, loadPairs, type PairDataset } from '../data/pairs/dataset.js';
 import { openTokenizer, type TextTokenizer } from '../data/text/tokenizer.js';
 import { InputError } from '../errors.js';
@@ -17,6 +18,9 @@ export interface ModelNames {
 
 /** For names that are ids of the hub: the id without revision, and the commit. */
 export type HubNames = Partial<Record<keyof ModelNames, Local['hub']>>;
+const hubSchema = z.object({ id: z.string(), commit: z.string() }).optional();
+/** As run.json has them. */
+export const hubNamesSchema = z.object({ model: hubSchema, adapter: hubSchema, tokenizer: hubSchema });
 
 /**
  * The names of a run that goes on: where one is what it was when the run began, an id of the hub stands for the commit of

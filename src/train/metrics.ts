@@ -1,5 +1,6 @@
-import { orderedRecord } from '../files/ordered-record.js';
+import { keysOf, orderedRecord } from '../files/ordered-record.js';
 import { largest, smallest } from '../numbers/extremes.js';
+import type { GroupWeights } from '../objective/group-weights.js';
 import { entropy } from '../objective/simplex.js';
 
 /**
@@ -24,7 +25,7 @@ export const metricDirections = {
 } as const;
 
 export type PairMetric = keyof typeof metricDirections;
-export const pairMetrics = Object.keys(metricDirections) as PairMetric[];
+export const pairMetrics = keysOf(metricDirections);
 
 /** One value per pair for each metric that applies; absent metrics are absent everywhere, never NaN. */
 export type PairMetricValues = Partial<Record<PairMetric, Float64Array>>;
@@ -85,7 +86,7 @@ export class GroupMetrics {
     const summary = this.summary();
     for (const [name, group] of Object.entries(summary.groups)) {
       const errors = [...this.spreads].flatMap(([metric, spreads]): [PairMetric, number][] => {
-        const error = spreads[this.names.indexOf(name)].standardError(group[metric] as number);
+        const error = spreads[this.names.indexOf(name)].standardError(group[metric] ?? Number.NaN);
         return error === undefined ? [] : [[metric, error]];
       });
       if (errors.length > 0) group.standard_error = Object.fromEntries(errors);
@@ -162,12 +163,20 @@ export function flatMetrics(summary: GroupSummary, prefix = ''): Record<string, 
   return line;
 }
 
-/** α of each group, its entropy in nats, and exp(entropy), the number of groups it effectively attends to. */
-export function alphaMetrics(names: readonly string[], alpha: ArrayLike<number>): Record<string, number> {
+/**
+ * α of each group, its entropy in nats, and exp(entropy), the number of groups it effectively attends to; and the θ-weights that α
+ * gives, with the number of groups that they train.
+ */
+export function alphaMetrics(
+  names: readonly string[],
+  { alpha, weights }: Pick<GroupWeights, 'alpha' | 'weights'>,
+): Record<string, number> & { 'weight/effective_groups': number } {
   const spread = entropy(alpha);
   return {
     ...Object.fromEntries(names.map((name, g) => [`group/${name}/alpha`, alpha[g]])),
+    ...Object.fromEntries(names.map((name, g) => [`group/${name}/weight`, weights[g]])),
     'alpha/entropy': spread,
     'alpha/effective_groups': Math.exp(spread),
+    'weight/effective_groups': Math.exp(entropy(weights)),
   };
 }

@@ -1,6 +1,7 @@
+import { present } from '../errors.js';
 import { marginLoss } from '../objective/losses.js';
 import { type PairLogProbabilities, preferenceTerms, supervisedTerms } from '../objective/pairs.js';
-import { lossSettings, type Objective } from './config.js';
+import type { Objective } from './config.js';
 import type { PairMetricValues } from './metrics.js';
 
 /** Scores of n pairs: what the policy and, where it is used, the reference say. Missing columns were not computed. */
@@ -24,9 +25,8 @@ export interface PairObjective {
 }
 
 export function pairObjective(objective: Objective): PairObjective {
-  const settings = lossSettings(objective);
   const { reduction } = objective;
-  if (settings === undefined)
+  if (objective.loss === 'sft')
     return {
       usesReference: false,
       responses: 'chosen',
@@ -35,12 +35,12 @@ export function pairObjective(objective: Objective): PairObjective {
         return { ...terms, metrics: { loss: terms.losses, ...logProbabilityMetrics(scores) } };
       },
     };
-  const loss = marginLoss(settings);
+  const loss = marginLoss(objective);
   return {
     usesReference: true,
     responses: 'both',
     evaluate(scores) {
-      const terms = preferenceTerms(loss, reduction, scores as PairLogProbabilities);
+      const terms = preferenceTerms(loss, reduction, withBoth(scores));
       const { chosenLogRatios, rejectedLogRatios } = terms;
       return {
         losses: terms.losses,
@@ -50,12 +50,22 @@ export function pairObjective(objective: Objective): PairObjective {
           loss: terms.losses,
           'rewards/chosen': chosenLogRatios.map((ratio) => loss.beta * ratio),
           'rewards/rejected': rejectedLogRatios.map((ratio) => loss.beta * ratio),
-          'rewards/margins': chosenLogRatios.map((ratio, i) => loss.beta * (ratio - rejectedLogRatios[i])),
-          'rewards/accuracies': chosenLogRatios.map((ratio, i) => (ratio > rejectedLogRatios[i] ? 1 : 0)),
+          'rewards/margins': chosenLogRatios.map((ratio, i) => loss.beta * (ratio - present(rejectedLogRatios[i]))),
+          'rewards/accuracies': chosenLogRatios.map((ratio, i) => (ratio > present(rejectedLogRatios[i]) ? 1 : 0)),
           ...logProbabilityMetrics(scores),
         },
       };
     },
+  };
+}
+
+/** A preference loss is given the scores of both responses, and those of the reference. */
+function withBoth(scores: PairScores): PairLogProbabilities {
+  return {
+    ...scores,
+    rejected: present(scores.rejected),
+    referenceChosen: present(scores.referenceChosen),
+    referenceRejected: present(scores.referenceRejected),
   };
 }
 
@@ -64,6 +74,6 @@ function logProbabilityMetrics({ chosen, rejected }: PairScores): PairMetricValu
   return {
     'logps/chosen': chosen,
     'logps/rejected': rejected,
-    'logps/accuracies': chosen.map((logp, i) => (logp > rejected[i] ? 1 : 0)),
+    'logps/accuracies': chosen.map((logp, i) => (logp > present(rejected[i]) ? 1 : 0)),
   };
 }

@@ -99,9 +99,8 @@ const otherNumbers: Readonly<Record<string, (values: Values) => string | undefin
 
 /** A batch of TRL is what one device scores at once; an optimiser step sums up several. */
 function batchAdvice(values: Values): string {
-  const [device, accumulated] = [values.per_device_train_batch_size ?? 8, values.gradient_accumulation_steps ?? 1].map(
-    Number,
-  );
+  const device = Number(values.per_device_train_batch_size ?? 8);
+  const accumulated = Number(values.gradient_accumulation_steps ?? 1);
   const size = device * accumulated;
   const micro = accumulated > 1 ? ` and batch.micro: ${device}` : '';
   return Number.isInteger(size) && size > 0
@@ -162,19 +161,23 @@ export function keyAdvice(
   all: readonly string[],
   values: Values = {},
 ): string | undefined {
-  if (Object.hasOwn(otherNumbers, wanted)) {
-    const converted = otherNumbers[wanted](values);
-    if (converted !== undefined) return converted;
-  }
+  const converted = ownValue(otherNumbers, wanted)?.(values);
+  if (converted !== undefined) return converted;
   const elsewhere = (path: string) => `${wanted} is called ${path} here`;
-  if (Object.hasOwn(otherNames, wanted)) return elsewhere(otherNames[wanted]);
+  const renamed = ownValue(otherNames, wanted);
+  if (renamed !== undefined) return elsewhere(renamed);
   const misspelt = (distance: number) =>
     siblings.find((key) => key.length > 2 && editDistance(plain(wanted), plain(key)) <= distance);
   // A name that is right elsewhere is a better guess than one that is nearly right here.
-  const same = all.find((path) => plain(path.split('.').at(-1) as string) === plain(wanted));
+  const same = all.find((path) => plain(path.replace(/.*\./, '')) === plain(wanted));
   if (misspelt(0) === undefined && same !== undefined) return elsewhere(same);
   const near = misspelt(0) ?? misspelt(2);
   return near === undefined ? undefined : `did you mean ${near}?`;
+}
+
+/** Of a key that anyone may have written: "constructor" is none of ours. */
+function ownValue<T>(record: Readonly<Record<string, T>>, key: string): T | undefined {
+  return Object.hasOwn(record, key) ? record[key] : undefined;
 }
 
 function plain(key: string): string {

@@ -91,7 +91,7 @@ export class Plateau {
   metrics(): Record<string, number> {
     const { best, bad, cuts } = this.current;
     return {
-      'plateau/best': best as number,
+      ...(best === null ? {} : { 'plateau/best': best }),
       'plateau/target': this.target,
       'plateau/bad_evaluations': bad,
       'plateau/patience': this.settings.patience,

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { messageOf } from '../errors.js';
 import { writeFileWhole } from '../files/write.js';
 import { cacheFolder } from '../install/cache.js';
 import type { NativeBatch } from '../native/types.js';
@@ -63,7 +64,7 @@ class ReferenceEntry {
     try {
       bytes = readFileSync(this.file);
     } catch (error) {
-      this.warn(`reference scores are not read: ${(error as Error).message}`);
+      this.warn(`reference scores are not read: ${messageOf(error)}`);
       return 0;
     }
     const payload = bytes.subarray(headerBytes);
@@ -83,7 +84,7 @@ class ReferenceEntry {
     try {
       writeFileWhole(this.file, Buffer.concat([this.header(payload), payload]));
     } catch (error) {
-      this.warn(`reference scores are not kept: ${(error as Error).message}`);
+      this.warn(`reference scores are not kept: ${messageOf(error)}`);
     }
   }
 

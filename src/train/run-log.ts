@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { closeSync, existsSync, fsyncSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { writeFault, writeFileWhole } from '../files/write.js';
-import type { MetricsLine } from './trainer.js';
+import { type MetricsLine, metricsLineSchema } from './metrics-line.js';
 
 /** How far a log had come: so many bytes, with this SHA-256. */
 export interface LogPosition {
@@ -85,5 +85,5 @@ export function logUntil(file: string, position: LogPosition): MetricsLine[] | u
     .toString('utf8')
     .split('\n')
     .slice(0, -1)
-    .map((line) => JSON.parse(line) as MetricsLine);
+    .map((line) => metricsLineSchema.parse(JSON.parse(line)));
 }

@@ -99,10 +99,15 @@ export function scoringBatches({ pairs }: PairDataset, maxPairs = Number.POSITIV
 /** Pairs packed for scoring: without regard to groups, which matter to gradients only, so that they share prompts too. */
 export function packForScoring(data: PairDataset, indices: ArrayLike<number>): PackedPairs {
   return packPairs(
-    Array.from(indices, (pair) => {
-      const { id, prompt, chosen, rejected, weight } = data.pairs[pair];
-      return { id, group: 0, prompt, chosen, rejected, weight };
-    }),
+    // What the pairs give is computed when it is read, so no spread would copy it.
+    pairsAt(data, indices).map(({ id, prompt, chosen, rejected, weight }) => ({
+      id,
+      group: 0,
+      prompt,
+      chosen,
+      rejected,
+      weight,
+    })),
     { responses: 'both' },
   );
 }
@@ -230,10 +235,12 @@ export async function scoredDataset(
 
 /** The pairs of `data` with these indices, packed for one training pass. */
 export function packBatch(data: PairDataset, indices: ArrayLike<number>, responses: 'both' | 'chosen'): PackedPairs {
-  return packPairs(
-    Array.from(indices, (pair) => data.pairs[pair]),
-    { responses },
-  );
+  return packPairs(pairsAt(data, indices), { responses });
+}
+
+/** The pairs with these indices. */
+export function pairsAt({ pairs }: PairDataset, indices: ArrayLike<number>): TokenisedPair[] {
+  return Array.from(indices, (pair) => pairs[pair]);
 }
 
 /** Columns the metrics need from the pairs themselves. */

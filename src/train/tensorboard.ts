@@ -1,6 +1,6 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import type { MetricsLine } from './trainer.js';
+import type { MetricsLine } from './metrics-line.js';
 
 /**
  * A TensorBoard event file: the numbers of metrics.jsonl as scalars, so that `tensorboard --logdir runs` shows every run.
@@ -73,7 +73,7 @@ const crcTable = Uint32Array.from({ length: 256 }, (_, byte) => {
 /** Rotated and shifted, as TFRecord wants it: a checksum of data that holds checksums would be weak. */
 function maskedCrc32c(data: Uint8Array): number {
   let crc = 0xffffffff;
-  for (const byte of data) crc = crcTable[(crc ^ byte) & 0xff] ^ (crc >>> 8);
+  for (const byte of data) crc = (crcTable[(crc ^ byte) & 0xff] ?? 0) ^ (crc >>> 8);
   crc = ~crc >>> 0;
   return (((crc >>> 15) | (crc << 17)) + 0xa282ead8) >>> 0;
 }

@@ -1,21 +1,33 @@
 import type { PairDataset } from '../data/pairs/dataset.js';
 import { responseCotangents } from '../data/pairs/packing.js';
-import { createSampler, type SamplerPlan, type SamplerState } from '../data/pairs/sampler.js';
-import { InterruptedError } from '../errors.js';
+import { createSampler, type Sampler } from '../data/pairs/sampler.js';
+import { InputError, InterruptedError, present } from '../errors.js';
 import type { NativeBatch } from '../native/types.js';
 import { GroupTotals, robustStep } from '../objective/aggregate.js';
-import { groupWeights } from '../objective/group-weights.js';
-import type { MaybePromise, Policy } from '../policy/policy.js';
+import { type GroupWeights, groupWeights } from '../objective/group-weights.js';
+import type { Policy } from '../policy/policy.js';
 import { counted } from '../terminal/format.js';
-import type { Progress } from '../terminal/progress.js';
-import { type TrainConfig, weightSettings } from './config.js';
+import type { TrainConfig } from './config.js';
 import { evaluatePairs } from './evaluate.js';
-import { alphaMetrics, flatMetrics, GroupMetrics } from './metrics.js';
+import { alphaMetrics, flatMetrics, GroupMetrics, type GroupSummary } from './metrics.js';
+import type { Metrics, MetricsLine } from './metrics-line.js';
 import { checkFinite, NonFiniteError, namesOf } from './non-finite.js';
-import { type PairScores, pairObjective } from './objective.js';
-import { Plateau, type PlateauState, watchedLoss } from './plateau.js';
+import { type PairObjective, pairObjective } from './objective.js';
+import { Plateau, watchedLoss } from './plateau.js';
 import { learningRateAt } from './schedule.js';
-import { byPair, packBatch, pairColumns, promptNumbers, Reference, scoredDataset } from './scoring.js';
+import {
+  byPair,
+  packBatch,
+  pairColumns,
+  pairsAt,
+  promptNumbers,
+  Reference,
+  type ReferenceScores,
+  type ScoredDataset,
+  scoredDataset,
+} from './scoring.js';
+import { startingGapWarning } from './starting-gap.js';
+import type { BestEvaluation, TrainerHooks, TrainerState } from './trainer-hooks.js';
 
 /** The parts of the configuration that the loop itself reads. */
 export type TrainerSettings = Pick<
@@ -23,69 +35,10 @@ export type TrainerSettings = Pick<
   'objective' | 'optimizer' | 'batch' | 'epochs' | 'steps' | 'evaluateEvery' | 'seed' | 'reference' | 'nonFinite'
 >;
 
-/** One line of metrics.jsonl. */
-export type MetricsLine = Record<string, number | string | boolean>;
-
-export interface TrainerHooks {
-  /** Scores training and validation pairs by the reference, once, before step 0; default: without a cache. */
-  reference?: Reference;
-  /** Called for step 0 and after every optimiser step, in order. */
-  onStep(line: MetricsLine): void;
-  /** Shows how far an evaluation is. */
-  evaluating?(step: number, pairs: number): Progress;
-  /**
-   * Called before every batch of an evaluation; may throw an InterruptedError to stop there. {@link afterStep} then gets a state
-   * from which the run goes on with that evaluation.
-   */
-  pause?(step: number): void;
-  /**
-   * Called after {@link onStep}, while the policy is at rest: the moment to save. All else that the run needs to go on
-   * from here is the policy's own state.
-   * @returns false to stop here
-   */
-  afterStep?(state: TrainerState): MaybePromise<boolean>;
-  /** Called once, before step 0. */
-  onPlan?(plan: { steps: number; sampler: SamplerPlan }): void;
-  /** Something a user should know that is no error. */
-  onWarning?(text: string): void;
-  /** A decision the loop has taken: a cut of the learning rate, an early end. */
-  onDecision?(text: string): void;
-}
-
-/** The evaluation with the smallest worst-group validation loss so far. */
-export interface BestEvaluation {
-  step: number;
-  loss: number;
-  /** The group whose loss that is. */
-  group: string;
-}
-
-/** What the loop remembers between steps, plain JSON. Learning rates depend on the step and the cuts of a plateau alone. */
-export interface TrainerState {
-  step: number;
-  /** Pairs drawn so far. */
-  seen: number;
-  sampler: SamplerState;
-  /** Absent where the group weights never move. */
-  groupWeights?: object;
-  /** Absent with other schedules. */
-  plateau?: PlateauState;
-  /** Absent without validation pairs. */
-  best?: BestEvaluation;
-  /** Whether the run ends with this step. */
-  finished: boolean;
-  /** Steps skipped because a loss or gradient was not finite. */
-  skipped: number;
-  /** Whether the warning about a saturated α was given. */
-  saturated: boolean;
-  /** Where the evaluation after this step was broken off: the step's line so far, which is not in the log yet. */
-  unevaluated?: MetricsLine;
-}
-
 /** Most steps to skip where the configuration does not say. */
 const defaultSkipLimit = 10;
 
-/** α so concentrated that other groups hardly train: below this many effective groups a warning is given. */
+/** Weights so concentrated that other groups hardly train: below this many effective groups a warning is given. */
 const saturatedGroups = 1.05;
 
 /**
@@ -114,98 +67,120 @@ export async function trainPolicy(
   hooks: TrainerHooks,
   from?: TrainerState,
 ): Promise<number[][]> {
-  const { batch, optimizer } = settings;
-  const objective = pairObjective(settings.objective);
-  const weighting = groupWeights(weightSettings(settings.objective), train.counts);
-  const sampler = createSampler({
-    kind: batch.sampler,
-    groups: pairColumns(train.pairs).groups,
-    prompts: promptNumbers(train.pairs),
-    groupCount: train.groups.length,
-    batchSize: batch.size,
-    seed: settings.seed,
-  });
-  const { batchesPerEpoch } = sampler;
-  const steps = settings.steps ?? Math.ceil((settings.epochs as number) * batchesPerEpoch - 1e-9);
-  const evaluateEvery = settings.evaluateEvery ?? batchesPerEpoch;
-  const microSize = batch.micro ?? batch.size;
-  hooks.onPlan?.({ steps, sampler: sampler.describe() });
-  const reference = hooks.reference ?? new Reference(policy);
-  const scored = (data: PairDataset) => scoredDataset(data, objective.usesReference ? reference : undefined);
-  const { reference: referenceScores } = await scored(train);
-  const watched = validation && (await scored(validation));
+  return new Trainer(policy, train, validation, settings, hooks).run(from);
+}
 
-  const plateau = optimizer.plateau && new Plateau(optimizer.plateau, optimizer.learningRate);
-  if (from?.plateau) plateau?.restore(from.plateau);
-  let best = from?.best;
-  const finished = (step: number) => step === steps || plateau?.ended === true;
-  /** Exact validation metrics; what hangs on them is decided here. */
-  const evaluation = async (step: number): Promise<MetricsLine> => {
-    if (!watched) return {};
-    const bar = hooks.evaluating?.(step, watched.data.pairs.length);
-    const options = { onProgress: bar?.update, pause: () => hooks.pause?.(step) };
-    const summary = await evaluatePairs(policy, watched, objective, options).finally(() => bar?.stop());
-    const { loss, group } = summary.worst;
-    if (loss !== undefined && !(loss >= (best?.loss ?? Number.POSITIVE_INFINITY))) best = { step, loss, group };
-    if (optimizer.plateau && plateau?.observe(watchedLoss(summary, optimizer.plateau.watch)))
-      hooks.onDecision?.(
-        `step ${step}: the ${optimizer.plateau.watch} validation loss has not fallen for ${optimizer.plateau.patience + 1} ` +
-          `evaluations; ${plateau.ended ? 'the run ends' : `the learning rate is cut to ${(optimizer.learningRate * plateau.rateScale).toPrecision(3)}`}`,
-      );
-    return { ...flatMetrics(summary, 'eval_'), ...plateau?.metrics() };
-  };
-  let seen = from?.seen ?? 0;
-  let skipped = from?.skipped ?? 0;
-  let saturated = from?.saturated ?? false;
-  const stateAt = (step: number): TrainerState => ({
-    step,
-    seen,
-    sampler: sampler.state(),
-    groupWeights: weighting.state?.(),
-    plateau: plateau?.state(),
-    best,
-    finished: finished(step),
-    skipped,
-    saturated,
-  });
+/** One run of {@link trainPolicy}; its changing fields are what a {@link TrainerState} keeps. */
+class Trainer {
+  private readonly objective: PairObjective;
+  private readonly weighting: GroupWeights;
+  private readonly sampler: Sampler;
+  private readonly plateau?: Plateau;
+  /** η_α before any cut; absent where the group weights never move. */
+  private readonly alphaStep?: number;
+  private readonly steps: number;
+  private referenceScores?: ReferenceScores;
+  /** The validation pairs. */
+  private watched?: ScoredDataset;
+  /** The steps taken; while one is taken, its number. */
+  private step = 0;
+  private seen = 0;
+  private skipped = 0;
+  private saturated = false;
+  private best?: BestEvaluation;
 
-  /** One optimiser step on the pairs `indices`; @returns its metrics. On a NonFiniteError gradients and α are in disorder. */
-  const takeStep = async (step: number, indices: Int32Array): Promise<MetricsLine> => {
+  constructor(
+    private readonly policy: Policy<NativeBatch>,
+    private readonly train: PairDataset,
+    private readonly validation: PairDataset | undefined,
+    private readonly settings: TrainerSettings,
+    private readonly hooks: TrainerHooks,
+  ) {
+    const { objective, batch, optimizer, seed } = settings;
+    this.objective = pairObjective(objective);
+    this.weighting = groupWeights(objective, train.counts);
+    this.alphaStep = this.weighting.step;
+    this.sampler = createSampler({
+      kind: batch.sampler,
+      groups: pairColumns(train.pairs).groups,
+      prompts: promptNumbers(train.pairs),
+      groupCount: train.groups.length,
+      batchSize: batch.size,
+      seed,
+    });
+    this.steps = plannedSteps(settings, this.sampler.batchesPerEpoch);
+    this.plateau = optimizer.plateau && new Plateau(optimizer.plateau, optimizer.learningRate);
+  }
+
+  async run(from?: TrainerState): Promise<number[][]> {
+    this.hooks.onPlan?.({ steps: this.steps, sampler: this.sampler.describe() });
+    await this.scoreByReference();
+    if (from) this.restore(from);
+    const alphaHistory = [[...this.weighting.alpha]];
+    const open = from ? from.unevaluated : { step: 0, epoch: 0, ...this.alpha() };
+    let goesOn = open === undefined || (await this.endStep(open, from !== undefined));
+    while (goesOn && !this.finished) {
+      const line = await this.nextStep();
+      alphaHistory.push([...this.weighting.alpha]);
+      goesOn = await this.endStep(line);
+    }
+    return alphaHistory;
+  }
+
+  /** Draws a batch and takes a step on it. @returns its line of the log */
+  private async nextStep(): Promise<MetricsLine> {
+    this.step++;
+    const batch = this.sampler.next();
+    const metrics = await this.stepOrSkip(batch);
+    this.seen += batch.length;
+    const alpha = this.alpha();
+    this.warnOfSaturation(alpha['weight/effective_groups']);
+    return {
+      step: this.step,
+      epoch: this.seen / this.train.pairs.length,
+      ...metrics,
+      ...(this.settings.nonFinite.action === 'skip' ? { skipped_steps: this.skipped } : {}),
+      ...alpha,
+    };
+  }
+
+  /** As {@link takeStep}; a step that is not finite is undone, then skipped (undefined) or thrown. */
+  private async stepOrSkip(batch: Int32Array): Promise<Metrics | undefined> {
+    const before = this.weighting.state?.();
+    try {
+      return await this.takeStep(batch);
+    } catch (error) {
+      if (!(error instanceof NonFiniteError)) throw error;
+      if (before) this.weighting.restore?.(before);
+      await this.policy.discardGradients();
+      this.countSkipped(error.problem);
+      return undefined;
+    }
+  }
+
+  /**
+   * One step of Algorithm 1 on the pairs with the indices `batch`.
+   * @returns its metrics
+   * @throws NonFiniteError; then gradients and α are in disorder
+   */
+  private async takeStep(batch: Int32Array): Promise<Metrics> {
+    const { policy, train, weighting, sampler, plateau, settings } = this;
+    const { optimizer, objective } = settings;
     const totals = new GroupTotals(train.groups.length);
     const metrics = new GroupMetrics(train.groups);
-    for (let start = 0; start < indices.length; start += microSize) {
-      const micro = indices.subarray(start, start + microSize);
-      const packed = packBatch(train, micro, objective.responses);
-      const policyScores = byPair(packed, await policy.forward(packed.batch));
-      const scores = referenceScores?.addTo(policyScores, micro) ?? policyScores;
-      const pairs = Array.from(micro, (pair) => train.pairs[pair]);
-      const { groups, weights } = pairColumns(pairs);
-      const outcome = objective.evaluate(scores);
-      checkFinite(pairs, outcome.metrics);
-      if (step === 1 && start === 0 && settings.reference !== 'base') reportStartingGap(scores, hooks);
-      for (let i = 0; i < pairs.length; i++) totals.add(groups[i], outcome.losses[i], weights[i]);
-      metrics.add(groups, weights, outcome.metrics);
-      const weighted = (cotangents: Float64Array) => cotangents.map((cotangent, i) => weights[i] * cotangent);
-      await policy.backward(
-        responseCotangents(
-          packed,
-          weighted(outcome.chosenCotangents),
-          outcome.rejectedCotangents && weighted(outcome.rejectedCotangents),
-        ),
-        packed.treeGroups,
-      );
-    }
+    const microSize = settings.batch.micro ?? settings.batch.size;
+    for (let start = 0; start < batch.length; start += microSize)
+      await this.addGradients(batch.subarray(start, start + microSize), totals, metrics);
 
-    if (weighting.step !== undefined && plateau)
-      weighting.step = (settings.objective.step as number) * plateau.stepScale;
-    const robust = robustStep(totals, weighting, sampler.groupProbabilities, settings.objective.scaling);
+    if (this.alphaStep !== undefined && plateau) weighting.step = this.alphaStep * plateau.stepScale;
+    const scaling = objective.weights === 'mirror-ascent' ? objective.scaling : undefined;
+    const robust = robustStep(totals, weighting, sampler.groupProbabilities, scaling);
     if (!Number.isFinite(robust.loss)) throw new NonFiniteError('α has overflowed: lower objective.step');
-    const learningRate = learningRateAt(optimizer, step, steps) * (plateau?.rateScale ?? 1);
+
+    const learningRate = learningRateAt(optimizer, this.step, this.steps) * (plateau?.rateScale ?? 1);
     const { gradNorm } = await policy.step(robust.coefficients, { learningRate, maxGradNorm: optimizer.maxGradNorm });
     if (!Number.isFinite(gradNorm))
-      throw new NonFiniteError(
-        `the gradient of ${namesOf(Array.from(indices, (pair) => train.pairs[pair]))} is not a finite number`,
-      );
+      throw new NonFiniteError(`the gradient of ${namesOf(pairsAt(train, batch))} is not a finite number`);
     const summary = metrics.summary();
     return {
       ...flatMetrics(summary),
@@ -217,41 +192,46 @@ export async function trainPolicy(
       learning_rate: learningRate,
       ...(weighting.step !== undefined && plateau ? { 'alpha/step': weighting.step } : {}),
     };
-  };
+  }
 
-  /** As {@link takeStep}; a step that is not finite is undone, then skipped (undefined) or thrown. */
-  const tryStep = async (step: number, indices: Int32Array): Promise<MetricsLine | undefined> => {
-    const before = weighting.state?.();
-    try {
-      return await takeStep(step, indices);
-    } catch (error) {
-      if (!(error instanceof NonFiniteError)) throw error;
-      if (before) weighting.restore?.(before);
-      await policy.discardGradients();
-      const { action, limit = defaultSkipLimit } = settings.nonFinite;
-      const text = `step ${step}: ${error.problem}; weights and α are unchanged`;
-      if (action === 'stop' || skipped === limit)
-        throw new NonFiniteError(
-          `${text}${action === 'skip' ? `, and nonFinite.limit allows to skip ${counted(limit, 'step')}` : ''}`,
-          {
-            fix: 'lower optimizer.learningRate, use dtype: float32, check the model and these pairs, or set nonFinite.action: skip',
-          },
-        );
-      skipped++;
-      hooks.onWarning?.(`${text}; skipped (${skipped} of at most ${limit})`);
-      return undefined;
+  /** Adds a micro-batch: its losses to `totals` and `metrics`, its pair gradients to the accumulator of each group. */
+  private async addGradients(micro: Int32Array, totals: GroupTotals, metrics: GroupMetrics): Promise<void> {
+    const { policy, train, objective } = this;
+    const packed = packBatch(train, micro, objective.responses);
+    const policyScores = byPair(packed, await policy.forward(packed.batch));
+    const scores = this.referenceScores?.addTo(policyScores, micro) ?? policyScores;
+    const pairs = pairsAt(train, micro);
+    const { groups, weights } = pairColumns(pairs);
+    const outcome = objective.evaluate(scores);
+    checkFinite(pairs, outcome.metrics);
+    if (this.step === 1 && totals.size === 0 && this.settings.reference !== 'base') {
+      const warning = startingGapWarning(scores);
+      if (warning !== undefined) this.hooks.onWarning?.(warning);
     }
-  };
+    for (const [i, { group, weight }] of pairs.entries()) totals.add(group, present(outcome.losses[i]), weight);
+    metrics.add(groups, weights, outcome.metrics);
+    const weighted = (cotangents: Float64Array) => cotangents.map((cotangent, i) => present(weights[i]) * cotangent);
+    const { chosenCotangents, rejectedCotangents } = outcome;
+    const cotangents = responseCotangents(
+      packed,
+      weighted(chosenCotangents),
+      rejectedCotangents && weighted(rejectedCotangents),
+    );
+    await policy.backward(cotangents, packed.treeGroups);
+  }
 
-  /** Ends a step: evaluates, logs, saves. @returns false to stop */
-  const endStep = async (step: number, line: MetricsLine): Promise<boolean> => {
-    const evaluated = step % evaluateEvery === 0 || step === steps;
+  /**
+   * Ends a step: evaluates where it is due, logs, saves.
+   * @param saved whether a checkpoint has this very state, since this evaluation was broken off before
+   * @returns false to stop
+   */
+  private async endStep(line: MetricsLine, saved = false): Promise<boolean> {
+    const { hooks, step } = this;
+    const due = step % (this.settings.evaluateEvery ?? this.sampler.batchesPerEpoch) === 0 || step === this.steps;
     try {
-      hooks.onStep(evaluated ? { ...line, ...(await evaluation(step)) } : line);
+      hooks.onStep(due ? { ...line, ...(await this.evaluation()) } : line);
     } catch (error) {
-      // Its state is saved already where this evaluation was broken off before.
-      if (error instanceof InterruptedError && line !== from?.unevaluated)
-        await hooks.afterStep?.({ ...stateAt(step), unevaluated: line });
+      if (error instanceof InterruptedError && !saved) await hooks.afterStep?.({ ...this.state(), unevaluated: line });
       if (!(error instanceof NonFiniteError)) throw error;
       hooks.onStep(line);
       const fix =
@@ -260,63 +240,107 @@ export async function trainPolicy(
           : 'start a new run with a lower optimizer.learningRate, with dtype: float32, or without these pairs; the checkpoints ' +
             'up to here are as they were';
       throw new NonFiniteError(`${error.problem}, so the run cannot go by it`, {
-        where: `step ${step}: the evaluation on ${validation?.file}`,
+        where: `step ${step}: the evaluation on ${this.validation?.file}`,
         fix,
       });
     }
-    return (await hooks.afterStep?.(stateAt(step))) !== false;
-  };
+    return (await hooks.afterStep?.(this.state())) !== false;
+  }
 
-  if (from) {
-    sampler.restore(from.sampler);
-    if (from.groupWeights) weighting.restore?.(from.groupWeights);
+  /** Exact validation metrics; what hangs on them is decided here. */
+  private async evaluation(): Promise<Metrics> {
+    const { hooks, step, watched, plateau } = this;
+    if (!watched) return {};
+    const bar = hooks.evaluating?.(step, watched.data.pairs.length);
+    const options = { onProgress: bar?.update, pause: () => hooks.pause?.(step) };
+    const summary = await evaluatePairs(this.policy, watched, this.objective, options).finally(() => bar?.stop());
+    const { loss, group } = summary.worst;
+    if (loss !== undefined && !(loss >= (this.best?.loss ?? Number.POSITIVE_INFINITY)))
+      this.best = { step, loss, group };
+    this.watchPlateau(summary);
+    return { ...flatMetrics(summary, 'eval_'), ...plateau?.metrics() };
   }
-  const alphaHistory = [[...weighting.alpha]];
-  const open = from ? from.unevaluated : { step: 0, epoch: 0, ...alphaMetrics(train.groups, weighting.alpha) };
-  if (open && !(await endStep(from?.step ?? 0, open))) return alphaHistory;
-  for (let step = (from?.step ?? 0) + 1; step <= steps && !plateau?.ended; step++) {
-    const indices = sampler.next();
-    const metrics = await tryStep(step, indices);
-    seen += indices.length;
-    alphaHistory.push([...weighting.alpha]);
-    const alpha = alphaMetrics(train.groups, weighting.alpha);
-    if (!saturated && train.groups.length > 1 && alpha['alpha/effective_groups'] < saturatedGroups) {
-      saturated = true;
-      hooks.onWarning?.(
-        `ALPHA_SATURATED at step ${step}: nearly all weight is on one group, so the others stop training. ` +
-          'Lower objective.step, raise batch.size, or set objective.floor',
+
+  private watchPlateau(summary: GroupSummary): void {
+    const { plateau, learningRate } = this.settings.optimizer;
+    if (!plateau || !this.plateau?.observe(watchedLoss(summary, plateau.watch))) return;
+    const { ended, rateScale } = this.plateau;
+    this.hooks.onDecision?.(
+      `step ${this.step}: the ${plateau.watch} validation loss has not fallen for ${plateau.patience + 1} ` +
+        `evaluations; ${ended ? 'the run ends' : `the learning rate is cut to ${(learningRate * rateScale).toPrecision(3)}`}`,
+    );
+  }
+
+  /** @throws NonFiniteError where the run is to stop at a step that is not finite, or has skipped all it may */
+  private countSkipped(problem: string): void {
+    const { action, limit = defaultSkipLimit } = this.settings.nonFinite;
+    const text = `step ${this.step}: ${problem}; weights and α are unchanged`;
+    if (action === 'stop' || this.skipped === limit)
+      throw new NonFiniteError(
+        `${text}${action === 'skip' ? `, and nonFinite.limit allows to skip ${counted(limit, 'step')}` : ''}`,
+        {
+          fix: 'lower optimizer.learningRate, use dtype: float32, check the model and these pairs, or set nonFinite.action: skip',
+        },
       );
-    }
-    const line = {
-      step,
-      epoch: seen / train.pairs.length,
-      ...metrics,
-      ...(settings.nonFinite.action === 'skip' ? { skipped_steps: skipped } : {}),
-      ...alpha,
-    };
-    if (!(await endStep(step, line))) break;
+    this.skipped++;
+    this.hooks.onWarning?.(`${text}; skipped (${this.skipped} of at most ${limit})`);
   }
-  return alphaHistory;
+
+  /** Once a run. */
+  private warnOfSaturation(effectiveGroups: number): void {
+    if (this.saturated || this.train.groups.length === 1 || !(effectiveGroups < saturatedGroups)) return;
+    this.saturated = true;
+    this.hooks.onWarning?.(
+      `ALPHA_SATURATED at step ${this.step}: nearly all weight is on one group, so the others stop training. ` +
+        'Lower objective.step, raise batch.size, or set objective.floor or a lower objective.chi',
+    );
+  }
+
+  private async scoreByReference(): Promise<void> {
+    const reference = this.objective.usesReference ? (this.hooks.reference ?? new Reference(this.policy)) : undefined;
+    this.referenceScores = (await scoredDataset(this.train, reference)).reference;
+    this.watched = this.validation && (await scoredDataset(this.validation, reference));
+  }
+
+  private get finished(): boolean {
+    return this.step >= this.steps || this.plateau?.ended === true;
+  }
+
+  private state(): TrainerState {
+    return {
+      step: this.step,
+      seen: this.seen,
+      sampler: this.sampler.state(),
+      groupWeights: this.weighting.state?.(),
+      plateau: this.plateau?.state(),
+      best: this.best,
+      finished: this.finished,
+      skipped: this.skipped,
+      saturated: this.saturated,
+    };
+  }
+
+  private restore(state: TrainerState): void {
+    this.step = state.step;
+    this.seen = state.seen;
+    this.skipped = state.skipped;
+    this.saturated = state.saturated;
+    this.best = state.best;
+    this.sampler.restore(state.sampler);
+    if (state.groupWeights) this.weighting.restore?.(state.groupWeights);
+    if (state.plateau) this.plateau?.restore(state.plateau);
+  }
+
+  private alpha(): ReturnType<typeof alphaMetrics> {
+    return alphaMetrics(this.train.groups, this.weighting);
+  }
 }
 
-/** Largest difference of policy and reference, in nats per nat, that rounding explains; float32 makes about 1e-7. */
-const roundingGap = 1e-5;
-
-/**
- * Before the first step policy and reference are the same model (unless an adapter is trained against its base on
- * purpose), so both must give every response the same log-probability. The reference scored it in another batch, so sums may
- * be rounded otherwise; more than that means that the two are not the same, and every reward of the run would carry it.
- */
-function reportStartingGap(scores: PairScores, hooks: TrainerHooks): void {
-  const gapOf = (policy: ArrayLike<number>, reference: ArrayLike<number> = policy) =>
-    Math.max(...Array.from(policy, (logp, i) => Math.abs(logp - reference[i]) / Math.max(1, Math.abs(logp))));
-  const gap = Math.max(
-    gapOf(scores.chosen, scores.referenceChosen),
-    gapOf(scores.rejected ?? [], scores.referenceRejected),
-  );
-  if (gap > roundingGap)
-    hooks.onWarning?.(
-      `policy and reference differ before training: log-probs by up to ${gap.toExponential(1)} of their size, expected ` +
-        '0. With dtype: bfloat16 this may be rounding; otherwise check the adapter',
-    );
+/** Optimiser steps of the whole run; a part of an epoch counts as one more batch. */
+function plannedSteps({ steps, epochs }: TrainerSettings, batchesPerEpoch: number): number {
+  if (steps !== undefined) return steps;
+  if (epochs === undefined)
+    throw new InputError('is missing', { at: { field: 'steps' }, fix: 'give either epochs or steps' });
+  // What rounding adds to a whole number of batches is no batch.
+  return Math.ceil(epochs * batchesPerEpoch - 1e-9);
 }

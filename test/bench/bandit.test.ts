@@ -1,4 +1,5 @@
-import { expect, it } from 'vitest';
+import { spawnSync } from 'node:child_process';
+import { expect, it, vi } from 'vitest';
 import { benchmarkBandit } from '../../src/bench/bandit.js';
 import { callsPerSecond, relativeDistance } from '../../src/bench/measure.js';
 
@@ -9,6 +10,23 @@ it('checks both loops against plain ones before it times them', async () => {
     expect(rate).toBeGreaterThan(1000);
   expect(result.full_batch_ratio).toBeGreaterThan(1);
   expect(result.two_workers_ratio).toBeGreaterThan(0);
+});
+
+const python = process.env.PYTHON ?? 'python3';
+const present = spawnSync(python, ['-c', 'import numpy']).status === 0;
+if (!present) console.warn('NumPy is not compared: set PYTHON to an interpreter with test/requirements.txt');
+
+it.skipIf(!present)('holds NumPy to the same outcome, and times it (skipped where Python lacks it)', async () => {
+  const { numpy, full_batch_iterations_per_second: ours } = await benchmarkBandit(0.01, { numpy: true });
+  expect(numpy!.version).toMatch(/^\d+\./);
+  expect(numpy!.full_batch_iterations_per_second).toBeGreaterThan(100);
+  expect(numpy!.full_batch_ratio).toBeCloseTo(ours / numpy!.full_batch_iterations_per_second, 6);
+});
+
+it('says what to do where there is no NumPy', async () => {
+  vi.stubEnv('PYTHON', 'no-such-python');
+  await expect(benchmarkBandit(0.01, { numpy: true })).rejects.toThrow(/--numpy.*no-such-python(.|\n)*PYTHON/);
+  vi.unstubAllEnvs();
 });
 
 it('counts calls over processor time, the first one left out, of each work for itself', () => {

@@ -76,6 +76,10 @@ describe('bench train-step', () => {
       'optimizer',
       'typescript',
     ]);
+    // Of these small matrices none is worth oneDNN's entry.
+    expect(result.product_calls).toEqual({ onednn: 0, libtorch: expect.any(Number) });
+    expect(result.product_calls.libtorch).toBeGreaterThan(0);
+    for (const part of ['attention', 'mlp', 'head', 'lora']) expect(result.breakdown[part], part).toBeGreaterThan(0);
     expect(Math.min(...Object.values(result.breakdown))).toBeGreaterThanOrEqual(0);
     expect(result.pairs_per_second * result.seconds_per_step).toBeCloseTo(4, 9);
     // Two prompts of 12, four pairs of two responses of 3.

@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { parseList } from '../../src/cli/command.js';
+import { parseList, parseNames } from '../../src/cli/command.js';
 import { groupRobust } from './run.js';
 
 describe('a list of values', () => {
@@ -19,7 +19,7 @@ describe('a list of values', () => {
   );
 
   it('with a value that is not among the allowed ones is refused', () =>
-    expect(() => parseList('--methods', 'dpo,dop', ['dpo', 'ipo'])).toThrow(
+    expect(() => parseNames('--methods', 'dpo,dop', ['dpo', 'ipo'])).toThrow(
       /"dop" is not allowed\n {2}fix: use dpo, ipo/,
     ));
 });
@@ -40,9 +40,11 @@ describe('a usage error exits with 2 and makes nothing, help with 0:', () => {
     ['global-opinions/run.ts', ['--seeds', 'x'], 2],
     ['global-opinions/run.ts', ['--groups', 'Nigeria,,Egypt'], 2],
     ['global-opinions/run.ts', ['--file', 'none.csv'], 2],
-    ['figure-02.ts', ['--out', 'node_modules'], 2],
-    ['figure-02.ts', ['folder'], 2],
-    ['figure-02.ts', ['--help'], 0],
+    ['paper-figure.ts', ['2', '--out', 'node_modules'], 2],
+    ['paper-figure.ts', [], 2],
+    ['paper-figure.ts', ['3'], 2],
+    ['paper-figure.ts', ['2', 'folder'], 2],
+    ['paper-figure.ts', ['--help'], 0],
   ])('%s %j', (file, args, status) => {
     const run = experiment(file, ...args);
     expect(run.status, run.stderr).toBe(status);

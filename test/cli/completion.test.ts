@@ -42,7 +42,7 @@ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _group_robust; printf '%s\\n' "\${COM
   it('is printed by the command, which knows three shells', () => {
     expect(groupRobust(['completion', 'bash']).stdout).toBe(completionScript(makeProgram(), 'bash'));
     const { status, stderr } = groupRobust(['completion', 'tcsh']);
-    expect(stderr).toMatch(/"tcsh" is not known\n {2}fix: use bash, zsh, fish/);
+    expect(stderr).toMatch(/field "shell": "tcsh" is not allowed\n {2}fix: use bash, zsh, fish/);
     expect(status).toBe(2);
   });
 });

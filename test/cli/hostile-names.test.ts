@@ -60,7 +60,7 @@ describe('groups of hostile names', () => {
     expect(keysIn(evaluation, '"groups"').slice(0, expected.length)).toEqual(expected);
     for (const name of expected) expect(JSON.parse(evaluation).groups[name].count).toBe(2);
     const [header] = parseCsv(readFileSync(join(run, 'alpha.csv'))) as string[][];
-    expect(header).toEqual(['step', ...expected.map(inCsv)]);
+    expect(header).toEqual(['step', ...expected.map(inCsv), ...expected.map((name) => `weight/${name}`)]);
     const page = readFileSync(join(run, 'report.html'), 'utf8');
     expect(page).not.toContain('could not be drawn');
     expect(page).not.toContain('<script>alert');

@@ -20,11 +20,7 @@ import { stringify } from 'yaml';
 import { staleSeconds } from '../../src/files/lock.js';
 import { Random } from '../../src/numbers/random.js';
 
-/**
- * Training runs that are stopped, killed or short of disk, through the built program. `KILLS=50 npx vitest run
- * test/cli/interrupt` kills that often; CI does ten times.
- */
-const kills = Number(process.env.KILLS ?? 10);
+/** Training runs that are stopped or short of disk, through the built program; those that are killed: test/soak. */
 
 const folder = mkdtempSync(join(tmpdir(), 'interrupt-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -119,18 +115,10 @@ async function until(holds: () => boolean): Promise<void> {
 }
 
 let straight: Record<string, string>;
-let seconds: number;
 beforeAll(async () => {
-  let begun = 0;
-  const { code, output } = await train([], {
-    after: started,
-    act: () => {
-      begun = Date.now();
-    },
-  });
+  const { code, output } = await train([]);
   expect(output).toContain('40 steps in');
   expect(code).toBe(0);
-  seconds = (Date.now() - begun) / 1000;
   straight = contents();
   expect(Object.keys(straight)).toContain('checkpoints/step-00000040/policy.safetensors');
 });
@@ -281,30 +269,6 @@ describe('a run folder is for one process', () => {
     expect(code).toBe(2);
     expect(existsSync(at('deep'))).toBe(false);
   });
-});
-
-it(`kill -9 at ${kills} random moments, then --resume, ends in the same bytes`, {
-  timeout: 60_000 + kills * 20_000,
-}, async () => {
-  fresh();
-  const moments = Random.stream(kills, 'kill moments');
-  let finished = 0;
-  for (let killed = 0; killed < kills; ) {
-    // One in five while it starts and reads, the others while it trains, evaluates and saves.
-    const early = moments.integer(5) === 0;
-    const delay = 1000 * moments.uniform() * (early ? 1 : 1.1 * seconds);
-    const kill = (child: ChildProcess) => setTimeout(() => child.kill('SIGKILL'), delay);
-    const { signal, code, output } = await train(['--resume'], { after: early ? undefined : started, act: kill });
-    if (signal === 'SIGKILL') killed++;
-    else {
-      expect([code, output]).toEqual([0, expect.not.stringContaining('error')]);
-      expect(contents()).toEqual(straight);
-      finished++;
-      fresh();
-    }
-  }
-  await endsInTheSameBytes();
-  expect(finished).toBeLessThan(3 * kills);
 });
 
 describe('trouble with files leaves the last checkpoint as it was', () => {

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { opinionPairs, parseSurvey } from '../../src/data/surveys/global-opinions.js';
-import { generateSurvey, SURVEY_COUNTRIES, SURVEY_ROWS } from '../../src/data/surveys/invented-survey.js';
+import { generateSurvey, SURVEY_COUNTRIES } from '../../src/data/surveys/invented-survey.js';
+import { SURVEY_ROWS } from '../../src/data/surveys/survey-topics.js';
 
 const winner = (shares: number[]) => shares.indexOf(Math.max(...shares));
 const names = SURVEY_COUNTRIES.map(({ name }) => name);

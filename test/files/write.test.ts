@@ -44,6 +44,23 @@ describe('output files', () => {
 });
 
 describe('output folders', () => {
+  it('are never half of what was written, though another process has removed the other half meanwhile', async () => {
+    const folder = join(base, 'halved');
+    await writeFolderWhole(folder, (partial) => writeFileSync(join(partial, 'a'), 'A'));
+    const halved = writeFolderWhole(
+      folder,
+      (partial) => {
+        writeFileSync(join(partial, 'a'), 'B');
+        rmSync(partial, { recursive: true });
+        writeFileWhole(join(partial, 'b'), 'B');
+      },
+      { replace: true },
+    );
+    await expect(halved).rejects.toThrow('was removed while it was written');
+    expect(readdirSync(folder)).toEqual(['a']);
+    rmSync(folder, { recursive: true });
+  });
+
   it('fills an empty folder, and refuses one that holds something or a file', async () => {
     const folder = join(base, 'out');
     const write = (partial: string) => writeFileSync(join(partial, 'a'), 'A');

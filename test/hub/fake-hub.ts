@@ -19,6 +19,8 @@ export interface FakeRepository {
 export interface Faults {
   /** Bytes after which the next connections for large files are cut, one each. */
   cuts: number[];
+  /** Large files come in pieces of so many bytes, 5 ms apart. */
+  pieces?: number;
   /** Content sent in place of the true one, by path. */
   instead: Record<string, Buffer>;
   /** Answers with these statuses come first, one each. */
@@ -56,6 +58,12 @@ export class FakeHub {
       server.closeAllConnections();
       await new Promise((done) => server.close(done));
     }
+  }
+
+  /** From here on it does not keep the process alive. */
+  unref(): void {
+    this.api.unref();
+    this.cdn.unref();
   }
 
   get endpoint(): string {
@@ -151,11 +159,23 @@ export class FakeHub {
     const body = content.subarray(start);
     const partial = range && { 'content-range': `bytes ${start}-${content.length - 1}/${content.length}` };
     response.writeHead(range ? 206 : 200, { 'content-length': body.length, ...partial });
+    if (large && this.faults.pieces) {
+      sendPieces(response, body, this.faults.pieces);
+      return response;
+    }
     const cut = large ? this.faults.cuts.shift() : undefined;
     if (cut === undefined) return response.end(body);
     response.write(body.subarray(0, cut), () => setTimeout(() => response.destroy(), 20));
     return response;
   }
+}
+
+async function sendPieces(response: ServerResponse, body: Buffer, bytes: number): Promise<void> {
+  for (let at = 0; at < body.length && !response.destroyed; at += bytes) {
+    response.write(body.subarray(at, at + bytes));
+    await new Promise((done) => setTimeout(done, 5));
+  }
+  response.end();
 }
 
 function urlOf(server: Server, host = '127.0.0.1'): string {

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Diagnosis, diagnose, probeAddon } from '../../src/install/doctor.js';
+import { loadNative } from '../../src/native/load.js';
 import { PACKAGE_ROOT } from '../../src/package.js';
 
 let root: string;
@@ -26,8 +27,8 @@ it('finds everything on the machine that built the addon, and exits 0', async ()
   const { code, report } = await doctor(process.env);
   expect(report.checks.filter((check) => !check.ok)).toEqual([]);
   expect({ code, ok: report.ok }).toEqual({ code: 0, ok: true });
-  const names = ['platform', 'node', 'compiler', 'cmake', 'make', 'python', 'libtorch', 'addon', 'cuda', 'threads'];
-  expect(report.checks.map((check) => check.name)).toEqual(names);
+  const names = ['platform', 'node', 'compiler', 'cmake', 'make', 'python', 'libtorch', 'addon', 'products', 'cuda'];
+  expect(report.checks.map((check) => check.name)).toEqual([...names, 'threads']);
   for (const check of report.checks) {
     expect(Object.keys(check).sort()).toEqual(['fix', 'found', 'name', 'ok']);
     expect(check.found).not.toBe('');
@@ -43,6 +44,17 @@ it('names what is missing, says what to do, and exits 1', async () => {
     expect(check).toMatchObject({ ok: false });
     expect(check?.fix).not.toBe('');
   }
+});
+
+it('says what makes the large products, and what that costs where it is the slower way', async () => {
+  const { checks } = await diagnose();
+  const { found, fix } = checks.find((check) => check.name === 'products')!;
+  const [way, advice] = {
+    onednn: ["large float32 ones by LibTorch's private entry to oneDNN", /^$/],
+    libtorch: [expect.stringMatching(/^all by LibTorch's public operations/), /a step is slower/],
+  }[loadNative().nativeInfo().products] as [string, RegExp];
+  expect(found).toEqual(way);
+  expect(fix).toMatch(advice);
 });
 
 it('never calls a missing GPU an error', async () => {

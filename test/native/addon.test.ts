@@ -3,13 +3,18 @@ import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, it } from 'vitest';
 import { addonCandidates, loadNative } from '../../src/native/load.js';
-import type { NativeBatch, NativeGemma, NativeGemmaConfig, NativeGemmaOptions } from '../../src/native/types.js';
+import type {
+  NativeBatch,
+  NativeGemma,
+  NativeGemmaConfig,
+  NativeGemmaOptions,
+  NativeTensorFile,
+} from '../../src/native/types.js';
 
 /**
- * How jobs behave, whatever they compute: order, errors, the event loop, the end of an environment. `EXITS=2000 npx vitest run
- * test/native/addon` ends that many processes during a job; CI does a few.
+ * How jobs behave, whatever they compute: order, errors, the event loop, the end of an environment; the end of a process at any
+ * moment: test/soak.
  */
-const exits = Number(process.env.EXITS ?? 12);
 
 const CONFIG: NativeGemmaConfig = {
   layers: 1,
@@ -70,16 +75,17 @@ describe('errors', () => {
   it('rejects bad input with NATIVE_INPUT, naming the argument', async () => {
     const model = make();
     await model.randomize(1, 0.1);
-    await expect(model.load('weights' as unknown as string[])).rejects.toMatchObject({
+    await expect(model.load('weights' as unknown as NativeTensorFile[])).rejects.toMatchObject({
       code: 'NATIVE_INPUT',
       message: expect.stringContaining('files'),
     });
     await expect(
       model.forward({ ...BATCH, tokens: [1] as unknown as Int32Array }, 'policy', false),
     ).rejects.toMatchObject({ code: 'NATIVE_INPUT', message: expect.stringContaining('batch.tokens') });
-    await expect(model.load(['/no/such/file.safetensors'])).rejects.toMatchObject({
+    const closed = { path: 'closed.safetensors', descriptor: 2 ** 31 - 1, entries: [] };
+    await expect(model.load([closed])).rejects.toMatchObject({
       code: 'NATIVE_INPUT',
-      message: expect.stringContaining('/no/such/file.safetensors'),
+      message: expect.stringMatching(/^closed\.safetensors: cannot be used: /),
     });
   });
 
@@ -193,37 +199,6 @@ describe('process', () => {
     `);
     expect({ code, stderr }).toEqual({ code: 7, stderr: '' });
   });
-
-  it(
-    'may end during forward and backward passes, however it does',
-    async () => {
-      const batch = `{ tokens: new Int32Array(1200).fill(5), promptLengths: Int32Array.of(200), responseCounts: Int32Array.of(10),
-        responseLengths: new Int32Array(10).fill(100) }`;
-      const ends = ['process.exit(7)', 'process.reallyExit(7)', 'process.exitCode = 7; throw undefined'];
-      for (let i = 0; i < exits; i += 2) {
-        const one = (n: number) =>
-          script(`
-            process.on('uncaughtException', () => process.exit(7));
-            const { Gemma, setThreads } = require(ADDON);
-            setThreads(2);
-            const batch = ${batch};
-            const models = [0, 1, 2].map(() => new Gemma({ ...CONFIG, layers: 2 }, OPTIONS));
-            Promise.all(models.map(async (model) => {
-              await model.randomize(1, 0.1);
-              await model.addAdapter({ rank: 2, scale: 1, targets: ['q_proj'] }, 0, 1, { betas: [0.9, 0.999], epsilon: 1e-8, weightDecay: 0 });
-              for (let i = 0; i < 500; i++) {
-                model.forward(batch, 'policy', true).catch(() => {});
-                model.backward(new Float64Array(10), new Int32Array(1)).catch(() => {});
-              }
-            })).then(() => setTimeout(() => { ${ends[n % 3]} }, ${(n * 7) % 60}));
-          `);
-        const both = await Promise.all([one(i), one(i + 1)]);
-        for (const [n, { code, stderr }] of both.entries())
-          expect({ code, stderr, end: ends[(i + n) % 3] }).toEqual({ code: 7, stderr: '', end: ends[(i + n) % 3] });
-      }
-    },
-    60_000 + 4_000 * exits,
-  );
 
   it('has one thread less as soon as a model is disposed of, though nobody collects it', async () => {
     const { code, stdout, stderr } = await script(`

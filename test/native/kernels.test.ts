@@ -266,6 +266,64 @@ describe.each(['float32', 'bfloat16'] as const)('token-log-prob in %s', (dtype) 
   });
 });
 
+describe.each(['float32', 'bfloat16'] as const)('tree-attention in %s', (dtype) => {
+  // Tiles of 64 rows: a prompt of two and responses that share tiles or fill more than one; several key heads, and one.
+  it.each([
+    { trees: 2, prompt: 67, responses: 3, response: 5, heads: 4, keyValueHeads: 2, headSize: 6 },
+    { trees: 1, prompt: 3, responses: 2, response: 70, heads: 3, keyValueHeads: 1, headSize: 4 },
+    { trees: 3, prompt: 1, responses: 1, response: 1, heads: 2, keyValueHeads: 2, headSize: 2 },
+  ])('has every value and gradient of %o', async (sizes) => {
+    const { trees, prompt, responses, response, heads, keyValueHeads, headSize } = sizes;
+    const length = prompt + responses * response;
+    const rows = trees * length;
+    const input = (count: number, seed: number) => Array.from(normals(count * headSize, seed), held[dtype]);
+    const [q, k, v] = [input(rows * heads, 12), input(rows * keyValueHeads, 13), input(rows * keyValueHeads, 14)];
+    const dy = input(rows * heads, 15);
+    /** Rows of its tree that a row sees: the prompt's and its own response's, up to itself. */
+    const seen = (row: number) => {
+      const [start, own] = [row - (row % length), row % length];
+      const mine = own < prompt ? 0 : own - ((own - prompt) % response);
+      return Array.from({ length: own + 1 }, (_, i) => i)
+        .filter((i) => i < prompt || i >= mine)
+        .map((i) => start + i);
+    };
+    const y = q.map(() => 0);
+    const [dq, dk, dv] = [q, k, v].map((list) => list.map(() => 0));
+    for (let row = 0; row < rows; row++)
+      for (let head = 0; head < heads; head++) {
+        const at = (row * heads + head) * headSize;
+        const columns = seen(row);
+        const place = columns.map(
+          (column) => (column * keyValueHeads + Math.floor((head * keyValueHeads) / heads)) * headSize,
+        );
+        const each = Array.from({ length: headSize }, (_, i) => i);
+        const dot = (a: number[], b: number[], b0: number) => each.reduce((sum, i) => sum + a[at + i] * b[b0 + i], 0);
+        const exps = place.map((p) => Math.exp(dot(q, k, p) / Math.sqrt(headSize)));
+        const total = exps.reduce((a, b) => a + b);
+        const weights = exps.map((e) => e / total);
+        const slopes = place.map((p) => dot(dy, v, p));
+        const mean = weights.reduce((sum, w, n) => sum + w * slopes[n], 0);
+        for (const [n, p] of place.entries()) {
+          const slope = (weights[n] * (slopes[n] - mean)) / Math.sqrt(headSize);
+          for (const i of each) {
+            y[at + i] += weights[n] * v[p + i];
+            dq[at + i] += slope * k[p + i];
+            dk[p + i] += slope * q[at + i];
+            dv[p + i] += weights[n] * dy[at + i];
+          }
+        }
+      }
+    const { forward, backward } = await run('tree-attention', sizes, [q, k, v, dy], dtype);
+    expectNear(forward[0], y, dtype, 20, 1);
+    for (const [n, expected] of [dq, dk, dv].entries()) expectNear(backward[n], expected, dtype, 40, 1);
+  });
+
+  it('is refused where key heads do not divide the heads', async () => {
+    const sizes = { trees: 1, prompt: 1, responses: 1, response: 1, heads: 3, keyValueHeads: 2, headSize: 2 };
+    await expect(run('tree-attention', sizes, [])).rejects.toThrow(/sizes\.keyValueHeads: expected a divisor of heads/);
+  });
+});
+
 describe.each([
   ['rms-norm', { rows: 83, columns: 2048 }],
   ['rotary', { tokens: 83, heads: 8, headSize: 256 }],
@@ -278,7 +336,10 @@ describe.each([
       expect(pass.error).toBeLessThan(16 * rounding[dtype]);
       expect(pass.error).toBeLessThan(2 * pass.torchError + 4 * rounding[dtype]);
       expect(pass.repeatable).toBe(true);
-      expect(pass.medianSeconds).toBeGreaterThan(0);
+      for (const { first, median, third } of [pass.seconds, pass.torchSeconds]) {
+        expect(first).toBeGreaterThan(0);
+        expect(first <= median && median <= third).toBe(true);
+      }
       expect(pass.bytes).toBeGreaterThan(0);
     }
   });
@@ -319,5 +380,23 @@ describe('arguments', () => {
     const other = new native.KernelBench();
     other.dispose();
     await expect(other.measureKernel(measured)).rejects.toMatchObject({ code: 'DISPOSED' });
+  });
+});
+
+describe('products', () => {
+  const call = async (kernel: string, sizes: Record<string, number>, dtype: DType) => {
+    const before = native.productCalls();
+    await bench.measureKernel({ kernel, sizes, dtype, device: 'cpu', seconds: 0.001 });
+    const after = native.productCalls();
+    return { onednn: after.onednn - before.onednn, libtorch: after.libtorch - before.libtorch };
+  };
+
+  it('are counted by what made them: large ones of float32 by the entry that nativeInfo names', async () => {
+    const large = { rows: 8, in: 1024, out: 1024, rank: 2 };
+    const way = native.nativeInfo().products;
+    expect((await call('lora-linear', large, 'float32'))[way]).toBeGreaterThan(0);
+    expect(await call('lora-linear', large, 'bfloat16')).toEqual({ onednn: 0, libtorch: expect.any(Number) });
+    expect((await call('lora-linear', { rows: 8, in: 64, out: 64, rank: 2 }, 'float32')).onednn).toBe(0);
+    expect(await call('geglu', { rows: 1, columns: 1 }, 'float32')).toEqual({ onednn: 0, libtorch: 0 });
   });
 });

@@ -3,7 +3,15 @@ import { loadNative } from '../../src/native/load.js';
 import type { NativeAddon, NativeGemma, NativeKernelBench } from '../../src/native/types.js';
 
 /** The names are written down once; the compiler holds them against types.ts, the tests against the addon. */
-const ADDON = ['Gemma', 'KernelBench', 'liveTensors', 'nativeInfo', 'setKernels', 'setThreads'] as const;
+const ADDON = [
+  'Gemma',
+  'KernelBench',
+  'liveTensors',
+  'nativeInfo',
+  'productCalls',
+  'setKernels',
+  'setThreads',
+] as const;
 const BENCH = ['dispose', 'measureKernel', 'measureMachine', 'runKernel'] as const;
 const GEMMA = [
   'addAdapter',
@@ -19,13 +27,14 @@ const GEMMA = [
   'randomize',
   'readGradient',
   'readTrainable',
+  'recordedNodes',
   'saveAdapter',
   'saveState',
   'step',
   'trainable',
   'writeTrainable',
 ] as const;
-const INFO = ['cudaBuilt', 'cudaDevices', 'cxx11Abi', 'kernels', 'napiVersion', 'threads', 'torchVersion'];
+const INFO = ['cudaBuilt', 'cudaDevices', 'cxx11Abi', 'kernels', 'napiVersion', 'products', 'threads', 'torchVersion'];
 
 type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : never) : never;
 const addonNames: Same<(typeof ADDON)[number], keyof NativeAddon> = true;

@@ -98,6 +98,21 @@ describe('mirror ascent on alpha', () => {
     expectClose(new MirrorAscent({ step: 0.5, chi: 0 }, [1, 1]).next(Float64Array.of(1, 2)), [0.5, 0.5], 15);
   });
 
+  it('knows the weights on theta apart from alpha, at the start, after a step, and put back', () => {
+    const start = new MirrorAscent({ step: 5, chi: 0.1 }, [1, 1, 1]);
+    expectClose(start.weights, [1 / 3, 1 / 3, 1 / 3], 15);
+    const weighting = new MirrorAscent({ step: 5, chi: 0.1, order: 'simultaneous' }, [1, 1, 1]);
+    const used = weighting.next(Float64Array.of(1000, 0, 0));
+    // α is all on one group; a tenth of it is what θ sees, from the next step on.
+    expectClose(weighting.alpha, [1, 0, 0], 12);
+    expectClose(weighting.weights, [0.4, 0.3, 0.3], 12);
+    expectClose(used, [1 / 3, 1 / 3, 1 / 3], 15);
+    start.restore(weighting.state());
+    expectClose(start.weights, [0.4, 0.3, 0.3], 12);
+    const fixed = groupWeights({ weights: 'erm' }, [1, 3]);
+    expect(fixed.weights).toEqual(fixed.alpha);
+  });
+
   it('alternating steps use the new alpha, simultaneous ones the old', () => {
     // Algorithm 1, N = (1, 4), θ = 0, DPO β = 1, η_α = 0.1, draw of group 0 with d = 1: signal (5 ln 2, 0).
     const signal = Float64Array.of(5 * Math.LN2, 0);

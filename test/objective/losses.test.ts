@@ -1,7 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { InputError } from '../../src/errors.js';
-import { type LossSettings, lossNames, marginLoss } from '../../src/objective/losses.js';
+import {
+  type Curvature,
+  type LossSettings,
+  lossNames,
+  lossWith,
+  type MarginLoss,
+  marginLoss,
+} from '../../src/objective/losses.js';
 import { preferenceTerms, supervisedTerms } from '../../src/objective/pairs.js';
 
 /** One pair: log π_w −1, log π_l −2, references −1.5 and −1.8, hence h = 0.7. */
@@ -164,5 +171,130 @@ describe('sums over many margins', () => {
 
   it('DPO: a margin that is not a number is not hidden', () => {
     expect(marginLoss({ loss: 'dpo', beta: 1 }).sumAndDifferentiate(Float64Array.of(1, Number.NaN))).toBeNaN();
+  });
+});
+
+describe('what a loss says of itself', () => {
+  const everyLoss = fc
+    .record({ loss: fc.constantFrom(...lossNames), beta: fc.constantFrom(0.1, 0.7, 1, 3) })
+    .chain((plain) =>
+      plain.loss === 'dpo'
+        ? fc.constantFrom<LossSettings>(
+            plain,
+            ...[0.05, 0.3, 0.45].map((labelSmoothing) => ({ ...plain, labelSmoothing })),
+          )
+        : fc.constant<LossSettings>(plain),
+    );
+  const margin = fc.double({ min: -40, max: 40, noNaN: true });
+  const smooth = everyLoss.map(marginLoss).filter((loss) => loss.curvature !== undefined);
+
+  it('evaluate is value and derivative', () => {
+    fc.assert(
+      fc.property(everyLoss, fc.oneof(margin, fc.double({ min: -1e6, max: 1e6, noNaN: true })), (settings, h) => {
+        const loss = marginLoss(settings);
+        const slope = new Float64Array(1);
+        const value = loss.evaluate(h, slope);
+        expect(Math.abs(value - loss.value(h))).toBeLessThanOrEqual(1e-14 * Math.max(loss.value(h), 1e-300));
+        expect(Math.abs(slope[0] - loss.derivative(h))).toBeLessThanOrEqual(1e-15 * loss.lipschitz(Math.abs(h)));
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  it('has the second derivative that central differences show, or none', () => {
+    fc.assert(
+      fc.property(smooth, fc.double({ min: -20, max: 20, noNaN: true }), ({ derivative, curvature, beta }, h) => {
+        const step = 1e-4 / beta;
+        const numeric = (derivative(h + step) - derivative(h - step)) / (2 * step);
+        expect(Math.abs((curvature?.second(h) as number) - numeric)).toBeLessThan(1e-6 * Math.max(1, beta ** 2));
+      }),
+    );
+    expect(marginLoss({ loss: 'hinge', beta: 1 }).curvature).toBeUndefined();
+  });
+
+  it('is self-concordant with its constant and, where that is not 0, with no smaller one', () => {
+    const thirdOverSecond = ({ curvature, beta }: MarginLoss, h: number) => {
+      const step = 1e-4 / beta;
+      const { second } = curvature as Curvature;
+      return Math.abs(second(h + step) - second(h - step)) / (2 * step) / second(h);
+    };
+    fc.assert(
+      fc.property(smooth, fc.double({ min: -20, max: 20, noNaN: true }), (loss, h) => {
+        expect(thirdOverSecond(loss, h / loss.beta)).toBeLessThanOrEqual(
+          (loss.curvature as Curvature).selfConcordance + 1e-6,
+        );
+      }),
+    );
+    for (const labelSmoothing of [0, 0.3]) {
+      const loss = marginLoss({ loss: 'dpo', beta: 2, labelSmoothing });
+      expect(thirdOverSecond(loss, 8)).toBeGreaterThan(0.99 * (loss.curvature as Curvature).selfConcordance);
+    }
+  });
+
+  it('is Lipschitz with its constant up to H, and hardly with a smaller one', () => {
+    fc.assert(
+      fc.property(
+        everyLoss,
+        fc.double({ min: 0.1, max: 40, noNaN: true }),
+        fc.tuple(margin, margin),
+        (settings, H, [a, b]) => {
+          const loss = marginLoss(settings);
+          const [from, to] = [a, b].map((h) => (h / 40) * H);
+          const rise = Math.abs(loss.value(to) - loss.value(from));
+          expect(rise).toBeLessThanOrEqual(loss.lipschitz(H) * Math.abs(to - from) * (1 + 1e-12) + 1e-12);
+          // DPO's is the one for all H, which is all but reached at βh = −30.
+          const at = loss.name === 'dpo' ? Math.max(H, 30 / loss.beta) : H;
+          expect(Math.abs(loss.derivative(-at))).toBeGreaterThan(loss.lipschitz(at) * (1 - 1e-9));
+        },
+      ),
+    );
+  });
+
+  it('is convex by its modulus and, where that is not 0, by no greater one', () => {
+    fc.assert(
+      fc.property(everyLoss, margin, margin, (settings, a, b) => {
+        const { value, convexity = Number.NaN } = marginLoss(settings);
+        const sag = (value(a) + value(b)) / 2 - value((a + b) / 2);
+        expect(sag).toBeGreaterThanOrEqual((convexity / 8) * (a - b) ** 2 - 1e-12 * (value(a) + value(b)));
+      }),
+    );
+    const { value } = marginLoss({ loss: 'ipo', beta: 1 });
+    expect((value(-1) + value(1)) / 2 - value(0)).toBeCloseTo((2 / 8) * 4, 12);
+    const flat = marginLoss({ loss: 'dpo', beta: 1, labelSmoothing: 0.1 });
+    expect((flat.value(30) + flat.value(32)) / 2 - flat.value(31)).toBeLessThan(1e-12);
+  });
+
+  it('vanishes at infinity only where it says so', () => {
+    fc.assert(
+      fc.property(everyLoss, fc.double({ min: 1, max: 30, noNaN: true }), (settings, z) => {
+        const { vanishing, derivative, value, beta } = marginLoss(settings);
+        if (vanishing) expect(derivative(z / beta)).toBeLessThan(0);
+        else expect(derivative(100 / beta)).toBeGreaterThanOrEqual(0);
+        if (vanishing) expect(value(1e4 / beta)).toBe(0);
+      }),
+    );
+  });
+
+  it('is a square where it says so', () => {
+    fc.assert(
+      fc.property(everyLoss, margin, (settings, h) => {
+        const { name, value, target } = marginLoss(settings);
+        expect(target !== undefined).toBe(name === 'ipo');
+        if (target !== undefined) expect(value(h)).toBeCloseTo((h - target) ** 2, 9);
+      }),
+    );
+  });
+
+  it('is refused by name, with losses that will do, where it lacks what an analysis needs', () => {
+    const hinge = marginLoss({ loss: 'hinge', beta: 1 });
+    expect(lossWith(['convexity'], hinge, 'the bound')).toBe(hinge);
+    expect(() => lossWith(['convexity', 'curvature'], hinge, 'the minimum')).toThrow(
+      /"loss": the minimum needs a twice differentiable loss, which hinge is not[\s\S]*use dpo or ipo/,
+    );
+    const smoothed = marginLoss({ loss: 'dpo', beta: 1, labelSmoothing: 0.1 });
+    expect(() => lossWith(['target'], smoothed, 'the regression')).toThrow(
+      /a square, which dpo with labelSmoothing 0\.1 is not[\s\S]*use ipo/,
+    );
+    expect(() => lossWith(['convexity'], { ...hinge, convexity: undefined }, 'the bound')).toThrow(/a convex loss/);
   });
 });

@@ -1,8 +1,11 @@
 import { execFileSync } from 'node:child_process';
 import {
+  closeSync,
+  constants,
   cpSync,
   existsSync,
   mkdtempSync,
+  openSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -16,6 +19,7 @@ import { openTokenizer } from '../../src/data/text/tokenizer.js';
 import { InputError } from '../../src/errors.js';
 import { GemmaPolicy } from '../../src/policy/gemma.js';
 import { mergeAdapter } from '../../src/policy/merge.js';
+import { SafetensorsFile } from '../../src/policy/safetensors.js';
 import { fixture, packedBatch, randomTrees, responseCount, shakeAdapter } from './gemma-helpers.js';
 
 /** Models whose files are odd, or do not stay what they were. */
@@ -160,10 +164,12 @@ describe('what is no regular file is refused at once', () => {
     using policy = await open();
     await policy.addAdapter({ rank: 2, alpha: 4 });
     pipe(join(folder, 'state'));
-    expect((await inputFault(policy.loadState(join(folder, 'state')))).message).toMatch('state: is not a regular file');
-    expect((await inputFault(policy.native.load([join(folder, 'state')]).catch(native))).message).toMatch(
-      'not a regular',
-    );
+    expect((await inputFault(policy.loadState(join(folder, 'state')))).message).toMatch('state: is a pipe, not a file');
+    // The addon itself, whoever opened it.
+    const descriptor = openSync(join(folder, 'state'), constants.O_RDONLY | constants.O_NONBLOCK);
+    const file = { path: 'state', descriptor, entries: [] };
+    expect((await inputFault(policy.native.load([file]).catch(native))).message).toBe('state: is not a regular file');
+    closeSync(descriptor);
   });
 });
 
@@ -193,7 +199,8 @@ describe('sizes that the weights do not confirm', () => {
       { dtype: 'float32', baseDtype: 'float32', recompute: false },
     );
     const before = process.memoryUsage().rss;
-    expect((await inputFault(huge.load([weights]).catch(native))).message).toMatch(
+    using file = new SafetensorsFile(weights);
+    expect((await inputFault(huge.load([file]).catch(native))).message).toMatch(
       /model\.safetensors: holds 20 tensors, too few for a model of 1073741824 layers/,
     );
     expect(process.memoryUsage().rss - before).toBeLessThan(1e8);

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { checkLine, pairedCheck } from '../../src/report/checks.js';
+import { checkLine, jointOutcome, pairedCheck } from '../../src/report/checks.js';
 
 it.each([
   [-3, 1, 5, 'lower', 'holds', '95 % interval −5.78 to −0.224'],
@@ -25,4 +25,11 @@ it.each([
   expect(check.outcome).toBe(outcome);
   expect(check.detail).toContain(word);
   expect(checkLine(check)).toMatch(new RegExp(`^\\S ${outcome}: It moves \\(paired difference .* over ${pairs} seed`));
+});
+
+it('a claim of several parts fails with one of them, and is unclear before it holds', () => {
+  expect(jointOutcome([])).toBe('holds');
+  expect(jointOutcome(['holds', 'holds'])).toBe('holds');
+  expect(jointOutcome(['holds', 'unclear'])).toBe('unclear');
+  expect(jointOutcome(['unclear', 'fails', 'holds'])).toBe('fails');
 });

@@ -58,9 +58,9 @@ async function run(changes: Partial<OpinionExperiment> = {}) {
   return { ...result, text: lines.join('\n') };
 }
 
-it('trains SFT once and both methods for each seed, goes on where it was, and reports the paper’s panels', async () => {
+it('draws pairs and trains SFT and both methods for each seed, goes on where it was, and reports the paper’s panels', async () => {
   await run();
-  const untouched = ['data/train.jsonl', 'sft/run.json', 'seed-0/gr-ipo/run.json'];
+  const untouched = ['seed-0/data/train.jsonl', 'seed-0/sft/run.json', 'seed-0/gr-ipo/run.json'];
   const times = () => untouched.map((name) => statSync(at(name)).mtimeMs);
   const before = times();
   const seeds = await run({ seeds: [0, 1] });
@@ -68,13 +68,26 @@ it('trains SFT once and both methods for each seed, goes on where it was, and re
   expect(seeds.text.match(/done before/g)).toHaveLength(3);
   expect(seeds.runs).toEqual([0, 1].flatMap((seed) => ['ipo', 'gr-ipo'].map((method) => at(`seed-${seed}`, method))));
 
-  // Both methods start at the SFT model, where every IPO loss is 1/(4β²), and see the same pairs.
+  // Both methods start at the SFT model of their seed, where every IPO loss is 1/(4β²), and see the same pairs, which each seed redraws.
   const firstLines = seeds.runs.map((name) =>
     JSON.parse(readFileSync(join(name, 'metrics.jsonl'), 'utf8').split('\n')[0]),
   );
   for (const line of firstLines) expect(line['eval_worst/loss']).toBeCloseTo(2500, 6);
-  const records = seeds.runs.map((name) => JSON.parse(readFileSync(join(name, 'run.json'), 'utf8')));
-  expect(new Set(records.map(({ dataHash }) => dataHash)).size).toBe(1);
+  const hashes = seeds.runs.map((name) => JSON.parse(readFileSync(join(name, 'run.json'), 'utf8')).dataHash);
+  expect([hashes[1], hashes[3]]).toEqual([hashes[0], hashes[2]]);
+  const pairs = (seed: number, split: string) =>
+    read(`seed-${seed}/data/${split}.jsonl`)
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { prompt: string; chosen: string; rejected: string });
+  for (const split of ['train', 'test']) {
+    const [one, two] = [0, 1].map((seed) => new Map(pairs(seed, split).map((pair) => [pair.prompt, pair])));
+    const both = [...one.values()].filter(({ prompt }) => two.has(prompt));
+    expect(both.length).toBeLessThan(one.size);
+    for (const { prompt, chosen } of both) expect(two.get(prompt)!.chosen).toBe(chosen);
+    if (split === 'train')
+      expect(both.filter(({ prompt, rejected }) => two.get(prompt)!.rejected !== rejected).length).toBeGreaterThan(0);
+  }
 
   // The claims are those of the runs' own test scores.
   const worst = (method: string) =>
@@ -138,7 +151,7 @@ it('a mistake in what it reads leaves nothing behind that stands in the way of t
 
 /** Runs the command in a new process; the first output that matches `at` is answered by `signal`. */
 function signalled(at: RegExp, signal: NodeJS.Signals): Promise<{ code: number | null; output: string }> {
-  const child = spawn(process.execPath, commandLine(), { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(process.execPath, commandLine('--seeds', '0'), { stdio: ['ignore', 'pipe', 'pipe'] });
   return new Promise((done) => {
     let output = '';
     let sent = false;
@@ -215,7 +228,8 @@ it('has steps on α, with and without --authors, that take it where the authors�
   expect(Math.max(...theirs) - Math.min(...theirs)).toBeGreaterThan(0.02);
   for (const settings of [[], ['objective.scaling=paper', 'objective.step=5e-7']]) {
     const { objective } = loadConfig(configFile('global-opinions', 'gr-ipo'), settings);
-    const weighting = groupWeights({ weights: 'mirror-ascent', step: objective.step as number }, sizes);
+    if (objective.weights !== 'mirror-ascent') throw new Error(`weights: ${objective.weights}`);
+    const weighting = groupWeights({ weights: 'mirror-ascent', step: objective.step }, sizes);
     for (const batch of batches) {
       const totals = new GroupTotals(5);
       for (const { group, loss } of batch) totals.add(group, loss);

@@ -1,7 +1,9 @@
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
 import { afterAll, describe, expect, it } from 'vitest';
 import { counted } from '../../src/terminal/format.js';
 import { plainText } from '../../src/terminal/output.js';
@@ -109,4 +111,29 @@ describe('a stdout that takes no more', () => {
     expect(shell('group-robust data survey --rows 100 --out whole | true').status).toBe(0);
     expect(readdirSync(at('whole'))).toContain('summary.json');
   });
+});
+
+it('a result of 8 MB comes whole to one who reads slowly, from a process with models that ends with 1', async () => {
+  const program = `
+    import { Command } from 'commander';
+    import { defineAction, runProgram } from ${JSON.stringify(resolve('src/cli/command.ts'))};
+    import { GemmaPolicy } from ${JSON.stringify(resolve('src/policy/gemma.ts'))};
+    const command = new Command('big');
+    defineAction(command, async () => {
+      await GemmaPolicy.open('random:tiny?layers=1');
+      process.exitCode = 1;
+      return { text: 'x'.repeat(2 ** 23) };
+    });
+    await runProgram(command);`;
+  const args = ['--import', 'tsx', '--input-type=module', '-e', program, '--', '--json'];
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const ended = once(child, 'close');
+  await wait(1000);
+  let text = '';
+  for await (const chunk of child.stdout.setEncoding('utf8')) {
+    text += chunk;
+    await wait(2);
+  }
+  expect(JSON.parse(text).text).toHaveLength(2 ** 23);
+  expect(await ended).toEqual([1, null]);
 });

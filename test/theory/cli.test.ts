@@ -2,9 +2,10 @@ import { execFile } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Command } from 'commander';
+import { Command } from '@commander-js/extra-typings';
 import { afterAll, describe, expect, it, vi } from 'vitest';
 import { registerConverge } from '../../src/cli/converge.js';
+import { reportError } from '../../src/errors.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'converge-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -26,7 +27,7 @@ async function converge(...flags: string[]): Promise<{ code: number; stdout: str
   const program = new Command('group-robust');
   registerConverge(program);
   try {
-    await program.parseAsync(['converge', ...flags], { from: 'user' });
+    await program.parseAsync(['converge', ...flags], { from: 'user' }).catch(reportError);
     return { code: Number(process.exitCode ?? 0), stdout, stderr };
   } finally {
     process.exitCode = undefined;
@@ -82,11 +83,11 @@ describe('converge', () => {
       expect(horizon.duality_gap_interval[1]).toBeGreaterThanOrEqual(horizon.duality_gap);
     }
     expect(report.rate.interval[1]).toBeLessThanOrEqual(-0.4);
-    expect(report).toMatchObject({ holds: true, reasons: [] });
+    expect(report).toMatchObject({ order: 'simultaneous', outcome: 'holds', holds: true, reasons: [] });
+    expect(report.alternating).toBeUndefined();
     expect(code).toBe(0);
     expect(report.premises.step_rates.theta).toBeCloseTo(-0.5, 2);
-    expect(stderr).toContain('HOLDS');
-    expect(stderr).toContain('simultaneous');
+    expect(stderr).toContain('✓ holds: Proposition 4.1, of the simultaneous order');
     expect(JSON.parse(readFileSync(join(out, 'convergence.json'), 'utf8'))).toEqual(report);
     expect(readFileSync(join(out, 'convergence.csv'), 'utf8').trim().split('\n')).toHaveLength(3);
   });
@@ -98,12 +99,23 @@ describe('converge', () => {
     expect(report.minimax.theta).toHaveLength(6);
     expect(report.minimax.alpha).toHaveLength(3);
     expect(report.horizons[1].error).toBeLessThan(report.horizons[0].error);
+    expect(report.alternating.horizons).toHaveLength(2);
   });
 
-  it('exits 1 and says why when the horizons are all before burn-in', async () => {
+  it('measures with smoothed labels', async () => {
+    const flags = ['--loss', 'dpo', '--horizons', '100', '--runs', '2', '--json'];
+    const plain = JSON.parse((await converge(...flags)).stdout);
+    const smoothed = JSON.parse((await converge(...flags, '--label-smoothing', '0.2')).stdout);
+    expect(smoothed.constants.B_grad).toBeCloseTo(0.8 * plain.constants.B_grad, 12);
+    expect(smoothed.minimax.value).toBeGreaterThan(plain.minimax.value);
+    expect(smoothed.premises.replay_distance).toBeLessThan(1e-12);
+  });
+
+  it('exits 0 and says that it is unclear when the horizons are all before burn-in', async () => {
     const { code, stdout } = await converge('--loss', 'ipo', '--horizons', '100,300', '--runs', '2');
-    expect(code).toBe(1);
-    expect(stdout).toMatch(/NOT CONFIRMED[\s\S]*only 0 of the 2 horizons are past burn-in/);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/≈ unclear: Proposition 4\.1.*only 0 of the 2 horizons are past burn-in/);
+    expect(stdout).toMatch(/≈ unclear: The alternating order/);
   });
 
   it('refuses wrong flags with exit code 2 and leaves nothing behind', async () => {
@@ -111,6 +123,9 @@ describe('converge', () => {
     const wrong: [string[], RegExp][] = [
       [[], /"--loss": is missing/],
       [['--loss', 'dpo', '--horizons', '1e3,x'], /"--horizons": "x"/],
+      [['--loss', 'hinge'], /twice differentiable loss, which hinge is not[\s\S]*use dpo or ipo/],
+      [['--loss', 'ipo', '--label-smoothing', '0.1'], /labelSmoothing has no meaning with loss: ipo/],
+      [['--loss', 'dpo', '--label-smoothing', '0.5'], /labelSmoothing/],
       [['--loss', 'dpo', '--horizons', '0'], /"--horizons"/],
       [['--loss', 'dpo', '--runs', '1'], /"--runs"/],
       [['--loss', 'dpo', '--groups', '1'], /"--groups"/],
@@ -144,6 +159,18 @@ describe('converge --problem', () => {
     expect(upper - lower).toBeLessThanOrEqual(1e-10);
   });
 
+  it('takes the smoothing of the labels into account', async () => {
+    const path = file('smoothed.json', {
+      loss: 'dpo',
+      beta: 1,
+      labelSmoothing: 0.25,
+      radius: null,
+      groups: [{ differences: [[1]] }],
+    });
+    const { theta } = JSON.parse((await converge('--problem', path, '--json')).stdout);
+    expect(theta[0]).toBeCloseTo(Math.log(3), 6);
+  });
+
   it('takes the radius and the offsets into account', async () => {
     // One pair, d = 1, o = −1: h = θ + 1, so IPO with c = 2 has its minimum at θ = 1, and at the ball's edge below that.
     const groups = [{ differences: [[1]], offsets: [-1] }];
@@ -167,6 +194,7 @@ describe('converge --problem', () => {
         '{"loss":"ipo","beta":1,"radius":null,"groups":[{"differences":[[1e999]]}]}',
         /differences\[0\]\[0\]/,
       ],
+      ['hinge.json', { ...scalar, loss: 'hinge' }, /hinge\.json, field "loss".*which hinge is not/],
       ['separable.json', separable, /separable\.json[\s\S]*not attained[\s\S]*radius/],
     ];
     for (const [name, contents, message] of wrong) {

@@ -10,7 +10,7 @@ import {
   stepSizes,
 } from '../../src/theory/constants.js';
 import { minimax } from '../../src/theory/minimax.js';
-import { arbitraryProblem, problemOf, rowsOf } from './problems.js';
+import { arbitraryProblem, problemOf, rowsOf, smoothLosses } from './problems.js';
 
 const dpo = marginLoss({ loss: 'dpo', beta: 1 });
 
@@ -34,10 +34,22 @@ describe('constants of Proposition 4.1', () => {
     }
   });
 
-  it('are refused, as the minimax value is, for losses that they are not stated for', () => {
-    const hinge = marginLoss({ loss: 'hinge', beta: 1 });
-    expect(() => convergenceConstants(problemOf([[[1]]]), hinge, 10, 1)).toThrow('the dpo and ipo losses only');
-    expect(() => minimax(problemOf([[[1]]]), hinge)).toThrow('the dpo and ipo losses only');
+  it('need a convex loss and nothing else, the minimax value a second derivative too', () => {
+    const hinge = marginLoss({ loss: 'hinge', beta: 2 });
+    expect(convergenceConstants(problemOf([[[1]]]), hinge, 10, 1)).toMatchObject({ B_grad: 2, B_l: 21 });
+    expect(() => convergenceConstants(problemOf([[[1]]]), { ...hinge, convexity: undefined }, 10, 1)).toThrow(
+      /Proposition 4\.1 needs a convex loss, which hinge is not/,
+    );
+    expect(() => minimax(problemOf([[[1]]]), hinge)).toThrow(
+      /exact minimax value needs a twice differentiable loss, which hinge is not[\s\S]*use dpo or ipo/,
+    );
+  });
+
+  it('know the smoothing of the labels', () => {
+    const smoothed = marginLoss({ loss: 'dpo', beta: 1, labelSmoothing: 0.25 });
+    const constants = convergenceConstants(problemOf([[[2]]]), smoothed, 3, 1);
+    expect(constants.B_grad).toBeCloseTo(1.5, 12);
+    expect(constants.B_l).toBeCloseTo(0.75 * Math.log1p(Math.exp(6)) + 0.25 * Math.log1p(Math.exp(-6)), 12);
   });
 
   it('give Algorithm 3 the factors K that its statement lacks', () => {
@@ -60,11 +72,11 @@ describe('constants of Proposition 4.1', () => {
     fc.assert(
       fc.property(
         arbitraryProblem(),
-        fc.constantFrom('dpo' as const, 'ipo' as const),
+        fc.constantFrom(...smoothLosses, { loss: 'hinge' as const, beta: 0.7 }),
         fc.constantFrom(0.1, 1, 3),
         fc.array(fc.double({ min: -1, max: 1, noNaN: true }), { minLength: 5, maxLength: 5 }),
-        (problem, name, beta, direction) => {
-          const loss = marginLoss({ loss: name, beta });
+        (problem, settings, beta, direction) => {
+          const loss = marginLoss({ ...settings, beta });
           const radius = 2;
           const { B_l, B_grad, B_phi } = convergenceConstants(problem, loss, radius, 1);
           const point = direction.slice(0, problem.dimension);

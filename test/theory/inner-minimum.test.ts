@@ -1,13 +1,15 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { marginLoss } from '../../src/objective/losses.js';
+import { lossWith, marginLoss } from '../../src/objective/losses.js';
 import { groupDerivatives, groupLosses } from '../../src/theory/group-losses.js';
 import { innerMinimum } from '../../src/theory/inner-minimum.js';
 import { findSeparation } from '../../src/theory/separability.js';
-import { arbitraryProblem, plainLosses, problemOf, rowsOf } from './problems.js';
+import { arbitraryProblem, leastOnBall, plainLosses, problemOf, rowsOf, smoothLosses } from './problems.js';
 
 const norm = (v: ArrayLike<number>) => Math.hypot(...Array.from(v));
-const losses = fc.constantFrom('dpo' as const, 'ipo' as const).map((loss) => marginLoss({ loss, beta: 0.7 }));
+const losses = fc
+  .constantFrom(...smoothLosses)
+  .map((settings) => lossWith(['convexity', 'curvature'], marginLoss(settings), 'a test'));
 
 describe('group losses', () => {
   it('are the group means, with gradients and Hessians that central differences confirm', () => {
@@ -64,6 +66,52 @@ describe('inner minimum', () => {
         },
       ),
       { numRuns: 150 },
+    );
+  });
+
+  it('never lies above the least value that golden sections find, from any start, whatever the loss', () => {
+    fc.assert(
+      fc.property(
+        arbitraryProblem({ groups: [1, 3], dimension: [1, 2] }).filter(({ groups }) => groups[0].offsets !== undefined),
+        losses,
+        fc.constantFrom(undefined, 0.5, 3),
+        fc.constantFrom(1, 3, 7),
+        fc.array(fc.double({ min: -1, max: 1, noNaN: true }), { minLength: 2, maxLength: 2 }),
+        (given, loss, radius, spread, direction) => {
+          const groups = given.groups.map((group) => ({
+            ...group,
+            offsets: group.offsets?.map((offset) => spread * offset),
+          }));
+          const problem = { ...given, groups };
+          const alpha = groups.map(() => 1 / groups.length);
+          const reach = (radius ?? 5) / 2;
+          const start = direction.slice(0, problem.dimension).map((entry) => reach * entry);
+          const at = (point: number[]) =>
+            plainLosses(problem, loss, point).reduce((sum, group, g) => sum + alpha[g] * group.value, 0);
+          const least = leastOnBall(at, problem.dimension as 1 | 2, radius ?? 300);
+          const { value, lower } = innerMinimum(problem, loss, alpha, radius, start);
+          const rounding = 1e-11 * Math.max(1, least);
+          expect(lower).toBeLessThanOrEqual(least + rounding);
+          expect(lower).toBeLessThanOrEqual(value + rounding);
+        },
+      ),
+      { numRuns: 300 },
+    );
+  });
+
+  it('does not take the line that smoothing adds to the loss for curvature', () => {
+    // Two opposite pairs, both as good as lost: hardly any curvature, and the minimum is at θ = 0 by symmetry.
+    const problem = problemOf([[[1], [-1]]], [[10, 10]]);
+    const loss = marginLoss({ loss: 'dpo', beta: 1, labelSmoothing: 0.25 });
+    const [{ value: least }] = plainLosses(problem, loss, [0]);
+    for (const start of [-1, 0.1, 1])
+      expect(innerMinimum(problem, loss, [1], undefined, [start]).lower).toBeLessThanOrEqual(least + 1e-13);
+  });
+
+  it('refuses a loss without a second derivative, by its name', () => {
+    const hinge = marginLoss({ loss: 'hinge', beta: 1 });
+    expect(() => innerMinimum(problemOf([[[1]]]), hinge, [1], 1)).toThrow(
+      /twice differentiable loss, which hinge is not/,
     );
   });
 

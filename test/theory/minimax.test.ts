@@ -4,7 +4,7 @@ import { GroupRobustError, InputError } from '../../src/errors.js';
 import { marginLoss } from '../../src/objective/losses.js';
 import { minimax } from '../../src/theory/minimax.js';
 import { findSeparation } from '../../src/theory/separability.js';
-import { arbitraryProblem, plainLosses, problemOf } from './problems.js';
+import { arbitraryProblem, leastOnBall, plainLosses, problemOf, smoothLosses } from './problems.js';
 
 const dpo = marginLoss({ loss: 'dpo', beta: 1 });
 const norm = (v: ArrayLike<number>) => Math.hypot(...Array.from(v));
@@ -49,6 +49,39 @@ describe('minimax', () => {
     expect(alpha[0]).toBeCloseTo(1, 9);
   });
 
+  it('encloses what golden sections find, for every smooth loss', () => {
+    fc.assert(
+      fc.property(
+        arbitraryProblem({ groups: [1, 3], dimension: [1, 2] }),
+        fc.constantFrom(...smoothLosses),
+        fc.constantFrom(0.5, 3, 20),
+        (problem, settings, radius) => {
+          const loss = marginLoss(settings);
+          const worstAt = (theta: number[]) => Math.max(...plainLosses(problem, loss, theta).map(({ value }) => value));
+          const least = leastOnBall(worstAt, problem.dimension as 1 | 2, radius);
+          const { lower, upper } = minimax(problem, loss, radius);
+          expect(least).toBeGreaterThanOrEqual(lower - 1e-11 * Math.max(1, upper));
+          expect(least - upper).toBeLessThan(1e-7 * Math.max(1, upper));
+        },
+      ),
+      { numRuns: 60 },
+    );
+  });
+
+  it('is attained on R^d with smoothed labels, even of separable pairs', () => {
+    // The slope β(ε − p) of every pair is 0 at p = ε: that is where one pair by itself ends, and groups of equal pairs alike.
+    const smoothed = marginLoss({ loss: 'dpo', beta: 2, labelSmoothing: 0.3 });
+    const { theta, value } = minimax(problemOf([[[1], [1]], [[1]]]), smoothed);
+    expect(theta[0]).toBeCloseTo(Math.log(0.7 / 0.3) / 2, 6);
+    expect(value).toBeCloseTo(-0.7 * Math.log(0.7) - 0.3 * Math.log(0.3), 10);
+  });
+
+  it('is 0 where every pair of an IPO problem is at its target from the start', () => {
+    expect(minimax(problemOf([[[1]], [[2]]], [[-1], [-1]]), marginLoss({ loss: 'ipo', beta: 0.5 })).value).toBeLessThan(
+      1e-20,
+    );
+  });
+
   it('agrees with a fine grid for DPO, d = 1, K = 2', () => {
     fc.assert(
       fc.property(
@@ -86,14 +119,14 @@ describe('minimax', () => {
     fc.assert(
       fc.property(
         arbitraryProblem(),
-        fc.constantFrom('dpo' as const, 'ipo' as const),
+        fc.constantFrom(...smoothLosses),
         fc.constantFrom(0.1, 1, 3),
         fc.constantFrom(undefined, 0.5, 3, 20),
-        (problem, name, beta, radius) => {
-          const loss = marginLoss({ loss: name, beta });
+        (problem, settings, beta, radius) => {
+          const loss = marginLoss({ ...settings, beta });
           // Separable DPO pairs on R^d are refused where the infimum is not attained; where it hardly is, at a θ so far out that
           // double precision proves nothing there, an error is right too. A number never is, unless proven.
-          const separable = name === 'dpo' && radius === undefined && findSeparation(problem) !== undefined;
+          const separable = loss.vanishing && radius === undefined && findSeparation(problem) !== undefined;
           const solution = attempt(
             () => minimax(problem, loss, radius),
             separable ? ['NOT_ATTAINED', 'MINIMAX_BRACKET'] : [],

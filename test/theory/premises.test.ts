@@ -25,6 +25,8 @@ const horizons = [1e3, 1e4, 1e6];
 describe.each([
   { loss: { loss: 'dpo', beta: 1 }, radius: 3 },
   { loss: { loss: 'ipo', beta: 0.1 }, radius: 5 },
+  { loss: { loss: 'dpo', beta: 2, labelSmoothing: 0.3 }, radius: 3 },
+  { loss: { loss: 'hinge', beta: 1 }, radius: 3 },
 ] as const)('premises of the check, $loss.loss', ({ loss, radius }) => {
   const constants = convergenceConstants(problem, marginLoss(loss), radius, 1);
   const asItIs = (T: number): SaddleSettings => ({ loss, algorithm: 1, radius, steps: stepSizes(constants, T) });

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import type { MarginLoss } from '../../src/objective/losses.js';
+import type { LossSettings, MarginLoss } from '../../src/objective/losses.js';
 import type { LogLinearProblem } from '../../src/policy/log-linear-problem.js';
 
 /** A problem from plain rows: groups × pairs × d. */
@@ -60,4 +60,43 @@ export function arbitraryProblem({ groups = [1, 4], dimension = [1, 5] } = {}): 
         })
         .map(({ rows, offsets }) => problemOf(rows, withOffsets ? offsets : undefined)),
     );
+}
+
+/** A loss of every kind that has a second derivative, for tests that must hold for all. */
+export const smoothLosses: readonly LossSettings[] = [
+  { loss: 'dpo', beta: 0.7 },
+  { loss: 'ipo', beta: 0.7 },
+  { loss: 'dpo', beta: 1, labelSmoothing: 0.05 },
+  { loss: 'dpo', beta: 2, labelSmoothing: 0.3 },
+  { loss: 'dpo', beta: 0.5, labelSmoothing: 0.45 },
+];
+
+/**
+ * The least value over ‖θ‖ ≤ radius of a convex function, d = 1 or 2, by golden sections within golden sections: nothing of it knows
+ * derivatives. It never lies below the true minimum.
+ */
+export function leastOnBall(f: (theta: number[]) => number, dimension: 1 | 2, radius: number): number {
+  if (dimension === 1) return goldenSection((x) => f([x]), radius);
+  return goldenSection((x) => goldenSection((y) => f([x, y]), Math.sqrt(Math.max(0, radius ** 2 - x ** 2))), radius);
+}
+
+function goldenSection(f: (x: number) => number, reach: number): number {
+  const ratio = (Math.sqrt(5) - 1) / 2;
+  let [low, high] = [-reach, reach];
+  let [left, right] = [high - ratio * (high - low), low + ratio * (high - low)];
+  let [atLeft, atRight] = [f(left), f(right)];
+  let least = Math.min(f(low), f(high), atLeft, atRight);
+  for (let n = 0; n < 55; n++) {
+    if (atLeft < atRight) {
+      [high, right, atRight] = [right, left, atLeft];
+      left = high - ratio * (high - low);
+      atLeft = f(left);
+    } else {
+      [low, left, atLeft] = [left, right, atRight];
+      right = low + ratio * (high - low);
+      atRight = f(right);
+    }
+    least = Math.min(least, atLeft, atRight);
+  }
+  return least;
 }

@@ -4,7 +4,8 @@ import { loadNative } from '../../src/native/load.js';
 import { Random } from '../../src/numbers/random.js';
 import { GemmaPolicy } from '../../src/policy/gemma.js';
 import { resolveConfig } from '../../src/train/config.js';
-import { type MetricsLine, trainPolicy } from '../../src/train/trainer.js';
+import type { MetricsLine } from '../../src/train/metrics-line.js';
+import { trainPolicy } from '../../src/train/trainer.js';
 import {
   allValues,
   largestDifference,

@@ -71,8 +71,13 @@ describe('group metrics', () => {
   });
 
   it('reports entropy as an effective number of groups', () => {
-    expect(alphaMetrics(['a', 'b'], [0.5, 0.5])).toMatchObject({ 'group/a/alpha': 0.5, 'alpha/effective_groups': 2 });
-    expect(alphaMetrics(['a', 'b'], [1, 0])['alpha/effective_groups']).toBe(1);
+    const of = (alpha: number[], weights: number[]) =>
+      alphaMetrics(['a', 'b'], { alpha: Float64Array.from(alpha), weights: Float64Array.from(weights) });
+    expect(of([0.5, 0.5], [0.5, 0.5])).toMatchObject({ 'group/a/alpha': 0.5, 'alpha/effective_groups': 2 });
+    // χ = 0.1: all of α on one group, and yet both are trained.
+    const line = of([1, 0], [0.55, 0.45]);
+    expect(line).toMatchObject({ 'group/b/alpha': 0, 'group/b/weight': 0.45, 'alpha/effective_groups': 1 });
+    expect(line['weight/effective_groups']).toBeCloseTo(Math.exp(-0.55 * Math.log(0.55) - 0.45 * Math.log(0.45)), 12);
   });
 });
 

@@ -18,7 +18,7 @@ import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import { GroupRobustError, InputError, InterruptedError } from '../../src/errors.js';
 import { GemmaPolicy } from '../../src/policy/gemma.js';
 import { type Checkpoint, Checkpoints } from '../../src/train/checkpoint.js';
-import { type Objective, resolveConfig, type TrainConfig } from '../../src/train/config.js';
+import { resolveConfig, type TrainConfig } from '../../src/train/config.js';
 import { runIdentity } from '../../src/train/identity.js';
 import { runTraining } from '../../src/train/run.js';
 import { fixture } from '../policy/gemma-helpers.js';
@@ -456,6 +456,21 @@ describe('--resume', () => {
     expect(record.created).toBeDefined();
   });
 
+  it('keeps groups whose names are numbers in their order in run.json, whether or not the run had a break', async () => {
+    const names = ['10', '9', '2'];
+    const numbered = writeIdPairs(join(folder, 'numbered.jsonl'), 9, (i) => ({ group: names[i % 3] }));
+    const config = configFor(objective, { data: { train: numbered }, evaluateEvery: undefined });
+    const written = () => {
+      const text = readFileSync(join(config.output, 'run.json'), 'utf8');
+      return [...text.matchAll(/^ {4}"(\d+)": \{/gm)].map(([, name]) => name);
+    };
+    await run(config);
+    expect(written()).toEqual(names);
+    rmSync(checkpoint(config, 6), { recursive: true });
+    await run(config, true);
+    expect(written()).toEqual(names);
+  });
+
   it('finds a damaged best checkpoint before any step is taken', async () => {
     const changes = {
       optimizer: { learningRate: 0.02 },
@@ -597,8 +612,10 @@ describe('--resume', () => {
       await expect(attempt).rejects.toThrow(InputError);
       await expect(attempt).rejects.toThrow(message);
     };
-    const other: Objective = { ...config.objective, step: 0.03 };
-    await refused({ objective: other }, /field "objective\.step": is 0\.03, and was 0\.02 when the run began/);
+    await refused(
+      { objective: { ...config.objective, step: 0.03 } },
+      /field "objective\.step": is 0\.03, and was 0\.02 when the run began/,
+    );
     await refused({ seed: 1 }, /field "seed"/);
     await refused({ evaluateEvery: 2 }, /field "evaluateEvery": is 2, and was absent/);
     await refused({ model: 'random:tiny' }, /field "model": is "random:tiny", and was "random:tiny\?layers=1"/);

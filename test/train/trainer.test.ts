@@ -7,10 +7,12 @@ import { logSumExp } from '../../src/objective/simplex.js';
 import type { LogProbabilitySource, Policy, StepSettings } from '../../src/policy/policy.js';
 import type { Objective } from '../../src/train/config.js';
 import { evaluatePairs } from '../../src/train/evaluate.js';
+import type { MetricsLine } from '../../src/train/metrics-line.js';
 import { NonFiniteError } from '../../src/train/non-finite.js';
 import { pairObjective } from '../../src/train/objective.js';
 import { Reference, scoredDataset } from '../../src/train/scoring.js';
-import { type MetricsLine, type TrainerSettings, type TrainerState, trainPolicy } from '../../src/train/trainer.js';
+import { type TrainerSettings, trainPolicy } from '../../src/train/trainer.js';
+import type { TrainerState } from '../../src/train/trainer-hooks.js';
 
 const vocabulary = 6;
 
@@ -437,6 +439,15 @@ describe('training loop', () => {
     expect((await run()).warnings).toEqual([]);
   });
 
+  it('does not warn of an α on one group where χ keeps weight on all', async () => {
+    const { warnings, lines } = await run({ objective: { ...grIpo, step: 1e5, chi: 0.1 }, steps: 20 });
+    const last = lines[20];
+    expect(last['alpha/effective_groups']).toBeLessThan(1.05);
+    expect(last['weight/effective_groups']).toBeGreaterThan(1.9);
+    expect(last['group/g0/weight']).toBeCloseTo(0.45 + 0.1 * (last['group/g0/alpha'] as number), 12);
+    expect(warnings).toEqual([]);
+  });
+
   it('warns of that once, in a run that goes on as in one without a break', async () => {
     const objective = { ...grIpo, step: 1e4 };
     const policy = new UnigramPolicy();
@@ -519,7 +530,10 @@ describe('training loop', () => {
     expect(last['group/g0/loss']).toBeCloseTo(Math.LN2, 2);
     expect(last['group/g1/loss']).toBeCloseTo(Math.LN2, 2);
     expect(last['group/g0/alpha']).toBeCloseTo(0.5, 2);
-    const plain = await run({ objective: { ...objective, weights: 'erm', step: undefined }, steps: 3000 }, opposed);
+    const plain = await run(
+      { objective: { loss: 'dpo', beta: 1, reduction: 'sum', weights: 'erm' }, steps: 3000 },
+      opposed,
+    );
     // Without groups the majority wins: margin of group 1 tends to log 2, group 0's loss to log 3.
     expect(plain.lines[3000]['group/g0/loss']).toBeCloseTo(-Math.log(sigmoid(-Math.LN2)), 2);
   });

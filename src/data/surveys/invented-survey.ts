@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { Random } from '../../numbers/random.js';
 import { pythonRepr } from '../tables/python-literal.js';
 import { type OpinionSummary, opinionPairs, parseSurvey, writeOpinionPairs } from './global-opinions.js';
+import { ROWS_PER_TOPIC, SURVEY_ROWS, TOPICS } from './survey-topics.js';
 
 /**
  * A survey with known truth, in GlobalOpinionQA's own layout: five invented countries of unequal size, asked about many
@@ -21,69 +22,6 @@ export const SURVEY_COUNTRIES: readonly Country[] = [
   { name: 'Cordova', share: 0.2 },
   { name: 'Drumlin', share: 0.16 },
   { name: 'Elmark', share: 0.12 },
-];
-
-const TOPICS = [
-  'public transport',
-  'nuclear power',
-  'free trade',
-  'rural schools',
-  'military service',
-  'foreign aid',
-  'early elections',
-  'religious holidays',
-  'a carbon tax',
-  'state television',
-  'large families',
-  'private hospitals',
-  'new immigrants',
-  'strong unions',
-  'city growth',
-  'space research',
-  'a minimum wage',
-  'traditional dress',
-  'online voting',
-  'wind farms',
-  'trial by jury',
-  'higher pensions',
-  'shorter work weeks',
-  'land reform',
-  'foreign films',
-  'stricter police',
-  'open borders',
-  'organic farming',
-  'a national bank',
-  'free universities',
-  'coal mines',
-  'fast trains',
-  'city parks',
-  'home schooling',
-  'a longer draft',
-  'street markets',
-  'royal titles',
-  'bank secrecy',
-  'school uniforms',
-  'night shifts',
-  'sugar taxes',
-  'free medicine',
-  'border walls',
-  'fishing limits',
-  'state lotteries',
-  'secret ballots',
-  'local dialects',
-  'water meters',
-  'cheap flights',
-  'public prayer',
-  'animal testing',
-  'paid leave',
-  'rent control',
-  'gun licences',
-  'new museums',
-  'speed limits',
-  'party funding',
-  'river dams',
-  'tax cuts',
-  'adult education',
 ];
 
 /** A way of asking. Options run from the most favourable answer to the least, or the other way round. */
@@ -193,10 +131,6 @@ const STANCE_NOISE = 0.2;
 const SHARPNESS = 3;
 /** People asked in each country; answers are counts out of these, so surveys differ a little from the truth. */
 const RESPONDENTS = 1000;
-
-/** Topics grow with the survey, so that its density (rows for each topic) stays the same. */
-const ROWS_PER_TOPIC = 320;
-export const SURVEY_ROWS = { min: 100, default: 3200, max: ROWS_PER_TOPIC * TOPICS.length };
 
 /** @param options.rows (question, country) pairs in all, within {@link SURVEY_ROWS} */
 export function generateSurvey(options: { seed: number; rows?: number }): GeneratedSurvey {

@@ -33,7 +33,7 @@ async function* csvRecords(
       // csv-parse tells the byte each record ends at; its own line numbers count "\r\n" inside quotes twice.
       const line = lines.at(start);
       start = info.bytes;
-      if (record.length > 1 || record[0].trim() !== '') yield { line, fields: record };
+      if (record.length > 1 || record[0]?.trim() !== '') yield { line, fields: record };
     }
   } catch (error) {
     if (!(error instanceof CsvError)) throw error;
@@ -119,7 +119,7 @@ class LineCounter {
   }
 
   at(byte: number): number {
-    while (this.next < this.breaks.length && this.breaks[this.next] < byte) this.next++;
+    while ((this.breaks[this.next] ?? Number.POSITIVE_INFINITY) < byte) this.next++;
     return this.passed + this.next + 1;
   }
 }

@@ -16,12 +16,15 @@ export function nearMatches(wanted: string, names: readonly string[]): string[] 
 
 /** Levenshtein distance: least number of letters inserted, deleted or replaced. */
 export function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++)
-      next.push(Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1)));
-    row = next;
+  // The distances from what has been read of `a` to b[..j], for j = 1, 2, …; that to nothing is how much has been read.
+  let row = Array.from({ length: b.length }, (_, j) => j + 1);
+  for (let i = 0; i < a.length; i++) {
+    let [before, last] = [i, i + 1];
+    row = row.map((above, j) => {
+      last = Math.min(above + 1, last + 1, before + (a[i] === b[j] ? 0 : 1));
+      before = above;
+      return last;
+    });
   }
-  return row[b.length];
+  return row.at(-1) ?? a.length;
 }

@@ -1,7 +1,8 @@
 import { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects, parquetSchema } from 'hyparquet';
 import { compressors } from 'hyparquet-compressors';
 import * as z from 'zod';
-import { keepBounds } from '../../processes/bounded-child.js';
+import { present } from '../../errors.js';
+import { answerRequests } from '../../processes/bounded-child.js';
 
 /** The program of a process of its own, see parquet.ts: it answers each {@link GroupRequest} with a {@link GroupReply}. */
 
@@ -45,13 +46,13 @@ async function readRowGroup({ file, wanted, group }: Exclude<GroupRequest, 'more
   if (columns.some((name) => typeof name !== 'string')) throw new Error('a column has no name');
   const groups = metadata.row_groups.length;
   if (group >= groups) return { columns, groups, rows: [] };
-  const { num_rows: count, columns: chunks } = metadata.row_groups[group];
+  const { num_rows: count, columns: chunks } = present(metadata.row_groups[group]);
   // A row without a value has one too, which says that it is null.
   if (chunks.some(({ meta_data: chunk }) => chunk && chunk.num_values < count))
     throw new Error(`a column has fewer values than the ${count} rows there should be`);
   const sizes = metadata.row_groups.slice(0, group + 1).map(({ num_rows }) => Number(num_rows));
   const rowEnd = sizes.reduce((sum, size) => sum + size, 0);
-  const rowStart = rowEnd - sizes[group];
+  const rowStart = rowEnd - Number(count);
   const read = wanted.filter((column) => columns.includes(column));
   // With no column at all hyparquet gives no rows; each row is then still there, and lacks everything.
   const rows =
@@ -128,5 +129,4 @@ function sizeOf(value: unknown): number {
   return size;
 }
 
-keepBounds();
-process.on('message', async (request: GroupRequest) => process.send?.(await replyTo(request)));
+answerRequests(replyTo);

@@ -31,7 +31,6 @@ export async function* readParquet(
       const { columns } = read;
       for (const values of read.rows) yield { at: { file, row: ++row }, columns, values, untyped: false };
     }
-    reader.rest();
     onBytes?.((size * (group + 1)) / groups);
   }
 }
@@ -52,8 +51,8 @@ async function sizeOf(file: string): Promise<number> {
 const MEMORY_PER_BYTE = 64;
 /** MB, for any file. */
 const LEAST_MEMORY = 256;
-/** Seconds: for any file, and for each MB of it. */
-const TIME = { least: 10, perMegabyte: 1 };
+/** Seconds of the processor: for any file, and for each MB of it. */
+const TIME = { least: 0.5, perMegabyte: 1 };
 
 interface Limits {
   megabytes: number;
@@ -65,7 +64,7 @@ function limitsOf(size: number): Limits {
   const needed = Math.max(LEAST_MEMORY, Math.min(MEMORY_PER_BYTE * megabytes, totalmem() / 2 ** 20));
   return {
     megabytes: 2 ** Math.ceil(Math.log2(needed)),
-    seconds: Math.ceil(TIME.least + TIME.perMegabyte * megabytes),
+    seconds: TIME.least + TIME.perMegabyte * megabytes,
   };
 }
 
@@ -74,40 +73,46 @@ const resting = new Map<number, ChildProcess[]>();
 /** More are not kept. */
 const MOST_RESTING = 2;
 
-/** A process for one row group; at its end it rests, or else is ended. */
+/** A process for one row group; then it rests, unless it was ended. */
 function readerWithin(limit: number) {
   const atRest = resting.get(limit) ?? [];
   resting.set(limit, atRest);
-  const child = atRest.pop() ?? startBounded(new URL('./parquet-group.js', import.meta.url).href, limit);
+  const rested = atRest.pop();
+  const fresh = () => startBounded(new URL('./parquet-group.js', import.meta.url).href, limit);
+  let child = rested ?? fresh();
   child.ref();
   child.channel?.ref();
   child.removeAllListeners('exit');
-  let rests = false;
+  let ended = false;
   return {
     async ask(request: GroupRequest, { megabytes, seconds }: Limits, at: { file: string; row: number }) {
       const refuse = (problem: string, fix?: string): never => {
         throw new InputError(`cannot be read as Parquet: ${problem}`, { at, fix });
       };
       const damaged = 'the file is damaged, or else needs smaller row groups';
-      const outcome = await askBounded<GroupReply>(child, request, seconds);
-      if (outcome === 'late') return refuse(`a row group takes longer than ${seconds} s`, damaged);
+      let outcome = await askBounded<GroupReply>(child, request, seconds);
+      // It may have had the memory of the file before.
+      if (outcome === 'ended' && child === rested && request !== 'more') {
+        child = fresh();
+        outcome = await askBounded<GroupReply>(child, request, seconds);
+      }
+      ended = typeof outcome === 'string';
+      if (outcome === 'late') return refuse(`a row group takes longer than ${seconds.toFixed(1)} s`, damaged);
       if (outcome === 'ended') return refuse(`a row group takes more than ${megabytes} MB`, damaged);
       const { reply } = outcome;
-      if (!('problem' in reply)) return reply;
-      // It has given its answer, and waits for the next request.
-      this.rest();
-      return refuse(reply.problem);
+      return 'problem' in reply ? refuse(reply.problem) : reply;
     },
-    rest() {
-      rests = atRest.length < MOST_RESTING;
-      if (!rests) return;
+    // Whatever the reason is to stop here, it has given its answer, and waits for the next request.
+    [Symbol.dispose]() {
+      if (ended) return;
+      if (atRest.length >= MOST_RESTING) {
+        child.kill('SIGKILL');
+        return;
+      }
       atRest.push(child);
       child.unref();
       child.channel?.unref();
       child.once('exit', () => atRest.splice(0, atRest.length, ...atRest.filter((other) => other !== child)));
-    },
-    [Symbol.dispose]() {
-      if (!rests) child.kill('SIGKILL');
     },
   };
 }

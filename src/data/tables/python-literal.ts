@@ -1,4 +1,4 @@
-import { GroupRobustError } from '../../errors.js';
+import { GroupRobustError, present } from '../../errors.js';
 
 /** A Python literal as a JavaScript value: None → null, list, tuple and set → array, dict and defaultdict → Map. */
 export type PythonValue = null | boolean | number | string | PythonValue[] | Map<PythonValue, PythonValue>;
@@ -75,7 +75,7 @@ class Parser {
     if (next === '(') {
       const { items, trailingComma } = this.items('(', ')', depth);
       // (x) is x in parentheses, (x,) a tuple.
-      return items.length === 1 && !trailingComma ? items[0] : items;
+      return items.length === 1 && !trailingComma ? present(items[0]) : items;
     }
     if (next === '{') return this.dict(depth);
     if (next === '+' || next === '-') return this.signed();
@@ -83,7 +83,7 @@ class Parser {
     const start = this.offset;
     const word = this.match(WORD);
     if (word === 'defaultdict') return this.defaultDict(depth);
-    if (word !== undefined && Object.hasOwn(WORDS, word)) return WORDS[word];
+    if (word !== undefined && Object.hasOwn(WORDS, word)) return present(WORDS[word]);
     this.offset = start;
     return this.fail(word === undefined ? `expected a value, found ${this.found()}` : `unknown name "${word}"`);
   }
@@ -129,7 +129,7 @@ class Parser {
 
   private string(): string {
     const start = this.offset;
-    const quote = this.text[start];
+    const quote = this.text.charAt(start);
     const triple = this.text.startsWith(quote.repeat(3), start);
     const end = triple ? quote.repeat(3) : quote;
     this.offset += end.length;
@@ -153,16 +153,17 @@ class Parser {
     const letter = this.text[start + 1];
     if (letter === undefined) return this.fail('string without an end');
     this.offset += 2;
-    if (Object.hasOwn(SIMPLE_ESCAPES, letter)) return SIMPLE_ESCAPES[letter];
+    if (Object.hasOwn(SIMPLE_ESCAPES, letter)) return present(SIMPLE_ESCAPES[letter]);
     if (/[0-7]/.test(letter)) {
       const digits = /^[0-7]{1,3}/.exec(this.text.slice(start + 1, start + 4))![0];
       this.offset = start + 1 + digits.length;
       return String.fromCharCode(Number.parseInt(digits, 8));
     }
     if (Object.hasOwn(HEX_ESCAPES, letter)) {
-      const digits = this.text.slice(start + 2, start + 2 + HEX_ESCAPES[letter]);
+      const length = present(HEX_ESCAPES[letter]);
+      const digits = this.text.slice(start + 2, start + 2 + length);
       const code = Number.parseInt(digits, 16);
-      if (digits.length < HEX_ESCAPES[letter] || !/^[0-9a-fA-F]+$/.test(digits) || code > 0x10ffff) {
+      if (digits.length < length || !/^[0-9a-fA-F]+$/.test(digits) || code > 0x10ffff) {
         this.offset = start;
         this.fail(`malformed \\${letter} escape`);
       }

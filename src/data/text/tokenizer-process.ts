@@ -4,7 +4,7 @@ import { Tokenizer } from '@huggingface/tokenizers';
 import * as z from 'zod';
 import { InputError, type InputLocation } from '../../errors.js';
 import { checked, readJson } from '../../files/read.js';
-import { keepBounds } from '../../processes/bounded-child.js';
+import { answerRequests } from '../../processes/bounded-child.js';
 import type { ChatMessage } from '../pairs/layouts.js';
 import { describe } from '../tables/row.js';
 import { type ChatTemplate, readChatTemplate } from './chat-template.js';
@@ -137,5 +137,4 @@ function replyTo({ id, file, close, call }: TokenizerRequest): TokenizerReply {
   }
 }
 
-keepBounds();
-process.on('message', (request: TokenizerRequest) => process.send?.(replyTo(request)));
+answerRequests(replyTo);

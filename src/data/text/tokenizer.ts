@@ -1,7 +1,7 @@
 import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { InputError, type InputLocation, placeOf } from '../../errors.js';
+import { InputError, type InputLocation, placeOf, present } from '../../errors.js';
 import { SyncProcess } from '../../processes/sync-process.js';
 import { UnusablePair } from '../pairs/pairs.js';
 import type { ChatTemplate } from './chat-template.js';
@@ -103,9 +103,9 @@ function readTokenizer(file: string): TextTokenizer {
     ...facts,
     prepare(texts) {
       const ids = encode(texts);
-      prepared = new Map(texts.map((text, i) => [text, ids[i]]));
+      prepared = new Map(texts.map((text, i) => [text, present(ids[i])]));
     },
-    encode: (text) => prepared.get(text)?.slice() ?? encode([text])[0],
+    encode: (text) => prepared.get(text)?.slice() ?? present(encode([text])[0]),
     decode: (ids) => (ids.length === 0 ? '' : ask(id, file, { kind: 'decode', ids: Array.from(ids) }, ids.length)),
     chatTemplate(at) {
       if (!hasTemplate) ask(id, file, { kind: 'template', at }, 0);

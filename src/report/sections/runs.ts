@@ -1,4 +1,4 @@
-import { InputError } from '../../errors.js';
+import { InputError, present } from '../../errors.js';
 import { largest, smallest } from '../../numbers/extremes.js';
 import { type Estimate, estimate, pairedDifference } from '../../numbers/statistics.js';
 import { counted, formatCount, formatNumber } from '../../terminal/format.js';
@@ -40,10 +40,10 @@ const extreme = (run: ScoredRun, metric: GroupMetric, sign: 1 | -1) =>
     sign * (other[metric] ?? 0) > sign * (one[metric] ?? 0) ? other : one,
   );
 /** Of a sum of independent means, each times `weight`. */
-const combined = (errors: readonly (number | null)[], weight = 1) =>
-  errors.some((error) => error === null)
-    ? null
-    : weight * Math.sqrt(errors.reduce<number>((sum, error) => sum + (error as number) ** 2, 0));
+const combined = (errors: readonly (number | null)[], weight = 1) => {
+  const known = errors.filter((error) => error !== null);
+  return known.length < errors.length ? null : weight * Math.sqrt(known.reduce((sum, error) => sum + error ** 2, 0));
+};
 
 const worstLoss: Score = {
   title: 'Worst-group loss',
@@ -159,7 +159,7 @@ function robustPairs(methods: readonly Method[]): Pair[] {
 }
 
 function methodsOn(split: ScoredSplit, runs: readonly Run[]): Method[] {
-  return byMethod(runs.map((run) => ({ ...run, ...run.scores[split]! })));
+  return byMethod(runs.map((run) => ({ ...run, ...present(run.scores[split]) })));
 }
 
 function byMethod(runs: readonly ScoredRun[]): Method[] {
@@ -172,15 +172,15 @@ function byMethod(runs: readonly ScoredRun[]): Method[] {
   );
   const colours = methodColours(keys);
   return named.map(({ method, setting, members }, i) => {
-    for (const sameSeed of groupBy(members, (run) => String(run.seed)).values())
-      if (sameSeed.length > 1)
-        throw new InputError(`has the method, settings and seed of ${sameSeed[0].folder}`, {
-          at: { file: sameSeed[1].folder, field: 'seed' },
+    for (const [run, same] of groupBy(members, (run) => String(run.seed)).values())
+      if (run && same)
+        throw new InputError(`has the method, settings and seed of ${run.folder}`, {
+          at: { file: same.folder, field: 'seed' },
           fix: 'name one of the two',
         });
     return {
       title: methodTitle(method) + (setting && ` (${setting})`),
-      colour: colours.get(keys[i])!,
+      colour: present(colours.get(present(keys[i]))),
       robust: method.startsWith('gr-'),
       runs: members.sort((a, b) => a.seed - b.seed),
     };
@@ -205,11 +205,21 @@ function variants(runs: readonly ScoredRun[]): { method: string; setting: string
   const differing = differingSettings(runs);
   const setting = (run: ScoredRun) =>
     differing.map((key) => `${key.replace(/^objective /, '')} ${run.settings.get(key) ?? '–'}`).join(', ');
-  return [...groupBy(runs, setting)].map(([setting, members]) => ({ method: runs[0].method, setting, members }));
+  return [...groupBy(runs, setting)].map(([setting, members]) => ({
+    method: present(members[0]).method,
+    setting,
+    members,
+  }));
 }
 
-/** What two runs must share for their losses to be in one unit. */
-function lossKey({ objective: { loss, beta, labelSmoothing = 0, reduction = 'sum' } }: Run): string {
+/** Where it does not matter which one is looked at. */
+function firstRun({ runs }: Method): ScoredRun {
+  return present(runs[0]);
+}
+
+/** What the runs of two methods must share for their losses to be in one unit. */
+function lossKey(method: Method): string {
+  const { loss, beta, labelSmoothing = 0, reduction = 'sum' } = firstRun(method).objective;
   return JSON.stringify([loss, beta, labelSmoothing, reduction]);
 }
 
@@ -223,7 +233,7 @@ function comparablePairs(methods: readonly Method[]): Pair[] {
   return methods.flatMap((first, i) =>
     methods
       .slice(0, i)
-      .filter((second) => lossKey(first.runs[0]) === lossKey(second.runs[0]))
+      .filter((second) => lossKey(first) === lossKey(second))
       .map((second) => ({ first, second })),
   );
 }
@@ -252,7 +262,9 @@ function seedsCaption(methods: readonly Method[]): string {
 /** What the errors are over; undefined where there are none. */
 function errorsOver(methods: readonly Method[]): string | undefined {
   const seeds = methods.some(({ runs }) => runs.length > 1);
-  const pairs = methods.some(({ runs }) => runs.length === 1 && errorOf([...runs[0].groups.values()][0]) !== null);
+  const pairs = methods.some(
+    (method) => method.runs.length === 1 && errorOf([...firstRun(method).groups.values()][0]) !== null,
+  );
   return seeds
     ? `seeds${pairs ? '; of one seed, over its pairs' : ''}`
     : pairs
@@ -292,10 +304,10 @@ function headline(methods: readonly Method[], split: ScoredSplit): Table {
     rows: methods.map(({ title, runs }) => [
       title,
       formatCount(runs.length),
-      ...scores.map((score) => overSeeds(runs.map(score.of), score.error(runs[0]))),
+      ...scores.map((score) => overSeeds(runs.map(score.of), score.error(present(runs[0])))),
       [...groupBy(runs, worstGroup)].map(([group, members]) => `${group} (${members.length})`).join(', '),
       range(runs.map(({ step }) => step)),
-      ...settings.map((key) => runs[0].settings.get(key) ?? '–'),
+      ...settings.map((key) => runs[0]?.settings.get(key) ?? '–'),
     ]),
   };
 }
@@ -340,7 +352,7 @@ function groupTable(
     caption: `${groupMetricTitles[metric]} of each group${seedsCaption(methods)}`,
     columns: [
       { title: 'Group' },
-      { title: `${split[0].toUpperCase()}${split.slice(1)} pairs`, numeric: true },
+      { title: `${split.replace(/^./, (first) => first.toUpperCase())} pairs`, numeric: true },
       ...shown.map(({ title }) => ({ title, numeric: true })),
     ],
     rows: groups.map((group) => [
@@ -375,7 +387,7 @@ function groupBars(methods: readonly Method[], groups: readonly string[], split:
   };
   return [
     ...byLoss(methods).map((members, i) =>
-      bars(numbered('group-loss', i), members, 'loss', { title: lossTitle(members[0]) }),
+      bars(numbered('group-loss', i), members, 'loss', { title: lossTitle(present(members[0])) }),
     ),
     ...accuracyBars('group-accuracy', 'rewards/accuracies'),
     ...accuracyBars('group-log-probability-accuracy', 'logps/accuracies'),
@@ -401,14 +413,14 @@ function curves(
   const byGroups = ({ runs }: Method, metric: (group: string) => string) =>
     groups.map((group, g) => ({
       name: group,
-      colour: colours.get(group)!,
+      colour: present(colours.get(group)),
       // Colours repeat after the eighth group.
       dashed: g >= 8,
       points: curve(runs, metric(group)),
     }));
   const figures: (Figure | null)[] = [];
   for (const [i, members] of byLoss(methods).entries()) {
-    const title = lossTitle(members[0]);
+    const title = lossTitle(present(members[0]));
     figures.push(
       curveFigure(
         numbered('worst-group-loss', i),
@@ -417,20 +429,24 @@ function curves(
         byMethods(members, `${prefix}worst/loss`),
       ),
     );
-    const series = members.map((method) => byGroups(method, (group) => `${prefix}group/${group}/loss`));
+    const drawn = members.map((method) => ({
+      method,
+      series: byGroups(method, (group) => `${prefix}group/${group}/loss`),
+    }));
     // One range for all, so that the figures can be compared by eye.
-    const all = withScale({ title }, series.flat());
+    const together = drawn.flatMap(({ series }) => series);
+    const all = withScale({ title }, together);
     const domain = extent(
-      series.flat().flatMap(({ points }) => points),
+      together.flatMap(({ points }) => points),
       all.log,
     );
-    for (const [m, method] of members.entries())
+    for (const { method, series } of drawn)
       figures.push(
         curveFigure(
           `loss-by-group-${methods.indexOf(method) + 1}`,
           `${method.title}: ${split} loss of each group over training`,
           { ...all, title: `${method.title}: ${all.title}`, domain },
-          series[m],
+          series,
         ),
       );
   }
@@ -454,15 +470,18 @@ function curves(
       byMethods(methods, `${prefix}worst/logps/accuracies`),
     ),
   );
-  const accuracies = methods.map((method) => byGroups(method, (group) => `${prefix}group/${group}/logps/accuracies`));
-  const domain = extent(accuracies.flat().flatMap(({ points }) => points));
-  for (const [m, method] of methods.entries())
+  const drawn = methods.map((method) => ({
+    method,
+    series: byGroups(method, (group) => `${prefix}group/${group}/logps/accuracies`),
+  }));
+  const domain = extent(drawn.flatMap(({ series }) => series.flatMap(({ points }) => points)));
+  for (const [m, { method, series }] of drawn.entries())
     figures.push(
       curveFigure(
         `log-probability-accuracy-by-group-${m + 1}`,
         `${method.title}: log-probability accuracy (${split}) of each group over training`,
         { title: `${method.title}: log-probability accuracy`, domain },
-        accuracies[m],
+        series,
       ),
     );
   for (const method of methods.filter(({ robust }) => robust))
@@ -518,14 +537,14 @@ function curve(runs: readonly Run[], metric: string): Point[] {
     .filter(({ lines }) => lines.length > 0);
   for (const { lines, trainPairs } of logged)
     for (const line of lines) {
-      const at = bySteps.get(line.step as number) ?? { pairs: [], values: [] };
-      bySteps.set(line.step as number, at);
-      at.pairs.push((line.epoch as number) * trainPairs);
-      at.values.push(line[metric] as number);
+      const at = bySteps.get(line.step) ?? { pairs: [], values: [] };
+      bySteps.set(line.step, at);
+      at.pairs.push(Number(line.epoch) * trainPairs);
+      at.values.push(Number(line[metric]));
     }
   for (const { lines } of logged) {
-    const last = lines[lines.length - 1];
-    for (const [step, { values }] of bySteps) if (step > (last.step as number)) values.push(last[metric] as number);
+    const last = present(lines.at(-1));
+    for (const [step, { values }] of bySteps) if (step > last.step) values.push(Number(last[metric]));
   }
   const points = [...bySteps]
     .sort(([a], [b]) => a - b)
@@ -546,12 +565,12 @@ function isTie(line: Run['metrics'][number], metric: string): boolean {
 }
 
 function byLoss(methods: readonly Method[]): Method[][] {
-  return [...groupBy(methods, (method) => lossKey(method.runs[0])).values()];
+  return [...groupBy(methods, lossKey).values()];
 }
 
 /** "IPO loss (β = 0.1)" */
-function lossTitle({ runs: [{ objective }] }: Method): string {
-  const { loss, beta } = objective;
+function lossTitle(method: Method): string {
+  const { loss, beta } = firstRun(method).objective;
   const unit = loss === 'dpo' || loss === 'sft' ? ' / nats' : '';
   return `${loss === 'hinge' ? 'hinge' : loss.toUpperCase()} loss${unit}${beta === undefined ? '' : ` (β = ${formatNumber(beta)})`}`;
 }
@@ -563,13 +582,14 @@ function has(run: ScoredRun, metric: GroupMetric): boolean {
 /** @param error of a single value */
 function overSeeds(values: readonly (number | null)[], error: number | null = null): Estimate | null {
   const known = values.filter((value) => value !== null);
-  if (known.length === 0) return null;
-  return values.length === 1 ? { mean: known[0], standard_error: error } : estimate(known);
+  const [first] = known;
+  if (first === undefined) return null;
+  return values.length === 1 ? { mean: first, standard_error: error } : estimate(known);
 }
 
 function groupScore(runs: readonly ScoredRun[], group: string, metric: GroupMetric): Estimate | null {
   const values = runs.map((run) => run.groups.get(group)?.[metric] ?? null);
-  return overSeeds(values, errorOf(runs[0].groups.get(group), metric));
+  return overSeeds(values, errorOf(runs[0]?.groups.get(group), metric));
 }
 
 function range(counts: readonly number[]): string {
@@ -583,10 +603,8 @@ const spikeRatio = 5;
 /** The axis, logarithmic where a spike would leave nothing to see of the curves, and all values are above zero. */
 function withScale(axis: Axis, series: readonly Series[]): Axis {
   const values = series.flatMap(({ points }) => points.map(({ y }) => y)).sort((a, b) => a - b);
-  const most = values[Math.floor(0.9 * (values.length - 1))];
-  return values.length > 0 && values[0] > 0 && values[values.length - 1] > spikeRatio * most
-    ? { ...axis, title: `${axis.title}, logarithmic`, log: true }
-    : axis;
+  const [lowest = 0, most = 0, highest = 0] = [0, 0.9, 1].map((part) => values[Math.floor(part * (values.length - 1))]);
+  return lowest > 0 && highest > spikeRatio * most ? { ...axis, title: `${axis.title}, logarithmic`, log: true } : axis;
 }
 
 /** Smallest and largest value of points and bands, with a little room. */

@@ -1,0 +1,10 @@
+import { join } from 'node:path';
+import { writeFileWhole } from '../files/write.js';
+
+/** Writes report.html into the folder of one run. What draws it is loaded only then. */
+export async function writeRunReport(folder: string): Promise<void> {
+  const { renderPage } = await import('./html.js');
+  const { readRun } = await import('./runs.js');
+  const { runsPage } = await import('./runs-page.js');
+  writeFileWhole(join(folder, 'report.html'), await renderPage(runsPage([await readRun(folder)])));
+}

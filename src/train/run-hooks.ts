@@ -1,0 +1,195 @@
+import { writeFault } from '../files/write.js';
+import type { GemmaPolicy } from '../policy/gemma.js';
+import { counted } from '../terminal/format.js';
+import { shortName } from '../terminal/names.js';
+import { type Progress, progress } from '../terminal/progress.js';
+import type { Checkpoint, Checkpoints } from './checkpoint.js';
+import { methodName, printConfig, type TrainConfig } from './config.js';
+import type { RunData } from './inputs.js';
+import type { StopRequest } from './interrupt.js';
+import type { MetricsLine } from './metrics-line.js';
+import type { RunFolder } from './run-folder.js';
+import { RunLog } from './run-log.js';
+import { amendRecord } from './run-record.js';
+import type { Start } from './run-start.js';
+import type { Reference } from './scoring.js';
+import { EventFile } from './tensorboard.js';
+import type { BestEvaluation, TrainerHooks, TrainerState } from './trainer-hooks.js';
+
+/** What one run works with. */
+export interface RunParts {
+  config: TrainConfig;
+  folder: RunFolder;
+  checkpoints: Checkpoints;
+  policy: GemmaPolicy;
+  data: RunData;
+  reference: Reference;
+  /** Where it goes on; undefined where it starts. */
+  from: Start | undefined;
+  /** What goes into each checkpoint. */
+  marks: Pick<Checkpoint, 'identity' | 'made'>;
+  stop: StopRequest;
+  /** To be called before results are kept. @throws where they are no longer those of this run's inputs, or the folder is another's */
+  checkHold(): void;
+  ui: { quiet: boolean; log(text: string): void };
+}
+
+/** The loop's eyes and hands: files, progress and checkpoints of a run while it trains. */
+export class RunHooks implements TrainerHooks, Disposable {
+  readonly reference: Reference;
+  /** Steps of the whole run, once the loop has planned them. */
+  steps = 0;
+  /** The last line of the log. */
+  last: MetricsLine;
+  /** α of all groups, then their weights, of every line of the log. */
+  readonly alphaHistory: number[][];
+  best?: BestEvaluation;
+  private log?: RunLog;
+  private events?: EventFile;
+  private bar?: Progress;
+
+  /** @param record run.json of a run that starts */
+  constructor(
+    private readonly run: RunParts,
+    private readonly record: object,
+  ) {
+    const { from, reference } = run;
+    this.reference = reference;
+    this.last = from?.lines.at(-1) ?? { step: 0 };
+    this.alphaHistory = from?.lines.map((line) => this.alphaOf(line)) ?? [];
+    this.best = from?.trainer.best;
+  }
+
+  /** Nothing is written before this: by now group weights and sampler have accepted the groups too. */
+  onPlan({ steps }: { steps: number }): void {
+    const { config, data, from, ui } = this.run;
+    this.log = from ? this.goOn(from) : this.start();
+    this.steps = steps;
+    ui.log(
+      `${methodName(config.objective)}: ${stepsToTake(from?.trainer, steps, config.batch.size)}; ` +
+        `training pairs: ${describeGroups(data)}`,
+    );
+  }
+
+  onStep(line: MetricsLine): void {
+    const { config, folder } = this.run;
+    this.bar ??= this.startBar();
+    folder.checkHeld();
+    this.last = line;
+    this.alphaHistory.push(this.alphaOf(line));
+    this.openLog.append(line);
+    try {
+      this.events ??= new EventFile(folder.path, line.step);
+      this.events.write(line);
+    } catch (error) {
+      throw writeFault(config.output, error);
+    }
+    this.bar.update(line.step, typeof line.loss === 'number' ? `loss ${line.loss.toPrecision(4)}` : '');
+  }
+
+  evaluating(_step: number, pairs: number): Progress {
+    return progress('validation', pairs, this.run.ui.quiet);
+  }
+
+  pause(step: number): void {
+    this.run.folder.checkHeld();
+    this.run.stop.check(`in the evaluation after step ${step} of ${this.steps}, which is saved`);
+  }
+
+  async afterStep(state: TrainerState): Promise<boolean> {
+    const { checkpoint } = this.run.config;
+    this.best = state.best;
+    const due = state.step > 0 && (state.step % checkpoint.every === 0 || state.finished);
+    const isBest = checkpoint.best && this.best?.step === state.step;
+    const scheduled = (due || isBest) && state.unevaluated === undefined;
+    const { stop } = this.run;
+    if (scheduled || stop.made) await this.save(state, !scheduled);
+    return !stop.made;
+  }
+
+  onWarning(text: string): void {
+    this.run.ui.log(`warning: ${text}`);
+  }
+
+  onDecision(text: string): void {
+    this.run.ui.log(text);
+  }
+
+  [Symbol.dispose](): void {
+    this.bar?.stop();
+    this.log?.close();
+    this.events?.close();
+  }
+
+  private start(): RunLog {
+    const { config, folder } = this.run;
+    // The configuration first: by it a later --resume knows the folder as a run.
+    folder.write('config', printConfig(config));
+    const log = RunLog.create(folder.at('metrics'));
+    folder.writeJson('record', this.record);
+    return log;
+  }
+
+  private goOn(from: Start): RunLog {
+    const { config, folder, data, marks } = this.run;
+    const { made } = marks;
+    if (JSON.stringify(from.made) !== JSON.stringify(made))
+      this.onWarning(
+        `the run began with ${JSON.stringify(from.made)} and goes on with ${JSON.stringify(made)}: ` +
+          'its numbers may differ in their last bits from those of a run without a break',
+      );
+    // The step after which the run went on, when, and with what.
+    const resumption = { step: from.trainer.step, at: new Date().toISOString(), ...made };
+    amendRecord(folder, data, ({ resumed }) => ({
+      resumed: [...(Array.isArray(resumed) ? resumed : []), resumption],
+    }));
+    if (from.longer) folder.write('config', printConfig(config));
+    return RunLog.resume(folder.at('metrics'), from.log);
+  }
+
+  private async save(trainer: TrainerState, unscheduled: boolean): Promise<void> {
+    const { checkpoints, policy, marks, folder, checkHold } = this.run;
+    checkHold();
+    const { identity, made } = marks;
+    const checkpoint = { trainer, log: this.openLog.sync(), identity, made, ...(unscheduled ? { unscheduled } : {}) };
+    await checkpoints.save(
+      checkpoint,
+      (file) => policy.saveState(file),
+      () => folder.checkHeld(),
+    );
+  }
+
+  /** At the first step: not above the bars of the reference. */
+  private startBar(): Progress {
+    const { ui, from } = this.run;
+    const { pairs, forwardPasses } = this.reference;
+    if (pairs > 0)
+      ui.log(
+        `reference: ${counted(pairs, 'pair')}, ${forwardPasses > 0 ? `${counted(forwardPasses, 'forward pass', 'forward passes')} for those not in the cache` : 'all from the cache'}`,
+      );
+    return progress('training', this.steps, ui.quiet, from?.trainer.step);
+  }
+
+  private get openLog(): RunLog {
+    if (!this.log) throw new Error('a step before the plan');
+    return this.log;
+  }
+
+  private alphaOf(line: MetricsLine): number[] {
+    const { groups } = this.run.data.train;
+    return ['alpha', 'weight'].flatMap((what) => groups.map((name) => Number(line[`group/${name}/${what}`])));
+  }
+}
+
+function stepsToTake(from: TrainerState | undefined, steps: number, pairs: number): string {
+  const each = counted(pairs, 'pair');
+  if (from?.finished) return `all ${from.step} steps of ${each} are done`;
+  return `${from === undefined ? counted(steps, 'step') : `steps ${from.step + 1} to ${steps}`} of ${each}`;
+}
+
+/** Of many groups the first. */
+function describeGroups({ train: { groups, counts } }: RunData): string {
+  const most = 20;
+  const shown = groups.slice(0, most).map((name, g) => `${shortName(name)} (${counts[g]})`);
+  return shown.join(', ') + (groups.length > most ? ` and ${counted(groups.length - most, 'more group')}` : '');
+}

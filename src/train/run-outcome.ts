@@ -1,0 +1,81 @@
+import { rmSync } from 'node:fs';
+import { csv } from '../files/csv.js';
+import type { ReferenceRecord } from '../policy/reference-record.js';
+import { progress } from '../terminal/progress.js';
+import { evaluatePairs } from './evaluate.js';
+import type { HubNames } from './inputs.js';
+import type { GroupSummary } from './metrics.js';
+import { NonFiniteError } from './non-finite.js';
+import { pairObjective } from './objective.js';
+import type { RunHooks, RunParts } from './run-hooks.js';
+import { amendRecord } from './run-record.js';
+import { type ScoredDataset, scoredDataset } from './scoring.js';
+
+/**
+ * Writes what a run comes to: alpha.csv, the adapter with its exact test metrics, and the same of the best step.
+ * @returns the metrics of the test split, where there is one
+ * @throws InterruptedError where it is asked to stop meanwhile; it can be done again
+ */
+export async function writeOutcome(
+  run: RunParts,
+  { last, best, alphaHistory }: RunHooks,
+  origin: { hub: HubNames; trained: ReferenceRecord },
+): Promise<GroupSummary | undefined> {
+  const { config, folder, checkpoints, policy, data, reference } = run;
+  const { usesReference } = pairObjective(config.objective);
+  const scoredTest = data.test && (await scoredDataset(data.test, usesReference ? reference : undefined));
+  folder.write(
+    'alpha',
+    csv(
+      ['step', ...data.train.groups, ...data.train.groups.map((name) => `weight/${name}`)],
+      alphaHistory.map((alpha, step) => [step, ...alpha]),
+    ),
+  );
+  // Those of a shorter run would be taken for this one's.
+  for (const name of ['evaluation', 'bestEvaluation'] as const) rmSync(folder.at(name), { force: true });
+  amendRecord(folder, data, () => ({ steps: last.step, best }));
+  const test = await writePolicy(run, scoredTest, origin, last.step, 'adapter', 'evaluation');
+  if (config.checkpoint.best && best) {
+    await policy.loadState(await checkpoints.policyFile(best.step));
+    await writePolicy(run, scoredTest, origin, last.step, 'bestAdapter', 'bestEvaluation');
+  }
+  return test;
+}
+
+/** Writes the adapter of the policy as it is now, and its exact test metrics. */
+async function writePolicy(
+  { config, folder, policy, stop, checkHold, ui }: RunParts,
+  test: ScoredDataset | undefined,
+  { hub, trained }: { hub: HubNames; trained: ReferenceRecord },
+  steps: number,
+  adapter: 'adapter' | 'bestAdapter',
+  evaluation: 'evaluation' | 'bestEvaluation',
+): Promise<GroupSummary | undefined> {
+  checkHold();
+  // The adapter first: scoring may take long, or meet a pair whose score is not finite.
+  const base = { baseModel: hub.model?.id ?? config.model, revision: hub.model?.commit };
+  await policy.saveAdapter(folder.at(adapter), base, { trained, replace: true });
+  if (!test) return undefined;
+  const bar = progress('scoring the test pairs', test.data.pairs.length, ui.quiet);
+  const pause = () => {
+    folder.checkHeld();
+    stop.check(`while the test pairs were scored; all ${steps} steps are saved`);
+  };
+  try {
+    const scores = await evaluatePairs(policy, test, pairObjective(config.objective), {
+      onProgress: bar.update,
+      pause,
+    });
+    checkHold();
+    folder.writeJson(evaluation, scores);
+    return scores;
+  } catch (error) {
+    if (!(error instanceof NonFiniteError)) throw error;
+    throw new NonFiniteError(error.problem, {
+      where: `after all ${steps} steps: the evaluation on ${config.data.test}`,
+      fix: `check these pairs; without them, run group-robust eval with --adapter ${folder.at(adapter)}, which is written`,
+    });
+  } finally {
+    bar.stop();
+  }
+}

@@ -1,0 +1,35 @@
+import { GemmaPolicy } from '../policy/gemma.js';
+import { adapterReference, type ReferenceRecord } from '../policy/reference-record.js';
+import { defaultLora, methodName, type TrainConfig } from './config.js';
+import type { HubNames } from './inputs.js';
+import { pairObjective } from './objective.js';
+
+/** The policy of a run and its reference, as the configuration says. */
+
+export async function openForTraining(config: TrainConfig): Promise<GemmaPolicy> {
+  const { model, dtype, baseDtype, recompute, threads } = config;
+  return GemmaPolicy.open(model, { dtype, baseDtype, recompute, threads });
+}
+
+/** A new adapter, or the one to start from; in that case it is frozen as the reference unless the base is asked for. */
+export async function prepareAdapter(policy: GemmaPolicy, config: TrainConfig, accumulators: number): Promise<void> {
+  const { betas, epsilon, weightDecay } = config.optimizer;
+  const training = { seed: config.seed, accumulators, optimizer: { betas, epsilon, weightDecay } };
+  if (config.adapter === undefined) {
+    await policy.addAdapter(config.lora ?? defaultLora, training);
+    return;
+  }
+  await policy.loadAdapter(config.adapter, training);
+  if (config.reference !== 'base') await policy.freezeReference();
+}
+
+/** What is recorded beside the adapter `folder` of a run. */
+export async function trainedAgainst(config: TrainConfig, hub: HubNames, folder: string): Promise<ReferenceRecord> {
+  const id = hub.adapter && `${hub.adapter.id}@${hub.adapter.commit}`;
+  const reference = !pairObjective(config.objective).usesReference
+    ? 'none'
+    : config.adapter !== undefined && config.reference !== 'base'
+      ? await adapterReference(folder, config.adapter, id)
+      : 'base';
+  return { method: methodName(config.objective), reference };
+}

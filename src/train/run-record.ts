@@ -1,0 +1,72 @@
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { orderedRecord } from '../files/ordered-record.js';
+import { hashFile } from '../files/read.js';
+import { loadNative } from '../native/load.js';
+import { packageVersion } from '../package.js';
+import { methodName, type TrainConfig } from './config.js';
+import type { RunData } from './inputs.js';
+import type { RunFolder } from './run-folder.js';
+
+/** run.json: where a run comes from. */
+
+/** What decides the last bits of a run's numbers, besides its identity. */
+export function versions(): { versions: Record<string, string>; threads: number } {
+  const { torchVersion, threads } = loadNative().nativeInfo();
+  return { versions: { 'group-robust-po': packageVersion(), node: process.version, torch: torchVersion }, threads };
+}
+
+export async function provenance(config: TrainConfig, data: RunData, made: object): Promise<object> {
+  const splits = splitsOf(data);
+  return {
+    method: methodName(config.objective),
+    seed: config.seed,
+    created: new Date().toISOString(),
+    ...made,
+    git: gitCommit(),
+    dataHash: await hashOf(splits.map(({ split }) => split.file)),
+    dropped: Object.fromEntries(splits.map(({ name, split }) => [name, split.report.dropped])),
+    groups: groupSizes(data),
+  };
+}
+
+/** Adds to run.json what a run has come to know of itself. */
+export function amendRecord(
+  folder: RunFolder,
+  data: RunData,
+  change: (record: Record<string, unknown>) => object,
+): void {
+  const record = folder.readRecord();
+  // What is parsed has lost the order of names that look like numbers.
+  folder.writeJson('record', { ...record, groups: groupSizes(data), ...change(record) });
+}
+
+/** Pairs of each split, by group. */
+function groupSizes({ train, validation, test }: RunData): object {
+  return orderedRecord(
+    train.groups.map((name, g) => [
+      name,
+      { train: train.counts[g], validation: validation?.counts[g] ?? 0, test: test?.counts[g] ?? 0 },
+    ]),
+  );
+}
+
+function splitsOf({ train, validation, test }: RunData) {
+  return Object.entries({ train, validation, test }).flatMap(([name, split]) => (split ? [{ name, split }] : []));
+}
+
+/** SHA-256 over the bytes of all data files, in order. */
+async function hashOf(files: string[]): Promise<string> {
+  const hash = createHash('sha256');
+  for (const file of files) await hashFile(file, hash);
+  return hash.digest('hex');
+}
+
+/** Commit of the folder the command runs in; null outside a repository. */
+function gitCommit(): string | null {
+  try {
+    return execFileSync('git', ['rev-parse', 'HEAD'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,26 @@
+import type { PairScores } from './objective.js';
+
+/** Largest difference of policy and reference, in nats per nat, that rounding explains; float32 makes about 1e-7. */
+const roundingGap = 1e-5;
+
+/**
+ * Before the first step policy and reference are the same model (unless an adapter is trained against its base on
+ * purpose), so both must give every response the same log-probability. The reference scored it in another batch, so sums may
+ * be rounded otherwise; more than that means that the two are not the same, and every reward of the run would carry it.
+ * @returns the warning; undefined where there is none to give
+ */
+export function startingGapWarning(scores: PairScores): string | undefined {
+  const gapOf = (policy: ArrayLike<number>, reference: ArrayLike<number> = policy) =>
+    Math.max(
+      ...Array.from(policy, (logp, i) => Math.abs(logp - (reference[i] ?? Number.NaN)) / Math.max(1, Math.abs(logp))),
+    );
+  const gap = Math.max(
+    gapOf(scores.chosen, scores.referenceChosen),
+    gapOf(scores.rejected ?? [], scores.referenceRejected),
+  );
+  if (!(gap > roundingGap)) return undefined;
+  return (
+    `policy and reference differ before training: log-probs by up to ${gap.toExponential(1)} of their size, expected ` +
+    '0. With dtype: bfloat16 this may be rounding; otherwise check the adapter'
+  );
+}

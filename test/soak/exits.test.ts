@@ -1,0 +1,5 @@
+import { it } from 'vitest';
+import { exits } from './exits.js';
+import { hundredth } from './hundredth.js';
+
+it(...hundredth(exits));

@@ -1,0 +1,5 @@
+import { it } from 'vitest';
+import { hundredth } from './hundredth.js';
+import { inputs } from './inputs.js';
+
+for (const attack of inputs) it(...hundredth(attack));

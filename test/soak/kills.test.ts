@@ -1,0 +1,5 @@
+import { it } from 'vitest';
+import { hundredth } from './hundredth.js';
+import { kills } from './kills.js';
+
+it(...hundredth(kills));

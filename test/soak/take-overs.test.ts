@@ -1,0 +1,5 @@
+import { it } from 'vitest';
+import { hundredth } from './hundredth.js';
+import { takeOvers } from './take-overs.js';
+
+it(...hundredth(takeOvers));
