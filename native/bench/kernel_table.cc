@@ -121,23 +121,23 @@ BenchKernel tokenLogProbKernel() {
     const auto weights = static_cast<double>(sizes.at("vocabulary") * sizes.at("hidden"));
     return positions < 16 ? KernelWork{weights * bytes, 0} : KernelWork{0, 2 * positions * weights};
   };
-  return {"token-log-prob",
-          {"positions", "vocabulary", "hidden"},
-          [](const KernelSizes& sizes, const at::Generator& generator) -> Inputs {
-            const int64_t positions = sizes.at("positions"), vocabulary = sizes.at("vocabulary");
-            const int64_t hidden = sizes.at("hidden");
-            return {normal({positions, hidden}, generator), normal({vocabulary, hidden}, generator, 0.05),
-                    at::randint(vocabulary, {positions}, generator, at::TensorOptions(at::kLong)),
-                    normal({positions}, generator)};
-          },
-          [](const KernelSizes&, const Inputs& inputs, Kernels kernels) {
-            const auto function =
-                kernels == Kernels::kFused ? fusedTokenLogProbabilities : composedTokenLogProbabilities;
-            return autogradRun(inputs, 1, inputs[3].to(at::kDouble),
-                               [function](const Inputs& leaves) { return function(leaves[0], leaves[1], leaves[2]); });
-          },
-          work,
-          work};
+  return {
+      "token-log-prob",
+      {"positions", "vocabulary", "hidden"},
+      [](const KernelSizes& sizes, const at::Generator& generator) -> Inputs {
+        const int64_t positions = sizes.at("positions"), vocabulary = sizes.at("vocabulary");
+        const int64_t hidden = sizes.at("hidden");
+        return {normal({positions, hidden}, generator), normal({vocabulary, hidden}, generator, 0.05),
+                at::randint(vocabulary, {positions}, generator, at::TensorOptions(at::kLong)),
+                normal({positions}, generator)};
+      },
+      [](const KernelSizes&, const Inputs& inputs, Kernels kernels) {
+        const auto function = kernels == Kernels::kFused ? fusedTokenLogProbabilities : composedTokenLogProbabilities;
+        return autogradRun(inputs, 1, inputs[3].to(at::kDouble),
+                           [function](const Inputs& leaves) { return function(leaves[0], leaves[1], leaves[2], 0); });
+      },
+      work,
+      work};
 }
 
 BenchKernel loraLinearKernel() {

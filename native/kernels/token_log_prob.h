@@ -14,13 +14,13 @@ namespace group_robust {
  * outlives a chunk. Logits are float32 or better, as are the sums within a chunk; chunks meet in float64.
  */
 at::Tensor tokenLogProbabilities(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets,
-                                 double cap = 0);
+                                 double cap);
 
 /** The two implementations tokenLogProbabilities() chooses from. */
 at::Tensor fusedTokenLogProbabilities(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets,
-                                      double cap = 0);
+                                      double cap);
 at::Tensor composedTokenLogProbabilities(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets,
-                                         double cap = 0);
+                                         double cap);
 
 /** 32 MiB in float32: 32 rows of Gemma's vocabulary. */
 constexpr int64_t kKeptLogits = int64_t{1} << 23;
