@@ -14,7 +14,7 @@
  * Exits 1 where a claim fails.
  */
 import { trainingProblem } from '../src/bandit/preferences.js';
-import { failed } from '../src/report/checks.js';
+import { failed } from '../src/terminal/checks.js';
 import { progress } from '../src/terminal/progress.js';
 import { convergenceDefaults, convergenceSteps, measureConvergence } from '../src/theory/convergence.js';
 import { convergenceChecks, convergenceReport, convergenceText } from '../src/theory/report.js';

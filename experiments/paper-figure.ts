@@ -16,8 +16,8 @@ import { runFigures } from '../src/bandit/run-figures.js';
 import { defineAction, runProgram } from '../src/cli/command.js';
 import { addOut, checkOut } from '../src/cli/out.js';
 import { writeFolderWhole } from '../src/files/write.js';
-import { checkLine, failed } from '../src/report/checks.js';
 import { figureFolder, figureNotes, figureSection, writeFigure } from '../src/reproduce/figure-files.js';
+import { checkLine, failed } from '../src/terminal/checks.js';
 import { progress } from '../src/terminal/progress.js';
 
 const program = new Command('paper-figure.ts')

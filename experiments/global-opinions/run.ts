@@ -10,8 +10,8 @@
  */
 import { Command } from '@commander-js/extra-typings';
 import { collect, defineAction, parsedOption, parseList, parseSeeds, runProgram } from '../../src/cli/command.js';
-import { failed } from '../../src/report/checks.js';
 import { opinionExperiment, paperCountries } from '../../src/reproduce/global-opinions.js';
+import { failed } from '../../src/terminal/checks.js';
 
 const countries: string[] = [...paperCountries];
 const program = new Command('run.ts')

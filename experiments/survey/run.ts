@@ -16,11 +16,11 @@ import { collect, defineAction, parsedOption, parseSeeds, runProgram } from '../
 import { addOut, checkOut } from '../../src/cli/out.js';
 import { writeFileWhole } from '../../src/files/write.js';
 import { loadNative } from '../../src/native/load.js';
-import { checkLine, failed } from '../../src/report/checks.js';
 import { renderPage } from '../../src/report/html.js';
 import { readRun } from '../../src/report/runs.js';
 import { runsCsv, runsPage } from '../../src/report/runs-page.js';
 import { surveyNote, surveyRuns, surveySection } from '../../src/reproduce/survey.js';
+import { checkLine, failed } from '../../src/terminal/checks.js';
 import { progress } from '../../src/terminal/progress.js';
 
 const program = new Command('run.ts')

@@ -1,7 +1,7 @@
 import { estimate } from '../numbers/statistics.js';
 import { marginLoss } from '../objective/losses.js';
+import { groupLosses } from '../policy/group-losses.js';
 import { type ParallelOptions, parallelMap } from '../processes/parallel.js';
-import { groupLosses } from '../theory/group-losses.js';
 import type { MethodSettings } from './methods.js';
 import { TestSet } from './metrics.js';
 import { type BanditSetting, initialTheta, testStates, trainingProblem, validationProblem } from './preferences.js';

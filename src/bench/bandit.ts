@@ -183,7 +183,7 @@ function numpyFullBatch(
     Array.from({ length: count }, (_, i) => [...differences.subarray(i * dimension, (i + 1) * dimension)]),
   );
   const python = process.env.PYTHON ?? 'python3';
-  const script = fileURLToPath(new URL('../../src/bench/numpy-full-batch.py', import.meta.url));
+  const script = fileURLToPath(new URL('./numpy-full-batch.py', import.meta.url));
   const input = JSON.stringify({ groups: rows, theta: Array.from(start), iterations, seconds });
   // One core for NumPy too: threads of its products would only cost time at this size.
   const env = { ...process.env, OMP_NUM_THREADS: '1', OPENBLAS_NUM_THREADS: '1', MKL_NUM_THREADS: '1' };

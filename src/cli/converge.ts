@@ -5,7 +5,7 @@ import { type DataBalance, dataBalances, type ResponseRule, responseRules } from
 import { InputError } from '../errors.js';
 import { writeFileWhole, writeFolderWhole } from '../files/write.js';
 import { type LossName, lossNames, marginLoss } from '../objective/losses.js';
-import { failed } from '../report/checks.js';
+import { failed } from '../terminal/checks.js';
 import { progress } from '../terminal/progress.js';
 import { countOption, defineAction, numberOption, type Output, parsedOption, parseNumbers } from './command.js';
 import { addOut, checkOut, type OutFlags } from './out.js';

@@ -21,7 +21,7 @@ export function registerReproduce(program: Command): void {
     const { reproduce, scales } = await import('../reproduce/reproduce.js');
     const { reproducePaper } = await import('../reproduce/paper.js');
     const { paperSeeds } = await import('../bandit/expected.js');
-    const { checkLine, failed } = await import('../report/checks.js');
+    const { checkLine, failed } = await import('../terminal/checks.js');
     const { loadNative } = await import('../native/load.js');
     const time = new Date().toISOString().slice(0, 19).replaceAll(':', '-');
     const { path, replace } = checkOut(flags, {

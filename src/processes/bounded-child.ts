@@ -9,7 +9,7 @@ const START = 192;
  * more than it was started with.
  * @returns the processor time, in ms since the start, at which it is ended too; 0 for none
  */
-function keepBounds(): Int32Array {
+export function keepBounds(): Int32Array {
   const [parent = Number.NaN, megabytes = 0] = process.argv.slice(2).map(Number);
   // A signal that a terminal sends to all is the parent's to act upon.
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => {});

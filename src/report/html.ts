@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import { messageOf } from '../errors.js';
+import { type Check, checkText, outcomeSigns } from '../terminal/checks.js';
 import { printable } from '../terminal/names.js';
 import { type Chart, drawForPage, escapeXml, type PageDrawing } from './charts.js';
-import { type Check, checkText, outcomeSigns } from './checks.js';
 import { PAGE_SCRIPT } from './page-script.js';
 import { type Table, type TextCell, textRows } from './table.js';
 

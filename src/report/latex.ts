@@ -1,5 +1,5 @@
+import { outcomeSigns } from '../terminal/checks.js';
 import { printable } from '../terminal/names.js';
-import { outcomeSigns } from './checks.js';
 import type { Page } from './html.js';
 import { type Table, type TextCell, textRows } from './table.js';
 

@@ -1,7 +1,7 @@
 import { present } from '../errors.js';
 import type { Estimate } from '../numbers/statistics.js';
+import type { Outcome } from '../terminal/checks.js';
 import { formatEstimates } from '../terminal/format.js';
-import type { Outcome } from './checks.js';
 
 /**
  * Text, the outcome of a check with its text (default: the outcome's name), shown by a sign besides its colour, or a number with its

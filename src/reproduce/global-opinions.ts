@@ -4,12 +4,12 @@ import { opinionPairs, readSurvey, writeOpinionPairs } from '../data/surveys/glo
 import { readJson } from '../files/read.js';
 import { writeFileWhole, writeFolderWhole } from '../files/write.js';
 import { localCsv } from '../hub/local.js';
-import { type Check, checkLine } from '../report/checks.js';
 import { renderPage } from '../report/html.js';
 import { writeRunReport } from '../report/run-report.js';
 import { readRun } from '../report/runs.js';
 import { runsCsv, runsPage } from '../report/runs-page.js';
 import { robustChecks } from '../report/sections/runs.js';
+import { type Check, checkLine } from '../terminal/checks.js';
 import { loadConfig, type TrainConfig } from '../train/config.js';
 import { checkIdentity, type RunIdentity, settingsOf } from '../train/identity.js';
 import { runTraining } from '../train/run.js';

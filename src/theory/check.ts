@@ -1,5 +1,5 @@
 import type { Random } from '../numbers/random.js';
-import { jointOutcome, type Outcome } from '../report/checks.js';
+import { jointOutcome, type Outcome } from '../terminal/checks.js';
 import { average, fitRate, type Interval, meanInterval, type RateFit } from './rate-fit.js';
 
 /** What is measured at one horizon: `runs` independent runs of T steps. */

@@ -1,7 +1,7 @@
 import { InputError } from '../errors.js';
 import { lossWith, type MarginLoss } from '../objective/losses.js';
+import { norm } from '../policy/group-losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
-import { norm } from './group-losses.js';
 
 /**
  * How Algorithm 1 and Algorithm 3 draw a pair: 1 draws one of all N pairs, so group g with probability p_g = N_g/N; 3 draws a

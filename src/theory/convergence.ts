@@ -1,11 +1,11 @@
 import { InputError } from '../errors.js';
 import { Random } from '../numbers/random.js';
 import { type LossSettings, marginLoss } from '../objective/losses.js';
+import { groupLosses, norm, worst } from '../policy/group-losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { runSaddles, type SaddleJob, type SaddleOptions, type SaddleRun, type SaddleSettings } from './algorithm.js';
 import { type Finding, type HorizonMeasurement, judge, type Verdict } from './check.js';
 import { type Algorithm, type Constants, convergenceConstants, errorBound, stepSizes } from './constants.js';
-import { groupLosses, norm, worst } from './group-losses.js';
 import { innerMinimum } from './inner-minimum.js';
 import { type Minimax, minimax } from './minimax.js';
 import { checkPremises, type Premises } from './premises.js';

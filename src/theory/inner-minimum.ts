@@ -1,8 +1,8 @@
 import { eigs } from '../numbers/math.js';
 import { lossWith, type MarginLoss } from '../objective/losses.js';
+import { curvatureAlong, dot, groupDerivatives, groupLosses, norm, type SmoothLoss } from '../policy/group-losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { largestDifference } from './constants.js';
-import { curvatureAlong, dot, groupDerivatives, groupLosses, norm, type SmoothLoss } from './group-losses.js';
 
 /** Where Σ_g α_g L_g is least, and how surely. */
 export interface InnerMinimum {

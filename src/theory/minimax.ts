@@ -1,8 +1,8 @@
 import { GroupRobustError, InputError, type InputLocation } from '../errors.js';
 import { lossWith, type MarginLoss } from '../objective/losses.js';
+import { dot, groupDerivatives, groupLosses, type SmoothLoss, worst } from '../policy/group-losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { largestDifference } from './constants.js';
-import { dot, groupDerivatives, groupLosses, type SmoothLoss, worst } from './group-losses.js';
 import { innerMinimum } from './inner-minimum.js';
 import { solveLinear } from './linear-system.js';
 import { findSeparation, type Separation } from './separability.js';

@@ -2,11 +2,11 @@ import { Random } from '../numbers/random.js';
 import { GroupTotals, robustStep } from '../objective/aggregate.js';
 import { MirrorAscent } from '../objective/group-weights.js';
 import { marginLoss } from '../objective/losses.js';
+import { norm } from '../policy/group-losses.js';
 import { margins, projectOnBall } from '../policy/log-linear.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { runSaddle, type SaddleRun, type SaddleSettings } from './algorithm.js';
 import { groupProbabilities } from './constants.js';
-import { norm } from './group-losses.js';
 import { slope } from './rate-fit.js';
 
 /** What is known of the loop that was measured, apart from its errors. */

@@ -1,5 +1,5 @@
 import { csvOfRecords } from '../files/csv.js';
-import { type Check, checkLine } from '../report/checks.js';
+import { type Check, checkLine } from '../terminal/checks.js';
 import { formatNumber } from '../terminal/format.js';
 import { textTable } from '../terminal/text-table.js';
 import { burnInShare } from './check.js';

@@ -1,5 +1,5 @@
+import { dot, norm } from '../policy/group-losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
-import { dot, norm } from './group-losses.js';
 import { solveLinear } from './linear-system.js';
 
 /** A way to infinity along which no pair's loss grows and, where the loss vanishes, some fall to zero. */

@@ -4,10 +4,10 @@ import { comparisonTable } from '../../src/bandit/comparison.js';
 import { paperSeeds } from '../../src/bandit/expected.js';
 import { banditFigures, figuresNumbered } from '../../src/bandit/paper-figures.js';
 import { type FigureOutcome, runFigures } from '../../src/bandit/run-figures.js';
-import { failed } from '../../src/report/checks.js';
 import { renderMarkdown } from '../../src/report/markdown.js';
 import { claimChecks } from '../../src/report/sections/bandit.js';
 import { paperPage } from '../../src/reproduce/paper.js';
+import { failed } from '../../src/terminal/checks.js';
 
 /** Every synthetic experiment of the paper, whole (oracle O25): nine settings of six methods, and the χ ablation, over 20 seeds. */
 describe('the paper’s figures', () => {

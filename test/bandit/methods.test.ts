@@ -6,8 +6,8 @@ import { initialTheta, trainingProblem } from '../../src/bandit/preferences.js';
 import { train } from '../../src/bandit/training.js';
 import { InputError } from '../../src/errors.js';
 import { marginLoss } from '../../src/objective/losses.js';
+import { groupLosses } from '../../src/policy/group-losses.js';
 import type { LogLinearProblem } from '../../src/policy/log-linear-problem.js';
-import { groupLosses } from '../../src/theory/group-losses.js';
 
 const setting = { features: 'swapped', responses: 'uneven', data: 'imbalanced' } as const;
 

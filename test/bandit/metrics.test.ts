@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { trueTheta } from '../../src/bandit/environment.js';
 import { TestSet } from '../../src/bandit/metrics.js';
 import { marginLoss } from '../../src/objective/losses.js';
-import { groupLosses } from '../../src/theory/group-losses.js';
+import { groupLosses } from '../../src/policy/group-losses.js';
 
 describe('metrics at one state (oracle O7)', () => {
   const test7 = new TestSet('swapped', [[0.25, 0.6]]);

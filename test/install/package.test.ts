@@ -65,5 +65,5 @@ it('is of use in a project that npm has installed it in: it builds there, has ty
   const trained = ['--model', 'random:tiny', '--adapter', 'runs/survey/ipo/adapter', '--pairs', pairs];
   expect(
     JSON.parse(succeed('npx', 'group-robust', 'eval', ...trained, '--objective', 'ipo,beta=0.1', '--json')),
-  ).toHaveProperty('loss');
+  ).toHaveProperty('mean.loss');
 });

@@ -37,8 +37,6 @@ interface Command {
   args: string[];
   /** What it writes; undefined where that is stdout alone. A run is gone on with, anything else is made anew. */
   out?: string;
-  /** Its end: 1 for a claim that so short a run cannot show. */
-  status?: number;
 }
 
 /** What a command does when nobody kills it. */
@@ -82,7 +80,6 @@ function commandsOn(inputs: string): Record<string, Command> {
     converge: {
       args: ['converge', '--loss', 'dpo', '--horizons', '10,100', '--runs', '2', '--quiet', '--out', 'out'],
       out: 'out',
-      status: 1,
     },
     logprobs: { args: ['logprobs', '--model', at('model'), ...scored, '--out', 'out'], out: 'out' },
     'logprobs of a model of the hub': {
@@ -159,7 +156,7 @@ async function killCommands(
     const writes = firstEntry(place).then(() => (performance.now() - begun) / 1000);
     const ended = await running.ended;
     const { code, output } = ended;
-    if (code !== (commands[name].status ?? 0)) throw new Error(`${name} ends with ${code}: ${output}`);
+    if (code !== 0) throw new Error(`${name} ends with ${code}: ${output}`);
     const ends = (performance.now() - begun) / 1000;
     const first = await Promise.race([writes, ends]);
     const result = { contents: found(place, commands[name], ended), writes: first, ends };
@@ -198,8 +195,7 @@ async function killCommands(
         continue;
       }
       const problem = `${name}, after ${kills} kills`;
-      if (ended.code !== (command.status ?? 0))
-        throw new Error(`${problem}, ends with ${ended.signal ?? ended.code}: ${ended.output}`);
+      if (ended.code !== 0) throw new Error(`${problem}, ends with ${ended.signal ?? ended.code}: ${ended.output}`);
       try {
         expectSame(found(place, command, ended), expected.contents);
       } catch (error) {

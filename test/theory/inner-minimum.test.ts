@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { lossWith, marginLoss } from '../../src/objective/losses.js';
-import { groupDerivatives, groupLosses } from '../../src/theory/group-losses.js';
+import { groupDerivatives, groupLosses } from '../../src/policy/group-losses.js';
 import { innerMinimum } from '../../src/theory/inner-minimum.js';
 import { findSeparation } from '../../src/theory/separability.js';
 import { arbitraryProblem, leastOnBall, plainLosses, problemOf, rowsOf, smoothLosses } from './problems.js';

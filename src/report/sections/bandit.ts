@@ -4,9 +4,9 @@ import { type HistoryEntry, type Quantity, quantities } from '../../bandit/run.j
 import type { FigureOutcome } from '../../bandit/run-figures.js';
 import { present } from '../../errors.js';
 import { type Estimate, estimate, pairedDifference } from '../../numbers/statistics.js';
+import { type Check, jointOutcome, type Outcome, outcomeSigns, pairedCheck } from '../../terminal/checks.js';
 import { counted, formatCount, formatEstimate } from '../../terminal/format.js';
 import { type Axis, errorEnds, type Point } from '../charts.js';
-import { type Check, jointOutcome, type Outcome, outcomeSigns, pairedCheck } from '../checks.js';
 import { groupBy } from '../group-by.js';
 import type { Figure, Section } from '../html.js';
 import { methodColours, methodTitle, orderMethods } from '../palette.js';

@@ -1,9 +1,9 @@
 import { InputError, present } from '../../errors.js';
 import { largest, smallest } from '../../numbers/extremes.js';
 import { type Estimate, estimate, pairedDifference } from '../../numbers/statistics.js';
+import { type Check, pairedCheck } from '../../terminal/checks.js';
 import { counted, formatCount, formatNumber } from '../../terminal/format.js';
 import { type Axis, errorEnds, type Point, type Series } from '../charts.js';
-import { type Check, pairedCheck } from '../checks.js';
 import { groupBy } from '../group-by.js';
 import type { Figure, Section } from '../html.js';
 import { groupColours, methodColours, methodTitle, orderMethods } from '../palette.js';

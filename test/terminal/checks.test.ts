@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { checkLine, jointOutcome, pairedCheck } from '../../src/report/checks.js';
+import { checkLine, jointOutcome, pairedCheck } from '../../src/terminal/checks.js';
 
 it.each([
   [-3, 1, 5, 'lower', 'holds', '95 % interval −5.78 to −0.224'],

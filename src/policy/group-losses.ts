@@ -1,5 +1,5 @@
 import type { LossWith, MarginLoss } from '../objective/losses.js';
-import type { LogLinearProblem } from '../policy/log-linear-problem.js';
+import type { LogLinearProblem } from './log-linear-problem.js';
 
 /** The mean loss L_g of one group as a function of θ, with its first and second derivatives. */
 export interface GroupDerivatives {

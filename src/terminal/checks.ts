@@ -1,5 +1,5 @@
 import { confidenceInterval, type PairedDifference } from '../numbers/statistics.js';
-import { counted, formatEstimate, formatNumber } from '../terminal/format.js';
+import { counted, formatEstimate, formatNumber } from './format.js';
 
 /** `unclear`: what was run can neither confirm nor refute it, as where it came out by no more than chance could make it. */
 export type Outcome = 'holds' | 'unclear' | 'fails';
