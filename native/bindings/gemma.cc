@@ -58,7 +58,7 @@ GemmaConfig readConfig(const Napi::Value& value) {
           number("attentionCap"),
           number("logitCap"),
           readKinds(object.Get("attentionKinds")),
-          readIntegers(object.Get("kindOfLayer"), "config.kindOfLayer", 0, kLargestSize)};
+          readIntegers(object.Get("layerPattern"), "config.layerPattern", 0, kLargestSize)};
 }
 
 at::ScalarType readDtype(const Napi::Value& value, const std::string& field) {

@@ -28,12 +28,10 @@ void validate(const GemmaConfig& config) {
     positive(kind.ropeTheta, "ropeTheta");
     positive(kind.ropeFactor, "ropeFactor");
   }
-  if (static_cast<int64_t>(config.kindOfLayer.size()) != config.layers)
-    throw InputError("kindOfLayer has " + std::to_string(config.kindOfLayer.size()) + " entries for " +
-                     std::to_string(config.layers) + " layers");
-  for (const int64_t kind : config.kindOfLayer)
+  if (config.layerPattern.empty()) throw InputError("layerPattern is empty");
+  for (const int64_t kind : config.layerPattern)
     if (kind < 0 || kind >= static_cast<int64_t>(config.attentionKinds.size()))
-      throw InputError("kindOfLayer names kind " + std::to_string(kind) + ", which does not exist");
+      throw InputError("layerPattern names kind " + std::to_string(kind) + ", which does not exist");
 }
 
 }  // namespace group_robust

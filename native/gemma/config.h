@@ -38,7 +38,9 @@ struct GemmaConfig {
   double attentionCap;    // scores become cap · tanh(score / cap); 0: as they are
   double logitCap;        // and so the logits
   std::vector<AttentionKind> attentionKinds;
-  std::vector<int64_t> kindOfLayer;  // [layers], into attentionKinds
+  std::vector<int64_t> layerPattern;  // into attentionKinds, from the first layer on, again and again
+
+  const AttentionKind& kindOf(size_t layer) const { return attentionKinds[layerPattern[layer % layerPattern.size()]]; }
 };
 
 /** Throws InputError naming the field that makes no model; sizes, each from 1 to 2^30, are held against each other. */

@@ -144,9 +144,8 @@ at::Tensor Model::responseLogProbabilities(const Batch& batch, const ActiveLora&
   at::Tensor hidden = weights_->embedding.index_select(0, batch.tokens).to(dtype_) * scale;
   for (size_t n = 0; n < weights_->layers.size(); ++n) {
     // By value: when layers are recomputed, the backward pass calls it after this function has returned.
-    const auto run = [this, n, batch, rotary = rotaries[config_.kindOfLayer[n]], lora](const at::Tensor& x) {
-      return layer(n, x, batch, rotary, lora);
-    };
+    const auto run = [this, n, batch, rotary = rotaries[config_.layerPattern[n % config_.layerPattern.size()]],
+                      lora](const at::Tensor& x) { return layer(n, x, batch, rotary, lora); };
     const at::Tensor* trainable = recompute_ && at::GradMode::is_enabled() ? firstTrainable(lora.layers, n) : nullptr;
     hidden = trainable ? recomputed(run, hidden, *trainable) : run(hidden);
   }
@@ -181,8 +180,7 @@ at::Tensor Model::layer(size_t n, const at::Tensor& hidden, const Batch& batch, 
   const auto norm = [&](const at::Tensor& x, const at::Tensor& weight) {
     return weight.defined() ? rmsNorm(x, weight, config_.rmsEpsilon) : x;
   };
-  const AttentionSettings settings{config_.attentionScale, config_.attentionCap,
-                                   config_.attentionKinds[config_.kindOfLayer[n]].window};
+  const AttentionSettings settings{config_.attentionScale, config_.attentionCap, config_.kindOf(n).window};
 
   at::Tensor middle;
   {

@@ -42,8 +42,8 @@ export interface NativeGemmaConfig {
   /** And so the logits. */
   logitCap: number;
   attentionKinds: NativeAttentionKind[];
-  /** Of each layer its place in `attentionKinds`. */
-  kindOfLayer: number[];
+  /** Places in `attentionKinds`, from the first layer on, again and again. */
+  layerPattern: number[];
 }
 
 export interface NativeGemmaOptions {

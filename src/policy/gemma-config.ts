@@ -83,8 +83,8 @@ const configSchema = z.looseObject({
   final_logit_softcapping: positive.nullish(),
   sliding_window: size.nullish(),
   layer_types: z.array(z.enum(['sliding_attention', 'full_attention'])).nullish(),
-  sliding_window_pattern: size.nullish(),
-  _sliding_window_pattern: size.nullish(),
+  sliding_window_pattern: size.max(1000).nullish(),
+  _sliding_window_pattern: size.max(1000).nullish(),
   rope_theta: positive.nullish(),
   rope_local_base_freq: positive.nullish(),
   rope_scaling: z.looseObject({}).nullish(),
@@ -202,21 +202,24 @@ function attentionOfLayers(
   layers: number,
   { windows }: Generation,
   refuse: Refuse,
-): Pick<NativeGemmaConfig, 'attentionKinds' | 'kindOfLayer'> {
+): Pick<NativeGemmaConfig, 'attentionKinds' | 'layerPattern'> {
   const full = { window: 0, ...ropeOf(config, 'full_attention', refuse) };
   if (!windows) {
     for (const field of ['sliding_window', 'layer_types'] as const)
       if (config[field] != null) refuse(field, 'windows belong to later Gemmas, not to model_type "gemma"');
-    return { attentionKinds: [full], kindOfLayer: new Array(layers).fill(0) };
+    return { attentionKinds: [full], layerPattern: [0] };
   }
   const window = config.sliding_window ?? refuse('sliding_window', 'is missing');
   const sliding = { window, ...ropeOf(config, 'sliding_attention', refuse) };
   const pattern = config.sliding_window_pattern ?? config._sliding_window_pattern ?? 1;
-  const kinds =
-    config.layer_types ??
-    Array.from({ length: layers }, (_, n) => ((n + 1) % pattern === 0 ? 'full_attention' : 'sliding_attention'));
-  if (kinds.length !== layers) refuse('layer_types', `has ${kinds.length} entries for ${layers} layers`);
-  return { attentionKinds: [full, sliding], kindOfLayer: kinds.map((kind) => Number(kind === 'sliding_attention')) };
+  const types = config.layer_types;
+  if (types && types.length !== layers) refuse('layer_types', `has ${types.length} entries for ${layers} layers`);
+  return {
+    attentionKinds: [full, sliding],
+    layerPattern: types
+      ? types.map((type) => Number(type === 'sliding_attention'))
+      : Array.from({ length: pattern }, (_, n) => Number(n + 1 < pattern)),
+  };
 }
 
 const ropeSchema = z.looseObject({
@@ -365,9 +368,6 @@ export function parseRandomModel(model: string): {
     if (key === 'seed') seed = value;
     else result[shapeParameters[key as keyof typeof shapeParameters]] = value;
   }
-  // Another number of layers goes on in the pattern of the shape's own, where windows and the rest take turns.
-  const period = result.attentionKinds.length > 1 ? config.kindOfLayer.indexOf(0) + 1 : 1;
-  result.kindOfLayer = Array.from({ length: result.layers }, (_, n) => config.kindOfLayer[n % period]);
   if (result.headSize !== config.headSize && config.norms === 'before') result.attentionScale = result.headSize ** -0.5;
   withConsistentHeads(result, { keyValueHeads: '--model kv', headSize: '--model head' }, refuse);
   return { config: result, seed, standardDeviation };

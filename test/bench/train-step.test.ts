@@ -18,7 +18,7 @@ const config: NativeGemmaConfig = {
   attentionCap: 0,
   logitCap: 0,
   attentionKinds: [{ window: 0, ropeTheta: 10_000, ropeFactor: 1 }],
-  kindOfLayer: [0],
+  layerPattern: [0],
 };
 
 /** A prompt of 4 tokens with responses of 1 and 3: rows 4 + 0 + 2, of which 1 + 2 predict the 4 targets. */

@@ -31,7 +31,7 @@ const CONFIG: NativeGemmaConfig = {
   attentionCap: 0,
   logitCap: 0,
   attentionKinds: [{ window: 0, ropeTheta: 10_000, ropeFactor: 1 }],
-  kindOfLayer: [0],
+  layerPattern: [0],
 };
 const BATCH: NativeBatch = {
   tokens: Int32Array.of(2, 5, 6, 7),

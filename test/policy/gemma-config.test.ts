@@ -47,7 +47,7 @@ describe('config.json', () => {
       attentionCap: 0,
       logitCap: 0,
       attentionKinds: [{ window: 0, ropeTheta: 10000, ropeFactor: 1 }],
-      kindOfLayer: [0, 0],
+      layerPattern: [0],
     });
     const ropeOf = (change: object) => parseGemmaConfig({ ...gemma2b, ...change }, '').attentionKinds[0];
     expect(ropeOf({ rope_theta: 500 })).toMatchObject({ ropeTheta: 500, ropeFactor: 1 });
@@ -75,7 +75,7 @@ describe('config.json', () => {
       vocab_size: 256000,
     };
     expect(parseGemmaConfig(gemma2, '')).toEqual(parseRandomModel('random:gemma-2-2b').config);
-    expect(parseGemmaConfig(gemma2, '').kindOfLayer.slice(0, 4)).toEqual([1, 0, 1, 0]);
+    expect(parseGemmaConfig(gemma2, '').layerPattern).toEqual([1, 0]);
     const gemma3 = {
       model_type: 'gemma3_text',
       attn_logit_softcapping: null,
@@ -113,7 +113,7 @@ describe('config.json', () => {
       { window: 0, ropeTheta: 1e6, ropeFactor: 8 },
       { window: 1024, ropeTheta: 1e4, ropeFactor: 1 },
     ]);
-    expect(read.kindOfLayer.slice(0, 7)).toEqual([1, 1, 1, 1, 1, 0, 1]);
+    expect(read.layerPattern).toEqual([1, 1, 1, 1, 1, 0]);
 
     const { rope_local_base_freq: _, rope_theta: __, ...newer } = gemma3;
     const rope_parameters = {

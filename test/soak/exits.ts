@@ -22,7 +22,7 @@ const config: NativeGemmaConfig = {
   attentionCap: 0,
   logitCap: 0,
   attentionKinds: [{ window: 0, ropeTheta: 10_000, ropeFactor: 1 }],
-  kindOfLayer: [0, 0],
+  layerPattern: [0],
 };
 const kinds: NativeGemmaOptions = { dtype: 'float32', baseDtype: 'float32', recompute: false };
 
