@@ -134,26 +134,22 @@ const generations: Record<string, Generation> = {
 };
 
 /**
- * Reads Hugging Face's config.json of a Gemma 1, 2 or 3, with the key names of old and new transformers; of the multimodal Gemma 3
- * its language model. `gelu` means the tanh form: early Gemma configs said `gelu` by mistake.
+ * Reads Hugging Face's config.json of a Gemma 1, 2 or 3, with the key names of old and new transformers. `gelu` means the tanh form: early Gemma configs said `gelu` by mistake.
  * @throws InputError naming the field, also where its value asks for something that is not understood
  */
 export function parseGemmaConfig(value: unknown, file: string): NativeGemmaConfig {
-  let raw = checked(z.looseObject({}), value, { file }) as Record<string, unknown>;
-  let prefix = '';
-  if (raw.model_type === 'gemma3') {
-    raw = { model_type: 'gemma3_text', ...checked(z.looseObject({}), raw.text_config, { file, field: 'text_config' }) };
-    prefix = 'text_config.';
-  }
+  const raw = checked(z.looseObject({}), value, { file }) as Record<string, unknown>;
   const refuse = (field: string, problem: string, fix?: string): never => {
-    throw new InputError(problem, { at: { file, field: prefix + field }, fix });
+    throw new InputError(problem, { at: { file, field }, fix });
   };
   const name = String(raw.model_type);
   if (!Object.hasOwn(generations, name))
     return refuse(
       'model_type',
-      `must be one of ${[...Object.keys(generations), 'gemma3'].join(', ')}, not ${JSON.stringify(raw.model_type)}`,
-      'use a Gemma of generation 1, 2 or 3, such as google/gemma-2b, google/gemma-2-2b or google/gemma-3-270m',
+      `must be one of ${Object.keys(generations).join(', ')}, not ${JSON.stringify(raw.model_type)}`,
+      raw.model_type === 'gemma3'
+        ? 'this checkpoint holds a vision model too, which is not read; use one of text alone, such as google/gemma-3-1b-pt'
+        : 'use a Gemma of generation 1, 2 or 3, such as google/gemma-2b, google/gemma-2-2b or google/gemma-3-270m',
     );
   const generation = generations[name];
   for (const [field, harmless, reason] of refusals)

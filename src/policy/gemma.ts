@@ -50,7 +50,7 @@ export interface AdapterTraining {
 const defaultOptimizer: NativeOptimizerConfig = { betas: [0.9, 0.999], epsilon: 1e-8, weightDecay: 0 };
 
 /**
- * Gemma 1 with a LoRA adapter, through LibTorch. Calls run in order on one C++ thread; two at the same time are two in a
+ * A Gemma of generation 1, 2 or 3 with a LoRA adapter, through LibTorch. Calls run in order on one C++ thread; two at the same time are two in a
  * row. Dispose of it (or declare it with `using`): the weights live outside V8's heap.
  *
  * Every method rejects with an InputError on what the caller can mend, with code DISPOSED after {@link dispose}. Weights may

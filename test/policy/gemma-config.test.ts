@@ -56,7 +56,7 @@ describe('config.json', () => {
   });
 
   it('of Gemma 2 and 3 is read with old and new names', () => {
-    // As the files of google/gemma-2-2b, gemma-3-1b-pt and gemma-3-4b-pt on the hub have it.
+    // As the files of google/gemma-2-2b and gemma-3-1b-pt on the hub have it.
     const gemma2 = {
       model_type: 'gemma2',
       attn_logit_softcapping: 50.0,
@@ -96,24 +96,12 @@ describe('config.json', () => {
       vocab_size: 262144,
     };
     expect(parseGemmaConfig(gemma3, '')).toEqual(parseRandomModel('random:gemma-3-1b').config);
-    const multimodal = {
-      model_type: 'gemma3',
-      text_config: {
-        hidden_size: 2560,
-        intermediate_size: 10240,
-        model_type: 'gemma3_text',
-        num_hidden_layers: 34,
-        rope_scaling: { factor: 8.0, rope_type: 'linear' },
-        sliding_window: 1024,
-      },
-    };
-    const read = parseGemmaConfig(multimodal, '');
-    expect(read).toEqual(parseRandomModel('random:gemma-3-4b').config);
-    expect(read.attentionKinds).toEqual([
+    const scaled = parseRandomModel('random:gemma-3-4b').config;
+    expect(scaled.attentionKinds).toEqual([
       { window: 0, ropeTheta: 1e6, ropeFactor: 8 },
       { window: 1024, ropeTheta: 1e4, ropeFactor: 1 },
     ]);
-    expect(read.layerPattern).toEqual([1, 1, 1, 1, 1, 0]);
+    expect(scaled.layerPattern).toEqual([1, 1, 1, 1, 1, 0]);
 
     const { rope_local_base_freq: _, rope_theta: __, ...newer } = gemma3;
     const rope_parameters = {
@@ -137,6 +125,7 @@ describe('config.json', () => {
   });
 
   it.each([
+    ['model_type', 'gemma3', /vision/],
     ['model_type', 'gemma3n', /must be one of gemma, gemma2/],
     ['model_type', 'llama', /must be one of gemma, gemma2/],
     ['model_type', undefined, /must be one of gemma, gemma2/],
