@@ -19,7 +19,7 @@ export interface ComparisonRow {
   measured: number;
   /** Null for a single seed. */
   measuredError: number | null;
-  /** Largest |measured − expected| at which the two agree. */
+  /** Largest |measured − expected| at which the two agree; null where neither has a standard error, which is unclear. */
   tolerance: number | null;
   /** Whether they do; the words of checks everywhere in this package. */
   outcome: 'holds' | 'unclear' | 'fails' | null;
@@ -60,6 +60,9 @@ function compare(
   const distance = Math.abs(measured - expected);
   const within = distance <= 3 * Math.hypot(referenceError, measuredError ?? 0);
   const outcome = distance <= tolerance ? 'holds' : within ? 'unclear' : 'fails';
+  // One seed, and no error on record either: nothing says how far apart the two may be.
+  if (!Number.isFinite(tolerance))
+    return { expected, expectedError, measured, measuredError, tolerance: null, outcome: 'unclear' };
   return { expected, expectedError, measured, measuredError, tolerance, outcome };
 }
 
@@ -76,12 +79,12 @@ export function comparisonTable(rows: readonly ComparisonRow[]): string {
 }
 
 function referenceCells({ expected, expectedError, measured, tolerance }: ComparisonRow): [string, string, string] {
-  if (expected === null || tolerance === null) return ['none', '', ''];
+  if (expected === null) return ['none', '', ''];
   const distance = Math.abs(measured - expected);
   return [
     formatEstimate({ mean: expected, standard_error: expectedError }),
     distance.toPrecision(2),
-    tolerance.toPrecision(2),
+    tolerance === null ? 'not known' : tolerance.toPrecision(2),
   ];
 }
 

@@ -67,6 +67,14 @@ const size = z
 const positive = z.number().positive();
 
 // Loose: keys about generation, training or bookkeeping do not concern the forward pass.
+const ropeSchema = z.looseObject({
+  rope_theta: positive.nullish(),
+  rope_type: z.string().nullish(),
+  type: z.string().nullish(),
+  factor: positive.nullish(),
+});
+type RopeKeys = z.infer<typeof ropeSchema>;
+
 const configSchema = z.looseObject({
   vocab_size: size,
   hidden_size: size,
@@ -83,12 +91,14 @@ const configSchema = z.looseObject({
   final_logit_softcapping: positive.nullish(),
   sliding_window: size.nullish(),
   layer_types: z.array(z.enum(['sliding_attention', 'full_attention'])).nullish(),
-  sliding_window_pattern: size.max(1000).nullish(),
-  _sliding_window_pattern: size.max(1000).nullish(),
+  sliding_window_pattern: size.max(1000).optional(),
   rope_theta: positive.nullish(),
   rope_local_base_freq: positive.nullish(),
-  rope_scaling: z.looseObject({}).nullish(),
-  rope_parameters: z.looseObject({}).nullish(),
+  rope_scaling: ropeSchema.nullish(),
+  rope_parameters: z
+    .looseObject({ full_attention: ropeSchema.nullish(), sliding_attention: ropeSchema.nullish() })
+    .and(ropeSchema)
+    .nullish(),
 });
 type HuggingFaceConfig = z.infer<typeof configSchema>;
 
@@ -104,9 +114,13 @@ const refusals: [field: string, harmless: (value: unknown) => boolean, reason: s
 interface Generation {
   norms: NativeGemmaConfig['norms'];
   queryKeyNorms: boolean;
-  /** Which keys say something; in the configuration of another generation they have to be absent or null. */
-  caps: boolean;
+  /** Keys of soft caps that say something; the others have to be absent or null. transformers has attention's in Gemma 3 and passes it over. */
+  caps: readonly string[];
   windows: boolean;
+  /** Every so many layers, where `layer_types` does not say, one sees all before it. */
+  period: number;
+  /** Whether windows have a rotary base of their own. */
+  localRope: boolean;
   defaults: Partial<HuggingFaceConfig>;
 }
 
@@ -118,23 +132,41 @@ const defaultsOf3 = {
   query_pre_attn_scalar: 256,
   rope_theta: 1e6,
   rope_local_base_freq: 1e4,
-  sliding_window_pattern: 6,
 };
 
 const generations: Record<string, Generation> = {
-  gemma: { norms: 'before', queryKeyNorms: false, caps: false, windows: false, defaults: {} },
+  gemma: {
+    norms: 'before',
+    queryKeyNorms: false,
+    caps: [],
+    windows: false,
+    period: 1,
+    localRope: false,
+    defaults: {},
+  },
   gemma2: {
     norms: 'around',
     queryKeyNorms: false,
-    caps: true,
+    caps: ['attn_logit_softcapping', 'final_logit_softcapping'],
     windows: true,
-    defaults: { query_pre_attn_scalar: 256, sliding_window_pattern: 2 },
+    period: 2,
+    localRope: false,
+    defaults: { query_pre_attn_scalar: 256 },
   },
-  gemma3_text: { norms: 'around', queryKeyNorms: true, caps: true, windows: true, defaults: defaultsOf3 },
+  gemma3_text: {
+    norms: 'around',
+    queryKeyNorms: true,
+    caps: ['final_logit_softcapping'],
+    windows: true,
+    period: 6,
+    localRope: true,
+    defaults: defaultsOf3,
+  },
 };
 
 /**
- * Reads Hugging Face's config.json of a Gemma 1, 2 or 3, with the key names of old and new transformers. `gelu` means the tanh form: early Gemma configs said `gelu` by mistake.
+ * Reads Hugging Face's config.json of a Gemma 1, 2 or 3, with the key names of old and new transformers. In a Gemma 1 `gelu` means
+ * the tanh form: early configs said `gelu` by mistake.
  * @throws InputError naming the field, also where its value asks for something that is not understood
  */
 export function parseGemmaConfig(value: unknown, file: string): NativeGemmaConfig {
@@ -159,10 +191,16 @@ export function parseGemmaConfig(value: unknown, file: string): NativeGemmaConfi
     const activation = config[field];
     if (activation != null && activation !== 'gelu' && activation !== 'gelu_pytorch_tanh')
       refuse(field, `must be "gelu_pytorch_tanh" or "gelu", not "${activation}"`);
+    if (activation === 'gelu' && field === 'hidden_activation' && name !== 'gemma')
+      refuse(
+        field,
+        'is "gelu", the exact form, where only the tanh form is computed',
+        'write "gelu_pytorch_tanh" if meant',
+      );
   }
   for (const field of ['attn_logit_softcapping', 'final_logit_softcapping'] as const) {
-    if (!generation.caps && config[field] != null)
-      refuse(field, `soft-capping belongs to later Gemmas, not to model_type "${name}"`);
+    if (!generation.caps.includes(field) && config[field] != null)
+      refuse(field, `this soft-capping belongs to another Gemma, not to model_type "${name}"`);
     // transformers would take 50 and 30, which a reader of the file cannot see.
     if (name === 'gemma2' && config[field] === undefined)
       refuse(field, 'is missing', 'write its value, or null for none');
@@ -196,60 +234,65 @@ type Refuse = (field: string, problem: string, fix?: string) => never;
 function attentionOfLayers(
   config: HuggingFaceConfig,
   layers: number,
-  { windows }: Generation,
+  generation: Generation,
   refuse: Refuse,
 ): Pick<NativeGemmaConfig, 'attentionKinds' | 'layerPattern'> {
-  const full = { window: 0, ...ropeOf(config, 'full_attention', refuse) };
-  if (!windows) {
-    for (const field of ['sliding_window', 'layer_types'] as const)
-      if (config[field] != null) refuse(field, 'windows belong to later Gemmas, not to model_type "gemma"');
-    return { attentionKinds: [full], layerPattern: [0] };
-  }
-  const window = config.sliding_window ?? refuse('sliding_window', 'is missing');
-  const sliding = { window, ...ropeOf(config, 'sliding_attention', refuse) };
-  const pattern = config.sliding_window_pattern ?? config._sliding_window_pattern ?? 1;
-  const types = config.layer_types;
+  const { layer_types: types, sliding_window: window, sliding_window_pattern: period = generation.period } = config;
   if (types && types.length !== layers) refuse('layer_types', `has ${types.length} entries for ${layers} layers`);
-  return {
-    attentionKinds: [full, sliding],
-    layerPattern: types
-      ? types.map((type) => Number(type === 'sliding_attention'))
-      : Array.from({ length: pattern }, (_, n) => Number(n + 1 < pattern)),
+  // Only Gemma 3 has the key; the others would go by another pattern than it says.
+  if (!types && !generation.localRope && period !== generation.period)
+    refuse(
+      'sliding_window_pattern',
+      `must be ${generation.period} in this generation, not ${period}`,
+      'give layer_types',
+    );
+  const layerPattern = types
+    ? types.map((type) => Number(type === 'sliding_attention'))
+    : Array.from({ length: period }, (_, n) => Number(n + 1 < period));
+  if (!generation.windows)
+    for (const [field, isThere] of [
+      ['sliding_window', window != null],
+      ['layer_types', layerPattern.includes(1)],
+    ] as const)
+      if (isThere) refuse(field, 'windows belong to later Gemmas, not to model_type "gemma"');
+  const full = { window: 0, ...ropeOf(config, 'full_attention', generation, refuse) };
+  if (!layerPattern.includes(1)) return { attentionKinds: [full], layerPattern: [0] };
+  const sliding = {
+    window: window ?? refuse('sliding_window', 'is missing'),
+    ...ropeOf(config, 'sliding_attention', generation, refuse),
   };
+  return { attentionKinds: [full, sliding], layerPattern };
 }
 
-const ropeSchema = z.looseObject({
-  rope_theta: positive.nullish(),
-  rope_type: z.string().nullish(),
-  type: z.string().nullish(),
-  factor: positive.nullish(),
-});
-
 /**
- * The rotary embedding of one kind of layers. Newer files say it in `rope_parameters`, for all layers or by kind; older ones in
- * `rope_theta` and `rope_scaling`, which in Gemma 3 do not hold for its windows: those have `rope_local_base_freq`, unscaled.
+ * The rotary embedding of one kind of layers, as transformers 5 reads it. Gemma 1 and 2 have one for all layers, in `rope_parameters`
+ * or, older, in `rope_theta` and `rope_scaling`. Gemma 3 has one of each kind: in `rope_parameters` by kind; where that says no base,
+ * `rope_theta` and, of windows, `rope_local_base_freq`. `rope_scaling` never holds for its windows.
  */
 function ropeOf(
   config: HuggingFaceConfig,
   kind: 'full_attention' | 'sliding_attention',
+  { localRope }: Generation,
   refuse: Refuse,
 ): { ropeTheta: number; ropeFactor: number } {
-  const { rope_parameters: parameters, rope_scaling: scaling, rope_local_base_freq: local } = config;
+  const { rope_parameters: parameters, rope_scaling: scaling } = config;
   const byKind = parameters != null && ('full_attention' in parameters || 'sliding_attention' in parameters);
-  const isLocal = kind === 'sliding_attention' && local != null;
-  const field = parameters == null ? 'rope_scaling' : byKind ? `rope_parameters.${kind}` : 'rope_parameters';
-  const said = parameters == null ? (isLocal ? {} : (scaling ?? {})) : byKind ? parameters[kind] : parameters;
-  const parsed = ropeSchema.safeParse(said);
-  if (!parsed.success) return refuse(field, 'is not a set of rotary parameters: rope_theta, rope_type, factor');
-  const rope = parsed.data;
+  if (parameters != null && byKind !== localRope)
+    refuse(
+      'rope_parameters',
+      localRope ? 'must have "full_attention" and "sliding_attention"' : 'must be of all layers',
+    );
+  if (parameters != null && scaling != null)
+    refuse('rope_scaling', 'is given beside rope_parameters', 'remove the one that does not hold');
+  const isLocal = localRope && kind === 'sliding_attention';
+  const field = parameters == null ? 'rope_scaling' : localRope ? `rope_parameters.${kind}` : 'rope_parameters';
+  const rope: RopeKeys = (localRope ? parameters?.[kind] : parameters) ?? (isLocal ? {} : (scaling ?? {}));
   const type = rope.rope_type ?? rope.type ?? 'default';
   if (type !== 'default' && type !== 'linear')
     refuse(`${field}.rope_type`, `must be "default" or "linear", not "${type}"`);
-  if (type === 'linear' && rope.factor == null) refuse(`${field}.factor`, 'is missing');
-  return {
-    ropeTheta: rope.rope_theta ?? (isLocal && parameters == null ? local : config.rope_theta) ?? 10000,
-    ropeFactor: type === 'linear' ? (rope.factor as number) : 1,
-  };
+  const factor = type === 'linear' ? (rope.factor ?? refuse(`${field}.factor`, 'is missing')) : 1;
+  const base = isLocal ? config.rope_local_base_freq : config.rope_theta;
+  return { ropeTheta: rope.rope_theta ?? base ?? 10000, ropeFactor: factor };
 }
 
 function withConsistentHeads(

@@ -29,6 +29,7 @@ export type Order = NonNullable<SaddleSettings['order']>;
 
 /** What was measured of one order, and the verdict on it. */
 export interface OrderConvergence extends Verdict {
+  algorithm: Algorithm;
   order: Order;
   premises: Premises;
 }
@@ -144,6 +145,7 @@ export async function measureConvergence(
     });
     const findings = reasons.map((reason): Finding => ({ outcome: 'fails', reason }));
     return {
+      algorithm,
       order,
       premises,
       ...judge(measurements, startError, Random.stream(seed, 'theory', 'bootstrap'), findings),

@@ -3,7 +3,7 @@ import { type Check, checkLine } from '../terminal/checks.js';
 import { formatNumber } from '../terminal/format.js';
 import { textTable } from '../terminal/text-table.js';
 import { burnInShare } from './check.js';
-import type { Constants } from './constants.js';
+import type { Algorithm, Constants } from './constants.js';
 import type { Convergence, Order, OrderConvergence } from './convergence.js';
 import type { Minimax } from './minimax.js';
 import type { Interval, RateFit } from './rate-fit.js';
@@ -42,18 +42,19 @@ export function convergenceReport(result: Convergence): ConvergenceReport {
 
 /** What is claimed of each order, and what came of it: on the terminal, in the exit code and on the page. */
 export function convergenceChecks(result: Omit<Convergence, 'minimax'>): Check[] {
-  return ordersIn(result).map(({ order, outcome, rate, reasons }) => ({
-    claim: claims[order],
+  return ordersIn(result).map(({ algorithm, order, outcome, rate, reasons }) => ({
+    claim: claims[order](algorithm),
     outcome,
     detail: [rateText(rate), ...reasons].join('; '),
   }));
 }
 
-const claims: Readonly<Record<Order, string>> = {
-  simultaneous:
-    'Proposition 4.1, of the simultaneous order that its proof covers: the mean error stays under the bound at every T and falls ' +
-    'like 1/√T or faster',
-  alternating: "The alternating order, the paper's listing, which no proof covers, keeps the same bound and rate",
+const claims: Readonly<Record<Order, (algorithm: Algorithm) => string>> = {
+  simultaneous: (algorithm) =>
+    `${algorithm === 3 ? 'Proposition E.2 (Algorithm 3)' : 'Proposition 4.1'}, of the simultaneous order that its proof covers: the mean ` +
+    'error stays under the bound at every T and falls like 1/√T or faster',
+  alternating: (algorithm) =>
+    `The alternating order, the paper's listing${algorithm === 3 ? ' of Algorithm 3' : ''}, which no proof covers, keeps the same bound and rate`,
 };
 
 function ordersIn(result: OrderConvergence & { alternating?: OrderConvergence }): OrderConvergence[] {

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { comparisonTable } from '../../src/bandit/comparison.js';
+import { compareFigure, comparisonTable } from '../../src/bandit/comparison.js';
 import { paperSeeds } from '../../src/bandit/expected.js';
 import { banditFigures, figuresNumbered } from '../../src/bandit/paper-figures.js';
 import { type FigureOutcome, runFigures } from '../../src/bandit/run-figures.js';
@@ -26,6 +26,20 @@ describe('the paper’s figures', () => {
     expect(misses).toMatchObject([{ figure: 11, arm: 'gr-ipo', quantity: 'max validation loss', outcome: 'unclear' }]);
     const [first] = rows;
     expect(first.tolerance).toBeCloseTo(3 * Math.SQRT2 * first.expectedError!, 12);
+  });
+
+  test('of one seed hold to no value that has no error on record', () => {
+    const [main] = outcomes;
+    const [first] = compareFigure(main.figure, main.results.slice(0, 1)).filter(
+      ({ expectedError }) => expectedError === null,
+    );
+    expect(first).toMatchObject({
+      quantity: 'alpha of group 0',
+      measuredError: null,
+      tolerance: null,
+      outcome: 'unclear',
+    });
+    expect(comparisonTable([first])).toMatch(/not known.*unclear/);
   });
 
   test('bear out the claims of the main text', () => {

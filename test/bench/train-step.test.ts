@@ -2,24 +2,9 @@ import { describe, expect, it } from 'vitest';
 import { stepFlops } from '../../src/bench/flops.js';
 import { benchmarkTrainStep } from '../../src/bench/train-step.js';
 import type { NativeBatch, NativeGemmaConfig } from '../../src/native/types.js';
+import { plainGemma } from '../native/plain-gemma.js';
 
-const config: NativeGemmaConfig = {
-  layers: 1,
-  hidden: 3,
-  heads: 2,
-  keyValueHeads: 1,
-  headSize: 2,
-  mlp: 5,
-  vocabulary: 11,
-  rmsEpsilon: 1e-6,
-  norms: 'before',
-  queryKeyNorms: false,
-  attentionScale: 2 ** -0.5,
-  attentionCap: 0,
-  logitCap: 0,
-  attentionKinds: [{ window: 0, ropeTheta: 10_000, ropeFactor: 1 }],
-  layerPattern: [0],
-};
+const config: NativeGemmaConfig = { ...plainGemma, hidden: 3, headSize: 2, mlp: 5, vocabulary: 11 };
 
 /** A prompt of 4 tokens with responses of 1 and 3: rows 4 + 0 + 2, of which 1 + 2 predict the 4 targets. */
 const batch: NativeBatch = {

@@ -10,29 +10,13 @@ import type {
   NativeGemmaOptions,
   NativeTensorFile,
 } from '../../src/native/types.js';
+import { plainGemma } from './plain-gemma.js';
 
 /**
  * How jobs behave, whatever they compute: order, errors, the event loop, the end of an environment; the end of a process at any
  * moment: test/soak.
  */
 
-const CONFIG: NativeGemmaConfig = {
-  layers: 1,
-  hidden: 16,
-  heads: 2,
-  keyValueHeads: 1,
-  headSize: 8,
-  mlp: 32,
-  vocabulary: 64,
-  rmsEpsilon: 1e-6,
-  norms: 'before',
-  queryKeyNorms: false,
-  attentionScale: 8 ** -0.5,
-  attentionCap: 0,
-  logitCap: 0,
-  attentionKinds: [{ window: 0, ropeTheta: 10_000, ropeFactor: 1 }],
-  layerPattern: [0],
-};
 const BATCH: NativeBatch = {
   tokens: Int32Array.of(2, 5, 6, 7),
   promptLengths: Int32Array.of(2),
@@ -40,13 +24,13 @@ const BATCH: NativeBatch = {
   responseLengths: Int32Array.of(2),
 };
 /** Big enough that filling it with random numbers takes some hundreds of milliseconds. */
-const SLOW: NativeGemmaConfig = { ...CONFIG, hidden: 256, vocabulary: 64_000 };
+const SLOW: NativeGemmaConfig = { ...plainGemma, hidden: 256, vocabulary: 64_000 };
 
 const OPTIONS: NativeGemmaOptions = { dtype: 'float32', baseDtype: 'float32', recompute: false };
 
 const native = loadNative();
 const models: NativeGemma[] = [];
-function make(config = CONFIG): NativeGemma {
+function make(config = plainGemma): NativeGemma {
   const model = new native.Gemma(config, OPTIONS);
   models.push(model);
   return model;
@@ -61,7 +45,7 @@ function script(
   under: string[] = [],
 ): Promise<{ code: number; stdout: string; stderr: string; seconds: number }> {
   const start = Date.now();
-  const prelude = `const ADDON = ${JSON.stringify(addonCandidates()[0])}, CONFIG = ${JSON.stringify(CONFIG)}, SLOW = ${JSON.stringify(SLOW)}, OPTIONS = ${JSON.stringify(OPTIONS)};\n`;
+  const prelude = `const ADDON = ${JSON.stringify(addonCandidates()[0])}, plainGemma = ${JSON.stringify(plainGemma)}, SLOW = ${JSON.stringify(SLOW)}, OPTIONS = ${JSON.stringify(OPTIONS)};\n`;
   return new Promise((done) => {
     const [program, ...rest] = [...under, process.execPath, '-e', prelude + text];
     execFile(program, rest, { timeout: 50_000 }, (error, stdout, stderr) => {
@@ -92,7 +76,7 @@ describe('errors', () => {
   it('throws NATIVE_INPUT from what is answered at once', () => {
     expect(() => native.setThreads(0)).toThrow(expect.objectContaining({ code: 'NATIVE_INPUT' }));
     expect(() => native.setThreads('two' as unknown as number)).toThrow(/setThreads count/);
-    expect(() => new native.Gemma({ ...CONFIG, layers: 1.5 }, OPTIONS)).toThrow(
+    expect(() => new native.Gemma({ ...plainGemma, layers: 1.5 }, OPTIONS)).toThrow(
       expect.objectContaining({ code: 'NATIVE_INPUT', message: expect.stringContaining('config.layers') }),
     );
   });
@@ -177,7 +161,7 @@ describe('process', () => {
 
   it('ends by itself after its last job, though nothing was disposed', async () => {
     const { code, stdout, seconds } = await script(`
-      const model = new (require(ADDON).Gemma)(CONFIG, OPTIONS);
+      const model = new (require(ADDON).Gemma)(plainGemma, OPTIONS);
       model.randomize(1, 0.1).then(() => console.log('done'));
     `);
     expect({ code, stdout }).toEqual({ code: 0, stdout: 'done\n' });
@@ -207,11 +191,11 @@ describe('process', () => {
       const threads = () => readdirSync('/proc/self/task').length;
       const kept = [];
       (async () => {
-        const warm = new Gemma(CONFIG, OPTIONS);
+        const warm = new Gemma(plainGemma, OPTIONS);
         await warm.randomize(1, 0.1);
         const before = threads();
         for (let i = 0; i < 200; i++) {
-          kept.push(new Gemma(CONFIG, OPTIONS), new KernelBench());
+          kept.push(new Gemma(plainGemma, OPTIONS), new KernelBench());
           if (i % 2) await kept.at(-2).randomize(1, 0.1);
           for (const one of kept.slice(-2)) one.dispose();
           if (i % 20 === 19) {
@@ -235,7 +219,7 @@ describe('process', () => {
       // The limit is on address space, of which the stack of each thread takes its part.
       while (!fault && models.length < 20_000)
         try {
-          models.push(new Gemma(CONFIG, OPTIONS));
+          models.push(new Gemma(plainGemma, OPTIONS));
         } catch (error) {
           fault = error;
         }
@@ -247,7 +231,7 @@ describe('process', () => {
       }
       for (const model of models) model.dispose();
       setTimeout(async () => {
-        const again = new Gemma(CONFIG, OPTIONS);
+        const again = new Gemma(plainGemma, OPTIONS);
         await again.randomize(1, 0.1);
         console.log('again');
       }, 500);
@@ -283,7 +267,7 @@ describe('process', () => {
       (async () => {
         for (let i = 0; i < 20; i++) await Promise.all([once(5 + i), once(35 - i)]);
         // The main thread can still use it.
-        await new (require(ADDON).Gemma)(CONFIG, OPTIONS).randomize(1, 0.1);
+        await new (require(ADDON).Gemma)(plainGemma, OPTIONS).randomize(1, 0.1);
         console.log('survived', require(ADDON).liveTensors() > 0);
       })();
     `);
@@ -297,7 +281,7 @@ describe('process', () => {
         let most = 0;
         // 16 MB each, 2.4 GB in all.
         for (let i = 0; i < 150; i++) {
-          await new Gemma({ ...CONFIG, hidden: 64, vocabulary: 64000 }, OPTIONS).randomize(i, 0.1);
+          await new Gemma({ ...plainGemma, hidden: 64, vocabulary: 64000 }, OPTIONS).randomize(i, 0.1);
           most = Math.max(most, process.memoryUsage().rss);
         }
         console.log(most < 1.4e9);

@@ -118,6 +118,13 @@ describe('config.json', () => {
       [{ ...gemma2, sliding_window: null }, /"sliding_window".*missing/],
       [{ ...gemma2, layer_types: ['full_attention'] }, /"layer_types".*1 entries for 26 layers/],
       [{ ...gemma2, layer_types: ['chunked_attention'] }, /layer_types/],
+      [{ ...gemma2, sliding_window_pattern: 3 }, /"sliding_window_pattern".*must be 2/],
+      [{ ...gemma3, attn_logit_softcapping: 50 }, /"attn_logit_softcapping".*another Gemma/],
+      [{ ...gemma3, sliding_window_pattern: null }, /"sliding_window_pattern"/],
+      [{ ...gemma2, hidden_activation: 'gelu' }, /"hidden_activation".*exact form/],
+      [{ ...newer, rope_parameters: { rope_theta: 7 } }, /"rope_parameters".*"full_attention"/],
+      [{ ...gemma2, rope_parameters }, /"rope_parameters".*all layers/],
+      [{ ...newer, rope_parameters, rope_scaling: { rope_type: 'linear', factor: 2 } }, /"rope_scaling".*beside/],
       [{ ...gemma3, use_bidirectional_attention: true }, /causal/],
       [{ ...newer, rope_parameters: { full_attention: { rope_type: 'yarn' } } }, /rope_parameters/],
     ] as const)

@@ -1,4 +1,3 @@
-import { spawnSync } from 'node:child_process';
 import {
   copyFileSync,
   existsSync,
@@ -19,6 +18,7 @@ import { SafetensorsFile } from '../../src/policy/safetensors.js';
 import { groupRobust } from '../cli/run.js';
 import { inputError } from '../data/helpers.js';
 import { fixture, fixtureJson, largestDifference, packedBatch, randomTrees } from './gemma-helpers.js';
+import { askTransformers, hasTransformers } from './transformers.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'merge-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -246,73 +246,49 @@ describe('a safetensors header', () => {
   });
 });
 
-/** transformers and PEFT, where Python has them, as the judges of what is written and the source of what is read. */
-const python = process.env.PYTHON ?? 'python3';
-const present = spawnSync(python, ['-c', 'import transformers, peft, torch']).status === 0;
+describe.skipIf(!hasTransformers)(
+  'transformers and PEFT (skipped where Python lacks them)',
+  { timeout: 240_000 },
+  () => {
+    const trees = randomTrees(6, 97).map(({ prompt, responses }) => ({ prompt, responses: [responses[0]] }));
+    const texts = trees.map(({ prompt, responses: [response] }) => [Array.from(prompt), Array.from(response)]);
+    const load = 'AutoModelForCausalLM.from_pretrained(a["model"], dtype=torch.float32)';
 
-describe.skipIf(!present)('transformers and PEFT (skipped where Python lacks them)', { timeout: 240_000 }, () => {
-  /** Runs Python with `arguments` as JSON; what it prints last is JSON. */
-  function ask<T>(script: string, args: object): T {
-    const prelude = `
-import json, sys, warnings, torch
-from transformers import AutoModelForCausalLM
-from peft import LoraConfig, PeftModel, get_peft_model
-warnings.filterwarnings("ignore")
-a = json.loads(sys.argv[1])
-def logps(model):
-    out = []
-    for prompt, response in a["texts"]:
-        ids = torch.tensor([prompt + response])
-        with torch.no_grad():
-            logits = model(ids).logits[0].double().log_softmax(-1)
-        at = torch.arange(len(prompt) - 1, ids.shape[1] - 1)
-        out.append(logits[at, ids[0, at + 1]].sum().item())
-    return out
-`;
-    const { stdout, stderr, status } = spawnSync(python, ['-c', prelude + script, JSON.stringify(args)], {
-      encoding: 'utf8',
-    });
-    if (status !== 0) throw new Error(stderr);
-    return JSON.parse(stdout.trim().split('\n').at(-1)!);
-  }
-  const trees = randomTrees(6, 97).map(({ prompt, responses }) => ({ prompt, responses: [responses[0]] }));
-  const texts = trees.map(({ prompt, responses: [response] }) => [Array.from(prompt), Array.from(response)]);
-  const load = 'AutoModelForCausalLM.from_pretrained(a["model"], dtype=torch.float32)';
-
-  it('load a merged checkpoint and agree on its log-probs, PEFT merging the same', async () => {
-    const out = at('for-python');
-    await mergeAdapter(tiny, join(tiny, 'adapter'), out, { quiet });
-    const { merged, theirs } = ask<{ merged: number[]; theirs: number[] }>(
-      `
+    it('load a merged checkpoint and agree on its log-probs, PEFT merging the same', async () => {
+      const out = at('for-python');
+      await mergeAdapter(tiny, join(tiny, 'adapter'), out, { quiet });
+      const { merged, theirs } = askTransformers<{ merged: number[]; theirs: number[] }>(
+        `
 model = ${load}
 peft = PeftModel.from_pretrained(model, a["adapter"]).merge_and_unload()
 print(json.dumps({"merged": logps(AutoModelForCausalLM.from_pretrained(a["out"])), "theirs": logps(peft)}))`,
-      { model: tiny, adapter: join(tiny, 'adapter'), out, texts },
-    );
-    expect(largestDifference(merged, theirs)).toBeLessThan(1e-5);
-  });
+        { model: tiny, adapter: join(tiny, 'adapter'), out, texts },
+      );
+      expect(largestDifference(merged, theirs)).toBeLessThan(1e-5);
+    });
 
-  it('write an adapter (rsLoRA, few targets) that is read here, and read the one that is written here', async () => {
-    const saved = at('from-peft');
-    const { theirs } = ask<{ theirs: number[] }>(
-      `
+    it('write an adapter (rsLoRA, few targets) that is read here, and read the one that is written here', async () => {
+      const saved = at('from-peft');
+      const { theirs } = askTransformers<{ theirs: number[] }>(
+        `
 torch.manual_seed(0)
 config = LoraConfig(r=3, lora_alpha=7, use_rslora=True, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
 peft = get_peft_model(${load}, config)
 peft.save_pretrained(a["saved"])
 print(json.dumps({"theirs": logps(peft)}))`,
-      { model: tiny, saved, texts },
-    );
-    using policy = await GemmaPolicy.open(tiny, { threads: 1 });
-    await policy.loadAdapter(saved);
-    const ours = await policy.logProbabilities(packedBatch(trees), 'policy');
-    expect(largestDifference(ours, theirs)).toBeLessThan(1e-5);
-    const again = at('to-peft');
-    await policy.saveAdapter(again, { baseModel: tiny });
-    const { back } = ask<{ back: number[] }>(
-      `print(json.dumps({"back": logps(PeftModel.from_pretrained(${load}, a["again"]))}))`,
-      { model: tiny, again, texts },
-    );
-    expect(largestDifference(back, theirs)).toBeLessThan(1e-5);
-  });
-});
+        { model: tiny, saved, texts },
+      );
+      using policy = await GemmaPolicy.open(tiny, { threads: 1 });
+      await policy.loadAdapter(saved);
+      const ours = await policy.logProbabilities(packedBatch(trees), 'policy');
+      expect(largestDifference(ours, theirs)).toBeLessThan(1e-5);
+      const again = at('to-peft');
+      await policy.saveAdapter(again, { baseModel: tiny });
+      const { back } = askTransformers<{ back: number[] }>(
+        `print(json.dumps({"back": logps(PeftModel.from_pretrained(${load}, a["again"]))}))`,
+        { model: tiny, again, texts },
+      );
+      expect(largestDifference(back, theirs)).toBeLessThan(1e-5);
+    });
+  },
+);

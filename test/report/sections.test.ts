@@ -137,6 +137,7 @@ describe('banditSection', () => {
 
 describe('convergenceSection', () => {
   const result: Convergence = {
+    algorithm: 1,
     order: 'simultaneous',
     constants: { B_phi: 0.70395, B_grad: 0.70395, B_l: 7.0404, B_theta: 10, rho: 5, groups: 2, pairs: 300 },
     minimax: {
@@ -221,7 +222,15 @@ describe('convergenceSection', () => {
 
   it('has the alternating order beside it, with a claim, rows and a curve of its own', async () => {
     const { premises, horizons, rate } = result;
-    const alternating = { order: 'alternating', premises, horizons, rate, outcome: 'unclear', holds: false } as const;
+    const alternating = {
+      algorithm: 1,
+      order: 'alternating',
+      premises,
+      horizons,
+      rate,
+      outcome: 'unclear',
+      holds: false,
+    } as const;
     const section = convergenceSection({ ...result, alternating: { ...alternating, reasons: ['too short'] } });
     expect(section.checks?.map(({ outcome }) => outcome)).toEqual(['holds', 'unclear']);
     expect(section.checks?.[1].claim).toMatch(/alternating.*no proof covers/);

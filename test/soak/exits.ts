@@ -2,28 +2,13 @@ import { spawn } from 'node:child_process';
 import { addonCandidates } from '../../src/native/load.js';
 import type { NativeGemmaConfig, NativeGemmaOptions } from '../../src/native/types.js';
 import { Random } from '../../src/numbers/random.js';
+import { plainGemma } from '../native/plain-gemma.js';
 import { type Attack, type AttackOptions, doCases, watch } from './attack.js';
 
 /** A process ends at a random moment while three models compute, in one of the ways in which Node ends: no signal, and no word. */
 export const exits: Attack = { name: 'exits', unit: 'exits', full: 2000, run };
 
-const config: NativeGemmaConfig = {
-  layers: 2,
-  hidden: 16,
-  heads: 2,
-  keyValueHeads: 1,
-  headSize: 8,
-  mlp: 32,
-  vocabulary: 64,
-  rmsEpsilon: 1e-6,
-  norms: 'before',
-  queryKeyNorms: false,
-  attentionScale: 8 ** -0.5,
-  attentionCap: 0,
-  logitCap: 0,
-  attentionKinds: [{ window: 0, ropeTheta: 10_000, ropeFactor: 1 }],
-  layerPattern: [0],
-};
+const config: NativeGemmaConfig = { ...plainGemma, layers: 2 };
 const kinds: NativeGemmaOptions = { dtype: 'float32', baseDtype: 'float32', recompute: false };
 
 const ways = ['process.exit(7)', 'process.reallyExit(7)', 'process.exitCode = 7; throw undefined'];

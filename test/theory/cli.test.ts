@@ -87,7 +87,7 @@ describe('converge', () => {
     expect(report.alternating).toBeUndefined();
     expect(code).toBe(0);
     expect(report.premises.step_rates.theta).toBeCloseTo(-0.5, 2);
-    expect(stderr).toContain('✓ holds: Proposition 4.1, of the simultaneous order');
+    expect(stderr).toContain('✓ holds: Proposition E.2 (Algorithm 3), of the simultaneous order');
     expect(JSON.parse(readFileSync(join(out, 'convergence.json'), 'utf8'))).toEqual(report);
     expect(readFileSync(join(out, 'convergence.csv'), 'utf8').trim().split('\n')).toHaveLength(3);
   });
@@ -116,6 +116,9 @@ describe('converge', () => {
     expect(code).toBe(0);
     expect(stdout).toMatch(/≈ unclear: Proposition 4\.1.*only 0 of the 2 horizons are past burn-in/);
     expect(stdout).toMatch(/≈ unclear: The alternating order/);
+    const other = await converge('--loss', 'ipo', '--algorithm', '3', '--horizons', '100', '--runs', '2');
+    expect(other.stdout).toMatch(/: Proposition E\.2 \(Algorithm 3\), of the simultaneous order/);
+    expect(other.stdout).not.toContain('Proposition 4.1');
   });
 
   it('refuses wrong flags with exit code 2 and leaves nothing behind', async () => {

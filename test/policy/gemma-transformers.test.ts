@@ -1,0 +1,108 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { loadNative } from '../../src/native/load.js';
+import { Random } from '../../src/numbers/random.js';
+import { GemmaPolicy } from '../../src/policy/gemma.js';
+import { largestDifference, packedBatch, type Tree } from './gemma-helpers.js';
+import { askTransformers, hasTransformers } from './transformers.js';
+
+/**
+ * Fresh random checkpoints of every generation, made by transformers from the very config.json that is read here: what it computes
+ * judges how the keys are understood, where they are missing, old, or by kind of layer too.
+ */
+const root = mkdtempSync(join(tmpdir(), 'gemma-transformers-'));
+afterAll(() => rmSync(root, { recursive: true, force: true }));
+
+const vocabulary = 101;
+const sizes = {
+  vocab_size: vocabulary,
+  hidden_size: 24,
+  intermediate_size: 40,
+  num_hidden_layers: 5,
+  num_attention_heads: 6,
+  num_key_value_heads: 3,
+  head_dim: 10,
+};
+const gemma2 = {
+  ...sizes,
+  model_type: 'gemma2',
+  query_pre_attn_scalar: 7,
+  attn_logit_softcapping: 1.5,
+  final_logit_softcapping: 2.5,
+  sliding_window: 9,
+};
+const gemma3 = { ...sizes, model_type: 'gemma3_text', query_pre_attn_scalar: 7, sliding_window: 9 };
+const byKind = {
+  full_attention: { rope_type: 'linear', factor: 4, rope_theta: 5000 },
+  sliding_attention: { rope_type: 'default' },
+};
+
+const configs: Record<string, object> = {
+  'Gemma 1': { ...sizes, model_type: 'gemma', rope_theta: 500 },
+  'Gemma 1 whose layer types are said': { ...sizes, model_type: 'gemma', layer_types: Array(5).fill('full_attention') },
+  'Gemma 2': gemma2,
+  'Gemma 2 without caps, one key head, a window of one': {
+    ...gemma2,
+    num_key_value_heads: 1,
+    attn_logit_softcapping: null,
+    final_logit_softcapping: null,
+    sliding_window: 1,
+  },
+  'Gemma 2 with layers of its own order': {
+    ...gemma2,
+    layer_types: ['full_attention', 'full_attention', 'sliding_attention', 'full_attention', 'sliding_attention'],
+  },
+  'Gemma 3 with old names': {
+    ...gemma3,
+    rope_theta: 70_000,
+    rope_local_base_freq: 300,
+    rope_scaling: { rope_type: 'linear', factor: 4 },
+    sliding_window_pattern: 3,
+  },
+  'Gemma 3 with new names, one base left out': { ...gemma3, rope_parameters: byKind },
+  'Gemma 3 with defaults alone': gemma3,
+  'Gemma 3 that caps its logits': { ...gemma3, final_logit_softcapping: 2.5 },
+};
+
+// Prompts shorter and longer than a window and than a tile of rows; responses that share a prompt's last tile, and that have their own.
+const random = Random.stream(0, 'gemma-transformers');
+const ids = (count: number) => Int32Array.from({ length: count }, () => random.integer(vocabulary));
+const trees: Tree[] = [
+  { prompt: ids(3), responses: [ids(1), ids(12)] },
+  { prompt: ids(62), responses: [ids(2), ids(30), ids(5)] },
+  { prompt: ids(90), responses: [ids(70), ids(1), ids(20)] },
+  { prompt: ids(130), responses: [ids(4)] },
+];
+const texts = trees.flatMap(({ prompt, responses }) => responses.map((r) => [Array.from(prompt), Array.from(r)]));
+
+describe.skipIf(!hasTransformers)('random checkpoints of transformers (skipped where Python lacks it)', () => {
+  it.each(Object.entries(configs))('%s', { timeout: 240_000 }, async (name, config) => {
+    const folder = join(root, name);
+    mkdirSync(folder);
+    const { theirs } = askTransformers<{ theirs: number[] }>(
+      `
+torch.manual_seed(0)
+config = dict(a["config"])
+config = AutoConfig.for_model(config.pop("model_type"), **config)
+model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()
+with torch.no_grad():
+    for parameter in model.parameters():
+        parameter.normal_(0, 0.3)
+model.save_pretrained(a["folder"])
+print(json.dumps({"theirs": logps(model)}))`,
+      { config, folder, texts },
+    );
+    // Not as transformers has written it, but as it was given.
+    writeFileSync(join(folder, 'config.json'), JSON.stringify(config));
+    for (const kernels of ['fused', 'libtorch'] as const) {
+      loadNative().setKernels(kernels);
+      using policy = await GemmaPolicy.open(folder, { threads: 1 });
+      const ours = await policy.logProbabilities(packedBatch(trees), 'base');
+      const largest = Math.max(...theirs.map(Math.abs));
+      expect(largestDifference(ours, theirs) / largest, kernels).toBeLessThan(1e-5);
+    }
+    loadNative().setKernels('fused');
+  });
+});
