@@ -28,6 +28,7 @@ import {
 } from '../src/index.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'library-'));
+process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
 const file = join(folder, 'pairs.jsonl');
 const wishes = { formal: ['Good day.', 'Hi!'], casual: ['Hi!', 'Good day.'] };
 const rows = Object.entries(wishes).flatMap(([group, [chosen, rejected]]) =>
@@ -95,6 +96,5 @@ console.log(
   `α ${Array.from(weights.alpha, (weight) => weight.toFixed(3)).join(', ')}, weighted loss ${step.loss.toFixed(2)}`,
 );
 
-rmSync(folder, { recursive: true });
 const [last] = alpha.slice(-1);
 if (!((worst.loss ?? 1) < Math.log(2)) || last[0] === 0.5) process.exitCode = 1;

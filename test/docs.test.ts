@@ -1,14 +1,14 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { weightingNames } from '../src/objective/group-weights.js';
 import { lossNames, marginLoss } from '../src/objective/losses.js';
 import { convergenceConstants } from '../src/theory/constants.js';
 import { objectiveKeys, objectiveSchema } from '../src/train/config.js';
 import { groupRobust } from './cli/run.js';
 import { fencedBlocks, localLinks, runCommand, shellCommands } from './commands.js';
+import { temporaryFolder } from './temporary-folder.js';
 
 /** What docs/ says: its commands are run as written, its tables are held against the code and against a real run. */
 
@@ -27,9 +27,8 @@ const heavy = (command: string) =>
     command,
   );
 
-const folder = mkdtempSync(join(tmpdir(), 'docs-'));
+const folder = temporaryFolder();
 const inFolder = (...path: string[]) => join(folder, 'runs/survey', ...path);
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 /** The run folders that getting-started.md makes, with a few steps instead of a few hundred. */
 beforeAll(() => {

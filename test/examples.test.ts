@@ -1,8 +1,8 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { temporaryFolder } from './temporary-folder.js';
 
 /**
  * Examples in doc comments: the TypeScript blocks after `@example` of every file of src. Each is run as a user's own module
@@ -30,8 +30,7 @@ function check(found, expected) {
 `;
 
 describe('examples in doc comments', () => {
-  const folder = mkdtempSync(join(tmpdir(), 'examples-'));
-  afterAll(() => rmSync(folder, { recursive: true }));
+  const folder = temporaryFolder();
   let failures: Record<string, string>;
 
   /** All in one process, which loads the built package once, as it is imported after installation. */

@@ -1,15 +1,14 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, readFileSync, symlinkSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { resolveConfig } from '../src/train/config.js';
 import { fencedBlocks, localLinks, runCommand, shellCommands } from './commands.js';
+import { temporaryFolder } from './temporary-folder.js';
 
 /** The README promises commands: each is run here as it is written, in order, in an empty folder beside experiments/. */
-const folder = mkdtempSync(join(tmpdir(), 'readme-'));
+const folder = temporaryFolder();
 symlinkSync(resolve('experiments'), join(folder, 'experiments'));
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 describe('README', () => {
   it.each(shellCommands('README.md'))('%s', { timeout: 240_000 }, (command) => {

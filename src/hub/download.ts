@@ -18,7 +18,10 @@ export interface Source {
 }
 
 /** What a download may cost: at the slowest 10 kB/s on average, and the bytes that fruitless attempts may bring. */
-const limitsOf = ({ size }: RemoteFile) => ({ seconds: 600 + size / 1e4, bytes: patience.attempts * size + 1e6 });
+const limitsOf = ({ size }: RemoteFile) => ({
+  seconds: 600 + size / 1e4,
+  bytes: (patience.delays.length + 1) * size + 1e6,
+});
 
 /** Lies beside a file while a process downloads it. */
 export const lockOf = (target: string) => `${target}.lock`;

@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { InputError } from '../errors.js';
+import { InputError, present } from '../errors.js';
 import { fieldName, issueText } from '../files/read.js';
 import { type Hub, hubFetch, notAHub, type Repository, refusal } from './client.js';
 import { Budget, Passing, type Tell } from './patience.js';
@@ -45,7 +45,7 @@ export async function remoteFiles(
   const valid = <T>(schema: z.ZodType<T>, value: unknown, place: PropertyKey[] = []): T => {
     const parsed = schema.safeParse(value, { error: issueText });
     if (parsed.success) return parsed.data;
-    const [{ message, path }] = parsed.error.issues;
+    const { message, path } = present(parsed.error.issues[0]);
     throw notAHub(hub, repository, `${fieldName([...place, ...path]) || 'an answer'} ${message}`);
   };
   const budget = new Budget(

@@ -50,16 +50,15 @@ async function local(
   { quiet = false }: LocalOptions = {},
 ): Promise<Local> {
   refuseSpecial(text, { once: true });
-  const id = existsSync(text) ? null : hubId.exec(text);
-  if (!id?.groups) return { path: text };
+  const [, name, revision = 'main'] = (existsSync(text) ? null : hubId.exec(text)) ?? [];
+  if (name === undefined) return { path: text };
   const { hubSnapshot } = await import('./snapshot.js');
-  const { name, revision = 'main' } = id.groups;
   const { folder, commit } = await hubSnapshot({ type, name, revision }, selection, quiet);
   return { path: folder, hub: { id: name, commit } };
 }
 
 /** "owner/name", and after "@" a branch, tag or commit. */
-const hubId = /^(?<name>[A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*)(?:@(?<revision>\w[\w.-]*(?:\/\w[\w.-]*)*))?$/;
+const hubId = /^([A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*)(?:@(\w[\w.-]*(?:\/\w[\w.-]*)*))?$/;
 
 const modelFiles: Selection = {
   choose(paths, at) {
@@ -111,7 +110,8 @@ const csvSelection: Selection = {
 
 function csvOf(paths: readonly string[], at: InputLocation): string {
   const found = paths.filter((path) => path.endsWith('.csv'));
-  if (found.length === 1) return found[0];
+  const [first] = found;
+  if (first !== undefined && found.length === 1) return first;
   throw new InputError(
     `the data set has ${found.length === 0 ? 'no CSV file' : `several CSV files: ${found.join(', ')}`}`,
     {

@@ -4,9 +4,7 @@ import { duration } from '../terminal/progress.js';
 
 /** How long is waited for the hub, and how often it is asked. */
 export const patience = {
-  /** Attempts in a row that bring nothing new. */
-  attempts: 5,
-  /** Seconds before the attempts after the first. */
+  /** Seconds before each attempt after the first; there are no attempts after those. */
   delays: [0.5, 1, 2, 4],
   /** A longer wait, in seconds, is not begun at a busy server's request; the hub counts requests over five minutes. */
   longestWait: 300,
@@ -82,8 +80,9 @@ export class Budget {
   }
 
   private async wait(failure: Passing): Promise<void> {
-    if (++this.failures === patience.attempts) throw this.refusal(failure.message, failure);
-    const seconds = Math.max(patience.delays[this.failures - 1], failure.wait ?? 0);
+    const delay = patience.delays[this.failures++];
+    if (delay === undefined) throw this.refusal(failure.message, failure);
+    const seconds = Math.max(delay, failure.wait ?? 0);
     if (seconds > patience.longestWait || Date.now() + 1000 * seconds > this.end)
       throw this.refusal(`${failure.message}; the next attempt would be in ${duration(seconds)}`, failure);
     this.tell(`${failure.message}; trying again in ${duration(seconds)}`);

@@ -175,7 +175,8 @@ export function parseGemmaConfig(value: unknown, file: string): NativeGemmaConfi
     throw new InputError(problem, { at: { file, field }, fix });
   };
   const name = String(raw.model_type);
-  if (!Object.hasOwn(generations, name))
+  const generation = Object.hasOwn(generations, name) ? generations[name] : undefined;
+  if (!generation)
     return refuse(
       'model_type',
       `must be one of ${Object.keys(generations).join(', ')}, not ${JSON.stringify(raw.model_type)}`,
@@ -183,7 +184,6 @@ export function parseGemmaConfig(value: unknown, file: string): NativeGemmaConfi
         ? 'this checkpoint holds a vision model too, which is not read; use one of text alone, such as google/gemma-3-1b-pt'
         : 'use a Gemma of generation 1, 2 or 3, such as google/gemma-2b, google/gemma-2-2b or google/gemma-3-270m',
     );
-  const generation = generations[name];
   for (const [field, harmless, reason] of refusals)
     if (!harmless(raw[field])) refuse(field, `${reason} (found ${JSON.stringify(raw[field])})`);
   const config = checked(configSchema, { ...generation.defaults, ...raw }, { file });
@@ -381,7 +381,8 @@ export function parseRandomModel(model: string): {
   const refuse = (field: string, problem: string, fix?: string): never => {
     throw new InputError(problem, { at: { field }, fix });
   };
-  if (name === undefined || !Object.hasOwn(namedShapes, name))
+  const named = name !== undefined && Object.hasOwn(namedShapes, name) ? namedShapes[name] : undefined;
+  if (!named)
     return refuse(
       '--model',
       `no random model "${name}"`,
@@ -389,7 +390,7 @@ export function parseRandomModel(model: string): {
         .map((n) => `random:${n}`)
         .join(' or ')}`,
     );
-  const { config, standardDeviation } = namedShapes[name];
+  const { config, standardDeviation } = named;
   const result = { ...config };
   let seed = 0;
   const seen = new Set<string>();

@@ -7,31 +7,17 @@ import { writeFolderWhole } from '../files/write.js';
 import type { NativeGemmaConfig } from '../native/types.js';
 import { progress } from '../terminal/progress.js';
 import { checkpointCompanions, indexName } from './checkpoint-files.js';
-import { decodeFloats, encodeFloats, type FloatType, floatSizes, isFloatType } from './float-types.js';
+import { decodeFloats, floatSizes, isFloatType } from './float-types.js';
 import { resolveGemma } from './gemma-config.js';
+import { type MergeExtremes, mergeRows, type Update } from './merge-rows.js';
 import { adapterFiles, type LoraTarget, loraScale, projectionPath, readAdapterConfig } from './peft.js';
 import { SafetensorsFile, type TensorEntry } from './safetensors.js';
 
-export interface MergeReport {
+export interface MergeReport extends MergeExtremes {
   /** Weight matrices that changed. */
   merged: number;
   /** Weight files written. */
   files: number;
-  /** Largest |scale · B·A| of all entries: how far a weight moved. */
-  largestChange: number;
-  /** Largest difference between a merged weight and what is stored of it in the checkpoint's type. */
-  largestRounding: number;
-}
-
-/** W += scale · B A, for one weight matrix. */
-interface Update {
-  scale: number;
-  rank: number;
-  /** [rank, in] */
-  a: Float32Array;
-  /** [out, rank] */
-  b: Float32Array;
-  shape: [out: number, inputs: number];
 }
 
 /** Weights read and written at a time, in bytes. */
@@ -178,38 +164,6 @@ function* mergedPieces(
     const weights = decodeFloats(source.read(begin + row * rowBytes, count * rowBytes), dtype);
     yield mergeRows(weights, row, update, dtype, report) ?? refuse(`is not finite after merging, as ${dtype}`);
   }
-}
-
-/** Rows `first` and on of W + scale · B A in the given type; undefined where an entry is not finite. */
-function mergeRows(
-  weights: Float32Array,
-  first: number,
-  { scale, rank, a, b, shape: [, columns] }: Update,
-  dtype: FloatType,
-  report: MergeReport,
-): Uint8Array | undefined {
-  const exact = new Float64Array(weights.length);
-  const change = new Float64Array(columns);
-  for (let row = 0; row * columns < weights.length; row++) {
-    change.fill(0);
-    for (let k = 0; k < rank; k++) {
-      const factor = scale * b[(first + row) * rank + k];
-      for (let j = 0; j < columns; j++) change[j] += factor * a[k * columns + j];
-    }
-    for (let j = 0; j < columns; j++) {
-      const size = Math.abs(change[j]);
-      if (size > report.largestChange) report.largestChange = size;
-      exact[row * columns + j] = weights[row * columns + j] + change[j];
-    }
-  }
-  const bytes = encodeFloats(new Float32Array(exact), dtype);
-  const stored = decodeFloats(bytes, dtype);
-  for (let i = 0; i < stored.length; i++) {
-    if (!Number.isFinite(stored[i])) return undefined;
-    const rounding = Math.abs(stored[i] - exact[i]);
-    if (rounding > report.largestRounding) report.largestRounding = rounding;
-  }
-  return bytes;
 }
 
 function writeAll(descriptor: number, bytes: Uint8Array): void {

@@ -9,23 +9,25 @@ import type { NativeTensorEntry, NativeTensorFile } from '../native/types.js';
  */
 
 /** Bytes of one value, of the types safetensors has. */
-const typeSizes: Record<string, number> = {
-  BOOL: 1,
-  U8: 1,
-  I8: 1,
-  F8_E5M2: 1,
-  F8_E4M3: 1,
-  I16: 2,
-  U16: 2,
-  F16: 2,
-  BF16: 2,
-  I32: 4,
-  U32: 4,
-  F32: 4,
-  I64: 8,
-  U64: 8,
-  F64: 8,
-};
+const typeSizes: ReadonlyMap<string, number> = new Map(
+  Object.entries({
+    BOOL: 1,
+    U8: 1,
+    I8: 1,
+    F8_E5M2: 1,
+    F8_E4M3: 1,
+    I16: 2,
+    U16: 2,
+    F16: 2,
+    BF16: 2,
+    I32: 4,
+    U32: 4,
+    F32: 4,
+    I64: 8,
+    U64: 8,
+    F64: 8,
+  }),
+);
 
 export type TensorEntry = NativeTensorEntry;
 
@@ -115,9 +117,9 @@ function parseEntries(file: string, header: string, dataStart: number, size: num
         `has the bytes ${begin} to ${end}, which do not lie in the ${size - dataStart} bytes of data; the file is cut short or damaged`,
         name,
       );
-    const { dtype, shape } = entry;
+    const { dtype, valueSize, shape } = entry;
     // With a zero among them the other sizes may be anything.
-    const bytes = shape.includes(0) ? 0 : shape.reduce((product, n) => product * n, typeSizes[dtype]);
+    const bytes = shape.includes(0) ? 0 : shape.reduce((product, n) => product * n, valueSize);
     if (end - begin !== bytes)
       refuse(`has ${end - begin} bytes where shape [${shape.join(', ')}] of ${dtype} needs ${bytes}`, name);
     entries.push({ name, dtype, shape, begin: dataStart + begin, end: dataStart + end });
@@ -141,21 +143,22 @@ function parseEntries(file: string, header: string, dataStart: number, size: num
 function parseEntry(
   value: unknown,
   refuse: (problem: string) => never,
-): { dtype: string; shape: number[]; offsets: [number, number] } {
+): { dtype: string; valueSize: number; shape: number[]; offsets: [number, number] } {
   if (!isObject(value)) return refuse('is no JSON object in the header');
   const { dtype, shape, data_offsets: offsets, ...others } = value;
   for (const [field, given] of Object.entries({ dtype, shape, data_offsets: offsets }))
     if (given === undefined) refuse(`has no ${field} in the header`);
   const [unknown] = Object.keys(others);
   if (unknown !== undefined) refuse(`has the unknown key ${JSON.stringify(unknown)} in the header`);
-  if (typeof dtype !== 'string' || !Object.hasOwn(typeSizes, dtype))
+  const valueSize = typeof dtype === 'string' ? typeSizes.get(dtype) : undefined;
+  if (typeof dtype !== 'string' || valueSize === undefined)
     return refuse(`has the unknown type ${JSON.stringify(dtype)}`);
   const areSizes = (list: unknown): list is number[] =>
     Array.isArray(list) && list.every((n) => Number.isSafeInteger(n) && n >= 0);
   if (!areSizes(shape)) return refuse('has a shape that is no list of whole numbers from 0 on');
-  if (!areSizes(offsets) || offsets.length !== 2)
-    return refuse('has data_offsets that are not two whole numbers from 0 on');
-  return { dtype, shape, offsets: [offsets[0], offsets[1]] };
+  const areOffsets = (list: unknown): list is [number, number] => areSizes(list) && list.length === 2;
+  if (!areOffsets(offsets)) return refuse('has data_offsets that are not two whole numbers from 0 on');
+  return { dtype, valueSize, shape, offsets };
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

@@ -1,6 +1,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { opinionPairs, readSurvey, writeOpinionPairs } from '../data/surveys/global-opinions.js';
+import { present } from '../errors.js';
 import { readJson } from '../files/read.js';
 import { writeFileWhole, writeFolderWhole } from '../files/write.js';
 import { localCsv } from '../hub/local.js';
@@ -100,7 +101,7 @@ export async function opinionExperiment(
       ...page,
       sections: page.sections.map((section) => ({ ...section, checks })),
       title: 'GlobalOpinionQA: IPO and GR-IPO',
-      summary: `The paper’s experiment on survey answers with ${plan[0].config.model}, ${settingsInWords(experiment)}. Each seed has a split, losing answers and an SFT model of its own, from which both methods start, and on which they see the same batches.`,
+      summary: `The paper’s experiment on survey answers with ${present(plan[0]).config.model}, ${settingsInWords(experiment)}. Each seed has a split, losing answers and an SFT model of its own, from which both methods start, and on which they see the same batches.`,
     }),
   );
   writeFileWhole(join(folder, 'runs.csv'), runsCsv(runs));

@@ -6,6 +6,7 @@ import { expectedSource, paperSeeds } from '../bandit/expected.js';
 import { figuresNumbered } from '../bandit/paper-figures.js';
 import { trainingProblem } from '../bandit/preferences.js';
 import { runFigures } from '../bandit/run-figures.js';
+import { present } from '../errors.js';
 import { writeFileWhole } from '../files/write.js';
 import { renderPage } from '../report/html.js';
 import { readRun } from '../report/runs.js';
@@ -68,7 +69,7 @@ export async function reproduce(
     onDone: (done) => bar.update(done),
   }).finally(() => bar.stop());
   const rows = outcomes.flatMap((outcome) => outcome.rows);
-  const mainResult = outcomes[2];
+  const mainResult = present(outcomes[2]);
   log(`${comparisonTable(rows)}\n\n${expectedSource}`);
 
   stage(2, 'Convergence: Proposition 4.1 against the exact minimax value');

@@ -7,16 +7,16 @@ import type { Run } from '../report/runs.js';
 import { runsSection } from '../report/sections/runs.js';
 import { comparedMethods, configFile, placeSettings, type Stage } from './stages.js';
 
-/** Settings, size and wording of the demonstration were chosen on seeds below the first of these. */
-export const surveySeeds: readonly number[] = Array.from({ length: 10 }, (_, i) => 100 + i);
+/** Settings, size and wording of the demonstration were chosen on seeds below this one. */
+const firstFreshSeed = 100;
+export const surveySeeds: readonly number[] = Array.from({ length: 10 }, (_, i) => firstFreshSeed + i);
 
 /** What stands beside every number of the demonstration. */
 export function surveyNote(seeds: readonly number[]): string {
-  const [fresh] = surveySeeds;
-  const seen = seeds.filter((seed) => seed < fresh).length;
+  const seen = seeds.filter((seed) => seed < firstFreshSeed).length;
   const which =
     seen === 0 ? ', as these are' : `; of these ${seeds.length}, ${seen} ${seen === 1 ? 'is' : 'are'} lower`;
-  return `A demonstration: a model of random weights on an invented survey. Its settings were chosen on low seeds, so it is judged on seeds from ${fresh} on${which}.`;
+  return `A demonstration: a model of random weights on an invented survey. Its settings were chosen on low seeds, so it is judged on seeds from ${firstFreshSeed} on${which}.`;
 }
 
 /** The runs side by side, with the note. */

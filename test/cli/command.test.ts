@@ -1,9 +1,9 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, symlinkSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { parseList, parseNames } from '../../src/cli/command.js';
+import { temporaryFolder } from '../temporary-folder.js';
 import { groupRobust } from './run.js';
 
 describe('a list of values', () => {
@@ -25,8 +25,7 @@ describe('a list of values', () => {
 });
 
 describe('a usage error exits with 2 and makes nothing, help with 0:', () => {
-  const folder = mkdtempSync(join(tmpdir(), 'usage-'));
-  afterAll(() => rmSync(folder, { recursive: true }));
+  const folder = temporaryFolder();
   symlinkSync(resolve('node_modules'), join(folder, 'node_modules'));
   const experiment = (file: string, ...args: string[]) =>
     spawnSync(process.execPath, ['--import', 'tsx', resolve('experiments', file), ...args], {

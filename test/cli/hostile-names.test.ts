@@ -1,16 +1,15 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse as parseCsv } from 'csv-parse/sync';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { stringify } from 'yaml';
 import { pythonRepr } from '../../src/data/tables/python-literal.js';
+import { temporaryFolder } from '../temporary-folder.js';
 import { writeIdPairs } from '../train/id-pairs.js';
 import { hostileNames } from './hostile-names.js';
 import { groupRobust } from './run.js';
 
-const folder = mkdtempSync(join(tmpdir(), 'hostile-'));
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const folder = temporaryFolder();
 const file = (name: string) => join(folder, name);
 const tiny = 'random:tiny?layers=1&hidden=8&heads=1&head=8&mlp=8';
 

@@ -1,12 +1,11 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
+import { temporaryFolder } from '../temporary-folder.js';
 import { groupRobust } from './run.js';
 
 /** Options that would change nothing are refused, with the reason. */
-const folder = mkdtempSync(join(tmpdir(), 'idle-options-'));
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const folder = temporaryFolder();
 const at = (name: string) => join(folder, name);
 
 const ids = { group: 'a', prompt_ids: [2, 5], chosen_ids: [6, 1], rejected_ids: [7, 1] };

@@ -3,7 +3,6 @@ import { createHash } from 'node:crypto';
 import {
   chmodSync,
   existsSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
   renameSync,
@@ -12,18 +11,17 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { stringify } from 'yaml';
 import { staleSeconds } from '../../src/files/lock.js';
 import { Random } from '../../src/numbers/random.js';
+import { temporaryFolder } from '../temporary-folder.js';
 
 /** Training runs that are stopped or short of disk, through the built program; those that are killed: test/soak. */
 
-const folder = mkdtempSync(join(tmpdir(), 'interrupt-'));
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const folder = temporaryFolder();
 const at = (...names: string[]) => join(folder, ...names);
 
 const random = Random.stream(3, 'interrupted pairs');

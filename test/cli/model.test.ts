@@ -1,9 +1,9 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { stringify } from 'yaml';
+import { temporaryFolder } from '../temporary-folder.js';
 import { groupRobust } from './run.js';
 
 /** The command line on the golden fixture, made with transformers, PEFT and PyTorch (see test/fixtures/gemma-tiny). */
@@ -16,8 +16,7 @@ const golden = JSON.parse(readFileSync(join(model, 'golden.json'), 'utf8')) as {
   losses: Record<string, { per_pair: number[] }>;
   training: { trace: { group_losses: number[]; alpha: number[]; weighted: number; grad_norm: number }[] };
 };
-const folder = mkdtempSync(join(tmpdir(), 'cli-'));
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const folder = temporaryFolder();
 const at = (name: string) => join(folder, name);
 
 const pairs = at('pairs.jsonl');

@@ -4,7 +4,6 @@ import {
   existsSync,
   linkSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -12,22 +11,18 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import type { CommandUnknownOpts } from '@commander-js/extra-typings';
-import { afterAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { groupRobust as makeProgram } from '../../src/cli/program.js';
 import { filesBelow } from '../../src/files/write.js';
 import { writeFakeRuns } from '../report/fake-runs.js';
+import { temporaryFolder } from '../temporary-folder.js';
 import { groupRobust } from './run.js';
 
 /** One rule for every `--out`: what exists is refused unless `--force` is given, and an input always is. */
-const base = mkdtempSync(join(tmpdir(), 'out-'));
-const [run] = writeFakeRuns([0], ['ipo']);
-afterAll(() => {
-  rmSync(base, { recursive: true, force: true });
-  rmSync(resolve(run, '..'), { recursive: true, force: true });
-});
+const base = temporaryFolder();
+const [run] = writeFakeRuns(temporaryFolder(), [0], ['ipo']);
 const at = (...names: string[]) => join(base, ...names);
 
 const ids = { group: 'a', prompt_ids: [2, 5], chosen_ids: [6, 1], rejected_ids: [7, 1] };

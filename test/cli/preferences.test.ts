@@ -1,13 +1,12 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { stringify } from 'yaml';
+import { temporaryFolder } from '../temporary-folder.js';
 import { groupRobust } from './run.js';
 
 /** Other people's files through the built program. */
-const folder = mkdtempSync(join(tmpdir(), 'preferences-'));
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const folder = temporaryFolder();
 const parquet = resolve('test/fixtures/preferences/texts.parquet');
 const csv = resolve('test/fixtures/preferences/texts.csv');
 

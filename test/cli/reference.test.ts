@@ -1,14 +1,13 @@
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { cpSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { stringify } from 'yaml';
+import { temporaryFolder } from '../temporary-folder.js';
 import { groupRobust } from './run.js';
 
 /** What a run trained against is recorded beside its adapter, and taken by `eval` and `logprobs`. */
 const model = resolve('test/fixtures/gemma-tiny');
-const folder = mkdtempSync(join(tmpdir(), 'reference-'));
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const folder = temporaryFolder();
 const at = (...names: string[]) => join(folder, ...names);
 
 const golden = JSON.parse(readFileSync(join(model, 'golden.json'), 'utf8')) as {

@@ -1,16 +1,15 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { refuseSpecial } from '../../src/files/read.js';
 import { inputError } from '../data/helpers.js';
+import { temporaryFolder } from '../temporary-folder.js';
 
 /** Inputs that are no files: to open a pipe that nobody writes to would wait for ever. */
 
-const folder = mkdtempSync(join(tmpdir(), 'special-'));
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const folder = temporaryFolder();
 const at = (name: string) => join(folder, name);
 const pipe = (name: string) => execFileSync('mkfifo', [at(name)]);
 

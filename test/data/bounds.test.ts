@@ -7,7 +7,8 @@ import { loadPairs } from '../../src/data/pairs/dataset.js';
 import { PairParser } from '../../src/data/pairs/pairs.js';
 import { readRows } from '../../src/data/tables/rows.js';
 import { askBounded, startBounded } from '../../src/processes/bounded-process.js';
-import { inputError, temporaryFolder } from './helpers.js';
+import { temporaryFolder } from '../temporary-folder.js';
+import { inputError } from './helpers.js';
 
 const folder = temporaryFolder();
 const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/preferences/${name}`, import.meta.url));

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { loadPairs } from '../../src/data/pairs/dataset.js';
 import { openTokenizer } from '../../src/data/text/tokenizer.js';
-import { temporaryFolder } from './helpers.js';
+import { temporaryFolder } from '../temporary-folder.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const folder = temporaryFolder();

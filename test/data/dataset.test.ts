@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { loadPairs } from '../../src/data/pairs/dataset.js';
 import { openTokenizer } from '../../src/data/text/tokenizer.js';
-import { GEMMA_TOKENIZER, inputError, temporaryFolder, writeLines } from './helpers.js';
+import { temporaryFolder } from '../temporary-folder.js';
+import { GEMMA_TOKENIZER, inputError, writeLines } from './helpers.js';
 
 const folder = temporaryFolder();
 const tiny = openTokenizer('random:tiny');

@@ -1,17 +1,8 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll } from 'vitest';
 import { PairParser, type PreferenceRecord, type ReadPairsOptions } from '../../src/data/pairs/pairs.js';
 import { InputError } from '../../src/errors.js';
-
-/** A folder that goes away after the tests of the file that asked for it. */
-export function temporaryFolder(): string {
-  const folder = mkdtempSync(join(tmpdir(), 'group-robust-data-'));
-  afterAll(() => rmSync(folder, { recursive: true, force: true }));
-  return folder;
-}
 
 export function writeLines(folder: string, name: string, lines: (object | string)[]): string {
   const file = join(folder, name);

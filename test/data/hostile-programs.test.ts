@@ -4,7 +4,8 @@ import { describe, expect, it } from 'vitest';
 import { loadPairs } from '../../src/data/pairs/dataset.js';
 import { openTokenizer } from '../../src/data/text/tokenizer.js';
 import { adapterFiles, readAdapterConfig } from '../../src/policy/peft.js';
-import { inputError, temporaryFolder, writeLines } from './helpers.js';
+import { temporaryFolder } from '../temporary-folder.js';
+import { inputError, writeLines } from './helpers.js';
 
 /** What is a program, though it stands in a file of settings: templates and regular expressions without end. */
 const folder = temporaryFolder();

@@ -6,7 +6,7 @@ import { runInNewContext } from 'node:vm';
 import { expect, it } from 'vitest';
 import { loadPairs } from '../../src/data/pairs/dataset.js';
 import { Random } from '../../src/numbers/random.js';
-import { temporaryFolder } from './helpers.js';
+import { temporaryFolder } from '../temporary-folder.js';
 
 const ROWS = 100_000;
 setFlagsFromString('--expose-gc');

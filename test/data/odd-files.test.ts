@@ -6,7 +6,8 @@ import { describe, expect, it } from 'vitest';
 import { loadPairs } from '../../src/data/pairs/dataset.js';
 import { PairParser } from '../../src/data/pairs/pairs.js';
 import { openTokenizer } from '../../src/data/text/tokenizer.js';
-import { inputError, temporaryFolder } from './helpers.js';
+import { temporaryFolder } from '../temporary-folder.js';
+import { inputError } from './helpers.js';
 
 /** Written by make.py beside them. */
 const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/preferences/${name}`, import.meta.url));

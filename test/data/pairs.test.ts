@@ -4,7 +4,8 @@ import { PairParser, type ReadPairsOptions } from '../../src/data/pairs/pairs.js
 import type { Line } from '../../src/data/tables/lines.js';
 import { splitLines } from '../../src/data/tables/lines.js';
 import { parseJsonLine } from '../../src/data/tables/rows.js';
-import { inputError, readPairs, temporaryFolder, writeLines } from './helpers.js';
+import { temporaryFolder } from '../temporary-folder.js';
+import { inputError, readPairs, writeLines } from './helpers.js';
 
 const folder = temporaryFolder();
 const good = { group: 'a', prompt: 'p', chosen: 'x', rejected: 'y' };

@@ -7,7 +7,8 @@ import { loadPairs } from '../../src/data/pairs/dataset.js';
 import { commonBeginning } from '../../src/data/pairs/layouts.js';
 import type { PreferenceRecord, ReadPairsOptions } from '../../src/data/pairs/pairs.js';
 import { openTokenizer, type TextTokenizer } from '../../src/data/text/tokenizer.js';
-import { GEMMA_TOKENIZER, inputError, readPairs, temporaryFolder, writeLines } from './helpers.js';
+import { temporaryFolder } from '../temporary-folder.js';
+import { GEMMA_TOKENIZER, inputError, readPairs, writeLines } from './helpers.js';
 
 /** Files that pandas and pyarrow wrote, and the tokens transformers makes of conversations: see make.py beside them. */
 const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/preferences/${name}`, import.meta.url));

@@ -5,7 +5,8 @@ import { describe, expect, it } from 'vitest';
 import { opinionPrompt } from '../../src/data/surveys/global-opinions.js';
 import { generateSurvey } from '../../src/data/surveys/invented-survey.js';
 import { openTokenizer, type TextTokenizer, tokenisePair } from '../../src/data/text/tokenizer.js';
-import { fixture, GEMMA_TOKENIZER, inputError, temporaryFolder } from './helpers.js';
+import { temporaryFolder } from '../temporary-folder.js';
+import { fixture, GEMMA_TOKENIZER, inputError } from './helpers.js';
 
 const folder = temporaryFolder();
 const golden = JSON.parse(readFileSync(fixture('tokenizer-golden.json'), 'utf8')) as {

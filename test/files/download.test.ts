@@ -1,12 +1,12 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { fetchWithin, saveBody } from '../../src/files/download.js';
+import { temporaryFolder } from '../temporary-folder.js';
 
-const folder = mkdtempSync(join(tmpdir(), 'download-'));
+const folder = temporaryFolder();
 const file = join(folder, 'file');
 /** /stall sends half and then nothing; /rest sends the other half; /silent takes the request and says nothing. */
 const server = createServer((request, response) => {
@@ -23,7 +23,6 @@ beforeAll(() => new Promise<void>((done) => server.listen(0, '127.0.0.1', done))
 afterAll(() => {
   server.closeAllConnections();
   server.close();
-  rmSync(folder, { recursive: true });
 });
 
 /** Every way to wait for a server must end by itself: a test that waits longer fails. */

@@ -1,27 +1,17 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-  utimesSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { staleSeconds, takeLock } from '../../src/files/lock.js';
 import { lockRun } from '../../src/train/run-lock.js';
+import { temporaryFolder } from '../temporary-folder.js';
 
 let folder: string;
 let lock: string;
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'lock-'));
+  folder = temporaryFolder();
   lock = join(folder, 'held.lock');
 });
-afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 const refuse = (holder?: { pid: number; host: string }) => new Error(`held by ${holder?.pid}`);
 const take = () => takeLock(lock, () => {}, refuse);

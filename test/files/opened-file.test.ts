@@ -1,30 +1,19 @@
 import { execFileSync } from 'node:child_process';
-import {
-  appendFileSync,
-  linkSync,
-  mkdtempSync,
-  renameSync,
-  rmSync,
-  symlinkSync,
-  unlinkSync,
-  utimesSync,
-  writeFileSync,
-} from 'node:fs';
+import { appendFileSync, linkSync, renameSync, symlinkSync, unlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 import { InputError } from '../../src/errors.js';
 import { checkUnchanged, OpenedFile } from '../../src/files/opened-file.js';
+import { temporaryFolder } from '../temporary-folder.js';
 
 let folder: string;
 let file: string;
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'opened-'));
+  folder = temporaryFolder();
   file = join(folder, 'weights.bin');
   writeFileSync(file, 'weights');
 });
-afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 const faultOf = (act: () => unknown): InputError => {
   try {

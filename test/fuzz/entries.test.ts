@@ -1,10 +1,9 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { Random } from '../../src/numbers/random.js';
 import { GemmaPolicy } from '../../src/policy/gemma.js';
 import { SafetensorsFile } from '../../src/policy/safetensors.js';
+import { temporaryFolder } from '../temporary-folder.js';
 
 /**
  * The addon on entries of a safetensors file that TypeScript would never give it: each is read or refused; a crash of the
@@ -13,8 +12,7 @@ import { SafetensorsFile } from '../../src/policy/safetensors.js';
 const inputs = 10_000;
 const timeout = 600_000;
 
-const folder = mkdtempSync(join(tmpdir(), 'fuzz-entries-'));
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const folder = temporaryFolder();
 
 it('entries of safetensors that nobody has checked', { timeout }, async () => {
   using policy = await GemmaPolicy.open('random:tiny?layers=1&hidden=8&heads=1&head=8&mlp=8&vocab=16', { threads: 1 });

@@ -1,8 +1,7 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { inspect } from 'node:util';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -10,6 +9,7 @@ import { listingLimits } from '../../src/hub/listing.js';
 import { localCsv } from '../../src/hub/local.js';
 import { patience } from '../../src/hub/patience.js';
 import { inputError } from '../data/helpers.js';
+import { temporaryFolder } from '../temporary-folder.js';
 import { FakeHub, gitDigest, sha256 } from './fake-hub.js';
 
 /** A hub that fails, lies, or never ends: an InputError after a bounded time, and nothing outside the cache. */
@@ -46,7 +46,7 @@ beforeEach(() => {
   strangers = [];
   Object.assign(patience, usual, { delays: [0.001, 0.001, 0.001, 0.001] });
   Object.assign(listingLimits, usualLimits);
-  root = mkdtempSync(join(tmpdir(), 'hostile-'));
+  root = temporaryFolder();
   vi.stubEnv('HF_ENDPOINT', hub.endpoint);
   vi.stubEnv('HF_HOME', join(root, 'home'));
   for (const name of ['HF_TOKEN', 'HF_HUB_OFFLINE', 'HF_HUB_CACHE', 'HUGGINGFACE_HUB_CACHE'])
@@ -55,7 +55,6 @@ beforeEach(() => {
 afterEach(() => {
   vi.unstubAllEnvs();
   vi.restoreAllMocks();
-  rmSync(root, { recursive: true, force: true });
 });
 
 const fetchCsv = (id = small) => localCsv(id, { quiet: true });

@@ -3,20 +3,19 @@ import {
   existsSync,
   lstatSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
   readlinkSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { localAdapter, localCsv, localModel, localTokenizer } from '../../src/hub/local.js';
 import { patience } from '../../src/hub/patience.js';
 import { inputError } from '../data/helpers.js';
+import { temporaryFolder } from '../temporary-folder.js';
 import { FakeHub, type FakeRepository, gitDigest, sha256 } from './fake-hub.js';
 
 const fixture = resolve('test/fixtures/gemma-tiny');
@@ -62,16 +61,13 @@ afterAll(() => hub.stop());
 
 beforeEach(() => {
   hub.reset();
-  home = mkdtempSync(join(tmpdir(), 'hub-'));
+  home = temporaryFolder();
   vi.stubEnv('HF_ENDPOINT', hub.endpoint);
   vi.stubEnv('HF_HOME', home);
   for (const name of ['HF_TOKEN', 'HF_HUB_OFFLINE', 'HF_HUB_CACHE', 'HUGGINGFACE_HUB_CACHE'])
     vi.stubEnv(name, undefined);
 });
-afterEach(() => {
-  vi.unstubAllEnvs();
-  rmSync(home, { recursive: true, force: true });
-});
+afterEach(() => vi.unstubAllEnvs());
 
 const quiet = { quiet: true };
 const storage = () => join(home, 'hub/models--google--gemma-tiny');
@@ -126,7 +122,7 @@ describe('a model of the hub', () => {
   });
 
   it('may be a folder of the same name, which the hub is not asked about', async () => {
-    const inside = mkdtempSync(join(tmpdir(), 'cwd-'));
+    const inside = temporaryFolder();
     vi.spyOn(process, 'cwd').mockReturnValue(inside);
     expect(await localModel(fixture)).toEqual({ path: fixture });
     expect(await localModel('random:tiny')).toEqual({ path: 'random:tiny' });
@@ -134,7 +130,6 @@ describe('a model of the hub', () => {
     expect(await localModel('./google/gemma-tiny')).toEqual({ path: './google/gemma-tiny' });
     expect(hub.requests).toEqual([]);
     vi.restoreAllMocks();
-    rmSync(inside, { recursive: true });
   });
 
   it('shares its repository format with adapters, tokenizers and data sets', async () => {

@@ -1,17 +1,16 @@
 import { execFile } from 'node:child_process';
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 import { type Diagnosis, diagnose, probeAddon } from '../../src/install/doctor.js';
 import { loadNative } from '../../src/native/load.js';
 import { PACKAGE_ROOT } from '../../src/package.js';
+import { temporaryFolder } from '../temporary-folder.js';
 
 let root: string;
 beforeEach(() => {
-  root = mkdtempSync(join(tmpdir(), 'doctor-test-'));
+  root = temporaryFolder();
 });
-afterEach(() => rmSync(root, { recursive: true, force: true }));
 
 /** `group-robust doctor --json` from source. */
 function doctor(env: NodeJS.ProcessEnv): Promise<{ code: number; report: Diagnosis }> {

@@ -3,7 +3,6 @@ import {
   chmodSync,
   existsSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -13,7 +12,6 @@ import {
 } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { machine } from '../../src/files/owner.js';
@@ -30,18 +28,18 @@ import {
 } from '../../src/install/libtorch.js';
 import { archiveUrl, downloadLibTorch } from '../../src/install/libtorch-download.js';
 import { capture } from '../../src/install/tools.js';
+import { temporaryFolder } from '../temporary-folder.js';
 
 /** A resolver sees folders, an environment and programs; all three are made up here. */
 let root: string;
 let env: NodeJS.ProcessEnv;
 
 beforeEach(() => {
-  root = mkdtempSync(join(tmpdir(), 'libtorch-test-'));
+  root = temporaryFolder();
   // A PATH of our own: no nvcc, no python, unless a test adds one.
   mkdirSync(join(root, 'bin'));
   env = { PATH: join(root, 'bin'), GROUP_ROBUST_CACHE: join(root, 'cache'), CUDA_HOME: join(root, 'no-cuda') };
 });
-afterEach(() => rmSync(root, { recursive: true, force: true }));
 
 function write(path: string, text: string): void {
   mkdirSync(dirname(path), { recursive: true });

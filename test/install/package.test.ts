@@ -1,12 +1,11 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { afterAll, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { readStamp } from '../../src/install/stamp.js';
+import { temporaryFolder } from '../temporary-folder.js';
 
-const project = mkdtempSync(join(tmpdir(), 'project-'));
-afterAll(() => rmSync(project, { recursive: true, force: true }));
+const project = temporaryFolder();
 
 /** Runs a command in another folder, as somebody who knows nothing of this checkout but its LibTorch. */
 function run(cwd: string, command: string, ...args: string[]) {

@@ -1,10 +1,10 @@
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 import { InputError } from '../../src/errors.js';
 import { checkpointFiles } from '../../src/policy/checkpoint-files.js';
 import { parseGemmaConfig, parseRandomModel, resolveGemma } from '../../src/policy/gemma-config.js';
+import { temporaryFolder } from '../temporary-folder.js';
 import { fixture, fixtureJson } from './gemma-helpers.js';
 
 const tiny = fixtureJson<Record<string, unknown>>('gemma-tiny/config.json');
@@ -200,9 +200,8 @@ describe('random models', () => {
 describe('a checkpoint folder', () => {
   let folder: string;
   beforeEach(() => {
-    folder = mkdtempSync(join(tmpdir(), 'gemma-config-'));
+    folder = temporaryFolder();
   });
-  afterEach(() => rmSync(folder, { recursive: true }));
 
   const copyOdd = () => {
     const target = join(folder, 'odd');

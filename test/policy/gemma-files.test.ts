@@ -1,20 +1,11 @@
-import {
-  cpSync,
-  existsSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { cpSync, existsSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 import { InputError } from '../../src/errors.js';
 import { GemmaPolicy } from '../../src/policy/gemma.js';
 import { readAdapterConfig } from '../../src/policy/peft.js';
 import { SafetensorsFile } from '../../src/policy/safetensors.js';
+import { temporaryFolder } from '../temporary-folder.js';
 import {
   allGradients,
   allValues,
@@ -29,9 +20,8 @@ import {
 
 let folder: string;
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'gemma-files-'));
+  folder = temporaryFolder();
 });
-afterEach(() => rmSync(folder, { recursive: true }));
 
 type Header = Record<string, { dtype?: unknown; shape?: unknown; data_offsets?: unknown }>;
 

@@ -4,7 +4,6 @@ import {
   constants,
   cpSync,
   existsSync,
-  mkdtempSync,
   openSync,
   readFileSync,
   renameSync,
@@ -12,14 +11,14 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 import { openTokenizer } from '../../src/data/text/tokenizer.js';
 import { InputError } from '../../src/errors.js';
 import { GemmaPolicy } from '../../src/policy/gemma.js';
 import { mergeAdapter } from '../../src/policy/merge.js';
 import { SafetensorsFile } from '../../src/policy/safetensors.js';
+import { temporaryFolder } from '../temporary-folder.js';
 import { fixture, packedBatch, randomTrees, responseCount, shakeAdapter } from './gemma-helpers.js';
 
 /** Models whose files are odd, or do not stay what they were. */
@@ -28,12 +27,11 @@ let folder: string;
 let model: string;
 let weights: string;
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'in-use-'));
+  folder = temporaryFolder();
   model = join(folder, 'model');
   weights = join(model, 'model.safetensors');
   cpSync(fixture('gemma-tiny'), model, { recursive: true });
 });
-afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 const trees = randomTrees(3, 131);
 const batch = packedBatch(trees);

@@ -1,19 +1,9 @@
-import {
-  cpSync,
-  existsSync,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  truncateSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { cpSync, existsSync, openSync, readFileSync, rmSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { GemmaOptions } from '../../src/policy/gemma.js';
 import { GemmaPolicy } from '../../src/policy/gemma.js';
+import { temporaryFolder } from '../temporary-folder.js';
 import {
   allGradients,
   allValues,
@@ -30,8 +20,7 @@ import {
 
 /** Options that change where numbers are kept, or how often they are computed, must not change the numbers. */
 
-const folder = mkdtempSync(join(tmpdir(), 'gemma-memory-'));
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const folder = temporaryFolder();
 
 /** Log-probabilities, gradient and adapter after one step. */
 async function outcome(model: string, options: GemmaOptions, vocabulary: number) {

@@ -1,10 +1,10 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { loadNative } from '../../src/native/load.js';
 import { Random } from '../../src/numbers/random.js';
 import { GemmaPolicy } from '../../src/policy/gemma.js';
+import { temporaryFolder } from '../temporary-folder.js';
 import { largestDifference, packedBatch, type Tree } from './gemma-helpers.js';
 import { askTransformers, hasTransformers } from './transformers.js';
 
@@ -12,8 +12,7 @@ import { askTransformers, hasTransformers } from './transformers.js';
  * Fresh random checkpoints of every generation, made by transformers from the very config.json that is read here: what it computes
  * judges how the keys are understood, where they are missing, old, or by kind of layer too.
  */
-const root = mkdtempSync(join(tmpdir(), 'gemma-transformers-'));
-afterAll(() => rmSync(root, { recursive: true, force: true }));
+const root = temporaryFolder();
 
 const vocabulary = 101;
 const sizes = {

@@ -1,27 +1,17 @@
-import {
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { decodeFloats, encodeFloats, type FloatType } from '../../src/policy/float-types.js';
 import { GemmaPolicy } from '../../src/policy/gemma.js';
 import { mergeAdapter } from '../../src/policy/merge.js';
 import { SafetensorsFile } from '../../src/policy/safetensors.js';
 import { groupRobust } from '../cli/run.js';
 import { inputError } from '../data/helpers.js';
+import { temporaryFolder } from '../temporary-folder.js';
 import { fixture, fixtureJson, largestDifference, packedBatch, randomTrees } from './gemma-helpers.js';
 import { askTransformers, hasTransformers } from './transformers.js';
 
-const folder = mkdtempSync(join(tmpdir(), 'merge-'));
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const folder = temporaryFolder();
 const at = (name: string) => join(folder, name);
 const quiet = true;
 

@@ -1,10 +1,11 @@
-import { existsSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { type Browser, chromium, type Locator, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { renderPage } from '../../src/report/html.js';
 import { readRun } from '../../src/report/runs.js';
 import { runsPage } from '../../src/report/runs-page.js';
+import { temporaryFolder } from '../temporary-folder.js';
 import { finalScores, groupNames, writeFakeRuns } from './fake-runs.js';
 
 /** Needs a Chromium: CHROMIUM, or the one of the system. */
@@ -16,7 +17,7 @@ const executablePath = [
 ].find((path) => path && existsSync(path));
 
 describe.skipIf(!executablePath)('the page in a browser', () => {
-  const folders = writeFakeRuns();
+  const folders = writeFakeRuns(temporaryFolder());
   const file = join(dirname(folders[0]), 'report.html');
   let browser: Browser;
   let page: Page;
@@ -36,10 +37,7 @@ describe.skipIf(!executablePath)('the page in a browser', () => {
     browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] });
     page = await open(1280);
   });
-  afterAll(async () => {
-    await browser?.close();
-    rmSync(dirname(file), { recursive: true });
-  });
+  afterAll(() => browser?.close());
 
   const figure = (caption: string): Locator => page.locator('figure', { hasText: caption });
   const byGroup = () => figure('GR-IPO: validation loss of each group');

@@ -1,5 +1,4 @@
-import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 /** Three groups; the last has a name that would break a page that does not escape, or a path. */
@@ -13,9 +12,12 @@ export function finalScores(method: 'ipo' | 'gr-ipo', seed: number) {
     : { losses: [4 + shift, 5.5 + shift, 7 + 1.2 * shift], accuracies: [0.85, 0.75, 0.65 + 0.03 * seed] };
 }
 
-/** Writes one run folder per method and seed under a new temporary folder, as `group-robust train` leaves them. */
-export function writeFakeRuns(seeds = [0, 1, 2], methods: readonly ('ipo' | 'gr-ipo')[] = ['ipo', 'gr-ipo']): string[] {
-  const root = mkdtempSync(join(tmpdir(), 'report-'));
+/** Writes one run folder per method and seed into `root`, as `group-robust train` leaves them. */
+export function writeFakeRuns(
+  root: string,
+  seeds = [0, 1, 2],
+  methods: readonly ('ipo' | 'gr-ipo')[] = ['ipo', 'gr-ipo'],
+): string[] {
   return methods.flatMap((method) => seeds.map((seed) => writeFakeRun(join(root, `${method}-${seed}`), method, seed)));
 }
 

@@ -10,14 +10,14 @@ import { renderPage } from '../../src/report/html.js';
 import { readRun } from '../../src/report/runs.js';
 import { runsCsv, runsPage } from '../../src/report/runs-page.js';
 import { formatEstimate } from '../../src/terminal/format.js';
+import { temporaryFolder } from '../temporary-folder.js';
 import { finalScores, groupNames, writeFakeRuns } from './fake-runs.js';
 import { expectSoundPage, tableOf } from './page.js';
 
 let folders: string[];
 beforeEach(() => {
-  folders = writeFakeRuns();
+  folders = writeFakeRuns(temporaryFolder());
 });
-afterEach(() => rmSync(dirname(folders[0]), { recursive: true }));
 
 const seeds = [0, 1, 2];
 const escaped = (text: string) =>

@@ -1,18 +1,8 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { writeSurvey } from '../../src/data/surveys/invented-survey.js';
 import { Random } from '../../src/numbers/random.js';
 import { GroupTotals, robustStep } from '../../src/objective/aggregate.js';
@@ -21,10 +11,10 @@ import { type OpinionExperiment, opinionExperiment } from '../../src/reproduce/g
 import { configFile, placeSettings } from '../../src/reproduce/stages.js';
 import { loadConfig } from '../../src/train/config.js';
 import { expectSoundPage } from '../report/page.js';
+import { temporaryFolder } from '../temporary-folder.js';
 
 /** The paper's experiment on an invented survey in the data set's own layout, and a model small enough for a test. */
-const root = mkdtempSync(join(tmpdir(), 'opinions-'));
-afterAll(() => rmSync(root, { recursive: true, force: true }));
+const root = temporaryFolder();
 mkdirSync(join(root, 'survey'));
 await writeSurvey(join(root, 'survey'), { seed: 1, rows: 400 });
 

@@ -1,13 +1,12 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { figuresNumbered } from '../../src/bandit/paper-figures.js';
 import { reproducePaper } from '../../src/reproduce/paper.js';
 import { expectSoundPage } from '../report/page.js';
+import { temporaryFolder } from '../temporary-folder.js';
 
-const folder = mkdtempSync(join(tmpdir(), 'paper-'));
-afterAll(() => rmSync(folder, { recursive: true }));
+const folder = temporaryFolder();
 
 /** The same experiments, cut short. */
 const figures = figuresNumbered(2, 6, 7).map((figure) => ({

@@ -1,12 +1,11 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { parsedOutput } from '../cli/run.js';
+import { temporaryFolder } from '../temporary-folder.js';
 
-const root = mkdtempSync(join(tmpdir(), 'surveys-'));
-afterAll(() => rmSync(root, { recursive: true, force: true }));
+const root = temporaryFolder();
 
 const command = (...args: string[]) =>
   spawnSync(process.execPath, ['--import', 'tsx', 'experiments/survey/run.ts', ...args], { encoding: 'utf8' });

@@ -49,9 +49,7 @@ interface Straight {
 
 function commandsOn(inputs: string): Record<string, Command> {
   const at = (...names: string[]) => join(inputs, ...names);
-  const [run] = writeFakeRuns([0], ['ipo']);
-  cpSync(run, at('a-run'), { recursive: true });
-  rmSync(resolve(run, '..'), { recursive: true });
+  const [run] = writeFakeRuns(inputs, [0], ['ipo']);
   cpSync('test/fixtures/gemma-tiny', at('model'), { recursive: true });
   const random = Random.stream(3, 'pairs to score');
   const ids = (length: number) => Array.from({ length }, () => 3 + random.integer(180));
@@ -91,7 +89,7 @@ function commandsOn(inputs: string): Record<string, Command> {
       args: ['merge', '--model', at('model'), '--adapter', at('model', 'adapter'), '--quiet', '--out', 'out'],
       out: 'out',
     },
-    report: { args: ['report', at('a-run'), '--out', 'out'], out: 'out' },
+    report: { args: ['report', run, '--out', 'out'], out: 'out' },
   };
 }
 

@@ -1,11 +1,11 @@
-import { mkdtempSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { InputError } from '../../src/errors.js';
 import { configKeys, loadConfig, methodName, printConfig } from '../../src/train/config.js';
 import { otherNames } from '../../src/train/other-names.js';
+import { temporaryFolder } from '../temporary-folder.js';
 
 const base = `model: random:tiny
 output: runs/x
@@ -18,7 +18,7 @@ steps: 3
 `;
 
 function load(text: string, overrides: string[] = []) {
-  const file = join(mkdtempSync(join(tmpdir(), 'config-')), 'config.yaml');
+  const file = join(temporaryFolder(), 'config.yaml');
   writeFileSync(file, text);
   return loadConfig(file, overrides);
 }

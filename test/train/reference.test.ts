@@ -1,7 +1,6 @@
-import { cpSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { cpSync, readdirSync, readFileSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { OpenedFile } from '../../src/files/opened-file.js';
 import { loadNative } from '../../src/native/load.js';
 import { Random } from '../../src/numbers/random.js';
@@ -13,11 +12,11 @@ import { ReferenceCache, referenceFolder } from '../../src/train/reference-cache
 import { runTraining } from '../../src/train/run.js';
 import { Reference, scoredDataset } from '../../src/train/scoring.js';
 import { fixture, shakeAdapter } from '../policy/gemma-helpers.js';
+import { temporaryFolder } from '../temporary-folder.js';
 
 /** The reference of whole training runs, on random:tiny and the golden fixture; it is counted where it is computed. */
 
-const folder = mkdtempSync(join(tmpdir(), 'reference-'));
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const folder = temporaryFolder();
 afterEach(() => {
   vi.restoreAllMocks();
   rmSync(referenceFolder(), { recursive: true, force: true });

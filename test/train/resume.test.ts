@@ -12,9 +12,8 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { GroupRobustError, InputError, InterruptedError } from '../../src/errors.js';
 import { GemmaPolicy } from '../../src/policy/gemma.js';
 import { type Checkpoint, Checkpoints } from '../../src/train/checkpoint.js';
@@ -22,10 +21,10 @@ import { resolveConfig, type TrainConfig } from '../../src/train/config.js';
 import { runIdentity } from '../../src/train/identity.js';
 import { runTraining } from '../../src/train/run.js';
 import { fixture } from '../policy/gemma-helpers.js';
+import { temporaryFolder } from '../temporary-folder.js';
 import { writeIdPairs } from './id-pairs.js';
 
-const folder = mkdtempSync(join(tmpdir(), 'resume-'));
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const folder = temporaryFolder();
 
 /** Three groups of unequal size. */
 function writePairs(name: string, count: number): string {

@@ -1,7 +1,6 @@
 import {
   existsSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
   renameSync,
@@ -9,15 +8,15 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 import type { PairDataset, TokenisedPair } from '../../src/data/pairs/dataset.js';
 import type { NativeBatch } from '../../src/native/types.js';
 import type { LogProbabilitySource, Policy } from '../../src/policy/policy.js';
 import { ReferenceCache } from '../../src/train/reference-cache.js';
 import { packBatch, packForScoring, Reference, scoringBatches } from '../../src/train/scoring.js';
+import { temporaryFolder } from '../temporary-folder.js';
 
 function dataset(rows: Pick<TokenisedPair, 'group' | 'prompt' | 'chosen' | 'rejected'>[]): PairDataset {
   return {
@@ -142,10 +141,9 @@ describe('reference scores', () => {
   let folder: string;
   let warnings: string[];
   beforeEach(() => {
-    folder = mkdtempSync(join(tmpdir(), 'reference-'));
+    folder = temporaryFolder();
     warnings = [];
   });
-  afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
   const cache = (identity: Record<string, unknown> = { model: 1 }) =>
     new ReferenceCache(

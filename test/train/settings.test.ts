@@ -1,16 +1,15 @@
 import { createHash } from 'node:crypto';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { beforeAll, expect, it } from 'vitest';
 import { configKeys, resolveConfig } from '../../src/train/config.js';
 import { runTraining } from '../../src/train/run.js';
+import { temporaryFolder } from '../temporary-folder.js';
 import { writeIdPairs } from './id-pairs.js';
 
 /** Every key of the configuration does something: a run with another value leaves other files. */
 
-const folder = mkdtempSync(join(tmpdir(), 'settings-'));
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const folder = temporaryFolder();
 
 function writePairs(name: string, count: number): string {
   return writeIdPairs(join(folder, name), count, (i) => ({

@@ -1,12 +1,12 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { parse, stringify } from 'yaml';
 import { InputError } from '../../src/errors.js';
 import { loadConfig, resolveConfig } from '../../src/train/config.js';
 import { runTraining } from '../../src/train/run.js';
+import { temporaryFolder } from '../temporary-folder.js';
 
 /**
  * Someone comes with a configuration of TRL and does what the errors say, to the letter. What comes out is the same training:
@@ -93,8 +93,7 @@ describe('the advice for keys of TRL', () => {
   });
 });
 
-const folder = mkdtempSync(join(tmpdir(), 'trl-'));
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const folder = temporaryFolder();
 const python = process.env.PYTHON ?? 'python3';
 const present = spawnSync(python, ['-c', 'import trl']).status === 0;
 if (!present) console.warn('TRL is not compared: set PYTHON to an interpreter with test/requirements.txt');

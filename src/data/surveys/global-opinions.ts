@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { InputError } from '../../errors.js';
+import { InputError, present } from '../../errors.js';
 import { checkUnchanged, stateOf } from '../../files/opened-file.js';
 import { orderedRecord } from '../../files/ordered-record.js';
 import { hashFile, readWhole } from '../../files/read.js';
@@ -280,12 +280,11 @@ export function opinionPairs(survey: Survey, options: OpinionOptions): OpinionPa
       questions.set(prompt, { row: question.row, shares });
     }
 
-    const prompts = [...questions.keys()];
-    const assigned = splitIndices(prompts.length, Random.stream(options.seed, 'global-opinions', 'split', group));
+    const asked = [...questions];
+    const assigned = splitIndices(asked.length, Random.stream(options.seed, 'global-opinions', 'split', group));
     for (const split of OPINION_SPLITS)
       for (const index of assigned[split]) {
-        const prompt = prompts[index];
-        const { row, shares } = questions.get(prompt)!;
+        const [prompt, { row, shares }] = present(asked[index]);
         const random = Random.stream(options.seed, 'global-opinions', 'pairs', prompt);
         const pairs = options.multiPair ? rankedPairs(shares, random) : [winnerAndLoser(shares, random)];
         for (const [winner, loser] of pairs)
@@ -368,7 +367,7 @@ export function badRowText({ line, field, problem }: BadRow): string {
 }
 
 function refuse(file: string, bad: BadRow[]): never {
-  const [first] = bad;
+  const first = present(bad[0]);
   const others = bad.slice(1, 11).map((row) => `\n  ${badRowText(row)}`);
   const more = bad.length > 11 ? `\n  … and ${bad.length - 11} more` : '';
   throw new InputError(
@@ -397,7 +396,7 @@ function winnerAndLoser(shares: number[], random: Random): [winner: number, lose
 
 /** min(4, all) of the pairs that a ranking by share gives; options of equal share rank in their order. */
 function rankedPairs(shares: number[], random: Random): [winner: number, loser: number][] {
-  const ranking = [...shares.keys()].sort((a, b) => shares[b] - shares[a]);
+  const ranking = [...shares.entries()].sort(([, a], [, b]) => b - a).map(([option]) => option);
   const pairs = ranking.flatMap((winner, i) => ranking.slice(i + 1).map((loser): [number, number] => [winner, loser]));
   return random.shuffle(pairs).slice(0, 4);
 }

@@ -1,5 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { present } from '../../errors.js';
 import { Random } from '../../numbers/random.js';
 import { pythonRepr } from '../tables/python-literal.js';
 import { type OpinionSummary, opinionPairs, parseSurvey, writeOpinionPairs } from './global-opinions.js';
@@ -95,7 +96,7 @@ const STEMS: Stem[] = [
 const FRAMINGS = ['', 'All in all, ', 'In your view, ', 'These days, ', 'As a rule, ', 'Speaking for yourself, '];
 
 function framed(framing: string, question: string): string {
-  return framing === '' ? question : framing + question[0].toLowerCase() + question.slice(1);
+  return framing === '' ? question : framing + question.charAt(0).toLowerCase() + question.slice(1);
 }
 
 /** Options of a question as they are printed, and the favourability in [-1, 1] of those on the scale. */
@@ -149,15 +150,16 @@ export function generateSurvey(options: { seed: number; rows?: number }): Genera
   const stances = topics.map((topic, t) => {
     const draw = random('stance', topic);
     const common = (liked[t] ? 1 : -1) * (0.5 + 0.5 * draw.uniform());
-    return SURVEY_COUNTRIES.map(
+    const byCountry = SURVEY_COUNTRIES.map(
       (_, c) => (c === smallest && contested[t] ? -common : common) + STANCE_NOISE * draw.normal(),
     );
+    return { topic, byCountry };
   });
 
-  const questions = topics.flatMap((topic, t) =>
+  const questions = stances.flatMap(({ topic, byCountry }) =>
     FRAMINGS.flatMap((framing) => STEMS.map((stem) => ({ framing, stem }))).map(({ framing, stem }) => {
       const { options: printed, positions } = optionsOf(stem);
-      const probabilities = stances[t].map((stance) => {
+      const probabilities = byCountry.map((stance) => {
         const masses = positions.map((position) => Math.exp(-SHARPNESS * (stance - position) ** 2));
         const sum = masses.reduce((total, mass) => total + mass, 0);
         const unsure = stem.unsure ? 0.08 : 0;
@@ -169,18 +171,17 @@ export function generateSurvey(options: { seed: number; rows?: number }): Genera
   );
 
   // Which questions a country was asked: a random subset of its size.
-  const asked = SURVEY_COUNTRIES.map(({ name, share }) => {
+  const polls = SURVEY_COUNTRIES.map(({ name, share }, c) => {
     const order = random('asked', name).shuffle(questions.map((_, q) => q));
-    return new Set(order.slice(0, Math.round(rows * share)));
+    return { name, c, asked: new Set(order.slice(0, Math.round(rows * share))) };
   });
   const lines = random('order')
-    .shuffle(questions.map((_, q) => q))
-    .flatMap((q) => {
-      const { question, options: printed, probabilities } = questions[q];
-      const countries = SURVEY_COUNTRIES.map((_, c) => c).filter((c) => asked[c].has(q));
-      if (countries.length === 0) return [];
+    .shuffle([...questions.entries()])
+    .flatMap(([q, { question, options: printed, probabilities }]) => {
+      const held = polls.filter(({ asked }) => asked.has(q));
+      if (held.length === 0) return [];
       const selections = new Map(
-        countries.map((c) => [SURVEY_COUNTRIES[c].name, poll(probabilities[c], random('poll', q, c))]),
+        held.map(({ name, c }) => [name, poll(present(probabilities[c]), random('poll', q, c))]),
       );
       const fields = [question, `defaultdict(<class 'list'>, ${pythonRepr(selections)})`, pythonRepr(printed), 'SYN'];
       return `${fields.map((field) => `"${field.replaceAll('"', '""')}"`).join(',')}\n`;
@@ -193,7 +194,7 @@ export function generateSurvey(options: { seed: number; rows?: number }): Genera
       countries: [...SURVEY_COUNTRIES],
       questions: questions.map(({ probabilities, ...question }) => ({
         ...question,
-        probabilities: Object.fromEntries(SURVEY_COUNTRIES.map(({ name }, c) => [name, probabilities[c]])),
+        probabilities: Object.fromEntries(SURVEY_COUNTRIES.map(({ name }, c) => [name, present(probabilities[c])])),
       })),
     },
   };
@@ -202,7 +203,10 @@ export function generateSurvey(options: { seed: number; rows?: number }): Genera
 /** Shares among {@link RESPONDENTS} people who answer independently. */
 function poll(probabilities: number[], random: Random): number[] {
   const counts = probabilities.map(() => 0);
-  for (let i = 0; i < RESPONDENTS; i++) counts[random.categorical(probabilities)]++;
+  for (let i = 0; i < RESPONDENTS; i++) {
+    const answer = random.categorical(probabilities);
+    counts[answer] = present(counts[answer]) + 1;
+  }
   return counts.map((count) => count / RESPONDENTS);
 }
 

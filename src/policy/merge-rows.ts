@@ -1,0 +1,51 @@
+import { decodeFloats, encodeFloats, type FloatType } from './float-types.js';
+
+/** W += scale · B A, for one weight matrix. */
+export interface Update {
+  scale: number;
+  rank: number;
+  /** [rank, in] */
+  a: Float32Array;
+  /** [out, rank] */
+  b: Float32Array;
+  shape: [out: number, inputs: number];
+}
+
+export interface MergeExtremes {
+  /** Largest |scale · B·A| of all entries: how far a weight moved. */
+  largestChange: number;
+  /** Largest difference between a merged weight and what is stored of it in the checkpoint's type. */
+  largestRounding: number;
+}
+
+/** Rows `first` and on of W + scale · B A in the given type; undefined where an entry is not finite. */
+export function mergeRows(
+  weights: Float32Array,
+  first: number,
+  { scale, rank, a, b, shape: [, columns] }: Update,
+  dtype: FloatType,
+  report: MergeExtremes,
+): Uint8Array | undefined {
+  const exact = new Float64Array(weights.length);
+  const change = new Float64Array(columns);
+  for (let row = 0; row * columns < weights.length; row++) {
+    change.fill(0);
+    for (let k = 0; k < rank; k++) {
+      const factor = scale * b[(first + row) * rank + k];
+      for (let j = 0; j < columns; j++) change[j] += factor * a[k * columns + j];
+    }
+    for (let j = 0; j < columns; j++) {
+      const size = Math.abs(change[j]);
+      if (size > report.largestChange) report.largestChange = size;
+      exact[row * columns + j] = weights[row * columns + j] + change[j];
+    }
+  }
+  const bytes = encodeFloats(new Float32Array(exact), dtype);
+  const stored = decodeFloats(bytes, dtype);
+  for (let i = 0; i < stored.length; i++) {
+    if (!Number.isFinite(stored[i])) return undefined;
+    const rounding = Math.abs(stored[i] - exact[i]);
+    if (rounding > report.largestRounding) report.largestRounding = rounding;
+  }
+  return bytes;
+}
