@@ -1,6 +1,7 @@
 import type { Command, OptionValues } from '@commander-js/extra-typings';
-import type { OpinionSummary } from '../data/surveys/global-opinions.js';
+import type { Fold, OpinionSummary } from '../data/surveys/opinion-pairs.js';
 import { SURVEY_ROWS } from '../data/surveys/survey-topics.js';
+import { InputError } from '../errors.js';
 import { counted } from '../terminal/format.js';
 import { shortName } from '../terminal/names.js';
 import { countOption, defineAction, type Output, parsedOption, parseList } from './command.js';
@@ -25,20 +26,38 @@ export function registerData(program: Command): void {
             '--groups <names>',
             'countries as in the file, separated by commas; quote a name with a comma: \'"A, B",C\'',
             parseList,
-          ).makeOptionMandatory(),
+          ).conflicts('regions'),
+        )
+        .option('--regions', 'all countries of the file, with world regions as groups, instead of --groups')
+        .addOption(
+          parsedOption(
+            '--fold <k/n>',
+            'cut the questions into n folds: the k-th is tested, the next one for validation, e.g. 1/5 (default: 80/10/10 of each group)',
+            parseFold,
+          ),
         )
         .addOption(seedOption('decides the split and which answers lose').default(42))
         .option('--multi-pair', 'up to four pairs a question, from the ranking of its answers')
         .option('--skip-bad-rows', 'leave out rows that cannot be read, instead of stopping'),
     ),
     async (options, output) => {
-      const { opinionPairs, readSurvey, writeOpinionPairs } = await import('../data/surveys/global-opinions.js');
+      const { readSurvey } = await import('../data/surveys/global-opinions.js');
+      const { opinionPairs, writeOpinionPairs } = await import('../data/surveys/opinion-pairs.js');
+      const { worldRegions } = await import('../data/surveys/world-regions.js');
       const { writeFolderWhole } = await import('../files/write.js');
       const out = checkOut(options, { inputs: [options.file], folder: madeOfSurvey });
-      const { groups, seed, multiPair, skipBadRows } = options;
+      const { regions, groups, seed, fold, multiPair, skipBadRows } = options;
+      if (!groups && !regions)
+        throw new InputError('is missing', { at: { field: '--groups' }, fix: 'name countries, or give --regions' });
       const { localCsv } = await import('../hub/local.js');
-      const file = await localCsv(options.file);
-      const made = opinionPairs(await readSurvey(file.path), { groups, seed, multiPair, skipBadRows });
+      const survey = await readSurvey((await localCsv(options.file)).path);
+      const made = opinionPairs(survey, {
+        groups: groups ?? worldRegions(survey),
+        seed,
+        fold,
+        multiPair,
+        skipBadRows,
+      });
       await writeFolderWhole(out.path, (folder) => writeOpinionPairs(folder, made), out);
       await logSummary(output, made.summary, options.out);
       return { out: options.out, ...made.summary };
@@ -66,6 +85,17 @@ export function registerData(program: Command): void {
       return { out: options.out, ...summary };
     },
   );
+}
+
+/** "1/5": of how many folds which one is tested. */
+function parseFold(flag: string, text: string): Fold {
+  const [number, of] = text.split('/').map(Number);
+  if (number !== undefined && of !== undefined && /^\d+\/\d+$/.test(text) && of >= 3 && number >= 1 && number <= of)
+    return { number, of };
+  throw new InputError(`"${text}" is no fold`, {
+    at: { field: flag },
+    fix: 'e.g. 1/5: five folds, of which the first is tested; there must be three or more',
+  });
 }
 
 /** What both commands write. */

@@ -1,6 +1,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { opinionPairs, readSurvey, writeOpinionPairs } from '../data/surveys/global-opinions.js';
+import { readSurvey } from '../data/surveys/global-opinions.js';
+import { opinionPairs, writeOpinionPairs } from '../data/surveys/opinion-pairs.js';
 import { present } from '../errors.js';
 import { readJson } from '../files/read.js';
 import { writeFileWhole, writeFolderWhole } from '../files/write.js';

@@ -2,14 +2,8 @@ import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import {
-  type OpinionOptions,
-  opinionPairs,
-  opinionPrompt,
-  parseSurvey,
-  readSurvey,
-  splitIndices,
-} from '../../src/data/surveys/global-opinions.js';
+import { opinionPrompt, parseSurvey, readSurvey } from '../../src/data/surveys/global-opinions.js';
+import { type OpinionOptions, opinionPairs, splitIndices } from '../../src/data/surveys/opinion-pairs.js';
 import { editDistance, nearMatches } from '../../src/data/tables/near-matches.js';
 import { pythonRepr } from '../../src/data/tables/python-literal.js';
 import { InputError } from '../../src/errors.js';

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { opinionPairs, parseSurvey } from '../../src/data/surveys/global-opinions.js';
+import { parseSurvey } from '../../src/data/surveys/global-opinions.js';
 import { generateSurvey, SURVEY_COUNTRIES } from '../../src/data/surveys/invented-survey.js';
+import { opinionPairs } from '../../src/data/surveys/opinion-pairs.js';
 import { SURVEY_ROWS } from '../../src/data/surveys/survey-topics.js';
 
 const winner = (shares: number[]) => shares.indexOf(Math.max(...shares));

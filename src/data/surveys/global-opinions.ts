@@ -1,22 +1,15 @@
 import { createHash } from 'node:crypto';
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { InputError, present } from '../../errors.js';
+import { InputError } from '../../errors.js';
 import { checkUnchanged, stateOf } from '../../files/opened-file.js';
-import { orderedRecord } from '../../files/ordered-record.js';
 import { hashFile, readWhole } from '../../files/read.js';
-import { Random } from '../../numbers/random.js';
-import { listNames } from '../../terminal/names.js';
 import { readCsv } from '../tables/csv.js';
-import { nearMatches } from '../tables/near-matches.js';
 import { parseNotation } from '../tables/notation.js';
 import { type BadRowHandler, describe, type Row, type RowLocation, rowNumber } from '../tables/row.js';
-import { isParquet, readRows } from '../tables/rows.js';
+import { readRows } from '../tables/rows.js';
 
 /**
  * GlobalOpinionQA: survey questions with the distribution of answers in many countries, in the hub's columns
- * question, selections, options, and the preference pairs made of it. "The spec" below is the paper's
- * appendix D.4 and its code.
+ * question, selections, options. "The spec" below is the paper's appendix D.4 and its code.
  */
 
 /** One question of the file. */
@@ -179,242 +172,11 @@ export function opinionPrompt(country: string, question: string, options: readon
 }
 
 /** A, B, C, … */
-function optionLetter(option: number): string {
+export function optionLetter(option: number): string {
   return String.fromCharCode(65 + option);
-}
-
-/** A preference of a country, as a line of a pairs file. */
-export interface OpinionPair {
-  group: string;
-  prompt: string;
-  /** Letters. */
-  chosen: string;
-  rejected: string;
-  /** Row of the survey it comes from. */
-  row: number;
-}
-
-export type OpinionSplit = 'train' | 'validation' | 'test';
-const OPINION_SPLITS: readonly OpinionSplit[] = ['train', 'validation', 'test'];
-
-export interface OpinionOptions {
-  /** Countries, exactly as in the file; their order is kept. */
-  groups: readonly string[];
-  /** Decides the split and the losers. */
-  seed: number;
-  /** Up to four pairs a question, from the ranking of all options, instead of one. */
-  multiPair?: boolean;
-  /** Leave bad rows out and count them, instead of refusing the file. */
-  skipBadRows?: boolean;
-}
-
-/** Why a country's answers to a question give no pair. */
-export type FilterReason = 'emptyQuestion' | 'emptyOptions' | 'emptySelections' | 'zeroSum' | 'singleOption';
-
-export interface OpinionGroup {
-  /** Readable rows that have the country. */
-  rows: number;
-  filtered: Record<FilterReason, number>;
-  /** Rows replaced by a later one with the same question and options. */
-  duplicates: number;
-  /** Questions whose most frequent answer is shared by two options; the first counts as the winner. */
-  tied: number;
-  /** Different questions in each split; all pairs of a question are in one split. */
-  questions: Record<OpinionSplit, number>;
-  pairs: Record<OpinionSplit, number>;
-}
-
-export interface OpinionSummary {
-  source: { file: string; sha256: string; rows: number };
-  seed: number;
-  multiPair: boolean;
-  /** Rows left out because they cannot be read or contradict themselves. */
-  badRows: BadRow[];
-  groups: Record<string, OpinionGroup>;
-  totals: { rows: number; filtered: number; duplicates: number; pairs: Record<OpinionSplit, number> };
-  warnings: string[];
-}
-
-export interface OpinionPairs {
-  splits: Record<OpinionSplit, OpinionPair[]>;
-  summary: OpinionSummary;
-}
-
-/**
- * Preference pairs of some countries, split 80/10/10 within each: winner is the most frequent answer, loser one of the
- * others, uniformly. The loser of a question depends on nothing but seed, country and question.
- * @throws InputError for an unknown country (with near matches), and for bad rows unless they are to be skipped
- */
-export function opinionPairs(survey: Survey, options: OpinionOptions): OpinionPairs {
-  const badRows = [...survey.bad, ...contradictions(survey, options.groups)].sort((a, b) => a.line - b.line);
-  if (badRows.length > 0 && !options.skipBadRows) refuse(survey.file, badRows);
-  checkGroups(survey, options.groups);
-  const badLines = new Set(badRows.map((bad) => bad.line));
-
-  const splits: OpinionPairs['splits'] = { train: [], validation: [], test: [] };
-  const groups = new Map<string, OpinionGroup>();
-  const lacking: Record<OpinionSplit, string[]> = { train: [], validation: [], test: [] };
-  for (const group of options.groups) {
-    const counts: OpinionGroup = {
-      rows: 0,
-      filtered: { emptyQuestion: 0, emptyOptions: 0, emptySelections: 0, zeroSum: 0, singleOption: 0 },
-      duplicates: 0,
-      tied: 0,
-      questions: { train: 0, validation: 0, test: 0 },
-      pairs: { train: 0, validation: 0, test: 0 },
-    };
-    groups.set(group, counts);
-    // Keyed by prompt, as in the paper's code: the last of several equal questions wins.
-    const questions = new Map<string, { row: number; shares: number[] }>();
-    for (const question of survey.questions) {
-      const shares = question.selections.get(group);
-      if (shares === undefined || badLines.has(question.line)) continue;
-      counts.rows++;
-      const reason = filterReason(question, shares);
-      if (reason) {
-        counts.filtered[reason]++;
-        continue;
-      }
-      const prompt = opinionPrompt(group, question.question, question.options);
-      if (questions.has(prompt)) counts.duplicates++;
-      questions.set(prompt, { row: question.row, shares });
-    }
-
-    const asked = [...questions];
-    const assigned = splitIndices(asked.length, Random.stream(options.seed, 'global-opinions', 'split', group));
-    for (const split of OPINION_SPLITS)
-      for (const index of assigned[split]) {
-        const [prompt, { row, shares }] = present(asked[index]);
-        const random = Random.stream(options.seed, 'global-opinions', 'pairs', prompt);
-        const pairs = options.multiPair ? rankedPairs(shares, random) : [winnerAndLoser(shares, random)];
-        for (const [winner, loser] of pairs)
-          splits[split].push({ group, prompt, chosen: optionLetter(winner), rejected: optionLetter(loser), row });
-        counts.questions[split]++;
-        counts.pairs[split] += pairs.length;
-        if (shares.filter((share) => share === Math.max(...shares)).length > 1) counts.tied++;
-      }
-    for (const split of OPINION_SPLITS) if (counts.pairs[split] === 0) lacking[split].push(group);
-  }
-
-  const all = [...groups.values()];
-  const total = (count: (group: OpinionGroup) => number) => all.reduce((sum, group) => sum + count(group), 0);
-  return {
-    splits,
-    summary: {
-      source: { file: survey.file, sha256: survey.sha256, rows: survey.rows },
-      seed: options.seed,
-      multiPair: options.multiPair ?? false,
-      badRows,
-      groups: orderedRecord(groups),
-      totals: {
-        rows: total((group) => group.rows),
-        filtered: total((group) => Object.values(group.filtered).reduce((sum, count) => sum + count, 0)),
-        duplicates: total((group) => group.duplicates),
-        pairs: { train: splits.train.length, validation: splits.validation.length, test: splits.test.length },
-      },
-      warnings: OPINION_SPLITS.flatMap((split) =>
-        lacking[split].length > 0 ? [`no ${split} pair of group ${listNames(lacking[split])}`] : [],
-      ),
-    },
-  };
-}
-
-/** Writes train.jsonl, validation.jsonl, test.jsonl and summary.json into a folder. */
-export function writeOpinionPairs(folder: string, { splits, summary }: OpinionPairs): void {
-  for (const split of OPINION_SPLITS)
-    writeFileSync(join(folder, `${split}.jsonl`), splits[split].map((pair) => `${JSON.stringify(pair)}\n`).join(''));
-  writeFileSync(join(folder, 'summary.json'), `${JSON.stringify(summary, null, 2)}\n`);
-}
-
-function checkGroups(survey: Survey, groups: readonly string[]): void {
-  const known = new Set(survey.questions.flatMap((question) => [...question.selections.keys()]));
-  groups.forEach((group, i) => {
-    if (groups.indexOf(group) < i) throw new InputError(`"${group}" is named twice`, { at: { field: '--groups' } });
-    if (known.has(group)) return;
-    const near = nearMatches(group, [...known]);
-    throw new InputError(`"${group}" is no country of ${survey.file}`, {
-      at: { field: '--groups' },
-      fix:
-        near.length > 0
-          ? `did you mean ${near.map((name) => `"${name}"`).join(' or ')}?`
-          : `it has ${[...known].sort().slice(0, 8).join(', ')}, … (${known.size} in all)`,
-    });
-  });
-}
-
-/** Rows whose answers of a wanted country cannot be right. */
-function contradictions(survey: Survey, groups: readonly string[]): BadRow[] {
-  return survey.questions.flatMap(({ line, options, selections }) => {
-    if (options.length > 26)
-      return [{ line, field: 'options', problem: `${options.length} options, more than there are letters` }];
-    for (const group of groups) {
-      const shares = selections.get(group) ?? [];
-      const bad = shares.find((share) => !(Number.isFinite(share) && share >= 0));
-      if (bad !== undefined)
-        return [{ line, field: 'selections', problem: `the share ${bad} of "${group}" is no number ≥ 0` }];
-      if (shares.length > 0 && options.length > 0 && shares.length !== options.length)
-        return [
-          { line, field: 'selections', problem: `${shares.length} shares of "${group}", ${options.length} options` },
-        ];
-    }
-    return [];
-  });
 }
 
 /** "line 7, field \"options\": is not a list" */
 export function badRowText({ line, field, problem }: BadRow): string {
   return `line ${line}${field === undefined ? '' : `, field "${field}"`}: ${problem}`;
-}
-
-function refuse(file: string, bad: BadRow[]): never {
-  const first = present(bad[0]);
-  const others = bad.slice(1, 11).map((row) => `\n  ${badRowText(row)}`);
-  const more = bad.length > 11 ? `\n  … and ${bad.length - 11} more` : '';
-  throw new InputError(
-    `${first.problem}${bad.length > 1 ? `\n${bad.length} bad rows in all; the others:${others.join('')}${more}` : ''}`,
-    {
-      at: { file, [isParquet(file) ? 'row' : 'line']: first.line, field: first.field },
-      fix: 'mend the rows, or leave them out with --skip-bad-rows',
-    },
-  );
-}
-
-/** The row filters of the paper's code; one option gives no pair. */
-function filterReason(question: SurveyQuestion, shares: number[]): FilterReason | undefined {
-  if (question.question.trim() === '') return 'emptyQuestion';
-  if (question.options.length === 0) return 'emptyOptions';
-  if (shares.length === 0) return 'emptySelections';
-  if (!(shares.reduce((sum, share) => sum + share, 0) > 0)) return 'zeroSum';
-  return question.options.length === 1 ? 'singleOption' : undefined;
-}
-
-function winnerAndLoser(shares: number[], random: Random): [winner: number, loser: number] {
-  const winner = shares.indexOf(Math.max(...shares));
-  const loser = random.integer(shares.length - 1);
-  return [winner, loser < winner ? loser : loser + 1];
-}
-
-/** min(4, all) of the pairs that a ranking by share gives; options of equal share rank in their order. */
-function rankedPairs(shares: number[], random: Random): [winner: number, loser: number][] {
-  const ranking = [...shares.entries()].sort(([, a], [, b]) => b - a).map(([option]) => option);
-  const pairs = ranking.flatMap((winner, i) => ranking.slice(i + 1).map((loser): [number, number] => [winner, loser]));
-  return random.shuffle(pairs).slice(0, 4);
-}
-
-/** 80 % train; of the rest half test and half validation, with pandas' rounding (half to even). Indices ascend. */
-export function splitIndices(count: number, random: Random): Record<OpinionSplit, number[]> {
-  const order = random.shuffle(Array.from({ length: count }, (_, i) => i));
-  const train = roundHalfToEven((4 * count) / 5);
-  const test = roundHalfToEven((count - train) / 2);
-  const ascending = (indices: number[]) => indices.sort((a, b) => a - b);
-  return {
-    train: ascending(order.slice(0, train)),
-    test: ascending(order.slice(train, train + test)),
-    validation: ascending(order.slice(train + test)),
-  };
-}
-
-function roundHalfToEven(value: number): number {
-  const floor = Math.floor(value);
-  return value - floor === 0.5 ? floor + (floor % 2) : Math.round(value);
 }

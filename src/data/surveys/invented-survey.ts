@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import { present } from '../../errors.js';
 import { Random } from '../../numbers/random.js';
 import { pythonRepr } from '../tables/python-literal.js';
-import { type OpinionSummary, opinionPairs, parseSurvey, writeOpinionPairs } from './global-opinions.js';
+import { parseSurvey } from './global-opinions.js';
+import { type OpinionSummary, opinionPairs, writeOpinionPairs } from './opinion-pairs.js';
 import { ROWS_PER_TOPIC, SURVEY_ROWS, TOPICS } from './survey-topics.js';
 
 /**
