@@ -1,7 +1,8 @@
 /**
  * The paper's experiment on GlobalOpinionQA (§5.2, Figures 3 and 13): for each seed a split, losing answers and SFT, then IPO and GR-IPO
  * from it, scored on the full test split, with a report of the paper's panels. Needs access to google/gemma-2b; run again, it goes on
- * where it was. On a CPU that makes 0.25 pairs a second, 30 epochs are 68 hours a run of IPO or GR-IPO, less where the plateau ends it.
+ * where it was. With a small model, which gemma-3-270m/make_checkpoint.py makes, and folds of questions: docs/results/global-opinions-270m.md.
+ * On a CPU that makes 0.25 pairs a second, 30 epochs are 68 hours a run of IPO or GR-IPO, less where the plateau ends it.
  *
  *   npx tsx experiments/global-opinions/run.ts
  *
@@ -9,13 +10,23 @@
  * accuracy above (0.68 to 0.78), and α risen for Egypt and Japan. Exits 1 where one of the first two fails.
  */
 import { Command } from '@commander-js/extra-typings';
-import { collect, defineAction, parsedOption, parseList, parseSeeds, runProgram } from '../../src/cli/command.js';
+import {
+  collect,
+  countOption,
+  defineAction,
+  parsedOption,
+  parseList,
+  parseNames,
+  parseSeeds,
+  runProgram,
+} from '../../src/cli/command.js';
 import { opinionExperiment, paperCountries } from '../../src/reproduce/global-opinions.js';
+import { comparedMethods, type Method, methodNames } from '../../src/reproduce/stages.js';
 import { failed } from '../../src/terminal/checks.js';
 
 const countries: string[] = [...paperCountries];
 const program = new Command('run.ts')
-  .description('SFT, IPO and GR-IPO on GlobalOpinionQA, over seeds, with a report; goes on where it was')
+  .description('SFT, then IPO, GR-IPO and others on GlobalOpinionQA, over seeds, with a report; goes on where it was')
   .option('--model <model>', 'checkpoint folder, hub id, or random:tiny (default: that of the configurations)')
   .option('--file <csv>', 'CSV of the survey, or its hub id', 'Anthropic/llm_global_opinions')
   .addOption(
@@ -24,6 +35,19 @@ const program = new Command('run.ts')
       paperCountries.join(','),
     ),
   )
+  .option('--regions', 'all countries of the file, with world regions as groups, instead of --groups')
+  .addOption(
+    parsedOption('--methods <names>', `of ${methodNames.join(', ')}`, (flag, text) =>
+      parseNames(flag, text, methodNames),
+    ).default([...comparedMethods] as Method[], comparedMethods.join(',')),
+  )
+  .addOption(
+    countOption('--folds <n>', 'test every question once a seed, in n folds (default: the split of the paper)', {
+      min: 3,
+      max: 100,
+    }),
+  )
+  .option('--configurations <dir>', "folder of sft.yaml, ipo.yaml and gr-ipo.yaml (default: the paper's)")
   .addOption(
     parsedOption('--seeds <seeds>', 'of split, losing answers, SFT and batches', parseSeeds).default(
       parseSeeds('--seeds', '0-4'),
@@ -34,13 +58,14 @@ const program = new Command('run.ts')
     '--authors',
     "of the authors' scripts: SFT's warm-up of 150 steps, IPO's rate of 2e-5, GR-IPO's sums of losses with a step of 5e-7 on alpha",
   )
-  .option('--set <key=value>', 'override a key of all three configurations; repeatable', collect)
+  .option('--set <key=value>', 'override a key of all configurations; repeatable', collect)
   .option('--quiet', 'no progress')
   .option('--out <dir>', 'folder to make, or to go on with', 'runs/global-opinions');
-defineAction(program, async ({ set = [], quiet = false, out, ...options }, output) => {
+defineAction(program, async ({ set = [], quiet = false, out, regions, groups, ...options }, output) => {
   const result = await opinionExperiment(
     {
       ...options,
+      groups: regions ? 'regions' : groups,
       overrides: set,
       folder: out,
     },

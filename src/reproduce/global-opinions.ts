@@ -1,12 +1,14 @@
 import { existsSync, readdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { readSurvey } from '../data/surveys/global-opinions.js';
-import { opinionPairs, writeOpinionPairs } from '../data/surveys/opinion-pairs.js';
+import { type Fold, opinionPairs, writeOpinionPairs } from '../data/surveys/opinion-pairs.js';
+import { worldRegions } from '../data/surveys/world-regions.js';
 import { present } from '../errors.js';
 import { readJson } from '../files/read.js';
 import { writeFileWhole, writeFolderWhole } from '../files/write.js';
 import { localCsv } from '../hub/local.js';
 import { renderPage } from '../report/html.js';
+import { methodTitle } from '../report/palette.js';
 import { writeRunReport } from '../report/run-report.js';
 import { readRun } from '../report/runs.js';
 import { runsCsv, runsPage } from '../report/runs-page.js';
@@ -15,7 +17,8 @@ import { type Check, checkLine } from '../terminal/checks.js';
 import { loadConfig, type TrainConfig } from '../train/config.js';
 import { checkIdentity, type RunIdentity, settingsOf } from '../train/identity.js';
 import { runTraining } from '../train/run.js';
-import { configFile, placeSettings, type Stage, setting, stages } from './stages.js';
+import { type PooledRun, pooledSection, poolFolds } from './pooled-folds.js';
+import { experimentFolder, type Method, placeSettings, type Stage, setting, stageConfig } from './stages.js';
 
 /** The countries of the paper's experiment, as the data set names them. */
 export const paperCountries = ['Nigeria', 'Egypt', 'India (Current national sample)', 'China', 'Japan'] as const;
@@ -24,38 +27,56 @@ export const paperCountries = ['Nigeria', 'Egypt', 'India (Current national samp
  * Those settings of the authors' scripts which differ from the paper's text, or from what it must have meant (the files have the
  * latter), and which a configuration can say. docs/reproducing-the-paper.md lists what it cannot.
  */
-const authorsSettings: Record<Stage, string[]> = {
+const authorsSettings: Partial<Record<Stage, readonly string[]>> = {
   sft: ['optimizer.warmupSteps=150'],
   ipo: ['optimizer.learningRate=2e-5'],
   'gr-ipo': ['objective.scaling=paper', 'objective.step=5e-7'],
 };
 
 export interface OpinionExperiment {
-  /** Default: that of the configurations, google/gemma-2b. */
+  /** Default: that of the configurations. */
   model?: string;
   /** CSV in the layout of Anthropic's llm_global_opinions, or the hub's id of it. */
   file: string;
-  groups: string[];
+  /** Countries, or all of the file as world regions. */
+  groups: readonly string[] | 'regions';
   seeds: readonly number[];
+  /** Compared with each other; each starts at the SFT model of its seed and fold. */
+  methods: readonly Method[];
+  /** Folds of questions, each of which is tested once a seed; default: one split a seed, the paper's. */
+  folds?: number;
+  /** Folder of the configurations; default: the paper's. */
+  configurations?: string;
   /** The settings of the authors' scripts that a configuration can say. */
   authors?: boolean;
-  /** `key=value` settings of all three configurations. */
-  overrides?: string[];
+  /** `key=value` settings of all configurations. */
+  overrides?: readonly string[];
   folder: string;
 }
 
 export interface OpinionOutcome {
   report: string;
   checks: Check[];
-  /** Run folders of IPO and GR-IPO over all seeds. */
+  /** Run folders of the methods over all seeds and folds. */
   runs: string[];
+}
+
+/** One split of the survey, with its pairs, its SFT model and the runs that start from it. */
+interface Part {
+  /** Of the split and the losing answers. */
+  seed: number;
+  fold?: Fold;
+  /** Of the adapter that SFT starts with, and the order of batches. */
+  runSeed: number;
+  folder: string;
 }
 
 /**
  * Runs the experiment in `folder`: for each seed pairs in seed-S/data/, then seed-S/sft/, ipo/ and gr-ipo/, each as `group-robust train`
- * would, then report.html and runs.csv. A seed redraws all that is random: the split, the losing answers, the adapter that SFT starts
- * with, and the order of batches. SFT is part of it, since a model trained on another split would have seen test questions of this
- * one. What is done already is left, and what was interrupted goes on; more seeds may be added later.
+ * would, then report.html and runs.csv; with folds the same in each seed-S/fold-F/, and the tests of all folds together as pooled.json. A
+ * seed redraws all that is random: the split, the losing answers, the adapter that SFT starts with, and the order of batches. SFT is part
+ * of it, since a model trained on another split would have seen test questions of this one. What is done already is left, and what was
+ * interrupted goes on; more seeds and methods may be added later. The report is renewed after each split, so that it shows what is done.
  *
  * @throws InputError where the folder holds an experiment of other settings
  * @throws InterruptedError after SIGINT or SIGTERM, with the current step saved
@@ -64,92 +85,164 @@ export async function opinionExperiment(
   experiment: OpinionExperiment,
   ui: { quiet: boolean; log(text: string): void },
 ): Promise<OpinionOutcome> {
-  const { folder, seeds, groups, file } = experiment;
-  const at = (seed: number, name: string) => join(folder, `seed-${seed}`, name);
-  const plan = seeds.flatMap((seed) =>
-    stages.map((stage) => {
-      const place = { seed, output: at(seed, stage), data: at(seed, 'data'), sft: at(seed, 'sft') };
-      return { stage, config: configOf(experiment, stage, place) };
-    }),
-  );
-  const identity = identityOf(experiment, plan.slice(0, stages.length));
+  const { folder, file, methods } = experiment;
+  const parts = partsOf(experiment);
+  const stages: Stage[] = ['sft', ...methods];
+  const plan = parts.map((part) => ({ part, configs: stages.map((stage) => configOf(experiment, stage, part)) }));
+  const first = present(plan[0]);
+  const identity = identityOf(experiment, stages, first.configs);
   const record = join(folder, 'experiment.json');
-  if (existsSync(record)) checkSame(readJson(record) as RunIdentity, identity, folder);
+  const saved = existsSync(record) ? (readJson(record) as RunIdentity) : {};
+  checkSame(saved, identity, folder);
 
-  const lacking = seeds.filter((seed) => !existsSync(at(seed, 'data')));
+  const lacking = parts.filter((part) => !existsSync(dataOf(part)));
   const survey = lacking.length > 0 ? await readSurvey((await localCsv(file, { quiet: ui.quiet })).path) : undefined;
-  const made = survey ? lacking.map((seed) => ({ seed, pairs: opinionPairs(survey, { groups, seed }) })) : [];
+  const groups = survey && (experiment.groups === 'regions' ? worldRegions(survey) : experiment.groups);
+  const made =
+    survey && groups
+      ? lacking.map((part) => ({
+          folder: dataOf(part),
+          pairs: opinionPairs(survey, { groups, seed: part.seed, fold: part.fold }),
+        }))
+      : [];
   // Not before the file and the groups are known to be right: a mistake in them must not stand in the way of the next try.
-  writeFileWhole(record, `${JSON.stringify(identity, null, 2)}\n`);
-  for (const { seed, pairs } of made)
-    await writeFolderWhole(at(seed, 'data'), (partial) => writeOpinionPairs(partial, pairs));
-  for (const [i, { config }] of plan.entries()) {
-    // The report is the last that a run writes.
-    const done = existsSync(join(config.output, 'report.html'));
-    ui.log(`[${i + 1}/${plan.length}] ${config.output}${done ? ': done before' : ''}`);
-    if (!done) await runTraining(config, ui, { resume: true, again: 'the same command', report: writeRunReport });
-  }
+  writeFileWhole(record, `${JSON.stringify({ ...saved, ...identity }, null, 2)}\n`);
+  for (const { folder, pairs } of made) await writeFolderWhole(folder, (partial) => writeOpinionPairs(partial, pairs));
 
-  const folders = plan.flatMap(({ stage, config }) => (stage === 'sft' ? [] : [config.output]));
-  const runs = await Promise.all(folders.map(readRun));
-  const checks = [...robustChecks(runs, 'loss'), ...robustChecks(runs, 'accuracy')];
+  let outcome: OpinionOutcome | undefined;
+  const done: Done[] = [];
+  for (const [i, { part, configs }] of plan.entries()) {
+    for (const [j, config] of configs.entries()) {
+      // The report is the last that a run writes.
+      const before = existsSync(join(config.output, 'report.html'));
+      ui.log(
+        `[${i * configs.length + j + 1}/${plan.length * configs.length}] ${config.output}${before ? ': done before' : ''}`,
+      );
+      if (!before) await runTraining(config, ui, { resume: true, again: 'the same command', report: writeRunReport });
+    }
+    const runs = configs.slice(1).map(({ output }) => output);
+    done.push(...runs.map((run, m) => ({ run, method: present(methods[m]), data: dataOf(part), seed: part.seed })));
+    const last = i === plan.length - 1;
+    if (last || part.fold) outcome = await report(experiment, first.configs[0]?.model, done);
+  }
+  const { checks, ...rest } = present(outcome);
   for (const check of checks) ui.log(checkLine(check));
+  ui.log(`report: ${rest.report}`);
+  return { checks, ...rest };
+}
+
+function partsOf({ folder, seeds, folds }: OpinionExperiment): Part[] {
+  return seeds.flatMap((seed): Part[] => {
+    const ofSeed = join(folder, `seed-${seed}`);
+    if (folds === undefined) return [{ seed, runSeed: seed, folder: ofSeed }];
+    return Array.from({ length: folds }, (_, i) => ({
+      seed,
+      fold: { number: i + 1, of: folds },
+      runSeed: 1000 * seed + i + 1,
+      folder: join(ofSeed, `fold-${i + 1}`),
+    }));
+  });
+}
+
+function dataOf({ folder }: Part): string {
+  return join(folder, 'data');
+}
+
+/** A finished run of a method. */
+interface Done extends PooledRun {
+  run: string;
+}
+
+/** Writes report.html, runs.csv and, with folds, pooled.json, of what is done. */
+async function report(
+  experiment: OpinionExperiment,
+  model: string | undefined,
+  done: readonly Done[],
+): Promise<OpinionOutcome> {
+  const { folder, folds, methods } = experiment;
+  const runs = await Promise.all(done.map(({ run }) => readRun(run)));
   const page = runsPage(runs);
-  const report = join(folder, 'report.html');
+  const pooled = folds === undefined ? undefined : await poolFolds(done);
+  const checks = pooled?.checks ?? [...robustChecks(runs, 'loss'), ...robustChecks(runs, 'accuracy')];
+  const [ofRuns, ...others] = page.sections;
+  // The claims are judged over whole seeds; runs of single folds are not independent of each other.
+  const sections = pooled
+    ? [pooledSection(pooled), { ...present(ofRuns), checks: [] }, ...others]
+    : page.sections.map((section) => ({ ...section, checks }));
+  const reportFile = join(folder, 'report.html');
+  const names = methods.map(methodTitle).join(', ');
   writeFileWhole(
-    report,
+    reportFile,
     await renderPage({
       ...page,
-      sections: page.sections.map((section) => ({ ...section, checks })),
-      title: 'GlobalOpinionQA: IPO and GR-IPO',
-      summary: `The paper’s experiment on survey answers with ${present(plan[0]).config.model}, ${settingsInWords(experiment)}. Each seed has a split, losing answers and an SFT model of its own, from which both methods start, and on which they see the same batches.`,
+      sections,
+      title: `GlobalOpinionQA: ${names}`,
+      summary: `The paper’s experiment on survey answers with ${model}, ${settingsInWords(experiment)}. Each ${folds ? 'fold of a seed' : 'seed'} has a split, losing answers and an SFT model of its own, from which all methods start, and on which they see the same batches.`,
     }),
   );
   writeFileWhole(join(folder, 'runs.csv'), runsCsv(runs));
-  ui.log(`report: ${report}`);
-  return { report, checks, runs: folders };
+  if (pooled) writeFileWhole(join(folder, 'pooled.json'), `${JSON.stringify(pooled, null, 2)}\n`);
+  return { report: reportFile, checks, runs: done.map(({ run }) => run) };
 }
 
 function configOf(
-  { model, authors, overrides = [] }: OpinionExperiment,
+  { model, authors, overrides = [], configurations = experimentFolder('global-opinions') }: OpinionExperiment,
   stage: Stage,
-  place: Parameters<typeof placeSettings>[1],
+  part: Part,
 ): TrainConfig {
-  return loadConfig(configFile('global-opinions', stage), [
-    ...(authors ? authorsSettings[stage] : []),
+  const { file, settings } = stageConfig(configurations, stage);
+  const at = (name: string) => join(part.folder, name);
+  return loadConfig(file, [
+    ...settings,
+    ...(authors ? (authorsSettings[stage] ?? []) : []),
     ...overrides,
     ...(model === undefined ? [] : [setting('model', model)]),
-    ...placeSettings(stage, place),
+    ...placeSettings(stage, { seed: part.runSeed, output: at(stage), data: dataOf(part), sft: at('sft') }),
   ]);
 }
 
-function settingsInWords({ authors, overrides = [] }: OpinionExperiment): string {
-  const base = authors
-    ? 'warm-up, IPO’s rate and the scale of GR-IPO’s losses as in the authors’ scripts, all else as the paper says'
-    : 'with the paper’s settings';
+function settingsInWords({ authors, configurations, overrides = [] }: OpinionExperiment): string {
+  const base = configurations
+    ? `with the settings of ${configurations}`
+    : authors
+      ? 'warm-up, IPO’s rate and the scale of GR-IPO’s losses as in the authors’ scripts, all else as the paper says'
+      : 'with the paper’s settings';
   return overrides.length > 0 ? `${base}, except for ${overrides.join(', ')}` : base;
 }
 
 /** What differs between the runs of one experiment. */
 const ofOneRun = /^(seed|adapter|data\.(train|validation|test))$/;
 
-/** The survey, the groups, and of each stage the settings that decide its numbers. */
+/** The survey, the groups, the folds, and of each stage the settings that decide its numbers. */
 function identityOf(
-  { file, groups }: OpinionExperiment,
-  ofOneSeed: readonly { stage: Stage; config: TrainConfig }[],
+  { file, groups, folds }: OpinionExperiment,
+  stages: readonly Stage[],
+  configs: readonly TrainConfig[],
 ): RunIdentity {
-  const identity: RunIdentity = { file, groups };
-  for (const { stage, config } of ofOneSeed)
-    for (const [key, value] of settingsOf(config)) if (!ofOneRun.test(key)) identity[`${stage}: ${key}`] = value;
+  const identity: RunIdentity = { file, groups, ...(folds !== undefined && { folds }) };
+  for (const [i, stage] of stages.entries())
+    for (const [key, value] of settingsOf(present(configs[i])))
+      if (!ofOneRun.test(key)) identity[`${stage}: ${key}`] = value;
   return identity;
 }
 
 /**
- * Holds the experiment against the one that its folder was made with; until a run has begun, by its pairs only.
+ * Holds the experiment against the one that its folder was made with; until a run has begun, by its pairs only. Methods that only one of
+ * the two has are no difference.
  * @throws InputError naming what differs
  */
 function checkSame(saved: RunIdentity, now: RunIdentity, folder: string): void {
-  const begun = readdirSync(folder).some((name) => existsSync(join(folder, name, 'sft')));
-  const checked = (identity: RunIdentity) => (begun ? identity : { file: identity.file, groups: identity.groups });
+  if (Object.keys(saved).length === 0) return;
+  const begun = readdirSync(folder, { recursive: true }).some((name) => basename(String(name)) === 'sft');
+  const stageOf = (key: string) => /^(\S+): /.exec(key)?.[1];
+  const stagesOf = (identity: RunIdentity) => new Set(Object.keys(identity).map(stageOf));
+  const inBoth = [...stagesOf(saved)].filter((stage) => stagesOf(now).has(stage));
+  const checked = (identity: RunIdentity) =>
+    Object.fromEntries(
+      Object.entries(identity).filter(([key]) => {
+        const stage = stageOf(key);
+        return stage === undefined || (begun && inBoth.includes(stage));
+      }),
+    );
   checkIdentity(checked(saved), checked(now), folder);
 }

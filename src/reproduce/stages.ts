@@ -1,16 +1,40 @@
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** What both experiments on survey answers are made of: SFT, then IPO and GR-IPO from its model, on the same pairs. */
+/** What experiments on survey answers are made of: SFT, then several methods from its model, on the same pairs. */
 
-/** The methods compared. */
-export const comparedMethods = ['ipo', 'gr-ipo'] as const;
-export const stages = ['sft', ...comparedMethods] as const;
-export type Stage = (typeof stages)[number];
+/**
+ * The methods that can be compared. A folder of configurations has ipo.yaml and gr-ipo.yaml; the others are one of these two with another
+ * loss or other weights, unless they have a file of their own.
+ */
+const methods = {
+  dpo: { like: 'ipo', settings: ['objective.loss=dpo'] },
+  'is-dpo': { like: 'ipo', settings: ['objective.loss=dpo', 'objective.weights=importance'] },
+  'gr-dpo': { like: 'gr-ipo', settings: ['objective.loss=dpo'] },
+  ipo: { like: 'ipo', settings: [] },
+  'is-ipo': { like: 'ipo', settings: ['objective.weights=importance'] },
+  'gr-ipo': { like: 'gr-ipo', settings: [] },
+} as const;
+export type Method = keyof typeof methods;
+export const methodNames = Object.keys(methods) as Method[];
 
-/** The configuration of one stage, in experiments/ of this package. */
-export function configFile(experiment: 'global-opinions' | 'survey', stage: Stage): string {
-  return fileURLToPath(new URL(`../../experiments/${experiment}/${stage}.yaml`, import.meta.url));
+/** The methods of the paper's figures. */
+export const comparedMethods = ['ipo', 'gr-ipo'] as const satisfies readonly Method[];
+
+export type Stage = 'sft' | Method;
+
+/** The folder of configurations of an experiment of this package. */
+export function experimentFolder(experiment: 'global-opinions' | 'survey'): string {
+  return fileURLToPath(new URL(`../../experiments/${experiment}`, import.meta.url));
+}
+
+/** The configuration of one stage: its file in `folder`, and what is set otherwise than there. */
+export function stageConfig(folder: string, stage: Stage): { file: string; settings: readonly string[] } {
+  const own = join(folder, `${stage}.yaml`);
+  if (stage === 'sft' || existsSync(own)) return { file: own, settings: [] };
+  const { like, settings } = methods[stage];
+  return { file: join(folder, `${like}.yaml`), settings };
 }
 
 /** `key=value`, as `--set` takes it, whatever the value holds: JSON is YAML. */

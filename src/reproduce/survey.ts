@@ -5,7 +5,7 @@ import { GroupRobustError } from '../errors.js';
 import type { Section } from '../report/html.js';
 import type { Run } from '../report/runs.js';
 import { runsSection } from '../report/sections/runs.js';
-import { comparedMethods, configFile, placeSettings, type Stage } from './stages.js';
+import { comparedMethods, experimentFolder, placeSettings, type Stage, stageConfig } from './stages.js';
 
 /** Settings, size and wording of the demonstration were chosen on seeds below this one. */
 const firstFreshSeed = 100;
@@ -52,7 +52,7 @@ export async function surveyRuns(
     const train = (stage: Stage) => {
       const place = placeSettings(stage, { seed, output: at(stage), data: at('data'), sft: at('sft') });
       const settings = [...place, ...(options.overrides ?? [])].flatMap((each) => ['--set', each]);
-      return runCommand(['train', configFile('survey', stage), '--quiet', ...settings]);
+      return runCommand(['train', stageConfig(experimentFolder('survey'), stage).file, '--quiet', ...settings]);
     };
     await runCommand(['data', 'survey', '--seed', String(seed), '--out', at('data')]);
     await train('sft');

@@ -1,6 +1,6 @@
 import type { NativeBatch } from '../native/types.js';
 import type { Policy } from '../policy/policy.js';
-import { GroupMetrics, type GroupSummary } from './metrics.js';
+import { GroupMetrics, type GroupSummary, type PairMetricValues } from './metrics.js';
 import { checkFinite } from './non-finite.js';
 import type { PairObjective } from './objective.js';
 import { byPair, packForScoring, pairColumns, pairsAt, type ScoredDataset } from './scoring.js';
@@ -18,9 +18,12 @@ export async function evaluatePairs(
   objective: PairObjective,
   {
     onProgress,
+    onValues,
     pause,
   }: {
     onProgress?: (pairs: number) => void;
+    /** Told the metrics of the pairs with these indices. */
+    onValues?: (indices: Int32Array, values: PairMetricValues) => void;
     /** Called before every forward pass; may throw to stop. */
     pause?: () => void;
   } = {},
@@ -36,6 +39,7 @@ export async function evaluatePairs(
     const values = objective.evaluate(reference?.addTo(scores, batch) ?? scores).metrics;
     checkFinite(pairs, values);
     metrics.add(groups, weights, values);
+    onValues?.(batch, values);
     done += batch.length;
     onProgress?.(done);
   }

@@ -13,8 +13,10 @@ const names = {
   alpha: 'alpha.csv',
   adapter: 'adapter',
   evaluation: 'evaluation.json',
+  testPairs: 'evaluation-pairs.jsonl',
   bestAdapter: 'adapter-best',
   bestEvaluation: 'evaluation-best.json',
+  bestTestPairs: 'evaluation-best-pairs.jsonl',
 } as const;
 type Name = keyof typeof names;
 

@@ -32,29 +32,33 @@ export async function writeOutcome(
     ),
   );
   // Those of a shorter run would be taken for this one's.
-  for (const name of ['evaluation', 'bestEvaluation'] as const) rmSync(folder.at(name), { force: true });
+  for (const name of ['evaluation', 'testPairs', 'bestEvaluation', 'bestTestPairs'] as const)
+    rmSync(folder.at(name), { force: true });
   amendRecord(folder, data, () => ({ steps: last.step, best }));
-  const test = await writePolicy(run, scoredTest, origin, last.step, 'adapter', 'evaluation');
+  const test = await writePolicy(run, scoredTest, origin, last.step, lastPolicy);
   if (config.checkpoint.best && best) {
     await policy.loadState(await checkpoints.policyFile(best.step));
-    await writePolicy(run, scoredTest, origin, last.step, 'bestAdapter', 'bestEvaluation');
+    await writePolicy(run, scoredTest, origin, last.step, bestPolicy);
   }
   return test;
 }
 
-/** Writes the adapter of the policy as it is now, and its exact test metrics. */
+/** Where an adapter and its test metrics are written. */
+const lastPolicy = { adapter: 'adapter', evaluation: 'evaluation', pairs: 'testPairs' } as const;
+const bestPolicy = { adapter: 'bestAdapter', evaluation: 'bestEvaluation', pairs: 'bestTestPairs' } as const;
+
+/** Writes the adapter of the policy as it is now, and its exact test metrics, by group and by pair. */
 async function writePolicy(
   { config, folder, policy, stop, checkHold, ui }: RunParts,
   test: ScoredDataset | undefined,
   { hub, trained }: { hub: HubNames; trained: ReferenceRecord },
   steps: number,
-  adapter: 'adapter' | 'bestAdapter',
-  evaluation: 'evaluation' | 'bestEvaluation',
+  names: typeof lastPolicy | typeof bestPolicy,
 ): Promise<GroupSummary | undefined> {
   checkHold();
   // The adapter first: scoring may take long, or meet a pair whose score is not finite.
   const base = { baseModel: hub.model?.id ?? config.model, revision: hub.model?.commit };
-  await policy.saveAdapter(folder.at(adapter), base, { trained, replace: true });
+  await policy.saveAdapter(folder.at(names.adapter), base, { trained, replace: true });
   if (!test) return undefined;
   const bar = progress('scoring the test pairs', test.data.pairs.length, ui.quiet);
   const pause = () => {
@@ -62,20 +66,37 @@ async function writePolicy(
     stop.check(`while the test pairs were scored; all ${steps} steps are saved`);
   };
   try {
+    const byPair = new Map<number, object>();
     const scores = await evaluatePairs(policy, test, pairObjective(config.objective), {
       onProgress: bar.update,
+      onValues: (indices, values) => {
+        indices.forEach((pair, i) => {
+          byPair.set(pair, Object.fromEntries(Object.entries(values).map(([metric, column]) => [metric, column[i]])));
+        });
+      },
       pause,
     });
     checkHold();
-    folder.writeJson(evaluation, scores);
+    folder.write(names.pairs, pairLines(test, byPair));
+    folder.writeJson(names.evaluation, scores);
     return scores;
   } catch (error) {
     if (!(error instanceof NonFiniteError)) throw error;
     throw new NonFiniteError(error.problem, {
       where: `after all ${steps} steps: the evaluation on ${config.data.test}`,
-      fix: `check these pairs; without them, run group-robust eval with --adapter ${folder.at(adapter)}, which is written`,
+      fix: `check these pairs; without them, run group-robust eval with --adapter ${folder.at(names.adapter)}, which is written`,
     });
   } finally {
     bar.stop();
   }
+}
+
+/** A line for each pair, in the order of its file: where it stands there, its group and its metrics. */
+function pairLines({ data }: ScoredDataset, byPair: ReadonlyMap<number, object>): string {
+  return data.pairs
+    .map(({ id, group }, pair) => {
+      const at = { line: Number(id.slice(id.lastIndexOf(':') + 1)), group: data.groups[group] };
+      return `${JSON.stringify({ ...at, ...byPair.get(pair) })}\n`;
+    })
+    .join('');
 }

