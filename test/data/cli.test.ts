@@ -85,7 +85,7 @@ describe('group-robust data', () => {
     expect(code).toBe(0);
     expect(Object.keys(JSON.parse(stdout).groups)).toEqual(['B, C', 'A']);
     expect(readFileSync(join(out, 'train.jsonl'), 'utf8').split('\n')[0]).toBe(
-      '{"group":"B, C","prompt":"Opinion of people in B, C on: q\\nSelect the best response:\\nA. x\\nB. y","chosen":"B","rejected":"A","row":0}',
+      '{"group":"B, C","prompt":"Opinion of people in B, C on: q\\nSelect the best response:\\nA. x\\nB. y","chosen":"B","rejected":"A","row":0,"shares":[0.25,0.75]}',
     );
   });
 
@@ -118,6 +118,11 @@ describe('group-robust data', () => {
     ['a broken quote', ['--groups', '"A'], '--groups'],
     ['a seed that is no number', ['--groups', 'A', '--seed', 'x'], '--seed'],
     ['no groups', [], '--groups'],
+    ['both groups and regions', ['--groups', 'A', '--regions'], '--regions'],
+    ['a country without a region', ['--regions'], 'the region of'],
+    ['a fold beyond the last', ['--groups', 'A', '--fold', '6/5'], '--fold'],
+    ['two folds', ['--groups', 'A', '--fold', '1/2'], 'three or more'],
+    ['half a fold', ['--groups', 'A', '--fold', '1.5/5'], '--fold'],
   ])('exits 2 on %s and leaves nothing', async (name, args, message) => {
     const out = join(folder, name.replaceAll(' ', '-'));
     const { code, stderr } = await data('global-opinions', '--file', csv('ok.csv', good), '--out', out, ...args);

@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { opinionPrompt, parseSurvey, readSurvey } from '../../src/data/surveys/global-opinions.js';
 import { type OpinionOptions, opinionPairs, splitIndices } from '../../src/data/surveys/opinion-pairs.js';
+import { worldRegions } from '../../src/data/surveys/world-regions.js';
 import { editDistance, nearMatches } from '../../src/data/tables/near-matches.js';
 import { pythonRepr } from '../../src/data/tables/python-literal.js';
 import { InputError } from '../../src/errors.js';
@@ -315,6 +316,77 @@ describe('splitIndices', () => {
   });
 });
 
+describe('folds', () => {
+  /** Questions of which X, Y and Z were asked most, in orders of their own. */
+  const shared = () =>
+    survey(
+      ...Array.from({ length: 53 }, (_, q) => {
+        const asked = ['X', 'Y', 'Z'].filter((_, c) => (q + c) % 4 > 0);
+        return row(`Question ${q}?`, Object.fromEntries(asked.map((name) => [name, [3, 1, 4]])), ['a', 'b', 'c']);
+      }),
+    );
+  const groups = ['X', 'Y', 'Z'];
+  const rowsOf = (pairs: { row: number }[]) => new Set(pairs.map(({ row }) => row));
+
+  it.each([3, 5])('tests each question once in %i folds, and no split has a question of another', async (of) => {
+    const file = await shared();
+    const made = Array.from({ length: of }, (_, i) => pairsOf(file, { groups, fold: { number: i + 1, of } }));
+    const tested = made.flatMap(({ splits }) => splits.test);
+    const everything = all(pairsOf(file, { groups }));
+    const keys = (pairs: typeof tested) => pairs.map(({ group, row }) => `${group} ${row}`).sort();
+    expect(keys(tested)).toEqual(keys(everything));
+    made.forEach(({ splits, summary }, i) => {
+      expect(keys(all({ splits, summary }))).toEqual(keys(everything));
+      const [train, validation, test] = [splits.train, splits.validation, splits.test].map(rowsOf);
+      expect([...train, ...validation, ...test].length).toBe(53);
+      expect(new Set([...train, ...validation, ...test]).size).toBe(53);
+      expect(Math.abs(test.size - 53 / of)).toBeLessThan(1);
+      expect(validation).toEqual(rowsOf(made[(i + 1) % of].splits.test));
+      expect(summary.fold).toEqual({ number: i + 1, of });
+    });
+    // Another seed has other folds.
+    const other = pairsOf(file, { groups, seed: 2, fold: { number: 1, of } });
+    expect(rowsOf(other.splits.test)).not.toEqual(rowsOf(made[0].splits.test));
+  });
+
+  it('keeps the shares of all options with each pair', async () => {
+    for (const pair of all(pairsOf(await shared()))) expect(pair.shares).toEqual([3 / 8, 1 / 8, 4 / 8]);
+  });
+});
+
+describe('groups of countries', () => {
+  it('asks each country in its own name and counts them as one group', async () => {
+    const file = await survey(
+      row('q', { X: [1, 0], Y: [0, 1], Z: [1, 0] }, ['a', 'b']),
+      row('r', { Y: [1, 0] }, ['a', 'b']),
+    );
+    const made = pairsOf(file, { groups: [{ name: 'north', countries: ['Y', 'X'] }, 'Z'] });
+    expect(
+      all(made)
+        .map(({ group, prompt, chosen }) => [group, prompt.split('\n')[0], chosen])
+        .sort(),
+    ).toEqual([
+      ['Z', 'Opinion of people in Z on: q', 'A'],
+      ['north', 'Opinion of people in X on: q', 'A'],
+      ['north', 'Opinion of people in Y on: q', 'B'],
+      ['north', 'Opinion of people in Y on: r', 'A'],
+    ]);
+    expect(made.summary.groups.north.rows).toBe(3);
+  });
+
+  it('knows regions, also of samples in brackets, and names countries that have none', async () => {
+    const asked = (...names: string[]) => row('q', Object.fromEntries(names.map((name) => [name, [1, 0]])), ['a', 'b']);
+    const countries = ['Japan', 'India (Old national sample)', 'Sweden', 'S. Korea', 'India (Non-national sample)'];
+    expect(worldRegions(await survey(asked(...countries)))).toEqual([
+      { name: 'Western Europe', countries: ['Sweden'] },
+      { name: 'South Asia', countries: ['India (Old national sample)', 'India (Non-national sample)'] },
+      { name: 'East and Southeast Asia', countries: ['Japan', 'S. Korea'] },
+    ]);
+    const unknown = await survey(asked('Atlantis', 'Japan', 'toString'));
+    expect(() => worldRegions(unknown)).toThrow(/the region of "Atlantis", "toString" is not known/);
+  });
+});
+
 describe('nearMatches', () => {
   it('measures edit distance', () => {
     expect(editDistance('kitten', 'sitting')).toBe(3);
@@ -359,6 +431,11 @@ describe.skipIf(!existsSync(sample))(`the real sample (GLOBAL_OPINIONS_CSV, skip
     expect([survey.rows, survey.questions.length, survey.bad.length]).toEqual([1396, 1396, 0]);
     const countries = [...new Set(survey.questions.flatMap(({ selections }) => [...selections.keys()]))];
     expect(countries.length).toBe(130);
+    expect(
+      worldRegions(survey)
+        .flatMap((region) => region.countries)
+        .sort(),
+    ).toEqual([...countries].sort());
     expect(opinionPairs(survey, { groups: countries, seed: 0, skipBadRows: true }).summary.badRows).toEqual([]);
   });
 });

@@ -127,6 +127,37 @@ it('draws pairs and trains SFT and both methods for each seed, goes on where it 
   }
 });
 
+it('tests every question once in folds, adds methods to what is done, and judges the folds together', async () => {
+  const target = join(root, 'folds');
+  const changes = { folder: target, folds: 3, groups: ['Avaland', 'Elmark'], overrides: [...overrides, 'epochs=0.25'] };
+  const first = await run({ ...changes, methods: ['ipo'] });
+  expect(first.runs).toEqual([1, 2, 3].map((fold) => join(target, 'seed-0', `fold-${fold}`, 'ipo')));
+  const two = await run({ ...changes, methods: ['is-ipo', 'ipo', 'gr-ipo'] });
+  expect(two.text.match(/done before/g)).toHaveLength(6);
+  const pooled = JSON.parse(readFileSync(join(target, 'pooled.json'), 'utf8'));
+  const lines = (file: string) =>
+    readFileSync(join(target, 'seed-0', file), 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+  const tested = [1, 2, 3].flatMap((fold) => lines(`fold-${fold}/data/test.jsonl`));
+  expect(pooled.questions).toBe(new Set(tested.map(({ row }) => row)).size);
+  const scores = [1, 2, 3].flatMap((fold) => lines(`fold-${fold}/gr-ipo/evaluation-best-pairs.jsonl`));
+  expect(scores).toHaveLength(tested.length);
+  const worst = Math.max(
+    ...changes.groups.map((name) => {
+      const losses = scores.filter(({ group }) => group === name).map(({ loss }) => loss);
+      return losses.reduce((sum, loss) => sum + loss, 0) / losses.length;
+    }),
+  );
+  expect(pooled.methods['gr-ipo'].measures['worst-group loss'].mean).toBeCloseTo(worst, 9);
+  expect(two.checks.map(({ claim }) => claim)).toContain('GR-IPO lowers the worst group’s test loss against IS-IPO');
+  const page = readFileSync(join(target, 'report.html'), 'utf8');
+  expectSoundPage(page);
+  expect(page).toContain('All folds together');
+  await expect(run({ ...changes, folds: 4 })).rejects.toThrow(/field "folds": is 4, (and|but) was 3/);
+});
+
 it('a mistake in what it reads leaves nothing behind that stands in the way of the right command', async () => {
   const target = join(root, 'mistaken');
   const mistake = (changes: Partial<OpinionExperiment>, message: RegExp) =>

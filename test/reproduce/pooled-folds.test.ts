@@ -1,0 +1,146 @@
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { Random } from '../../src/numbers/random.js';
+import { type PooledRun, pooledSection, poolFolds } from '../../src/reproduce/pooled-folds.js';
+import type { Method } from '../../src/reproduce/stages.js';
+import { temporaryFolder } from '../temporary-folder.js';
+
+const root = temporaryFolder();
+let made = 0;
+
+interface Fake {
+  method: Method;
+  seed: number;
+  /** [row, group, loss, right]. */
+  pairs: [number, string, number, 0 | 1][];
+  best?: boolean;
+}
+
+/** The files of a run and its pairs, with other lines between, as where pairs were left out. */
+function fake({ method, seed, pairs, best }: Fake): PooledRun {
+  const run = join(root, `${made++}`);
+  const data = join(run, 'data');
+  mkdirSync(data, { recursive: true });
+  const lines = (values: object[]) => values.map((value) => `${JSON.stringify(value)}\n`).join('');
+  writeFileSync(join(data, 'test.jsonl'), lines(pairs.flatMap(([row]) => [{ row: 9999 }, { row }])));
+  const scores = (scale: number) =>
+    lines(
+      pairs.map(([, group, loss, right], i) => ({
+        line: 2 * i + 2,
+        group,
+        loss: scale * loss,
+        'rewards/accuracies': right,
+        'logps/accuracies': 1 - right,
+      })),
+    );
+  writeFileSync(join(run, 'evaluation-pairs.jsonl'), scores(best ? 1000 : 1));
+  if (best) writeFileSync(join(run, 'evaluation-best-pairs.jsonl'), scores(1));
+  return { run, method, seed, data };
+}
+
+describe('poolFolds', () => {
+  it('takes means over all folds before the worst group is looked for, by hand', async () => {
+    // Group a is worst in fold one, b in fold two; over both it is b: (1 + 8)/2 against (6 + 1)/2.
+    const pooled = await poolFolds([
+      fake({
+        method: 'ipo',
+        seed: 1,
+        pairs: [
+          [0, 'a', 6, 1],
+          [1, 'b', 1, 0],
+        ],
+      }),
+      fake({
+        method: 'ipo',
+        seed: 1,
+        best: true,
+        pairs: [
+          [2, 'a', 1, 1],
+          [3, 'b', 8, 1],
+        ],
+      }),
+      fake({
+        method: 'gr-ipo',
+        seed: 1,
+        pairs: [
+          [0, 'a', 5, 1],
+          [1, 'b', 2, 1],
+        ],
+      }),
+      fake({
+        method: 'gr-ipo',
+        seed: 1,
+        pairs: [
+          [2, 'a', 2, 0],
+          [3, 'b', 4, 1],
+        ],
+      }),
+    ]);
+    const { ipo, 'gr-ipo': robust } = pooled.methods;
+    expect(ipo.measures['worst-group loss'].mean).toBe(4.5);
+    expect(ipo.measures['mean loss over groups'].mean).toBe(4);
+    expect(ipo.measures['gap between groups in loss'].mean).toBe(1);
+    expect(ipo.measures['worst-group reward accuracy'].mean).toBe(0.5);
+    expect(ipo.measures['worst-group accuracy of the policy'].mean).toBe(0);
+    expect(robust.measures['worst-group loss'].mean).toBe(3.5);
+    expect(robust.groups).toEqual({
+      a: { pairs: 2, loss: 3.5, rewardAccuracy: 0.5, policyAccuracy: 0.5 },
+      b: { pairs: 2, loss: 3, rewardAccuracy: 1, policyAccuracy: 0 },
+    });
+    expect(pooled.questions).toBe(4);
+    expect(Object.keys(pooled.differences)).toEqual(['gr-ipo - ipo']);
+    expect(pooled.differences['gr-ipo - ipo']['worst-group loss'].mean).toBe(-1);
+    // Four questions show nothing.
+    expect(pooled.checks[0]).toMatchObject({ outcome: 'unclear', claim: expect.stringContaining('GR-IPO') });
+    expect(pooledSection(pooled).tables).toHaveLength(4);
+  });
+
+  /** 200 questions asked in both groups; the robust method's losses of b are lower by `gain` with noise that questions share. */
+  const runs = (gain: (seed: number) => number) =>
+    [1, 2].flatMap((seed) =>
+      (['dpo', 'is-dpo', 'gr-dpo'] as const).map((method) => {
+        const random = Random.stream(seed, 'losses');
+        return fake({
+          method,
+          seed,
+          pairs: Array.from({ length: 200 }, (_, row) => {
+            const base = random.normal();
+            const robust = method === 'gr-dpo' ? gain(seed) : 0;
+            return [
+              [row, 'a', 2 + base, 1],
+              [row, 'b', 3 + base - robust + 0.2 * random.normal(), 1],
+            ] as Fake['pairs'];
+          }).flat(),
+        });
+      }),
+    );
+
+  it('pairs the methods question by question, so that noise they share cancels', async () => {
+    const { differences, checks, methods } = await poolFolds(runs(() => 0.1));
+    expect(Object.keys(differences)).toEqual(['gr-dpo - dpo', 'gr-dpo - is-dpo']);
+    const { mean, interval, seeds } = differences['gr-dpo - dpo']['worst-group loss'];
+    expect(mean).toBeCloseTo(-0.1, 9);
+    expect(seeds.map((value) => value.toFixed(6))).toEqual(['-0.100000', '-0.100000']);
+    expect(interval[1] - interval[0]).toBeLessThan(1e-9);
+    const alone = methods.dpo.measures['worst-group loss'].interval;
+    // 1/√200 from the seed-wise means, less by the two seeds: 4 standard errors of width 0.2.
+    expect(alone[1] - alone[0]).toBeGreaterThan(0.12);
+    expect(checks.find(({ claim }) => /lowers the worst/.test(claim))?.outcome).toBe('holds');
+    expect(checks.find(({ claim }) => /raises the worst/.test(claim))?.outcome).toBe('fails');
+  });
+
+  it('is unclear where seeds disagree, and fails where the mean says the contrary', async () => {
+    const outcome = async (gain: (seed: number) => number) => (await poolFolds(runs(gain))).checks[0].outcome;
+    expect(await outcome((seed) => (seed === 1 ? 0.3 : -0.1))).toBe('unclear');
+    expect(await outcome(() => -0.1)).toBe('fails');
+  });
+
+  it('names a file that does not fit its pairs', async () => {
+    const run = fake({ method: 'ipo', seed: 1, pairs: [[0, 'a', 1, 1]] });
+    writeFileSync(join(run.data, 'test.jsonl'), '{"row": 0}\n');
+    await expect(poolFolds([run])).rejects.toThrow(/evaluation-pairs\.jsonl: names line 2/);
+    rmSync(join(run.run, 'evaluation-pairs.jsonl'));
+    await expect(poolFolds([run])).rejects.toThrow(/evaluation-pairs\.jsonl/);
+  });
+});
