@@ -207,14 +207,14 @@ interface ObjectiveKeys extends Readonly<Record<string, string | number>> {
 /** "ipo,beta=0.1,reduction=mean" → { loss: "ipo", beta: 0.1, reduction: "mean" }. @throws InputError */
 function parseObjective(flag: string, text: string): ObjectiveKeys {
   const [loss = '', ...settings] = parseList(flag, text);
-  const keys: Record<string, string | number> & { loss: string } = { loss };
+  const keys = new Map<string, string | number>();
   for (const setting of settings) {
-    const [key = '', value = ''] = setting.split('=');
-    if (Object.hasOwn(keys, key))
+    const [, key = setting, value = ''] = /^([^=]*)=(.*)$/.exec(setting) ?? [];
+    if (key === 'loss' || keys.has(key))
       throw new InputError('is given twice', { at: { field: `${flag} ${key}` }, fix: 'leave one of them out' });
-    keys[key] = key === 'reduction' ? value : parseNumber(`${flag} ${key}`, value);
+    keys.set(key, key === 'reduction' ? value : parseNumber(`${flag} ${key}`, value));
   }
-  return keys;
+  return { ...Object.fromEntries(keys), loss };
 }
 
 /** @throws InputError where the keys make no objective */
