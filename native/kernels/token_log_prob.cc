@@ -291,11 +291,11 @@ class ChunkedTokenLogProbabilities : public torch::autograd::Function<ChunkedTok
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& hidden, const at::Tensor& head,
                             const at::Tensor& targets, double cap, bool fused) {
-    const at::TensorOptions precise = hidden.options().dtype(accurate(hidden.scalar_type()));
-    at::Tensor largest = at::full({hidden.size(0)}, kNegativeInfinity, precise), chosen = at::zeros_like(largest);
+    const at::Tensor wide = hidden.to(accurate(hidden.scalar_type()));
+    at::Tensor largest = at::full({wide.size(0)}, kNegativeInfinity, wide.options()), chosen = at::zeros_like(largest);
     at::Tensor total = at::zeros_like(largest, at::kDouble);
-    eachChunk(hidden, head, [&](int64_t begin, const at::Tensor& weight) {
-      const at::Tensor logits = chunkLogits(hidden, weight, cap, precise.dtype().toScalarType());
+    eachChunk(wide, head, [&](int64_t begin, const at::Tensor& weight) {
+      const at::Tensor logits = chunkLogits(wide, weight, cap);
 #ifdef GROUP_ROBUST_CUDA
       if (fused) {
         launchOnCuda(logits, LogSumForward{chunkOf(logits, targets, begin), mutableElements<float>(largest),
@@ -322,14 +322,14 @@ class ChunkedTokenLogProbabilities : public torch::autograd::Function<ChunkedTok
     const at::Tensor &hidden = saved[0], &head = saved[1], &targets = saved[2], &largest = saved[3];
     const at::ScalarType precise = largest.scalar_type();
     const at::Tensor cotangent = gradients[0].to(precise), share = (gradients[0] / saved[4]).to(precise);
-    const at::Tensor dHidden = at::zeros_like(hidden, precise);
+    const at::Tensor wide = hidden.to(precise), dHidden = at::zeros_like(wide);
     const double cap = ctx->saved_data["cap"].toDouble();
-    eachChunk(hidden, head, [&](int64_t begin, const at::Tensor& weight) {
-      const at::Tensor logits = chunkLogits(hidden, weight, cap, precise);
+    eachChunk(wide, head, [&](int64_t begin, const at::Tensor& weight) {
+      const at::Tensor logits = chunkLogits(wide, weight, cap);
       const at::Tensor slopes = cap == 0 ? at::Tensor() : 1 - (logits / cap).square();
       const auto addTo = [&](const at::Tensor& dLogits) {
         if (cap != 0) dLogits.mul_(slopes);
-        dHidden.add_(at::mm(dLogits.to(weight.scalar_type()), weight));
+        dHidden.add_(at::mm(dLogits, weight));
       };
 #ifdef GROUP_ROBUST_CUDA
       if (ctx->saved_data["fused"].toBool()) {
@@ -348,9 +348,9 @@ class ChunkedTokenLogProbabilities : public torch::autograd::Function<ChunkedTok
   }
 
  private:
-  static at::Tensor chunkLogits(const at::Tensor& hidden, const at::Tensor& weight, double cap,
-                                at::ScalarType precise) {
-    const at::Tensor logits = at::linear(hidden, weight).to(precise);
+  /** Of `wide` hidden states: a product of bfloat16 would round each logit to 8 bits. */
+  static at::Tensor chunkLogits(const at::Tensor& wide, const at::Tensor& weight, double cap) {
+    const at::Tensor logits = at::linear(wide, weight);
     return cap == 0 ? logits : logits.div_(cap).tanh_().mul_(cap);
   }
 
