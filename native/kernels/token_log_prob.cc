@@ -39,7 +39,7 @@ struct RowSums {
   at::Tensor chosen;   // [P], the targets' logits
 };
 
-/** The head and what it meets, as the CPU's loops take it. */
+/** The head and its operands, as the CPU's loops take them. */
 template <class T>
 struct HeadRun {
   const T* head;  // [vocabulary, hidden]
@@ -52,7 +52,7 @@ struct HeadRun {
   float cap;       // of the logits; 0: none
 };
 
-/** The hidden states [P, H] as panels, with zeros for the positions that are none. */
+/** The hidden states [P, H] as panels, with zeros in place of missing positions. */
 std::vector<float> panelsOf(const at::Tensor& hidden, int64_t padded) {
   const int64_t positions = hidden.size(0), size = hidden.size(1);
   std::vector<float> panels(padded * size);
@@ -135,7 +135,7 @@ GROUP_ROBUST_VECTORISED void logitGradients(const float* logits, int64_t rows, i
       gradients[r * padded + p] = logitGradient(logits[r * padded + p], largest[p], share[p]);
 }
 
-/** Gradients by capped logits become those by the logits before. */
+/** Gradients of capped logits become those of the logits before the cap. */
 GROUP_ROBUST_VECTORISED void uncapGradients(const float* __restrict logits, float* __restrict gradients, int64_t count,
                                             float cap) {
   for (int64_t i = 0; i < count; ++i) gradients[i] *= 1 - (logits[i] / cap) * (logits[i] / cap);
@@ -200,7 +200,7 @@ void backwardOnCpu(const HeadRun<T>& run, Tile tile, const float* kept, const st
                   float* target = &gradients[(begin - first) * padded];
                   const float* block = kept + begin * padded;
                   if (kept == nullptr) {
-                    // The cap's slope takes the logits again, so they stay; else their gradients take their place.
+                    // The cap's slope needs the logits too, so they stay; otherwise their gradients replace them.
                     if (run.cap != 0) logits.resize(kBlockRows * padded);
                     float* room = run.cap == 0 ? target : logits.data();
                     blockLogits(run, tile, begin, end, wide, room);
@@ -271,7 +271,8 @@ class CpuTokenLogProbabilities : public torch::autograd::Function<CpuTokenLogPro
       backwardOnCpu(run, tile, logits.defined() ? logits.const_data_ptr<float>() : nullptr, paddedVector(saved[3]),
                     paddedVector(gradients[0] / saved[4]), positions, total);
     });
-    // The targets' own share apart, in float64: in a float32 sum every later term would round to its size.
+    // The targets' own share is added last, in float64: in a float32 sum, every later term would be rounded to its
+    // size.
     at::Tensor cotangent = gradients[0];
     if (cap != 0) cotangent = cotangent * (1 - (saved[6].to(at::kDouble) / cap).square());
     const at::Tensor own = head.index_select(0, targets).to(at::kDouble).mul_(cotangent.unsqueeze(1));

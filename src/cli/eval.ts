@@ -85,7 +85,7 @@ export function scoringCommand(program: Command, name: 'eval' | 'logprobs', desc
     .option('--adapter <folder>', 'PEFT adapter of the policy, folder or hub id (default: none)')
     .option(
       '--reference-adapter <folder>',
-      'reference = the model with this adapter, or `base` (default: what the adapter was trained against, where its folder tells)',
+      'reference = the model with this adapter, or `base` (default: what the adapter was trained against, where its folder says so)',
     )
     .requiredOption('--pairs <file>', 'pairs as JSONL, CSV or Parquet')
     .option('--tokenizer <path>', "tokenizer.json or its folder (default: the model's own)")
@@ -130,7 +130,7 @@ async function chooseReference(
   const recorded = typeof trained === 'object' ? trained : undefined;
   const base = 'the model without an adapter';
   if (asked === 'base') {
-    if (recorded) warn(`the adapter was trained against ${recorded.adapter}, and is held against ${base}`);
+    if (recorded) warn(`the adapter was trained against ${recorded.adapter}, and is compared with ${base}`);
     return { text: base, adapter: null };
   }
   if (asked !== undefined) {
@@ -147,8 +147,8 @@ async function chooseReference(
   }
   if (folder !== undefined && trained === undefined)
     warn(
-      `nothing in ${folder} tells what the adapter was trained against, so the reference is ${base}: if that is not so, ` +
-        'losses and rewards are wrong by far. Name it by --reference-adapter, or confirm with --reference-adapter base',
+      `nothing in ${folder} says what the adapter was trained against, so the reference is ${base}: if that is not so, ` +
+        'losses and rewards are far off. Name it with --reference-adapter, or confirm with --reference-adapter base',
     );
   return { text: trained === 'base' ? `${base}, against which the adapter was trained` : base, adapter: null };
 }
