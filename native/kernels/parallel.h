@@ -47,8 +47,8 @@ void parallelNumbers(int64_t size, const F& f) {
 constexpr int64_t kSumLanes = 32;
 
 /**
- * Σ term(i) for i in [0, n) in kSumLanes partial sums: vector code without leave to reorder, always in the same order,
- * and with an error that grows with n / kSumLanes. `term` must be inlined.
+ * Σ term(i) for i in [0, n) in kSumLanes partial sums: vector code without permission to reorder, always in the same
+ * order, and with an error that grows with n / kSumLanes. `term` must be inlined.
  */
 template <class Term>
 inline GROUP_ROBUST_INLINE auto laneSum(int64_t n, const Term& term) {

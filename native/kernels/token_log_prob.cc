@@ -39,7 +39,7 @@ struct RowSums {
   at::Tensor chosen;   // [P], the targets' logits
 };
 
-/** The head and what it meets, as the CPU's loops take it. */
+/** The head and its operands, as the CPU's loops take them. */
 template <class T>
 struct HeadRun {
   const T* head;  // [vocabulary, hidden]
@@ -52,7 +52,7 @@ struct HeadRun {
   float cap;       // of the logits; 0: none
 };
 
-/** The hidden states [P, H] as panels, with zeros for the positions that are none. */
+/** The hidden states [P, H] as panels, with zeros in place of missing positions. */
 std::vector<float> panelsOf(const at::Tensor& hidden, int64_t padded) {
   const int64_t positions = hidden.size(0), size = hidden.size(1);
   std::vector<float> panels(padded * size);
@@ -135,7 +135,7 @@ GROUP_ROBUST_VECTORISED void logitGradients(const float* logits, int64_t rows, i
       gradients[r * padded + p] = logitGradient(logits[r * padded + p], largest[p], share[p]);
 }
 
-/** Gradients by capped logits become those by the logits before. */
+/** Gradients of capped logits become those of the logits before the cap. */
 GROUP_ROBUST_VECTORISED void uncapGradients(const float* __restrict logits, float* __restrict gradients, int64_t count,
                                             float cap) {
   for (int64_t i = 0; i < count; ++i) gradients[i] *= 1 - (logits[i] / cap) * (logits[i] / cap);
@@ -200,7 +200,7 @@ void backwardOnCpu(const HeadRun<T>& run, Tile tile, const float* kept, const st
                   float* target = &gradients[(begin - first) * padded];
                   const float* block = kept + begin * padded;
                   if (kept == nullptr) {
-                    // The cap's slope takes the logits again, so they stay; else their gradients take their place.
+                    // The cap's slope needs the logits too, so they stay; otherwise their gradients replace them.
                     if (run.cap != 0) logits.resize(kBlockRows * padded);
                     float* room = run.cap == 0 ? target : logits.data();
                     blockLogits(run, tile, begin, end, wide, room);
@@ -271,7 +271,8 @@ class CpuTokenLogProbabilities : public torch::autograd::Function<CpuTokenLogPro
       backwardOnCpu(run, tile, logits.defined() ? logits.const_data_ptr<float>() : nullptr, paddedVector(saved[3]),
                     paddedVector(gradients[0] / saved[4]), positions, total);
     });
-    // The targets' own share apart, in float64: in a float32 sum every later term would round to its size.
+    // The targets' own share is added last, in float64: in a float32 sum, every later term would be rounded to its
+    // size.
     at::Tensor cotangent = gradients[0];
     if (cap != 0) cotangent = cotangent * (1 - (saved[6].to(at::kDouble) / cap).square());
     const at::Tensor own = head.index_select(0, targets).to(at::kDouble).mul_(cotangent.unsqueeze(1));
@@ -291,11 +292,11 @@ class ChunkedTokenLogProbabilities : public torch::autograd::Function<ChunkedTok
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& hidden, const at::Tensor& head,
                             const at::Tensor& targets, double cap, bool fused) {
-    const at::TensorOptions precise = hidden.options().dtype(accurate(hidden.scalar_type()));
-    at::Tensor largest = at::full({hidden.size(0)}, kNegativeInfinity, precise), chosen = at::zeros_like(largest);
+    const at::Tensor wide = hidden.to(accurate(hidden.scalar_type()));
+    at::Tensor largest = at::full({wide.size(0)}, kNegativeInfinity, wide.options()), chosen = at::zeros_like(largest);
     at::Tensor total = at::zeros_like(largest, at::kDouble);
-    eachChunk(hidden, head, [&](int64_t begin, const at::Tensor& weight) {
-      const at::Tensor logits = chunkLogits(hidden, weight, cap, precise.dtype().toScalarType());
+    eachChunk(wide, head, [&](int64_t begin, const at::Tensor& weight) {
+      const at::Tensor logits = chunkLogits(wide, weight, cap);
 #ifdef GROUP_ROBUST_CUDA
       if (fused) {
         launchOnCuda(logits, LogSumForward{chunkOf(logits, targets, begin), mutableElements<float>(largest),
@@ -322,14 +323,14 @@ class ChunkedTokenLogProbabilities : public torch::autograd::Function<ChunkedTok
     const at::Tensor &hidden = saved[0], &head = saved[1], &targets = saved[2], &largest = saved[3];
     const at::ScalarType precise = largest.scalar_type();
     const at::Tensor cotangent = gradients[0].to(precise), share = (gradients[0] / saved[4]).to(precise);
-    const at::Tensor dHidden = at::zeros_like(hidden, precise);
+    const at::Tensor wide = hidden.to(precise), dHidden = at::zeros_like(wide);
     const double cap = ctx->saved_data["cap"].toDouble();
-    eachChunk(hidden, head, [&](int64_t begin, const at::Tensor& weight) {
-      const at::Tensor logits = chunkLogits(hidden, weight, cap, precise);
+    eachChunk(wide, head, [&](int64_t begin, const at::Tensor& weight) {
+      const at::Tensor logits = chunkLogits(wide, weight, cap);
       const at::Tensor slopes = cap == 0 ? at::Tensor() : 1 - (logits / cap).square();
       const auto addTo = [&](const at::Tensor& dLogits) {
         if (cap != 0) dLogits.mul_(slopes);
-        dHidden.add_(at::mm(dLogits.to(weight.scalar_type()), weight));
+        dHidden.add_(at::mm(dLogits, weight));
       };
 #ifdef GROUP_ROBUST_CUDA
       if (ctx->saved_data["fused"].toBool()) {
@@ -348,9 +349,9 @@ class ChunkedTokenLogProbabilities : public torch::autograd::Function<ChunkedTok
   }
 
  private:
-  static at::Tensor chunkLogits(const at::Tensor& hidden, const at::Tensor& weight, double cap,
-                                at::ScalarType precise) {
-    const at::Tensor logits = at::linear(hidden, weight).to(precise);
+  /** Of `wide` hidden states: a product of bfloat16 would round each logit to 8 bits. */
+  static at::Tensor chunkLogits(const at::Tensor& wide, const at::Tensor& weight, double cap) {
+    const at::Tensor logits = at::linear(wide, weight);
     return cap == 0 ? logits : logits.div_(cap).tanh_().mul_(cap);
   }
 

@@ -50,7 +50,7 @@ function rewardMetrics(group: GroupTestSet, theta: Float64Array): RewardMetrics 
 
 /** Everything by state and action, [states × actions]; action y of state i is at 8i + y. */
 interface GroupTestSet {
-  /** φ, as rows of differences from nothing. */
+  /** φ, in the place of differences of two, so that {@link margins} gives ⟨φ, θ⟩. */
   features: DifferenceGroup;
   rewards: Float64Array;
   trueLogps: Float64Array;

@@ -96,7 +96,7 @@ function thetaUpdate(
 ): ThetaUpdate {
   const { ridge = 0, adaptive } = settings;
   if (!(ridge >= 0 && ridge < Number.POSITIVE_INFINITY))
-    throw new InputError(`ridge must be a number from 0, not ${ridge}`, { at: { field: 'ridge' } });
+    throw new InputError(`ridge must be a number of at least 0, not ${ridge}`, { at: { field: 'ridge' } });
   if (settings.solver === 'regression') {
     if (adaptive?.theta !== undefined) refuseIdle('adaptive.theta', 'the regression, which takes no steps');
     const regression = new WeightedRegression(problem, settings.loss, ridge);

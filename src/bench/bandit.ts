@@ -191,7 +191,7 @@ function numpyFullBatch(
   if (status !== 0)
     throw new InputError(`${python} does not run NumPy: ${error?.message ?? stderr.trim().split('\n').pop()}`, {
       at: { field: '--numpy' },
-      fix: 'let PYTHON name a Python that has it',
+      fix: 'set PYTHON to a Python that has it',
     });
   return JSON.parse(stdout) as Outcome & { numpy: string; iterations_per_second: number };
 }

@@ -25,7 +25,7 @@ export function machineRecord(): MachineRecord {
 
 /**
  * Calls per second of processor time, of each of `works`. They are called in turn, a slice of time each, until each has had
- * `seconds`: so whatever else the machine does falls on all alike. One call of each is not counted.
+ * `seconds`: so whatever else the machine does slows all alike. One call of each is not counted.
  */
 export function callsPerSecond(works: readonly (() => void)[], seconds: number): number[] {
   const slice = Math.min(seconds, 0.05);

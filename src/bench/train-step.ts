@@ -22,7 +22,7 @@ export interface TrainStepSettings extends GemmaOptions {
   response: number;
   /** How many of the pairs share one prompt. */
   pairsPerPrompt: number;
-  /** Timed steps, after one that is not. */
+  /** Timed steps, after one that is not timed. */
   steps: number;
 }
 
@@ -46,7 +46,7 @@ export interface TrainStepBenchmark {
   breakdown: Record<string, number>;
   /** Relative error of the gradient against a difference of log-probabilities. */
   gradient_error: number;
-  /** Largest difference of a pair's log-probability from that of the pair by itself. */
+  /** Largest difference of a pair's log-probability in the batch from that of the pair scored alone. */
   batch_error: number;
   checked: true;
 }
@@ -56,7 +56,7 @@ const eos = 1;
 
 /**
  * Times steps of GR-IPO with LoRA on all projections as `train` makes them, reference scores cached, after checking the
- * first batch: a pair scores by itself as among others, and the gradient predicts what a small step along it does.
+ * first batch: a pair scores the same alone as in the batch, and the gradient predicts what a small step along it does.
  * @throws GroupRobustError CHECK_FAILED
  */
 export async function benchmarkTrainStep(
@@ -183,7 +183,7 @@ async function checkBatch(policy: GemmaPolicy, { pairs }: PairDataset): Promise<
     Math.abs(together.chosen[last] - alone.chosen[0]),
     Math.abs(together.rejected[last] - alone.rejected[0]),
   );
-  if (!(error <= 1e-2)) throw new GroupRobustError('CHECK_FAILED', `a pair scores ${error} nats otherwise by itself`);
+  if (!(error <= 1e-2)) throw new GroupRobustError('CHECK_FAILED', `a pair scored alone differs by ${error} nats`);
   return error;
 }
 

@@ -91,7 +91,7 @@ export function registerBandit(program: Command): void {
     .addOption(
       parsedOption(
         '--deterministic-ratio <q>',
-        'share of labels that follow the higher reward, one or per group (default: 1)',
+        'share of labels that follow the higher reward: one value, or one per group (default: 1)',
         (flag, text) => parseNumbers(flag, text, { min: 0, max: 1 }),
       ),
     )

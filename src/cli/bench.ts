@@ -11,9 +11,11 @@ export function registerBench(program: Command): void {
   defineAction(
     bench
       .command('bandit')
-      .description('full-batch and per-sample updates a second of the simulator, against plain loops in typed arrays')
+      .description(
+        'updates per second of the simulator, full-batch and per-sample, against plain loops in typed arrays',
+      )
       .addOption(numberOption('--seconds <s>', 'time for each measurement', { min: 0.01, max: 600 }).default(1))
-      .option('--numpy', 'the full batch in NumPy too, by the Python that PYTHON names, else python3'),
+      .option('--numpy', 'the full batch in NumPy too, with the Python that PYTHON names, else python3'),
     async ({ seconds, numpy }, output) => {
       const { benchmarkBandit } = await import('../bench/bandit.js');
       const result = await benchmarkBandit(seconds, { numpy });
@@ -47,7 +49,7 @@ export function registerBench(program: Command): void {
   defineAction(
     bench
       .command('kernels')
-      .description("each kernel, forward and backward: error against float64, time, and part of the machine's limit")
+      .description("each kernel, forward and backward: error against float64, time, and share of the machine's limit")
       .addOption(choice('--shape <name>', 'the sizes of this model', shapes))
       .addOption(choice('--dtype <type>', 'type of the data', dtypes))
       .addOption(choice('--device <device>', 'where to run', devices))
@@ -65,15 +67,15 @@ export function registerBench(program: Command): void {
   defineAction(
     bench
       .command('train-step')
-      .description('GR-IPO steps with LoRA on random weights: speed, part of the matrix product rate, memory')
+      .description('GR-IPO steps with LoRA on random weights: speed, share of the matrix product rate, memory')
       .addOption(choice('--shape <name>', 'the model’s sizes', shapes))
       .addOption(countOption('--layers <n>', 'number of layers (default: the shape’s)', { min: 1 }))
       .addOption(countOption('--vocab <n>', 'size of the vocabulary (default: the shape’s)', { min: 4 }))
-      .addOption(countOption('--batch <n>', 'pairs a step', { min: 1 }).default(4))
+      .addOption(countOption('--batch <n>', 'pairs per step', { min: 1 }).default(4))
       .addOption(countOption('--prompt <n>', 'tokens of each prompt', { min: 1 }).default(86))
-      .addOption(countOption('--response <n>', 'tokens of each response; EOS comes on top', { min: 1 }).default(1))
+      .addOption(countOption('--response <n>', 'tokens of each response, EOS not counted', { min: 1 }).default(1))
       .addOption(countOption('--pairs-per-prompt <n>', 'how many of the pairs share a prompt', { min: 1 }).default(1))
-      .addOption(countOption('--steps <n>', 'timed steps, after one that is not', { min: 1 }).default(3))
+      .addOption(countOption('--steps <n>', 'timed steps, after one that is not timed', { min: 1 }).default(3))
       .addOption(choice('--base-dtype <type>', 'type the base weights are kept in', dtypes))
       .option('--recompute', 'compute every layer again in the backward pass, for less memory')
       .addOption(countOption('--threads <n>', 'LibTorch threads (default: all cores)', { min: 1, max: maxThreads })),
@@ -99,8 +101,8 @@ function describeTrainStep(result: TrainStepBenchmark): string {
   const gigabytes = (result.peak_memory_bytes / 1e9).toFixed(2);
   return [
     `${machine.cpu}, ${machine.threads} threads, load ${machine.load.toFixed(1)}, LibTorch ${machine.torch}`,
-    `checked: gradient within ${(100 * result.gradient_error).toFixed(2)} % of a difference, a pair by itself within ${result.batch_error.toExponential(0)} nats`,
-    `${result.seconds_per_step.toFixed(3)} s a step, ${result.pairs_per_second.toPrecision(3)} pairs/s, ${Math.round(result.tokens_per_second)} tokens/s, peak memory ${gigabytes} GB`,
+    `checked: gradient within ${(100 * result.gradient_error).toFixed(2)} % of a finite difference, a pair scored alone within ${result.batch_error.toExponential(0)} nats`,
+    `${result.seconds_per_step.toFixed(3)} s per step, ${result.pairs_per_second.toPrecision(3)} pairs/s, ${Math.round(result.tokens_per_second)} tokens/s, peak memory ${gigabytes} GB`,
     describeProducts(result.product_calls),
     `${result.useful_gflops.toFixed(0)} useful GFLOP/s of ${result.gemm_gflops.toFixed(0)} that a plain product reaches: ${(100 * result.fraction_of_gemm).toFixed(0)} %`,
     textTable(['part', 'a step', 'share'], parts),
@@ -118,19 +120,19 @@ function describeProducts({ onednn, libtorch }: NativeProductCalls): string {
 
 /** Why a part of a limit can be above 100 %. */
 const aboveLimit: Record<KernelBenchmark['rows'][number]['unit'], string> = {
-  'GB/s': '* above 100 %: data that fits into the caches is not held up by the memory, whose rate the limit is',
+  'GB/s': '* above 100 %: data that fits into the caches does not wait for memory, whose rate is the limit shown',
   'GFLOP/s':
-    '* above 100 % of GFLOP/s: the limit is what one large product reached in its own turn, and a clock or a load that changes, or sizes ' +
-    'that suit the processor better, let others go faster',
+    '* above 100 % of GFLOP/s: the limit is what one large product reached when it was measured; a changing clock or load, or sizes ' +
+    'that suit the processor better, can let others go faster',
 };
 
 /** What each kernel is held against. */
 const limitOf: [KernelBenchmark['rows'][number]['unit'], string][] = [
-  ['GB/s', 'GB/s: what passes over its data once or twice waits for the memory; its limit is the rate of a copy'],
+  ['GB/s', 'GB/s: a kernel that passes over its data once or twice waits for memory; its limit is the rate of a copy'],
   [
     'GFLOP/s',
-    'GFLOP/s: what meets each number many times (LoRA, attention, the head of 16 positions or more) computes; its limit is a large matrix ' +
-      'product. Attention counts only positions that see each other',
+    'GFLOP/s: a kernel that uses each number many times (LoRA, attention, the head of 16 positions or more) waits for arithmetic; its limit is a ' +
+      'large matrix product. Attention counts only positions that see each other',
   ],
 ];
 

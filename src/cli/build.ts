@@ -6,7 +6,7 @@ export function registerBuild(program: Command): void {
   defineAction(
     program
       .command('build')
-      .description('build the C++ addon against the LibTorch of this machine, fetched where there is none'),
+      .description('build the C++ addon against the LibTorch of this machine, fetching one if there is none'),
     async () => {
       const { buildAddon } = await import('../install/addon.js');
       const { takeBuildLock } = await import('../install/steps.js');

@@ -112,7 +112,7 @@ export function parseName<T extends string>(flag: string, text: string, allowed:
   return name;
 }
 
-const separate = 'separate the values by single commas, and quote one that holds a comma: \'"A, B",C\'';
+const separate = 'separate the values with single commas, and quote one that contains a comma: \'"A, B",C\'';
 
 function parseLine(flag: string, text: string): string[] {
   let lines: string[][];
@@ -133,7 +133,7 @@ export function parseSeeds(flag: string, text: string): number[] {
     const range = /^(\d+)(?:-(\d+))?$/.exec(item);
     const first = Number(range?.[1]);
     const last = Number(range?.[2] ?? range?.[1]);
-    if (!range || last < first || last - first > 100_000)
+    if (!range || last < first || last - first > 100_000 || !Number.isSafeInteger(last))
       throw new InputError(`"${item}" is not a seed or a range of seeds`, {
         at: { field: flag },
         fix: 'e.g. 2021-2040',

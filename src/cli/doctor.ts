@@ -15,7 +15,7 @@ export function registerDoctor(program: Command): void {
         output.log(`${ok ? 'ok     ' : 'MISSING'}  ${name.padEnd(width)}  ${found}`);
         if (fix) output.log(`         ${' '.repeat(width)}  -> ${fix}`);
       }
-      output.log(report.ok ? 'All that is required is here.' : 'Something required is missing: see the lines with ->.');
+      output.log(report.ok ? 'Everything required is here.' : 'Something required is missing: see the lines with ->.');
       if (!report.ok) process.exitCode = 1;
       return report;
     },

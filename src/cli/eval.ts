@@ -85,7 +85,7 @@ export function scoringCommand(program: Command, name: 'eval' | 'logprobs', desc
     .option('--adapter <folder>', 'PEFT adapter of the policy, folder or hub id (default: none)')
     .option(
       '--reference-adapter <folder>',
-      'reference = the model with this adapter, or `base` (default: what the adapter was trained against, where its folder tells)',
+      'reference = the model with this adapter, or `base` (default: what the adapter was trained against, where its folder says so)',
     )
     .requiredOption('--pairs <file>', 'pairs as JSONL, CSV or Parquet')
     .option('--tokenizer <path>', "tokenizer.json or its folder (default: the model's own)")
@@ -130,7 +130,7 @@ async function chooseReference(
   const recorded = typeof trained === 'object' ? trained : undefined;
   const base = 'the model without an adapter';
   if (asked === 'base') {
-    if (recorded) warn(`the adapter was trained against ${recorded.adapter}, and is held against ${base}`);
+    if (recorded) warn(`the adapter was trained against ${recorded.adapter}, and is compared with ${base}`);
     return { text: base, adapter: null };
   }
   if (asked !== undefined) {
@@ -147,8 +147,8 @@ async function chooseReference(
   }
   if (folder !== undefined && trained === undefined)
     warn(
-      `nothing in ${folder} tells what the adapter was trained against, so the reference is ${base}: if that is not so, ` +
-        'losses and rewards are wrong by far. Name it by --reference-adapter, or confirm with --reference-adapter base',
+      `nothing in ${folder} says what the adapter was trained against, so the reference is ${base}: if that is not so, ` +
+        'losses and rewards are far off. Name it with --reference-adapter, or confirm with --reference-adapter base',
     );
   return { text: trained === 'base' ? `${base}, against which the adapter was trained` : base, adapter: null };
 }
@@ -207,14 +207,14 @@ interface ObjectiveKeys extends Readonly<Record<string, string | number>> {
 /** "ipo,beta=0.1,reduction=mean" → { loss: "ipo", beta: 0.1, reduction: "mean" }. @throws InputError */
 function parseObjective(flag: string, text: string): ObjectiveKeys {
   const [loss = '', ...settings] = parseList(flag, text);
-  const keys: Record<string, string | number> & { loss: string } = { loss };
+  const keys = new Map<string, string | number>();
   for (const setting of settings) {
-    const [key = '', value = ''] = setting.split('=');
-    if (Object.hasOwn(keys, key))
+    const [, key = setting, value = ''] = /^([^=]*)=(.*)$/.exec(setting) ?? [];
+    if (key === 'loss' || keys.has(key))
       throw new InputError('is given twice', { at: { field: `${flag} ${key}` }, fix: 'leave one of them out' });
-    keys[key] = key === 'reduction' ? value : parseNumber(`${flag} ${key}`, value);
+    keys.set(key, key === 'reduction' ? value : parseNumber(`${flag} ${key}`, value));
   }
-  return keys;
+  return { ...Object.fromEntries(keys), loss };
 }
 
 /** @throws InputError where the keys make no objective */

@@ -7,7 +7,7 @@ import { checkOut, requireOut } from './out.js';
 export function registerMerge(program: Command): void {
   const command = program
     .command('merge')
-    .description('merge an adapter into a full checkpoint, which transformers loads')
+    .description('merge an adapter into a full checkpoint that transformers loads')
     .requiredOption('--model <model>', 'checkpoint folder or hub id the adapter belongs to')
     .requiredOption('--adapter <folder>', 'PEFT adapter, folder or hub id')
     .option('--quiet', 'no progress');

@@ -78,8 +78,8 @@ export function checkOut({ out, force = false }: OutFlags, { byDefault, inputs =
     for (const input of inputs)
       if (input !== undefined && existsSync(input) && holds(path, input))
         refuse(
-          same(path, input) ? 'is read by this command' : `holds ${input}, which is read by this command`,
-          'name another place: an input is never written over, with --force neither',
+          same(path, input) ? 'is read by this command' : `contains ${input}, which is read by this command`,
+          'name another place: an input is never overwritten, not even with --force',
         );
     checkKind(path, folder, refuse);
     const empty = folder !== undefined && readdirSync(path).length === 0;

@@ -26,7 +26,7 @@ export function registerReport(program: Command): void {
   const complete = addOut(
     command,
     '--out <path>',
-    'what to write, - for stdout (default, in the first run folder: report.html and so on of one run, comparison.html of several)',
+    'what to write, - for stdout (default, in the first run folder: report.html or the like for one run, comparison.html for several)',
   );
   defineAction(complete, async ({ format, ...flags }, output, folders) => {
     const { readRun } = await import('../report/runs.js');

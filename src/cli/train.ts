@@ -11,9 +11,9 @@ export function registerTrain(program: Command): void {
     .argument('<config>', 'YAML configuration')
     .option('--set <key=value>', 'override a key, e.g. objective.beta=0.1; repeatable', collect)
     .addOption(new Option('--print-config', 'print the resolved configuration and stop').conflicts('resume'))
-    .option('--resume', 'go on from the newest checkpoint of the run folder; start where there is none')
+    .option('--resume', 'continue from the newest checkpoint of the run folder; start if there is none')
     .option('--quiet', 'no progress')
-    .showHelpAfterError('Keys of the configuration are set by --set, e.g. --set output=runs/second.');
+    .showHelpAfterError('Set keys of the configuration with --set, e.g. --set output=runs/second.');
   defineAction(command, async ({ set = [], printConfig: printOnly, quiet = false, resume }, output, file) => {
     const { loadConfig, printConfig } = await import('../train/config.js');
     const config = loadConfig(file, set);

@@ -4,7 +4,7 @@ import { openRegular } from './read.js';
 
 /**
  * Files whose content counts for longer than it takes to read them: a model in use, the data of a run. What they were is
- * noted when they are opened, so that a change on the way is an error and no other result.
+ * noted when they are opened, so that a change in the meantime is an error, and not another result.
  */
 
 /** What a file was when it was opened. */
@@ -55,7 +55,7 @@ export function checkUnchanged(files: Iterable<FileState>): void {
       {
         at: { file: path },
         code: 'INPUT_CHANGED',
-        fix: 'put it back as it was and run the command again, with --resume where a run goes on; leave it alone until the end',
+        fix: 'put it back as it was and run the command again, with --resume where a run is to continue; leave it alone until the end',
       },
     );
   }

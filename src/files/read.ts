@@ -36,7 +36,7 @@ export function refuseSpecial(file: string, { once = false }: { once?: boolean }
 }
 
 function special(file: string, kind: 'pipe' | 'socket' | 'device'): InputError {
-  const fix = 'write what comes out of it to a file, and name that';
+  const fix = 'write its output to a file, and name that';
   return new InputError(`is a ${kind}, not a file`, { at: { file }, fix });
 }
 
@@ -60,7 +60,7 @@ export async function* readBytes(file: string, onBytes?: (bytes: number) => void
 }
 
 export function missingFile(file: string, cause?: unknown): InputError {
-  const fix = 'check the name; a relative path counts from the folder that the command runs in';
+  const fix = 'check the name; a relative path starts from the folder that the command runs in';
   return new InputError('no such file', { at: { file }, fix, cause });
 }
 
@@ -133,7 +133,7 @@ export function utf8Decoder(file: string): (chunk: Uint8Array | undefined, line?
         if (bytes.every((byte, i) => chunk[i] === byte)) throw new InputError(what, { at: { file }, fix });
     }
     if (chunk?.includes(0))
-      throw new InputError('a NUL byte on or after this line: this is no text, or not in UTF-8', {
+      throw new InputError('a NUL byte on or after this line: this is not text, or not in UTF-8', {
         at: { file, line },
         fix: 'save the file as UTF-8',
       });

@@ -157,7 +157,7 @@ export function openWhole(path: string, { replace = true }: { replace?: boolean 
   };
 }
 
-/** Folders that were made for an output which has not come, but for those that others use by now. */
+/** Removes the folders that were made for an output that failed, except those that others use by now. */
 function removeEmpty(folders: readonly string[]): void {
   for (const folder of folders)
     try {
@@ -204,7 +204,7 @@ export async function writeFolderWhole<T>(
     flushBelow(partial);
     // After a standstill another process may have removed it, and `write` made one of that name with the rest of the files.
     if (statSync(partial).ino !== fstatSync(opened).ino)
-      throw new GroupRobustError('REMOVED', `${partial}: was removed while it was written`);
+      throw new GroupRobustError('REMOVED', `${partial}: was removed while it was being written`);
     // Aside first: to remove a folder takes longer than to rename it, and until the end one of the two has to be there.
     if (replace && existsSync(target)) renameSync(target, old);
     try {

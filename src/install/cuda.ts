@@ -26,7 +26,7 @@ export function wantsCuda(stamp: BuildStamp, env: NodeJS.ProcessEnv = process.en
   if (!['', '0', '1'].includes(wish))
     throw new InputError(`must be 1 or 0, not ${JSON.stringify(wish)}`, { at: { field: 'GROUP_ROBUST_CUDA' } });
   if (wish === '1' && process.platform !== 'linux')
-    throw new InputError('CUDA is there for Linux only', { at: { field: 'GROUP_ROBUST_CUDA' }, fix: 'unset it' });
+    throw new InputError('CUDA is supported on Linux only', { at: { field: 'GROUP_ROBUST_CUDA' }, fix: 'unset it' });
   if (wish !== '') return wish === '1';
   if (stamp.cuda !== undefined) return stamp.cuda;
   if (process.platform !== 'linux' || findNvccs(env).length === 0) return false;
@@ -64,7 +64,7 @@ export async function cudaTools(
   if (runtime === undefined)
     throw new GroupRobustError(
       'CUDA_UNAVAILABLE',
-      `the libraries of the LibTorch at ${torch.folder} load no libcudart`,
+      `the libraries of the LibTorch at ${torch.folder} do not load libcudart`,
     );
   return { nvcc, runtime };
 }
@@ -98,7 +98,7 @@ export function requireWorking(nvcc: Tool, env: NodeJS.ProcessEnv = process.env)
     const words = error ? error.message : `${stdout}${stderr}`.trim();
     throw new GroupRobustError(
       'CUDA_UNAVAILABLE',
-      `nvcc does not work here (${nvcc.command}):\n${words}\n  fix: mend what it names, or build for the CPU with GROUP_ROBUST_CUDA=0`,
+      `nvcc does not work here (${nvcc.command}):\n${words}\n  fix: fix what it names, or build for the CPU with GROUP_ROBUST_CUDA=0`,
     );
   } finally {
     rmSync(work, { recursive: true, force: true });
@@ -131,7 +131,7 @@ async function fetchedNvcc(torch: LibTorch, log: (text: string) => void, env: No
   const major = Number(torch.cuda?.split('.')[0]);
   if (!(major >= 13))
     throw unavailable(
-      `pip has a whole nvcc from CUDA 13 on only, and this LibTorch is built for CUDA ${torch.cuda}`,
+      `pip has a complete nvcc only from CUDA 13 on, and this LibTorch is built for CUDA ${torch.cuda}`,
       major,
     );
   const requirement = `cuda-toolkit[nvcc,cudart,crt,nvvm,cccl]==${toolkitVersion(torch)}`;
@@ -145,7 +145,7 @@ async function fetchedNvcc(torch: LibTorch, log: (text: string) => void, env: No
       symlinkSync('lib', join(root, 'lib64'));
       const runtime = readdirSync(join(root, 'lib')).find((name) => /^libcudart\.so\.\d+$/.test(name));
       if (runtime) symlinkSync(runtime, join(root, 'lib/libcudart.so'));
-      if (!nvccAt(join(root, 'bin/nvcc'), env)) throw new Error('the nvcc that pip has brought does not run here');
+      if (!nvccAt(join(root, 'bin/nvcc'), env)) throw new Error('the nvcc that pip installed does not run here');
       // Another build may have been quicker, and be compiling with its own.
       if (cachedNvcc(torch, env)) return;
       rmSync(toolkitFolder(torch, env), { recursive: true, force: true });

@@ -65,7 +65,7 @@ function gpuAdvice(gpus: string[], info: NativeInfo | undefined, cmake: Tool | u
     return info.cudaDevices > 0 ? '' : 'the addon sees no GPU: check CUDA_VISIBLE_DEVICES and nvidia-smi';
   const tool =
     cmake && !isAtLeast(cmake.version, CUDA_CMAKE) ? `CMake ${CUDA_CMAKE} or later (pip install cmake), then ` : '';
-  return `for the GPU: ${tool}GROUP_ROBUST_CUDA=1 ${BUILD_COMMAND}, which fetches by pip what is missing`;
+  return `for the GPU: ${tool}GROUP_ROBUST_CUDA=1 ${BUILD_COMMAND}, which fetches what is missing with pip`;
 }
 
 /** Checks everything that a build and a run need. Fetches nothing. */

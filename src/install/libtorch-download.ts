@@ -195,7 +195,7 @@ async function downloadFile(url: string, path: string, log: (text: string) => vo
   log(`fetching ${url} (${megabytes(announced)} MB)`);
   const bar = progress('LibTorch, MB', megabytes(announced));
   const received = await saveBody(response, path, (bytes) => bar.update(megabytes(bytes))).finally(() => bar.stop());
-  if (received !== announced) throw new Error(`${received} bytes came, ${announced} were announced`);
+  if (received !== announced) throw new Error(`${received} bytes arrived, ${announced} were announced`);
 }
 
 const megabytes = (bytes: number) => Math.ceil(bytes / 1e6);

@@ -64,7 +64,7 @@ export function inspectLibTorch(folder: string): LibTorch {
     'share/cmake/Torch/TorchConfig.cmake',
   ].filter((part) => !existsSync(join(folder, part)));
   if (missing.length > 0)
-    throw new InputError(`is no LibTorch folder: ${missing.join(', ')} missing`, {
+    throw new InputError(`is not a LibTorch folder: ${missing.join(', ')} missing`, {
       at: { file: folder },
       fix: 'name the folder that has lib/, include/ and share/cmake/Torch (of an unpacked LibTorch, or of the Python package torch)',
     });
@@ -209,7 +209,7 @@ export function faultOf(
     return { problem: `LibTorch ${torch.version} is not supported`, fix: `use a version from ${SUPPORTED_TEXT}` };
   if (cuda && torch.cuda === undefined)
     return {
-      problem: 'this LibTorch is a CPU build, and one for CUDA is wanted',
+      problem: 'this LibTorch is built for the CPU only, and one for CUDA is wanted',
       fix: 'name one that was built with CUDA, or set GROUP_ROBUST_CUDA=0',
     };
   const missing = missingParts(torch, cuda, env);

@@ -272,7 +272,7 @@ function attentionOfLayers(
 function ropeOf(
   config: HuggingFaceConfig,
   kind: 'full_attention' | 'sliding_attention',
-  { localRope }: Generation,
+  { localRope, defaults }: Generation,
   refuse: Refuse,
 ): { ropeTheta: number; ropeFactor: number } {
   const { rope_parameters: parameters, rope_scaling: scaling } = config;
@@ -287,12 +287,16 @@ function ropeOf(
   const isLocal = localRope && kind === 'sliding_attention';
   const field = parameters == null ? 'rope_scaling' : localRope ? `rope_parameters.${kind}` : 'rope_parameters';
   const rope: RopeKeys = (localRope ? parameters?.[kind] : parameters) ?? (isLocal ? {} : (scaling ?? {}));
+  // transformers 4 goes by it, transformers 5 passes it over: the factor is lost.
+  if (localRope && rope.rope_type == null && rope.type != null && rope.type !== 'default')
+    refuse(`${field}.type`, 'is read in this generation by some versions of transformers only', 'call it rope_type');
   const type = rope.rope_type ?? rope.type ?? 'default';
   if (type !== 'default' && type !== 'linear')
     refuse(`${field}.rope_type`, `must be "default" or "linear", not "${type}"`);
   const factor = type === 'linear' ? (rope.factor ?? refuse(`${field}.factor`, 'is missing')) : 1;
-  const base = isLocal ? config.rope_local_base_freq : config.rope_theta;
-  return { ropeTheta: rope.rope_theta ?? base ?? 10000, ropeFactor: factor };
+  const baseName = isLocal ? 'rope_local_base_freq' : 'rope_theta';
+  const base = config[baseName] ?? defaults[baseName] ?? 10000;
+  return { ropeTheta: rope.rope_theta ?? base, ropeFactor: factor };
 }
 
 function withConsistentHeads(

@@ -9,7 +9,7 @@ import { addonCandidates, loadNative } from '../native/load.js';
 import type { GemmaSource } from './gemma-config.js';
 
 /** Environment variables by which LibTorch and its libraries choose other kernels, and so other roundings. */
-const kernelVariables = /^(ATEN|DNNL|MKL|ONEDNN|TORCH)_/;
+const kernelVariables = /^(ATEN|DNNL|MKL|ONEDNN|OPENBLAS|TORCH)_|^GLIBC_TUNABLES$/;
 
 /**
  * All that the scores of a model depend on, to the last bit, besides the batch: weights by content, every setting it was
@@ -34,11 +34,20 @@ export function modelIdentity(
     addon: addon && createHash('sha256').update(readFileSync(addon)).digest('hex'),
     // LibTorch's version and the number of threads, which decides how sums are split.
     native: loadNative().nativeInfo(),
-    processor: [process.arch, cpus()[0]?.model],
+    processor: processorIdentity(),
     environment: Object.entries(process.env)
       .filter(([name]) => kernelVariables.test(name))
       .sort(([a], [b]) => (a < b ? -1 : 1)),
   };
+}
+
+/**
+ * The processor as far as kernels are chosen by it. Many virtual machines, and most of ARM, share one name whatever they can
+ * do, and a cache may be shared by several machines: hence its features too, where the system lists them.
+ */
+export function processorIdentity(cpuinfo = '/proc/cpuinfo'): (string | undefined)[] {
+  const features = existsSync(cpuinfo) ? /^(?:flags|Features)\s*:(.*)$/m.exec(readFileSync(cpuinfo, 'utf8')) : null;
+  return [process.arch, cpus()[0]?.model, features?.[1]?.trim()];
 }
 
 /** A file younger than this, in ms, may change again without its times showing it. */

@@ -34,11 +34,13 @@ export function findSeparation(problem: LogLinearProblem): Separation | undefine
       }
     const found = leastCombination(rows, d);
     if (found === undefined) break;
-    const margins = rows.map((row) => dot(row, found));
+    const news = owners.filter((_, n) => dot(rows[n], found) > tolerance);
+    // Each pair falls short of the tolerance, all together do not: searching again would find the same.
+    if (news.length === 0) break;
     // Earlier directions count for more, so that the pairs they separate stay separated.
     const weight = direction === undefined ? 0 : 2 * dominance(problem, separated, direction, found);
     direction = found.map((value, j) => value + weight * (direction?.[j] ?? 0));
-    for (const [n, [g, i]] of owners.entries()) if (margins[n] > tolerance) separated[g][i] = 1;
+    for (const [g, i] of news) separated[g][i] = 1;
   }
   return direction === undefined ? undefined : { direction: direction.map((v) => v / norm(direction)), separated };
 }

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { InputError, messageOf } from '../errors.js';
 import { type FileState, OpenedFile } from '../files/opened-file.js';
 import { missingFile, refuseSpecial } from '../files/read.js';
@@ -62,7 +62,7 @@ async function inputIdentity(key: string, path: string, opened: FileState[]): Pr
   // It is read again for the run itself.
   refuseSpecial(path);
   try {
-    return await contentOf(path, opened);
+    return await contentOf(path, opened, key === 'tokenizer' ? besideTokenizer : []);
   } catch (cause) {
     if (cause instanceof InputError) throw cause;
     throw new InputError(`cannot be read: ${messageOf(cause)}`, { at: { file: path, field: key }, cause });
@@ -81,13 +81,25 @@ function* leaves(value: object, prefix = ''): Generator<[key: string, value: unk
 const readNames =
   /^(config|tokenizer|tokenizer_config|adapter_config|model\.safetensors\.index)\.json$|^chat_template\.jinja$|\.safetensors$/;
 
-/** A digest of a file, or of what is read of a folder; what is neither (`random:tiny`) counts by its name. */
-async function contentOf(path: string, opened: FileState[]): Promise<string> {
+/** What is read beside a tokenizer.json that is named itself. */
+const besideTokenizer = ['chat_template.jinja', 'tokenizer_config.json'];
+
+/**
+ * A digest of a file, or of what is read of a folder; what is neither (`random:tiny`) counts by its name.
+ * @param beside names that are read too, where a file is named and they are in its folder
+ */
+async function contentOf(path: string, opened: FileState[], beside: readonly string[]): Promise<string> {
   if (!existsSync(path)) return path;
-  const names = statSync(path).isDirectory() ? readdirSync(path).filter((name) => readNames.test(name)) : [''];
+  const files = statSync(path).isDirectory()
+    ? readdirSync(path)
+        .filter((name) => readNames.test(name))
+        .sort()
+        .map((name) => ({ name, at: join(path, name) }))
+    : [{ name: '', at: path }, ...beside.map((name) => ({ name, at: join(dirname(path), name) }))];
   const hash = createHash('sha256');
-  for (const name of names.sort()) {
-    using file = new OpenedFile(join(path, name));
+  for (const { name, at } of files) {
+    if (name !== '' && !existsSync(at)) continue;
+    using file = new OpenedFile(at);
     hash.update(`${name}\0${await fileDigest(file)}\0`);
     opened.push(file.state);
   }

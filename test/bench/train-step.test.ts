@@ -33,8 +33,12 @@ describe('useful arithmetic of a step', () => {
     expect(two - one).toBe(first + last - one);
   });
 
-  it('of LoRA grows with the rank', () => {
-    expect(stepFlops(config, 4, batch).lora).toBe(2 * stepFlops(config, 2, batch).lora);
+  it('of LoRA, counted by hand', () => {
+    // Each number of rank 1: x Aᵀ (in), its Bᵀ (out); dB, the gradient of x Aᵀ (out each), dA (in) and, but for q, k and v, dx (in).
+    const [k, q] = [2 * (3 + 2 + 2 + 2 + 3), 2 * (3 + 4 + 4 + 4 + 3)];
+    const all = (inputs: number, out: number) => 2 * 3 * (inputs + out);
+    const byHand = 6 * 2 * k + 3 * (q + all(4, 3) + 2 * all(3, 5) + all(5, 3));
+    for (const rank of [1, 4]) expect(stepFlops(config, rank, batch).lora).toBe(rank * byHand);
   });
 });
 

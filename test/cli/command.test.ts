@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, symlinkSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { parseList, parseNames } from '../../src/cli/command.js';
+import { parseList, parseNames, parseSeeds } from '../../src/cli/command.js';
 import { temporaryFolder } from '../temporary-folder.js';
 import { groupRobust } from './run.js';
 
@@ -15,13 +15,23 @@ describe('a list of values', () => {
   ])('%s', (text, items) => expect(parseList('--groups', text)).toEqual(items));
 
   it.each(['', 'a,,b', 'a,', 'a\nb', '"a', 'a "b"'])('%j is refused', (text) =>
-    expect(() => parseList('--groups', text)).toThrow(/--groups.*\n {2}fix: separate the values by single commas/),
+    expect(() => parseList('--groups', text)).toThrow(/--groups.*\n {2}fix: separate the values with single commas/),
   );
 
   it('with a value that is not among the allowed ones is refused', () =>
     expect(() => parseNames('--methods', 'dpo,dop', ['dpo', 'ipo'])).toThrow(
       /"dop" is not allowed\n {2}fix: use dpo, ipo/,
     ));
+});
+
+describe('seeds', () => {
+  it('are numbers and ranges, each once', () =>
+    expect(parseSeeds('--seeds', '2021-2023,2030,2022')).toEqual([2021, 2022, 2023, 2030]));
+
+  // Beyond 2^53 the run would have another seed than the one that was asked for.
+  it.each(['9007199254740993', '9007199254740990-9007199254740993', '3-1', '-1', '1.5', 'x'])('%s is refused', (text) =>
+    expect(() => parseSeeds('--seeds', text)).toThrow(/is not a seed or a range of seeds/),
+  );
 });
 
 describe('a usage error exits with 2 and makes nothing, help with 0:', () => {

@@ -75,6 +75,8 @@ describe('refused', () => {
   it.each([
     ['dpo,beta=0.1,beta=0.2', /field "--objective beta": is given twice/],
     ['dpo,beta=0.1,loss=ipo', /field "--objective loss": is given twice/],
+    ['dpo,beta=0.1=0.2', /field "--objective beta": "0\.1=0\.2" is not a number/],
+    ['dpo,beta', /field "--objective beta": "" is not a number/],
     ['dpo,beta=0.1,step=0.1', /field "--objective step": does nothing with weights: erm/],
     ['ipo,beta=0.1,labelSmoothing=0.1', /field "--objective labelSmoothing": does nothing with loss: ipo/],
     ['sft,beta=0.1', /field "--objective beta": does nothing with loss: sft/],

@@ -131,7 +131,7 @@ describe.each(Object.entries(cases))('%s', (name, { args, file = false, input, s
 
 it('a folder above an input is not replaced', () => {
   const { status, stderr } = groupRobust([...cases['data global-opinions'].args, '--out', base, '--force']);
-  expect(stderr).toMatch(/holds .*survey\.csv, which is read by this command/);
+  expect(stderr).toMatch(/contains .*survey\.csv, which is read by this command/);
   expect(status).toBe(2);
 });
 

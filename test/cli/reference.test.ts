@@ -54,7 +54,7 @@ const evaluate = (adapter: string, ...more: string[]) =>
     '--json',
     ...more,
   ]);
-const unknown = /warning: nothing in .* tells what the adapter was trained against.*--reference-adapter/;
+const unknown = /warning: nothing in .* says what the adapter was trained against.*--reference-adapter/;
 
 beforeAll(() => {
   train(at('work', 'ipo'), { adapter: at('work', 'sft', 'adapter') });

@@ -91,7 +91,7 @@ describe('reading', () => {
     ['a header alone', HEADER, 'holds no question'],
     ['semicolons', `${HEADER}"q","{}","[]",GAS\n`.replaceAll(',', ';'), 'has its columns separated by semicolons'],
     ['tabs, and quotes', '"question"\t"selections"\t"options"\n', 'has its columns separated by tabs'],
-    ['a quote that never closes', `${HEADER}"q,{},[],GAS\n`, 'fix: separate values by commas'],
+    ['a quote that never closes', `${HEADER}"q,{},[],GAS\n`, 'fix: separate values with commas'],
     ['a quote inside a field', `${HEADER}q"x"y,{},[],GAS\n`, 'is not CSV'],
   ])('refuses %s', async (_, text, problem) => {
     const error = await inputError(() => parseSurvey(Buffer.from(text), 'f.csv'));

@@ -43,7 +43,7 @@ describe('odd files', () => {
       'ids without commas',
       'a.csv',
       'group,prompt_ids,chosen_ids,rejected_ids\na,[2 5],[7],[8]\n',
-      /a\.csv:2, field "prompt_ids": is no list of token ids .*: expected ","/,
+      /a\.csv:2, field "prompt_ids": is not a list of token ids .*: expected ","/,
     ],
     ['two columns of a name', 'a.csv', 'group,group\n', /a\.csv:1, field "group": is the name of two columns/],
     ['columns in capitals', 'a.csv', csv.toUpperCase(), /"group": there is no such column\n {2}fix: rename .*"GROUP"/],
@@ -74,10 +74,15 @@ describe('odd files', () => {
       'lists within lists in CSV',
       'a.csv',
       `group,prompt_ids,chosen_ids,rejected_ids\na,${'['.repeat(1e5)}${']'.repeat(1e5)},[1],[2]\n`,
-      /a\.csv:2, field "prompt_ids": is no list .* nested more than 100/,
+      /a\.csv:2, field "prompt_ids": is not a list .* nested more than 100/,
     ],
-    ['half a character', 'a.jsonl', lines({ ...pair, chosen: 'so \ud83d' }), /"chosen": holds half of a character/],
-    ['half a character as group', 'a.jsonl', lines({ ...pair, group: '\udc00' }), /"group": holds half of a character/],
+    ['half a character', 'a.jsonl', lines({ ...pair, chosen: 'so \ud83d' }), /"chosen": contains half of a character/],
+    [
+      'half a character as group',
+      'a.jsonl',
+      lines({ ...pair, group: '\udc00' }),
+      /"group": contains half of a character/,
+    ],
   ])('refuses %s', async (_, name, content, message) => {
     expect((await inputError(() => load(name, content))).message).toMatch(message);
   });
@@ -109,7 +114,7 @@ describe('odd files', () => {
     ['no-label.parquet', /no-label\.parquet, row 2, field "group": expected the name of a group, found null/],
     [
       'datasets-turns.csv',
-      /datasets-turns\.csv:2, field "prompt": is no list of turns in JSON's .*: expected "," or "\]", found "\{" at/,
+      /datasets-turns\.csv:2, field "prompt": is not a list of turns in JSON's .*: expected "," or "\]", found "\{" at/,
     ],
     ['latin1.parquet', /latin1\.parquet, row 1: cannot be read as Parquet: .*utf-8/],
   ])('refuses %s', async (name, message) => {

@@ -45,7 +45,7 @@ describe('output folders', () => {
       },
       { replace: true },
     );
-    await expect(halved).rejects.toThrow('was removed while it was written');
+    await expect(halved).rejects.toThrow('was removed while it was being written');
     expect(readdirSync(folder)).toEqual(['a']);
     rmSync(folder, { recursive: true });
   });

@@ -163,7 +163,7 @@ describe.skipIf(process.platform !== 'linux')('finding LibTorch', () => {
   it('never replaces a wrong LIBTORCH in silence', () => {
     makeCached('cpu');
     env.LIBTORCH = join(root, 'nothing');
-    expect(() => findLibTorch({ env })).toThrow(/is no LibTorch folder/);
+    expect(() => findLibTorch({ env })).toThrow(/is not a LibTorch folder/);
     env.LIBTORCH = makeLibTorch(join(root, 'old'), { version: '2.4.0' });
     expect(() => findLibTorch({ env })).toThrow(/2\.4\.0 is not supported[\s\S]*2\.11 to 2\.14/);
   });
@@ -187,11 +187,11 @@ describe.skipIf(process.platform !== 'linux')('finding LibTorch', () => {
     const said: string[] = [];
     const find = () => findLibTorch({ env, cuda: true, log: (text) => said.push(text) })?.folder;
     expect(find()).toBeUndefined();
-    expect(said.join()).toMatch(/is a CPU build, and one for CUDA is wanted/);
+    expect(said.join()).toMatch(/is built for the CPU only, and one for CUDA is wanted/);
     const cuda = makeCached('cu130', { cuda: '13.0' });
     expect(find()).toBe(cuda);
     env.LIBTORCH = cpu;
-    expect(find).toThrow(/is a CPU build[\s\S]*GROUP_ROBUST_CUDA=0/);
+    expect(find).toThrow(/is built for the CPU only[\s\S]*GROUP_ROBUST_CUDA=0/);
   });
 
   it('does not take a torch whose own libraries would not load, and says what to install', () => {
@@ -509,7 +509,7 @@ cp -r ${root}/$from "$2"`,
     });
 
     it('says what to do where none can be had', async () => {
-      await expect(find('12.8')).rejects.toThrow(/from CUDA 13 on only[\s\S]*install a CUDA 12 toolkit/);
+      await expect(find('12.8')).rejects.toThrow(/complete nvcc only from CUDA 13 on[\s\S]*install a CUDA 12 toolkit/);
       await expect(find('13.0')).rejects.toThrow(/there is no python3 on PATH[\s\S]*GROUP_ROBUST_CUDA=0/);
       pip({ broken: 'nvcc' });
       await expect(find('13.0')).rejects.toThrow(/exited with 1/);

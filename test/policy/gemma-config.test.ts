@@ -112,6 +112,10 @@ describe('config.json', () => {
       { window: 0, ropeTheta: 1e6, ropeFactor: 8 },
       { window: 512, ropeTheta: 1e4, ropeFactor: 1 },
     ]);
+    // A base that is null is one that is left out.
+    expect(parseGemmaConfig({ ...gemma3, rope_theta: null, rope_local_base_freq: null }, '')).toEqual(
+      parseGemmaConfig(gemma3, ''),
+    );
     const { attn_logit_softcapping: ___, ...uncapped } = gemma2;
     for (const [config, text] of [
       [uncapped, /"attn_logit_softcapping".*missing/],
@@ -125,6 +129,10 @@ describe('config.json', () => {
       [{ ...newer, rope_parameters: { rope_theta: 7 } }, /"rope_parameters".*"full_attention"/],
       [{ ...gemma2, rope_parameters }, /"rope_parameters".*all layers/],
       [{ ...newer, rope_parameters, rope_scaling: { rope_type: 'linear', factor: 2 } }, /"rope_scaling".*beside/],
+      [
+        { ...gemma3, rope_scaling: { type: 'linear', factor: 8 } },
+        /"rope_scaling\.type".*some versions[\s\S]*rope_type/,
+      ],
       [{ ...gemma3, use_bidirectional_attention: true }, /causal/],
       [{ ...newer, rope_parameters: { full_attention: { rope_type: 'yarn' } } }, /rope_parameters/],
     ] as const)

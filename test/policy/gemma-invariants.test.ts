@@ -1,10 +1,14 @@
-import { describe, expect, it } from 'vitest';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
 import { loadNative } from '../../src/native/load.js';
 import type { DType } from '../../src/native/types.js';
 import { GemmaPolicy } from '../../src/policy/gemma.js';
 import {
   allGradients,
   allValues,
+  fixtureJson,
   largestDifference,
   normals,
   packedBatch,
@@ -139,13 +143,85 @@ describe('a batch of trees', () => {
 });
 
 describe('a vocabulary that the head takes in several chunks of rows', () => {
-  it('gives the log-probs and the gradient of single responses', async () => {
-    using policy = await GemmaPolicy.open('random:tiny?layers=1&vocab=300000&hidden=8&mlp=8', { threads: 1 });
+  const vocabulary = 2 ** 18;
+  const folder = mkdtempSync(join(tmpdir(), 'gemma-invariants-'));
+  afterAll(() => {
+    loadNative().setKernels('fused');
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  /** A Gemma 2 whose logits are far beyond their cap, as no random model's are. */
+  function writeCapped(): string {
+    const [hidden, mlp] = [8, 8];
+    const config = {
+      ...fixtureJson<object>('gemma2-tiny/config.json'),
+      ...{
+        vocab_size: vocabulary,
+        hidden_size: hidden,
+        intermediate_size: mlp,
+        num_hidden_layers: 1,
+        layer_types: null,
+      },
+      ...{ num_attention_heads: 2, num_key_value_heads: 1, head_dim: 4, final_logit_softcapping: 3 },
+    };
+    writeFileSync(join(folder, 'config.json'), JSON.stringify(config));
+    const shapes: Record<string, number[]> = {
+      'model.embed_tokens.weight': [vocabulary, hidden],
+      'model.norm.weight': [hidden],
+    };
+    const ofLayer = {
+      'self_attn.q_proj': [8, hidden],
+      'self_attn.k_proj': [4, hidden],
+      'self_attn.v_proj': [4, hidden],
+      'self_attn.o_proj': [hidden, 8],
+      'mlp.gate_proj': [mlp, hidden],
+      'mlp.up_proj': [mlp, hidden],
+      'mlp.down_proj': [hidden, mlp],
+      input_layernorm: [hidden],
+      post_attention_layernorm: [hidden],
+      pre_feedforward_layernorm: [hidden],
+      post_feedforward_layernorm: [hidden],
+    };
+    for (const [name, shape] of Object.entries(ofLayer)) shapes[`model.layers.0.${name}.weight`] = shape;
+    let end = 0;
+    const header: Record<string, object> = {};
+    const parts = Object.entries(shapes).map(([name, shape], seed) => {
+      const values = Float32Array.from(
+        normals(
+          shape.reduce((a, b) => a * b),
+          seed,
+        ),
+      );
+      header[name] = { dtype: 'F32', shape, data_offsets: [end, end + values.byteLength] };
+      end += values.byteLength;
+      return Buffer.from(values.buffer);
+    });
+    const json = Buffer.from(JSON.stringify(header));
+    const length = Buffer.alloc(8);
+    length.writeBigUInt64LE(BigInt(json.length));
+    writeFileSync(join(folder, 'model.safetensors'), Buffer.concat([length, json, ...parts]));
+    return folder;
+  }
+  const capped = writeCapped();
+
+  it.each([
+    [`random:tiny?layers=1&vocab=${vocabulary}&hidden=8&mlp=8`, 'fused'],
+    [`random:tiny?layers=1&vocab=${vocabulary}&hidden=8&mlp=8`, 'libtorch'],
+    [capped, 'fused'],
+    [capped, 'libtorch'],
+  ] as const)('gives the log-probs and the gradient of single responses: %s, %s kernels', async (model, kernels) => {
+    loadNative().setKernels(kernels);
+    using policy = await GemmaPolicy.open(model, { threads: 1 });
     await policy.addAdapter(lora, { accumulators: 2 });
     await shakeAdapter(policy);
     const ids = (n: number, seed: number) =>
-      Int32Array.from({ length: n }, (_, i) => (seed * 7919 + i * 104729) % 300000);
-    const trees = Array.from({ length: 4 }, (_, t) => ({ prompt: ids(3, t), responses: [ids(15, t + 9)] }));
+      Int32Array.from({ length: n }, (_, i) => (seed * 7919 + i * 104729) % vocabulary);
+    // Its first and its last word too.
+    const ends = Int32Array.of(0, vocabulary - 1, 0);
+    const trees = Array.from({ length: 4 }, (_, t) => ({
+      prompt: ids(3, t),
+      responses: [Int32Array.of(...ids(12, t + 9), ...ends)],
+    }));
     const together = await policy.forward(packedBatch(trees));
     await policy.backward(Float64Array.of(1, -2, 3, 0.5), new Int32Array(4));
     for (const [t, tree] of trees.entries()) {
@@ -153,12 +229,16 @@ describe('a vocabulary that the head takes in several chunks of rows', () => {
       expect(Math.abs(alone - together[t])).toBeLessThan(1e-4);
       await policy.backward(Float64Array.of([1, -2, 3, 0.5][t]), Int32Array.of(1));
     }
-    expect(
-      relativeError(
-        await allGradients(policy, Float64Array.of(1, 0)),
-        await allGradients(policy, Float64Array.of(0, 1)),
-      ),
-    ).toBeLessThan(1e-5);
+    const gradient = await allGradients(policy, Float64Array.of(0, 1));
+    expect(relativeError(await allGradients(policy, Float64Array.of(1, 0)), gradient)).toBeLessThan(1e-5);
+
+    // Both ways of it in the type that judges the others.
+    using exact = await GemmaPolicy.open(model, { threads: 1, dtype: 'float64' });
+    await exact.addAdapter(lora);
+    await shakeAdapter(exact);
+    expect(relativeError(together, await exact.forward(packedBatch(trees)))).toBeLessThan(1e-6);
+    await exact.backward(Float64Array.of(1, -2, 3, 0.5), new Int32Array(4));
+    expect(relativeError(gradient, await allGradients(exact, Float64Array.of(1)))).toBeLessThan(1e-4);
   });
 });
 

@@ -299,6 +299,13 @@ describe('minimax', () => {
     expect(minimax(problemOf([[[3, 4]]]), dpo, 1e-6).value).toBeCloseTo(Math.log1p(Math.exp(-5e-6)), 12);
   });
 
+  it('ends where many pairs lean to one side by less than the tolerance each, and more together', () => {
+    const [lean, r] = [1e-10, Math.SQRT1_2];
+    const rows = Array.from({ length: 100 }, (_, i) => (i % 2 ? 1 : -1)).map((x) => [r * (x - lean), r * (x + lean)]);
+    expect(findSeparation(problemOf([rows]))).toBeUndefined();
+    expect(() => minimax(problemOf([rows]), dpo)).toThrow(expect.objectContaining({ code: 'MINIMAX_BRACKET' }));
+  });
+
   it('refuses separable DPO data on all of R^d, and names the infimum', () => {
     const separable = problemOf([
       [

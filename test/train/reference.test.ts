@@ -5,7 +5,7 @@ import { OpenedFile } from '../../src/files/opened-file.js';
 import { loadNative } from '../../src/native/load.js';
 import { Random } from '../../src/numbers/random.js';
 import { GemmaPolicy } from '../../src/policy/gemma.js';
-import { fileDigest } from '../../src/policy/identity.js';
+import { fileDigest, processorIdentity } from '../../src/policy/identity.js';
 import { resolveConfig } from '../../src/train/config.js';
 import { pairReader } from '../../src/train/inputs.js';
 import { ReferenceCache, referenceFolder } from '../../src/train/reference-cache.js';
@@ -219,9 +219,11 @@ describe('the identity of a reference', () => {
     const all = [first, await frozen(), await frozen({ alpha: 9 }), await frozen({ values: 1 })];
     all.push(await identity(model, { dtype: 'bfloat16' }), await identity(model, { threads: 2 }));
     for (const query of ['', '?seed=1', '?layers=1', '?vocab=512']) all.push(await identity(`random:tiny${query}`));
-    vi.stubEnv('ATEN_CPU_CAPABILITY', 'default');
-    all.push(await identity());
-    vi.unstubAllEnvs();
+    for (const name of ['ATEN_CPU_CAPABILITY', 'OPENBLAS_CORETYPE', 'GLIBC_TUNABLES']) {
+      vi.stubEnv(name, 'another');
+      all.push(await identity());
+      vi.unstubAllEnvs();
+    }
 
     // One mantissa bit of one weight, the file's size and modification time as they were.
     const bytes = readFileSync(weights);
@@ -239,6 +241,24 @@ describe('the identity of a reference', () => {
     all.push(await identity());
     expect(new Set(all).size).toBe(all.length);
     expect(await frozen()).toBe(await frozen());
+  });
+
+  it('tells processors of one name apart by what they can do', async () => {
+    const file = join(folder, 'cpuinfo');
+    const processorWith = (line: string) => {
+      writeFileSync(file, `processor\t: 0\nmodel name\t: Virtual Processor\n${line}\n\nprocessor\t: 1\n`);
+      return JSON.stringify(processorIdentity(file));
+    };
+    const lines = [
+      'flags\t\t: fpu avx2',
+      'flags\t\t: fpu avx2 amx_bf16',
+      'Features\t: fp asimd',
+      'Features\t: fp asimd sve',
+    ];
+    expect(new Set(lines.map(processorWith)).size).toBe(lines.length);
+    expect(processorWith(lines[0])).toBe(processorWith(lines[0]));
+    expect(processorIdentity(join(folder, 'no such file'))[0]).toBe(process.arch);
+    expect(JSON.parse(await identity()).processor).toEqual(JSON.parse(JSON.stringify(processorIdentity())));
   });
 
   it('remembers digests of files that lie still, and of no others', async () => {

@@ -15,6 +15,7 @@ import {
 import { join } from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { GroupRobustError, InputError, InterruptedError } from '../../src/errors.js';
+import type { FileState } from '../../src/files/opened-file.js';
 import { GemmaPolicy } from '../../src/policy/gemma.js';
 import { type Checkpoint, Checkpoints } from '../../src/train/checkpoint.js';
 import { resolveConfig, type TrainConfig } from '../../src/train/config.js';
@@ -588,6 +589,28 @@ describe('--resume', () => {
       }
       expect(await runIdentity(config)).toEqual(before);
     }
+  });
+
+  it('is known by what is read beside a tokenizer.json that is named itself', async () => {
+    const source = mkdtempSync(join(folder, 'source-'));
+    const tokenizer = join(source, 'tokenizer.json');
+    writeFileSync(tokenizer, 'tokenizer');
+    const config = { ...configFor({ loss: 'sft' }), tokenizer };
+    const seen = new Set<unknown>();
+    const look = async () => {
+      const opened: FileState[] = [];
+      seen.add((await runIdentity(config, opened)).tokenizer);
+      return opened.map(({ path }) => path);
+    };
+    await look();
+    // Their tokens and turns make other ids of the same text.
+    for (const name of ['tokenizer_config.json', 'chat_template.jinja']) {
+      writeFileSync(join(source, name), name);
+      expect(await look()).toContain(join(source, name));
+    }
+    writeFileSync(join(source, 'config.json'), 'not read');
+    await look();
+    expect(seen.size).toBe(3);
   });
 
   it('may have other threads and checkpoints, and says that versions or threads are others', async () => {

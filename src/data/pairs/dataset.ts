@@ -208,7 +208,7 @@ function tokeniseConversation(tokenizer: TextTokenizer, record: PreferenceRecord
   const response = (field: 'chosen' | 'rejected'): string => {
     const whole = template.render([...record.prompt, ...record[field]], false, { ...at, field });
     if (whole.startsWith(prompt)) return whole.slice(prompt.length);
-    throw new InputError('the chat template writes the prompt otherwise when an answer follows', {
+    throw new InputError('the chat template writes the prompt differently when an answer follows', {
       at: { ...at, field },
       fix: `begin with an assistant's turn, which answers the prompt's last turn`,
     });
@@ -240,10 +240,10 @@ function refuseUnusable(tokens: Tokens, maxLength: number | undefined, { kind, a
     if (length > maxLength)
       throw new UnusablePair(
         'tooLong',
-        `is too long: with its prompt ${length} tokens, and the longest allowed is ${maxLength}`,
+        `is too long: with its prompt it has ${length} tokens, and at most ${maxLength} are allowed`,
         {
           at: { ...at, field: side + suffix },
-          fix: 'nothing is ever cut off: shorten it, raise the longest length',
+          fix: 'nothing is ever cut off: shorten it, raise the maximum length',
         },
       );
   }
@@ -264,24 +264,24 @@ function warn(
     );
   if (boundaryDiffers.count > 0)
     warnings.push(
-      `${file}: in ${boundaryDiffers.count} pairs (first on line ${boundaryDiffers.firstLines.join(', ')}) the text ` +
-        'would be cut into other tokens where prompt and response meet if they were one text; the prompt was cut as it ' +
+      `${file}: in ${boundaryDiffers.count} pairs (first on line ${boundaryDiffers.firstLines.join(', ')}) prompt and response ` +
+        'would be cut into other tokens where they meet if they were one text; the prompt was cut as it is when it ' +
         'stands alone. Ending prompts with a line break or starting responses with a space avoids this.',
     );
   if (markers > 0)
     warnings.push(
-      `${file}: ${markers} prompts hold chat markers such as <start_of_turn>; prompts are used as given, no template is added`,
+      `${file}: ${markers} prompts contain chat markers such as <start_of_turn>; prompts are used as given, no template is added`,
     );
   if (withoutBos > 0)
     warnings.push(
       `${file}: BOS_MISSING in ${withoutBos} prompts of token ids; Gemma was trained with it in front of every text and ` +
-        'fails without, but ids are used exactly as given',
+        'fails without it, but ids are used exactly as given',
     );
   const alike = lookalikes(groups);
   for (const names of alike.slice(0, MOST_LOOKALIKES))
     warnings.push(
       `${file}: the groups ${listNames(names)} differ only in spaces, case or the form of ` +
-        'a character or number; write them alike if they are one group',
+        'a character or number; spell them the same if they are one group',
     );
   if (alike.length > MOST_LOOKALIKES)
     warnings.push(`${file}: ${formatCount(alike.length - MOST_LOOKALIKES)} more such sets of groups`);

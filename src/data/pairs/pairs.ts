@@ -150,7 +150,7 @@ function cell(row: Row, field: string): unknown {
   } catch (cause) {
     if (!isIds && !likeTurns.test(value)) return value;
     throw new InputError(
-      `is ${isIds ? 'no list of token ids' : 'no list of turns'} in JSON's or Python's notation: ${(cause as Error).message}`,
+      `is not a list of ${isIds ? 'token ids' : 'turns'} in JSON's or Python's notation: ${(cause as Error).message}`,
       {
         at: { ...row.at, field },
         fix: "a list has commas between its entries; of Python's datasets, which writes CSV without them, use to_json or to_parquet",
@@ -194,7 +194,7 @@ function readWeight(row: Row, groupBy: readonly string[]): number {
     if (misspelt === undefined) return 1;
     throw new InputError('is not known, and looks like a misspelt "weight"', {
       at: { ...at, field: misspelt },
-      fix: 'write "weight", or give the field a name that is further from it',
+      fix: 'write "weight", or give the field a name less like it',
     });
   }
   const value = row.values.weight;
@@ -214,16 +214,16 @@ function readText(value: unknown, field: string, at: RowLocation): string {
       fix: Array.isArray(value) ? 'write turns as {"role": …, "content": …}' : undefined,
     });
   checkCharacters(value, { ...at, field });
-  if (value.trim() === '') throw new UnusablePair('empty', 'is empty', { at: { ...at, field }, fix: 'mend it' });
+  if (value.trim() === '') throw new UnusablePair('empty', 'is empty', { at: { ...at, field }, fix: 'fill it in' });
   return value;
 }
 
 /** JSON can hold half a character, which UTF-8 cannot: it would be read as another one. @throws InputError */
 function checkCharacters(text: string, at: InputLocation): void {
   if (/\p{Surrogate}/u.test(text))
-    throw new InputError('holds half of a character: a surrogate such as \\ud83d that stands alone', {
+    throw new InputError('contains half of a character: a surrogate such as \\ud83d that stands alone', {
       at,
-      fix: 'write the whole character; a text was cut in its midst',
+      fix: 'write the whole character; the text was cut in the middle of one',
     });
 }
 

@@ -41,7 +41,7 @@ async function* csvRecords(
     const line = lines.at(error.bytes as number);
     throw new InputError(`is not CSV: ${error.message.replace(/ at line \d+/, '')}`, {
       at: { file, line },
-      fix: 'separate values by commas, and put "…" around a whole value that holds commas, quotes (doubled) or line breaks',
+      fix: 'separate values with commas, and put "…" around a whole value that contains commas, quotes (doubled) or line breaks',
       cause: error,
     });
   }
@@ -69,7 +69,7 @@ export async function* readCsv(
       badRow(
         new InputError(problem, {
           at: { ...at, field: short ? columns[fields.length] : undefined },
-          fix: 'quote values that hold commas or line breaks: "…"',
+          fix: 'quote values that contain commas or line breaks: "…"',
         }),
       );
       continue;

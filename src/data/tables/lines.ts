@@ -26,7 +26,7 @@ export async function* splitLines(
     parts[0] = pending + parts[0];
     pending = parts.pop() as string;
     if (pending.length > LONGEST_LINE)
-      throw new InputError(`is longer than ${LONGEST_LINE} characters, so this is no file of lines`, {
+      throw new InputError(`is longer than ${LONGEST_LINE} characters, so this is not a file of lines`, {
         at: { file, line: number + parts.length + 1 },
       });
     for (const part of parts) yield { number: ++number, text: part.replace(/\r$/, '') };

@@ -91,7 +91,7 @@ function classLabels(entries: readonly { key: string; value?: string }[]): Map<s
 function labelName(value: unknown, names: readonly string[]): unknown {
   if (value == null || Number(value) === -1) return null;
   const name = names[Number(value)];
-  if (name === undefined) throw new Error(`the label ${value} is none of the ${names.length} that have a name`);
+  if (name === undefined) throw new Error(`the label ${value} is not one of the ${names.length} that have a name`);
   return name;
 }
 
