@@ -1,5 +1,6 @@
 import type { Random } from '../numbers/random.js';
 import { jointOutcome, type Outcome } from '../terminal/checks.js';
+import type { Minimax } from './minimax.js';
 import { average, fitRate, type Interval, meanInterval, type RateFit } from './rate-fit.js';
 
 /** What is measured at one horizon: `runs` independent runs of T steps. */
@@ -54,8 +55,16 @@ export interface Verdict {
 /** The rate the theorem promises is T^−½; its interval may reach up to this. */
 const shallowestAllowed = -0.5 + 0.1;
 
-/** An error below −this contradicts the minimax value: rounding explains no more. */
-const negativeTolerance = 1e-9;
+/** Share of a loss that rounding explains, with room for the sums over all pairs. */
+const roundingShare = 1e-12;
+
+/**
+ * How far below 0, or above its duality gap, an error may seem to lie: by what is open about the minimax value, and by the rounding of
+ * losses of that size.
+ */
+export function errorTolerance({ lower, upper }: Pick<Minimax, 'lower' | 'upper'>): number {
+  return upper - lower + roundingShare * Math.abs(upper);
+}
 
 /**
  * A horizon is past burn-in once the mean error is at most this share of the error of the starting point. Before that, the
@@ -67,18 +76,18 @@ export const burnInShare = 0.25;
 const leastHorizons = 2;
 
 /**
- * The verdict on Proposition 4.1: every mean error below its bound, no error below −1e-9 or above the duality gap, and a rate
+ * The verdict on Proposition 4.1: every mean error below its bound, no error below 0 or above the duality gap (but for `tolerance`), and a rate
  * at or below −0.4, which the last two horizons alone do not contradict: a step that does not shrink with T first makes the error
  * fall faster, and then not at all. Where chance could put a mean or a rate on either side, and where the runs end before burn-in
  * does, the claim is unclear: nothing has refuted it.
  *
  * @param measurements by ascending T
- * @param startError max_g L_g(θ⁰) − v
+ * @param start `error` is max_g L_g(θ⁰) − v; for `tolerance` see {@link errorTolerance}
  * @param before what is known against the claim already
  */
 export function judge(
   measurements: readonly HorizonMeasurement[],
-  startError: number,
+  start: { error: number; tolerance: number },
   random: Random,
   before: readonly Finding[] = [],
 ): Verdict {
@@ -94,9 +103,9 @@ export function judge(
     else if (!(interval[1] <= bound))
       unclear(`at T = ${T} the interval ${showInterval(interval)} of the mean error holds the bound ${show(bound)}`);
     const least = Math.min(...errors);
-    if (!(least >= -negativeTolerance))
+    if (!(least >= -start.tolerance))
       refuted(`at T = ${T} an error is ${show(least)}: θ̄ beats the minimax value, so it has left the ball`);
-    if (errors.some((value, run) => !(value <= gaps[run] + negativeTolerance)))
+    if (errors.some((value, run) => !(value <= gaps[run] + start.tolerance)))
       refuted(`at T = ${T} an error exceeds the duality gap of its own run`);
     return {
       T,
@@ -110,7 +119,7 @@ export function judge(
     };
   });
 
-  const first = horizons.findIndex(({ error }) => error <= burnInShare * startError);
+  const first = horizons.findIndex(({ error }) => error <= burnInShare * start.error);
   if (first >= 0) for (const horizon of horizons.slice(first)) horizon.past_burn_in = true;
   const counted = measurements.filter((_, n) => horizons[n].past_burn_in);
   const rate =
@@ -120,7 +129,7 @@ export function judge(
   if (counted.length < leastHorizons)
     unclear(
       `only ${counted.length} of the ${horizons.length} horizons are past burn-in (mean error at most ${burnInShare} of the ` +
-        `starting point's ${show(startError)}); a rate needs ${leastHorizons}, at larger T`,
+        `starting point's ${show(start.error)}); a rate needs ${leastHorizons}, at larger T`,
     );
   else if (rate === null) unclear('a mean error is not positive, so there is no rate');
   else if (rate.interval[0] > shallowestAllowed)

@@ -4,7 +4,7 @@ import { type LossSettings, marginLoss } from '../objective/losses.js';
 import { groupLosses, norm, worst } from '../policy/group-losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { runSaddles, type SaddleJob, type SaddleOptions, type SaddleRun, type SaddleSettings } from './algorithm.js';
-import { type Finding, type HorizonMeasurement, judge, type Verdict } from './check.js';
+import { errorTolerance, type Finding, type HorizonMeasurement, judge, type Verdict } from './check.js';
 import { type Algorithm, type Constants, convergenceConstants, errorBound, stepSizes } from './constants.js';
 import { innerMinimum } from './inner-minimum.js';
 import { type Minimax, minimax } from './minimax.js';
@@ -103,6 +103,8 @@ export async function measureConvergence(
   const saddle = minimax(problem, loss, radius);
   const startError = worst(groupLosses(problem, loss, new Float64Array(problem.dimension))) - saddle.value;
 
+  const start = { error: startError, tolerance: errorTolerance(saddle) };
+
   const settingsOf = (order: Order, T: number): SaddleSettings => ({
     loss: settings.loss,
     algorithm,
@@ -148,7 +150,7 @@ export async function measureConvergence(
       algorithm,
       order,
       premises,
-      ...judge(measurements, startError, Random.stream(seed, 'theory', 'bootstrap'), findings),
+      ...judge(measurements, start, Random.stream(seed, 'theory', 'bootstrap'), findings),
     };
   });
   return { ...first, constants, minimax: saddle, start_error: startError, ...(second && { alternating: second }) };
