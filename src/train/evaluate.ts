@@ -1,9 +1,23 @@
+import { batchesPerEpoch } from '../data/pairs/sampler.js';
 import type { NativeBatch } from '../native/types.js';
 import type { Policy } from '../policy/policy.js';
+import type { TrainConfig } from './config.js';
 import { GroupMetrics, type GroupSummary } from './metrics.js';
 import { checkFinite } from './non-finite.js';
 import type { PairObjective } from './objective.js';
 import { byPair, packForScoring, pairColumns, pairsAt, type ScoredDataset } from './scoring.js';
+
+/**
+ * Whether a step is evaluated by its number, as after every epoch where the configuration does not say; the last step is evaluated anyway.
+ * @param pairs number of training pairs
+ */
+export function evaluationDue(
+  step: number,
+  { evaluateEvery, batch }: Pick<TrainConfig, 'evaluateEvery' | 'batch'>,
+  pairs: number,
+): boolean {
+  return step % (evaluateEvery ?? batchesPerEpoch(pairs, batch.size)) === 0;
+}
 
 /**
  * Exact metrics over a whole split: every pair is scored once, in the batches in which the reference was scored, so that

@@ -6,6 +6,7 @@ import { checked } from '../files/read.js';
 import { refuseExisting, removePartials } from '../files/write.js';
 import type { Checkpoint, Checkpoints, FoundCheckpoint } from './checkpoint.js';
 import { loadConfig, type TrainConfig } from './config.js';
+import { evaluationDue } from './evaluate.js';
 import { checkIdentity, type RunIdentity } from './identity.js';
 import { hubNamesSchema, type namesAsBegun } from './inputs.js';
 import type { MetricsLine } from './metrics-line.js';
@@ -86,12 +87,13 @@ function lengthened(saved: RunIdentity, now: RunIdentity): Length | undefined {
  * @throws InputError where no checkpoint can do
  */
 function whyNotLonger(
-  { optimizer, batch, data, ...config }: TrainConfig,
+  config: TrainConfig,
   folder: RunFolder,
   { key, was, is }: Length,
   { step, finished, unevaluated }: TrainerState,
   checkpoints: Checkpoints,
 ): string | undefined {
+  const { optimizer, data } = config;
   const run = folder.path;
   const fix =
     `put ${key} back to ${was}; or start a run of ${is} ${key} with another output; or start one from ` +
@@ -104,8 +106,7 @@ function whyNotLonger(
       { at: { field: key }, fix },
     );
   if (data.validation === undefined || !finished || unevaluated) return undefined;
-  const evaluateEvery = config.evaluateEvery ?? Math.ceil(trainPairs(folder) / batch.size);
-  if (step % evaluateEvery === 0) return undefined;
+  if (evaluationDue(step, config, trainPairs(folder))) return undefined;
   const problem = `step ${step} was evaluated as the last of ${was} ${key}, which the longer run would not do`;
   if (readdirSync(checkpoints.folder).filter((name) => name.startsWith('step-')).length > 1) return problem;
   throw new InputError(`${problem}, and no older checkpoint is kept, so ${run} cannot be made longer`, {

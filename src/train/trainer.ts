@@ -8,7 +8,7 @@ import { type GroupWeights, groupWeights } from '../objective/group-weights.js';
 import type { Policy } from '../policy/policy.js';
 import { counted } from '../terminal/format.js';
 import type { TrainConfig } from './config.js';
-import { evaluatePairs } from './evaluate.js';
+import { evaluatePairs, evaluationDue } from './evaluate.js';
 import { alphaMetrics, flatMetrics, GroupMetrics, type GroupSummary } from './metrics.js';
 import type { Metrics, MetricsLine } from './metrics-line.js';
 import { checkFinite, NonFiniteError, namesOf } from './non-finite.js';
@@ -227,7 +227,7 @@ class Trainer {
    */
   private async endStep(line: MetricsLine, saved = false): Promise<boolean> {
     const { hooks, step } = this;
-    const due = step % (this.settings.evaluateEvery ?? this.sampler.batchesPerEpoch) === 0 || step === this.steps;
+    const due = evaluationDue(step, this.settings, this.train.pairs.length) || step === this.steps;
     try {
       hooks.onStep(due ? { ...line, ...(await this.evaluation()) } : line);
     } catch (error) {
