@@ -10,6 +10,7 @@ import { pairObjective } from './objective.js';
 import type { RunHooks, RunParts } from './run-hooks.js';
 import { amendRecord } from './run-record.js';
 import { type ScoredDataset, scoredDataset } from './scoring.js';
+import type { BestEvaluation } from './trainer-hooks.js';
 
 /**
  * Writes what a run comes to: alpha.csv, the adapter with its exact test metrics, and the same of the best step.
@@ -33,21 +34,24 @@ export async function writeOutcome(
   );
   // Those of a shorter run would be taken for this one's.
   for (const name of ['evaluation', 'bestEvaluation'] as const) rmSync(folder.at(name), { force: true });
-  amendRecord(folder, data, () => ({ steps: last.step, best }));
-  const test = await writePolicy(run, scoredTest, origin, last.step, 'adapter', 'evaluation');
+  // Nor may the record name this run's steps beside the adapters of a shorter one, so it names none until an adapter is written.
+  amendRecord(folder, data, () => ({ steps: undefined, best: undefined }));
+  const steps = last.step;
+  const ofLast = config.checkpoint.best ? { steps } : { steps, best };
+  const test = await writePolicy(run, scoredTest, origin, ofLast, 'adapter', 'evaluation');
   if (config.checkpoint.best && best) {
     await policy.loadState(await checkpoints.policyFile(best.step));
-    await writePolicy(run, scoredTest, origin, last.step, 'bestAdapter', 'bestEvaluation');
+    await writePolicy(run, scoredTest, origin, { steps, best }, 'bestAdapter', 'bestEvaluation');
   }
   return test;
 }
 
-/** Writes the adapter of the policy as it is now, and its exact test metrics. */
+/** Writes the adapter of the policy as it is now, then what the record says of it, then its exact test metrics. */
 async function writePolicy(
-  { config, folder, policy, stop, checkHold, ui }: RunParts,
+  { config, folder, policy, data, stop, checkHold, ui }: RunParts,
   test: ScoredDataset | undefined,
   { hub, trained }: { hub: HubNames; trained: ReferenceRecord },
-  steps: number,
+  outcome: { steps: number; best?: BestEvaluation },
   adapter: 'adapter' | 'bestAdapter',
   evaluation: 'evaluation' | 'bestEvaluation',
 ): Promise<GroupSummary | undefined> {
@@ -55,11 +59,12 @@ async function writePolicy(
   // The adapter first: scoring may take long, or meet a pair whose score is not finite.
   const base = { baseModel: hub.model?.id ?? config.model, revision: hub.model?.commit };
   await policy.saveAdapter(folder.at(adapter), base, { trained, replace: true });
+  amendRecord(folder, data, () => outcome);
   if (!test) return undefined;
   const bar = progress('scoring the test pairs', test.data.pairs.length, ui.quiet);
   const pause = () => {
     folder.checkHeld();
-    stop.check(`while the test pairs were scored; all ${steps} steps are saved`);
+    stop.check(`while the test pairs were scored; all ${outcome.steps} steps are saved`);
   };
   try {
     const scores = await evaluatePairs(policy, test, pairObjective(config.objective), {
@@ -72,7 +77,7 @@ async function writePolicy(
   } catch (error) {
     if (!(error instanceof NonFiniteError)) throw error;
     throw new NonFiniteError(error.problem, {
-      where: `after all ${steps} steps: the evaluation on ${config.data.test}`,
+      where: `after all ${outcome.steps} steps: the evaluation on ${config.data.test}`,
       fix: `check these pairs; without them, run group-robust eval with --adapter ${folder.at(adapter)}, which is written`,
     });
   } finally {

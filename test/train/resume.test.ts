@@ -693,6 +693,42 @@ describe('a run made longer', () => {
     expect(record.resumed).toMatchObject([{ step: 4 }]);
   });
 
+  it('has a record at all times that names no steps but those of the adapters beside it', async () => {
+    // On the training pairs, whose loss falls: the best step is a late one.
+    const data = { train, validation: train, test: validation };
+    const config = configFor(objective, length({ steps: 4, data, optimizer: { ...constant, learningRate: 0.001 } }));
+    const adapter = (name: string) => digest(readFileSync(join(config.output, name, 'adapter_model.safetensors')));
+    const adapters = () => ({ last: adapter('adapter'), best: adapter('adapter-best') });
+    const record = () => JSON.parse(readFileSync(join(config.output, 'run.json'), 'utf8'));
+    await run(config);
+    const short = { ...adapters(), steps: record().steps, step: record().best.step };
+    const seen: { steps?: number; best?: number; last: string; bestAdapter: string }[] = [];
+    const look = () => {
+      const { steps, best } = record();
+      const { last, best: bestAdapter } = adapters();
+      seen.push({ steps, best: best?.step, last, bestAdapter });
+    };
+    for (const name of ['saveAdapter', 'loadState', 'logProbabilities'] as const) {
+      const original = GemmaPolicy.prototype[name] as (...parameters: unknown[]) => Promise<never>;
+      vi.spyOn(GemmaPolicy.prototype, name).mockImplementation(function (this: GemmaPolicy, ...parameters: unknown[]) {
+        look();
+        return original.apply(this, parameters).finally(look);
+      });
+    }
+    const { result } = await run(longer(config, { steps: 8 }), true).finally(() => vi.restoreAllMocks());
+    look();
+    const long = { ...adapters(), steps: 8, step: result.best?.step };
+    expect(long.step).not.toBe(short.step);
+    expect(long.last).not.toBe(short.last);
+    expect(long.best).not.toBe(short.best);
+    const pairsOf = (wanted: 'steps' | 'best', beside: 'last' | 'bestAdapter') =>
+      new Set(seen.flatMap((one) => (one[wanted] === undefined ? [] : [`${one[wanted]} ${one[beside]}`])));
+    expect(pairsOf('steps', 'last')).toEqual(new Set([`4 ${short.last}`, `8 ${long.last}`]));
+    expect(pairsOf('best', 'bestAdapter')).toEqual(
+      new Set([`${short.step} ${short.best}`, `${long.step} ${long.best}`]),
+    );
+  });
+
   it.each<[string, object, RegExp]>([
     ['cosine', { schedule: 'cosine' }, /field "steps": is 8, and was 4 .*schedule: cosine all learning rates depend/],
     ['linear', { schedule: 'linear' }, /schedule: linear/],
