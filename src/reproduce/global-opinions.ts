@@ -20,8 +20,8 @@ import { configFile, placeSettings, type Stage, setting, stages } from './stages
 export const paperCountries = ['Nigeria', 'Egypt', 'India (Current national sample)', 'China', 'Japan'] as const;
 
 /**
- * Those settings of the authors' scripts which differ from the paper's text, or from what it must have meant (the files have the
- * latter), and which a configuration can say. docs/reproducing-the-paper.md lists what it cannot.
+ * The settings of the authors' scripts that differ from the paper's text, or from what it must have meant (which the files have), as
+ * far as a configuration can express them. docs/reproducing-the-paper.md lists what it cannot.
  */
 const authorsSettings: Record<Stage, string[]> = {
   sft: ['optimizer.warmupSteps=150'],
@@ -54,7 +54,7 @@ export interface OpinionOutcome {
  * Runs the experiment in `folder`: for each seed pairs in seed-S/data/, then seed-S/sft/, ipo/ and gr-ipo/, each as `group-robust train`
  * would, then report.html and runs.csv. A seed redraws all that is random: the split, the losing answers, the adapter that SFT starts
  * with, and the order of batches. SFT is part of it, since a model trained on another split would have seen test questions of this
- * one. What is done already is left, and what was interrupted goes on; more seeds may be added later.
+ * one. Finished runs are kept and interrupted ones continued; more seeds may be added later.
  *
  * @throws InputError where the folder holds an experiment of other settings
  * @throws InterruptedError after SIGINT or SIGTERM, with the current step saved
@@ -78,14 +78,14 @@ export async function opinionExperiment(
   const lacking = seeds.filter((seed) => !existsSync(at(seed, 'data')));
   const survey = lacking.length > 0 ? await readSurvey((await localCsv(file, { quiet: ui.quiet })).path) : undefined;
   const made = survey ? lacking.map((seed) => ({ seed, pairs: opinionPairs(survey, { groups, seed }) })) : [];
-  // Not before the file and the groups are known to be right: a mistake in them must not stand in the way of the next try.
+  // Not before the file and the groups are known to be right: a mistake in them must not block the next attempt.
   writeFileWhole(record, `${JSON.stringify(identity, null, 2)}\n`);
   for (const { seed, pairs } of made)
     await writeFolderWhole(at(seed, 'data'), (partial) => writeOpinionPairs(partial, pairs));
   for (const [i, { config }] of plan.entries()) {
-    // The report is the last that a run writes.
+    // The report is the last thing that a run writes.
     const done = existsSync(join(config.output, 'report.html'));
-    ui.log(`[${i + 1}/${plan.length}] ${config.output}${done ? ': done before' : ''}`);
+    ui.log(`[${i + 1}/${plan.length}] ${config.output}${done ? ': already done' : ''}`);
     if (!done) await runTraining(config, ui, { resume: true, again: 'the same command', report: writeRunReport });
   }
 
@@ -144,7 +144,7 @@ function identityOf(
 }
 
 /**
- * Holds the experiment against the one that its folder was made with; until a run has begun, by its pairs only.
+ * Compares the experiment with the one that its folder was made for; until a run has begun, only their pairs.
  * @throws InputError naming what differs
  */
 function checkSame(saved: RunIdentity, now: RunIdentity, folder: string): void {

@@ -10,7 +10,7 @@ export interface HorizonMeasurement {
   errors: number[];
   /** max_g L_g(θ̄) − q(ᾱ) of each run; ε_T can never exceed it. */
   gaps: number[];
-  /** ε of the last iterate θ_T; shown, not judged: the theorem says nothing about it. */
+  /** ε of the last iterate θ_T; shown but not judged, since the theorem says nothing about it. */
   lastErrors: number[];
   /** The bound of Proposition 4.1 on the mean of `errors`. */
   bound: number;
@@ -33,7 +33,7 @@ export interface HorizonSummary {
   past_burn_in: boolean;
 }
 
-/** Something that keeps a claim from holding: it refutes it, or leaves it open. */
+/** A reason why a claim does not hold: it is refuted, or left open. */
 export interface Finding {
   outcome: Exclude<Outcome, 'holds'>;
   /** A sentence without its full stop. */
@@ -48,7 +48,7 @@ export interface Verdict {
   outcome: Outcome;
   /** Whether the outcome is `holds`. */
   holds: boolean;
-  /** Why the claim does not hold, one sentence each, what refutes it first; empty when it holds. */
+  /** Why the claim does not hold, one sentence each; what refutes it comes first. Empty when it holds. */
   reasons: string[];
 }
 
@@ -68,22 +68,22 @@ export function errorTolerance({ lower, upper }: Pick<Minimax, 'lower' | 'upper'
 
 /**
  * A horizon is past burn-in once the mean error is at most this share of the error of the starting point. Before that, the
- * start is what is seen, and the slope says nothing about the rate.
+ * error still reflects the start, and the slope says nothing about the rate.
  */
 export const burnInShare = 0.25;
 
-/** Least number of horizons past burn-in: with two, the interval of the slope still says how sure it is. */
+/** Least number of horizons past burn-in: two are enough for the slope to have an interval. */
 const leastHorizons = 2;
 
 /**
  * The verdict on Proposition 4.1: every mean error below its bound, no error below 0 or above the duality gap (but for `tolerance`), and a rate
  * at or below −0.4, which the last two horizons alone do not contradict: a step that does not shrink with T first makes the error
  * fall faster, and then not at all. Where chance could put a mean or a rate on either side, and where the runs end before burn-in
- * does, the claim is unclear: nothing has refuted it.
+ * is over, the claim is unclear: nothing has refuted it.
  *
  * @param measurements by ascending T
  * @param start `error` is max_g L_g(θ⁰) − v; for `tolerance` see {@link errorTolerance}
- * @param before what is known against the claim already
+ * @param before what is already known against the claim
  */
 export function judge(
   measurements: readonly HorizonMeasurement[],
@@ -101,7 +101,7 @@ export function judge(
     else if (interval[0] > bound)
       refuted(`at T = ${T} the mean error ${show(error)} is above the bound ${show(bound)}, and so is its interval`);
     else if (!(interval[1] <= bound))
-      unclear(`at T = ${T} the interval ${showInterval(interval)} of the mean error holds the bound ${show(bound)}`);
+      unclear(`at T = ${T} the interval ${showInterval(interval)} of the mean error contains the bound ${show(bound)}`);
     const least = Math.min(...errors);
     if (!(least >= -start.tolerance))
       refuted(`at T = ${T} an error is ${show(least)}: θ̄ beats the minimax value, so it has left the ball`);
@@ -134,11 +134,11 @@ export function judge(
   else if (rate === null) unclear('a mean error is not positive, so there is no rate');
   else if (rate.interval[0] > shallowestAllowed)
     refuted(
-      `the rate ${show(rate.slope)}, interval ${showInterval(rate.interval)}, is surely above ${shallowestAllowed}`,
+      `the rate ${show(rate.slope)}, interval ${showInterval(rate.interval)}, is clearly above ${shallowestAllowed}`,
     );
   else if (!(rate.interval[1] <= shallowestAllowed))
     unclear(
-      `the rate ${show(rate.slope)}, interval ${showInterval(rate.interval)}, is not surely at or below ${shallowestAllowed}: ` +
+      `the rate ${show(rate.slope)}, interval ${showInterval(rate.interval)}, is not clearly at or below ${shallowestAllowed}: ` +
         'more runs, or larger T, would tell',
     );
   if (rate !== null && counted.length > 2) {
@@ -146,7 +146,7 @@ export function judge(
     const end = fitRate([before, last], random);
     if (end.interval[0] > shallowestAllowed)
       refuted(
-        `the error stops falling: from T = ${before.T} to ${last.T} the rate is ${show(end.slope)}, surely above ${shallowestAllowed}`,
+        `the error stops falling: from T = ${before.T} to ${last.T} the rate is ${show(end.slope)}, clearly above ${shallowestAllowed}`,
       );
   }
   const outcome = jointOutcome(findings.map((finding) => finding.outcome));

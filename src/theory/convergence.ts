@@ -58,12 +58,12 @@ export const convergenceDefaults = {
   beta: { dpo: 1, ipo: 0.1, hinge: 1 },
 } as const;
 
-/** The orders that are measured, that of the verdict on top first. */
+/** The orders that are measured; the main verdict is on the first. */
 function ordersOf({ order }: Pick<ConvergenceSettings, 'order'>): Order[] {
   return order === undefined ? ['simultaneous', 'alternating'] : [order];
 }
 
-/** Steps that {@link measureConvergence} takes in all, for a bar that shows its progress. */
+/** All the steps that {@link measureConvergence} takes, for a progress bar. */
 export function convergenceSteps(settings: Pick<ConvergenceSettings, 'order' | 'horizons' | 'runs'>): number {
   return ordersOf(settings).length * settings.runs * [...new Set(settings.horizons)].reduce((sum, T) => sum + T, 0);
 }

@@ -8,7 +8,8 @@ import type { PairObjective } from './objective.js';
 import { byPair, packForScoring, pairColumns, pairsAt, type ScoredDataset } from './scoring.js';
 
 /**
- * Whether a step is evaluated by its number, as after every epoch where the configuration does not say; the last step is evaluated anyway.
+ * Whether an evaluation follows a step because of its number: every `evaluateEvery` steps, by default once per epoch. The last step is
+ * evaluated in any case.
  * @param pairs number of training pairs
  */
 export function evaluationDue(
@@ -20,9 +21,8 @@ export function evaluationDue(
 }
 
 /**
- * Exact metrics over a whole split: every pair is scored once, in the batches in which the reference was scored, so that
- * margins are exactly 0 while policy and reference are the same model. Nothing here can move α: group weights are not even
- * an argument.
+ * Exact metrics over a whole split. Every pair is scored once, in the batches in which the reference was scored, so that margins are exactly
+ * 0 while policy and reference are the same model. α cannot move here: group weights are not even an argument.
  *
  * @throws NonFiniteError naming the pairs whose scores are not finite
  */

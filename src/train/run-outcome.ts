@@ -13,9 +13,9 @@ import { type ScoredDataset, scoredDataset } from './scoring.js';
 import type { BestEvaluation } from './trainer-hooks.js';
 
 /**
- * Writes what a run comes to: alpha.csv, the adapter with its exact test metrics, and the same of the best step.
+ * Writes the results of a run: alpha.csv, the adapter with its exact test metrics, and the same for the best step.
  * @returns the metrics of the test split, where there is one
- * @throws InterruptedError where it is asked to stop meanwhile; it can be done again
+ * @throws InterruptedError where the run is asked to stop meanwhile; calling it again does everything anew
  */
 export async function writeOutcome(
   run: RunParts,
@@ -32,9 +32,9 @@ export async function writeOutcome(
       alphaHistory.map((alpha, step) => [step, ...alpha]),
     ),
   );
-  // Those of a shorter run would be taken for this one's.
+  // Metrics of a shorter run would be taken for this one's.
   for (const name of ['evaluation', 'bestEvaluation'] as const) rmSync(folder.at(name), { force: true });
-  // Nor may the record name this run's steps beside the adapters of a shorter one, so it names none until an adapter is written.
+  // For the same reason the record names no step until its adapter is written.
   amendRecord(folder, data, () => ({ steps: undefined, best: undefined }));
   const steps = last.step;
   const ofLast = config.checkpoint.best ? { steps } : { steps, best };
@@ -56,7 +56,7 @@ async function writePolicy(
   evaluation: 'evaluation' | 'bestEvaluation',
 ): Promise<GroupSummary | undefined> {
   checkHold();
-  // The adapter first: scoring may take long, or meet a pair whose score is not finite.
+  // The adapter first: scoring may take long, or fail on a pair whose score is not finite.
   const base = { baseModel: hub.model?.id ?? config.model, revision: hub.model?.commit };
   await policy.saveAdapter(folder.at(adapter), base, { trained, replace: true });
   amendRecord(folder, data, () => outcome);

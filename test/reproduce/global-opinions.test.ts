@@ -55,7 +55,7 @@ it('draws pairs and trains SFT and both methods for each seed, goes on where it 
   const before = times();
   const seeds = await run({ seeds: [0, 1] });
   expect(times()).toEqual(before);
-  expect(seeds.text.match(/done before/g)).toHaveLength(3);
+  expect(seeds.text.match(/already done/g)).toHaveLength(3);
   expect(seeds.runs).toEqual([0, 1].flatMap((seed) => ['ipo', 'gr-ipo'].map((method) => at(`seed-${seed}`, method))));
 
   // Both methods start at the SFT model of their seed, where every IPO loss is 1/(4β²), and see the same pairs, which each seed redraws.
@@ -111,7 +111,7 @@ it('draws pairs and trains SFT and both methods for each seed, goes on where it 
   expect(again.checks).toEqual(seeds.checks);
 
   // Other settings would make another experiment.
-  await expect(run({ authors: true })).rejects.toThrow(/field "sft: optimizer\.warmupSteps": is 150, and was 12/);
+  await expect(run({ authors: true })).rejects.toThrow(/field "sft: optimizer\.warmupSteps": is 150, but was 12/);
   await expect(run({ groups: ['Avaland', 'Bremia'] })).rejects.toThrow(/field "groups"/);
 
   // The command is the same, and tells by its exit code whether the claims hold.

@@ -232,7 +232,7 @@ describe('a plateau and the best checkpoint', () => {
     const config = configFor(objective);
     await run(config);
     const changed = { ...config, checkpoint: { ...config.checkpoint, best: true } };
-    await expect(run(changed, true)).rejects.toThrow(/field "checkpoint\.best": is true, and was false/);
+    await expect(run(changed, true)).rejects.toThrow(/field "checkpoint\.best": is true, but was false/);
   });
 });
 
@@ -613,18 +613,18 @@ describe('--resume', () => {
     };
     await refused(
       { objective: { ...config.objective, step: 0.03 } },
-      /field "objective\.step": is 0\.03, and was 0\.02 when the run began/,
+      /field "objective\.step": is 0\.03, but was 0\.02 when the run began/,
     );
     await refused({ seed: 1 }, /field "seed"/);
-    await refused({ evaluateEvery: 2 }, /field "evaluateEvery": is 2, and was absent/);
-    await refused({ model: 'random:tiny' }, /field "model": is "random:tiny", and was "random:tiny\?layers=1"/);
+    await refused({ evaluateEvery: 2 }, /field "evaluateEvery": is 2, but was absent/);
+    await refused({ model: 'random:tiny' }, /field "model": is "random:tiny", but was "random:tiny\?layers=1"/);
     await refused({ data: { ...config.data, validation } }, /field "data\.validation": .* was absent/);
     await refused(
       { data: { ...config.data, train: join(folder, 'gone') } },
       /gone: no such file\n {2}fix: check the name/,
     );
     writeFileSync(own, readFileSync(own, 'utf8').replace('"group":"x"', '"group":"y"'));
-    await refused({}, /field "data\.train": has other contents than when the run began/);
+    await refused({}, /field "data\.train": has changed since the run began/);
     cpSync(train, own);
     expect(Object.keys(contents(config.output))).toEqual(Object.keys(before).filter((name) => !/partial/.test(name)));
     await run(config, true);
@@ -646,7 +646,7 @@ describe('--resume', () => {
     await run(config);
     const log = join(config.output, 'metrics.jsonl');
     writeFileSync(log, readFileSync(log, 'utf8').replace('"step":1,', '"step":9,'));
-    await expect(run(config, true)).rejects.toThrow(/metrics\.jsonl has no longer the lines/);
+    await expect(run(config, true)).rejects.toThrow(/metrics\.jsonl no longer has the lines/);
     expect(existsSync(checkpoint(config, 6))).toBe(true);
   });
 });
@@ -730,7 +730,7 @@ describe('a run made longer', () => {
   });
 
   it.each<[string, object, RegExp]>([
-    ['cosine', { schedule: 'cosine' }, /field "steps": is 8, and was 4 .*schedule: cosine all learning rates depend/],
+    ['cosine', { schedule: 'cosine' }, /field "steps": is 8, but was 4 .*schedule: cosine all learning rates depend/],
     ['linear', { schedule: 'linear' }, /schedule: linear/],
     ['a warm-up that is a part of the steps', { warmupSteps: undefined, warmupRatio: 0.5 }, /warmupRatio: 0\.5/],
   ])('is refused with %s, and the error names the ways out', async (_, optimizer, message) => {
@@ -757,6 +757,6 @@ describe('a run made longer', () => {
   it('is refused where it would be shorter', async () => {
     const config = configFor(objective, length({ steps: 4 }));
     await run(config);
-    await expect(run(longer(config, { steps: 2 }), true)).rejects.toThrow(/field "steps": is 2, and was 4/);
+    await expect(run(longer(config, { steps: 2 }), true)).rejects.toThrow(/field "steps": is 2, but was 4/);
   });
 });

@@ -23,7 +23,7 @@ import { isParquet, readRows } from '../tables/rows.js';
 export interface SurveyQuestion {
   /** Index in the file, from 0, bad rows counted. */
   row: number;
-  /** Line of the file its row starts on, of Parquet its row, from 1. */
+  /** Line on which its row starts, from 1; in Parquet, the number of the row. */
   line: number;
   question: string;
   options: string[];
@@ -51,7 +51,7 @@ export interface Survey {
 const COLUMNS = ['question', 'selections', 'options'] as const;
 
 /**
- * Reads a survey: CSV, JSONL or Parquet, by the ending of its name; of a pipe of the shell CSV, since it can be read once only.
+ * Reads a survey: CSV, JSONL or Parquet, by the ending of its name; CSV from a pipe, which can be read only once.
  * @throws InputError when the file is missing, is of another kind, or lacks a column; single bad rows are collected instead
  */
 export async function readSurvey(file: string): Promise<Survey> {
@@ -126,7 +126,7 @@ class BadField extends Error {
 
 function readQuestion(value: unknown): string {
   if (typeof value === 'string') return value;
-  throw new BadField('question', `is ${describe(value)}, no text`);
+  throw new BadField('question', `is ${describe(value)}, not text`);
 }
 
 /** A list or mapping as it is, or parsed where it stands as text. */
@@ -155,7 +155,7 @@ function readSelections(value: unknown): Map<string, number[]> {
   const isMapping = typeof selections === 'object' && selections !== null && listOf(selections) === undefined;
   if (!isMapping) throw new BadField('selections', 'is not a dict');
   const entries: [unknown, unknown][] = selections instanceof Map ? [...selections] : Object.entries(selections);
-  // Where they are columns of columns, a row has all countries of the file, those that were not asked without a value.
+  // In nested columns a row has all countries of the file; those that were not asked have no value.
   const asked = entries.filter(([, shares]) => selections instanceof Map || shares !== null);
   return new Map(
     asked.map(([country, shares]) => {
@@ -332,7 +332,7 @@ function checkGroups(survey: Survey, groups: readonly string[]): void {
     if (groups.indexOf(group) < i) throw new InputError(`"${group}" is named twice`, { at: { field: '--groups' } });
     if (known.has(group)) return;
     const near = nearMatches(group, [...known]);
-    throw new InputError(`"${group}" is no country of ${survey.file}`, {
+    throw new InputError(`"${group}" is not a country of ${survey.file}`, {
       at: { field: '--groups' },
       fix:
         near.length > 0
@@ -351,7 +351,7 @@ function contradictions(survey: Survey, groups: readonly string[]): BadRow[] {
       const shares = selections.get(group) ?? [];
       const bad = shares.find((share) => !(Number.isFinite(share) && share >= 0));
       if (bad !== undefined)
-        return [{ line, field: 'selections', problem: `the share ${bad} of "${group}" is no number ≥ 0` }];
+        return [{ line, field: 'selections', problem: `the share ${bad} of "${group}" is not a number ≥ 0` }];
       if (shares.length > 0 && options.length > 0 && shares.length !== options.length)
         return [
           { line, field: 'selections', problem: `${shares.length} shares of "${group}", ${options.length} options` },
@@ -374,7 +374,7 @@ function refuse(file: string, bad: BadRow[]): never {
     `${first.problem}${bad.length > 1 ? `\n${bad.length} bad rows in all; the others:${others.join('')}${more}` : ''}`,
     {
       at: { file, [isParquet(file) ? 'row' : 'line']: first.line, field: first.field },
-      fix: 'mend the rows, or leave them out with --skip-bad-rows',
+      fix: 'correct the rows, or leave them out with --skip-bad-rows',
     },
   );
 }
@@ -394,7 +394,7 @@ function winnerAndLoser(shares: number[], random: Random): [winner: number, lose
   return [winner, loser < winner ? loser : loser + 1];
 }
 
-/** min(4, all) of the pairs that a ranking by share gives; options of equal share rank in their order. */
+/** Four of the pairs that a ranking by share gives, or all where there are fewer; options of equal share rank in their order. */
 function rankedPairs(shares: number[], random: Random): [winner: number, loser: number][] {
   const ranking = [...shares.entries()].sort(([, a], [, b]) => b - a).map(([option]) => option);
   const pairs = ranking.flatMap((winner, i) => ranking.slice(i + 1).map((loser): [number, number] => [winner, loser]));
