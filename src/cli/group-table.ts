@@ -16,7 +16,7 @@ export function groupTable(split: string, summary: GroupSummary): string {
       return `${present(means[metric]).toFixed(4)}${error === undefined ? '' : ` ± ${error.toFixed(4)}`}`;
     }),
   ];
-  return textTable(
+  const table = textTable(
     [split, 'count', ...shown],
     [
       ...Object.entries(summary.groups).map(([name, group]) =>
@@ -27,4 +27,6 @@ export function groupTable(split: string, summary: GroupSummary): string {
       row('mean over groups', '', summary.group_mean),
     ],
   );
+  const known = Object.values(summary.groups).some((group) => group.standard_error !== undefined);
+  return known ? `${table}\n(± is one standard error over the pairs of the group)` : table;
 }

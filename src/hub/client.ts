@@ -28,7 +28,7 @@ export interface Hub {
   cache: string;
 }
 
-/** @throws InputError where a variable cannot be right; what it holds is a secret, and not told */
+/** @throws InputError where a variable cannot be right; the message leaves out its value, which may be a secret */
 export function hubOfEnvironment(): Hub {
   const { HF_HOME, HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, HF_HUB_OFFLINE, XDG_CACHE_HOME } = process.env;
   const home = HF_HOME ?? join(XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'huggingface');
@@ -44,13 +44,13 @@ function readEndpoint(): string {
   const text = process.env.HF_ENDPOINT?.trim() || 'https://huggingface.co';
   const refuse = (problem: string) => {
     const fix = 'set it to an address such as https://huggingface.co, or unset it';
-    // No cause: the error of a wrong URL holds the text.
+    // No cause: the error of a wrong URL quotes the text.
     return new InputError(problem, { at: { field: 'HF_ENDPOINT' }, fix });
   };
   const url = URL.canParse(text) ? new URL(text) : undefined;
-  if (!url || !/^https?:$/.test(url.protocol)) throw refuse('is no address that begins with https:// or http://');
-  if (url.username || url.password) throw refuse('holds a user name or a password, which the hub does not take');
-  if (url.search || url.hash) throw refuse('holds a "?" or a "#"');
+  if (!url || !/^https?:$/.test(url.protocol)) throw refuse('must be an address that begins with https:// or http://');
+  if (url.username || url.password) throw refuse('must not contain a user name or a password');
+  if (url.search || url.hash) throw refuse('must not contain "?" or "#"');
   return url.href.replace(/\/+$/, '');
 }
 
@@ -59,16 +59,16 @@ function readToken(file: string): string | undefined {
   const token = own || (existsSync(file) ? readText(file).trim() : '');
   const at: InputLocation = own ? { field: 'HF_TOKEN' } : { file };
   if (/[^\x21-\x7e]/.test(token))
-    throw new InputError('holds a character that is in no token, such as a line break or a space', {
+    throw new InputError('contains a character that no token has, such as a line break or a space', {
       at,
-      fix: 'copy the token anew; it is one word of letters, digits and "_"',
+      fix: 'copy the token again; it is one word of letters, digits and "_"',
     });
   return token || undefined;
 }
 
 /**
- * One request for a path of the hub. Its address begins with the endpoint whatever the hub has answered before, so the
- * token goes there alone: fetch takes it out when a redirect leads to another origin.
+ * One request for a path of the hub. Its address always begins with the endpoint, whatever the hub has answered before, so the token goes
+ * nowhere else: fetch drops it when a redirect leads to another origin.
  * @throws Passing where the connection fails, or the server has a problem that may pass
  */
 export async function hubFetch(
@@ -89,7 +89,7 @@ export async function hubFetch(
   const { status } = response;
   if (status !== 408 && status !== 429 && status < 500) return response;
   await discard(response);
-  throw new Passing(`the answer has status ${status}`, { wait: retryAfter(response) });
+  throw new Passing(`the server answered with status ${status}`, { wait: retryAfter(response) });
 }
 
 /** Ends a connection whose body nobody will read. */
@@ -106,7 +106,7 @@ function retryAfter({ headers }: Response): number | undefined {
 }
 
 /**
- * A refusal of the hub, for people: 401, 403 and 404 have one usual cause each.
+ * A refusal of the hub, explained to the user: 401, 403 and 404 have one usual cause each.
  * @param path the file that was asked for, where it was one
  */
 export async function refusal(
@@ -123,7 +123,7 @@ export async function refusal(
     401: known
       ? ['the hub does not know your token (401)', `make a new one at ${endpoint}/settings/tokens and set HF_TOKEN`]
       : [
-          `the hub shows it to nobody without a token (401): it is gated or private, or there is no such ${type}`,
+          `the hub shows it only with a token (401): it is gated or private, or there is no such ${type}`,
           `check the spelling; accept the terms at ${page}, make a token at ${endpoint}/settings/tokens, and set HF_TOKEN`,
         ],
     403: [
@@ -141,7 +141,7 @@ export async function refusal(
             'try again later; behind a mirror, check that it has the file',
           ],
   };
-  // Where large files lie, nobody knows of accounts.
+  // The servers that hold large files know nothing of accounts.
   const elsewhere = response.redirected && new URL(response.url).origin !== new URL(endpoint).origin;
   const [problem, fix] = (!elsewhere && problems[status]) || [
     `${elsewhere ? new URL(response.url).host : 'the hub'} answered with status ${status}${path ? ` for ${path}` : ''}`,
@@ -151,8 +151,8 @@ export async function refusal(
 }
 
 export function notAHub({ endpoint }: Hub, { name }: Repository, problem: string): InputError {
-  return new InputError(`${endpoint} does not answer as the hub does: ${problem}`, {
+  return new InputError(`${endpoint} does not answer like the hub: ${problem}`, {
     at: { file: name },
-    fix: 'try again; if it stays so, check HF_ENDPOINT, or name a local one',
+    fix: 'try again; if that does not help, check HF_ENDPOINT, or name a local one',
   });
 }

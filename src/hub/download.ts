@@ -17,7 +17,7 @@ export interface Source {
   file: RemoteFile;
 }
 
-/** What a download may cost: at the slowest 10 kB/s on average, and the bytes that fruitless attempts may bring. */
+/** What a download may cost: 10 kB/s on average at the slowest, and the bytes of failed attempts. */
 const limitsOf = ({ size }: RemoteFile) => ({
   seconds: 600 + size / 1e4,
   bytes: (patience.delays.length + 1) * size + 1e6,
@@ -27,9 +27,9 @@ const limitsOf = ({ size }: RemoteFile) => ({
 export const lockOf = (target: string) => `${target}.lock`;
 
 /**
- * Downloads a file to `target`, which appears whole and checked or not at all. What an earlier attempt has left in
- * `target.incomplete` is gone on with; another process that downloads the same file is waited for.
- * @param onBytes is told how many bytes are there, also of earlier attempts
+ * Downloads a file to `target`, which appears whole and checked or not at all. Continues what an earlier attempt has left in
+ * `target.incomplete`, and waits for another process that is downloading the same file.
+ * @param onBytes is told how many bytes are there, those of earlier attempts included
  * @throws InputError; the file system's errors as they are
  */
 export async function downloadFile(
@@ -41,23 +41,23 @@ export async function downloadFile(
   const { file } = source;
   makeFolder(dirname(target));
   const partial = `${target}.incomplete`;
-  // Should another process take the lock from a stalled one, the checksum tells whether both wrote.
+  // If another process takes the lock from a stalled one and both write, the checksum shows it.
   const lock = takeLock(lockOf(target), () => {});
-  await using _ = await tellIfLong(`waiting for another process that downloads ${file.path}`, tell, lock);
+  await using _ = await tellIfLong(`waiting for another process that is downloading ${file.path}`, tell, lock);
   if (existsSync(target)) return;
   let fresh = sizeOf(partial) === 0;
   for (;;) {
     await fill(partial, source, onBytes, tell);
     if ((await digestOf(partial, file)) === file.digest.hex) break;
     rmSync(partial);
-    // Remains of an earlier attempt may be at fault, but not a second time.
-    if (fresh) throw damaged(source, 'its checksum is not the one the hub tells');
+    // The remains of an earlier attempt may have been at fault, but only once.
+    if (fresh) throw damaged(source, 'its checksum is not the one that the hub gives');
     fresh = true;
   }
   renameSync(partial, target);
 }
 
-/** Lengthens `partial` to the size of the file, over as many connections as need be. */
+/** Fills `partial` up to the size of the file, over as many connections as it takes. */
 async function fill(partial: string, source: Source, onBytes: (bytes: number) => void, tell: Tell): Promise<void> {
   const { file, repository } = source;
   const budget = new Budget(
@@ -65,13 +65,13 @@ async function fill(partial: string, source: Source, onBytes: (bytes: number) =>
     (reason, cause) =>
       new InputError(`${file.path} cannot be downloaded: ${reason}`, {
         at: { file: repository.name },
-        fix: 'try again: it goes on where it stopped',
+        fix: 'try again: the download goes on where it stopped',
         cause,
       }),
     tell,
   );
   if (sizeOf(partial) > file.size) rmSync(partial);
-  // Bytes that have been there before are no progress: a server may begin anew each time.
+  // Bytes received before are no progress: a server may start over each time.
   let furthest = sizeOf(partial);
   await budget.run(async () => {
     const start = sizeOf(partial);
@@ -88,8 +88,8 @@ async function fill(partial: string, source: Source, onBytes: (bytes: number) =>
 }
 
 /**
- * One connection: writes what comes to `partial` from byte `start` on.
- * @param onPiece is told how many bytes are there, and how many have just come
+ * One connection: writes what it receives to `partial`, from byte `start` on.
+ * @param onPiece is told how many bytes are there, and how many of them are new
  * @throws Passing where another connection may bring the rest
  */
 async function receive(
@@ -105,10 +105,10 @@ async function receive(
   if (response.status === 416) {
     await discard(response);
     rmSync(partial, { force: true });
-    throw new Passing('the server refuses to go on where an earlier download stopped');
+    throw new Passing('the server refuses to continue an earlier download');
   }
   if (!response.ok) throw await refusal(response, hub, repository, file.path);
-  // A server may send all of the file although a part was asked for.
+  // A server may send the whole file although only a part was asked for.
   const from = response.status === 206 ? start : 0;
   const told = totalOf(response, from);
   if (told !== undefined && told !== file.size) {
@@ -131,7 +131,7 @@ function pathOf({ repository: { type, name, revision }, file }: Source): string 
   return `/${type === 'dataset' ? 'datasets/' : ''}${name}/resolve/${revision}/${path}`;
 }
 
-/** Bytes of the whole file, as far as the response tells. */
+/** Bytes of the whole file, if the response says. */
 function totalOf({ headers }: Response, from: number): number | undefined {
   const range = /^bytes \d+-\d+\/(\d+)$/.exec(headers.get('content-range') ?? '');
   if (range) return Number(range[1]);
@@ -149,14 +149,14 @@ function sizeOf(path: string): number {
   return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
 }
 
-/** Those of the network come wrapped in errors of fetch. */
+/** Whether an error is the file system's; fetch wraps those of the network in its own. */
 export function isFileFault(error: unknown): error is NodeJS.ErrnoException {
   return (error as NodeJS.ErrnoException).syscall !== undefined;
 }
 
 function damaged({ repository, file }: Source, problem: string): InputError {
-  return new InputError(`${file.path} is damaged on its way: ${problem}`, {
+  return new InputError(`${file.path} was damaged on the way: ${problem}`, {
     at: { file: repository.name },
-    fix: 'try again; behind a proxy or mirror, check that it passes files on whole',
+    fix: 'try again; behind a proxy or mirror, check that it passes on whole files',
   });
 }

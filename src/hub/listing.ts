@@ -5,16 +5,16 @@ import { type Hub, hubFetch, notAHub, type Repository, refusal } from './client.
 import { Budget, Passing, type Tell } from './patience.js';
 
 /**
- * What the hub tells of a repository. `@huggingface/hub` follows the Link headers of a listing wherever they lead, for ever
- * and with the token, and believes what stands in the answers; here all of it is checked.
+ * What the hub says of a repository. `@huggingface/hub` follows the Link headers of a listing wherever they lead, without end and with
+ * the token, and trusts what the answers say; here all of it is checked.
  */
 
-/** A file as the hub's listing tells of it. */
+/** A file as the hub lists it. */
 export interface RemoteFile {
   /** Inside the repository. */
   path: string;
   size: number;
-  /** What its content must give: SHA-256 for large files, git's SHA-1 for the others. Becomes a file's name. */
+  /** Of its content: SHA-256 for large files, git's SHA-1 for the others. Used as the name of a file. */
   digest: { algorithm: 'sha256' | 'git'; hex: string };
 }
 
@@ -51,7 +51,7 @@ export async function remoteFiles(
   const budget = new Budget(
     listingLimits,
     (reason, cause) =>
-      new InputError(`is no local folder or file, and ${hub.endpoint} cannot be reached: ${reason}`, {
+      new InputError(`is not a local folder or file, and ${hub.endpoint} cannot be reached: ${reason}`, {
         at: { file: name },
         fix: 'check the network, try again later, or name a local one',
         cause,
@@ -72,27 +72,27 @@ export async function remoteFiles(
   const files = new Map<string, RemoteFile>();
   const asked = new Set<string>();
   for (let query: string | undefined = '?recursive=true&expand=false'; query !== undefined; ) {
-    if (asked.has(query)) throw notAHub(hub, repository, 'a page of its listing is said to follow itself');
+    if (asked.has(query)) throw notAHub(hub, repository, 'a page of its listing names itself as the next one');
     asked.add(query);
     const page = await ask(`${api}/tree/${commit}${query}`);
     for (const [i, entry] of valid(listSchema, page.json).entries()) {
       if (entry.type !== 'file') continue;
       const { path, size, oid, lfs } = valid(fileSchema, entry, [i]);
       if (!isPlain(path)) continue;
-      if (files.has(path)) throw notAHub(hub, repository, `${path} stands twice in its listing`);
+      if (files.has(path)) throw notAHub(hub, repository, `${path} is in its listing twice`);
       const digest = lfs ? { algorithm: 'sha256' as const, hex: lfs.oid } : { algorithm: 'git' as const, hex: oid };
       files.set(path, { path, size, digest });
     }
     if (files.size > listingLimits.files || asked.size > listingLimits.pages)
       throw notAHub(hub, repository, `its listing has more than ${files.size} files on ${asked.size} pages`);
-    query = nextQuery(page.headers, () => notAHub(hub, repository, 'the Link to the next page is no address'));
+    query = nextQuery(page.headers, () => notAHub(hub, repository, 'the link to the next page is not an address'));
   }
   return { commit, files: [...files.values()] };
 }
 
 /**
- * The query of the next page. No more is taken of its address: one that led elsewhere would take the token along, and a
- * mirror may pass on the hub's own.
+ * The query of the next page. The rest of its address is ignored: another server would get the token, and a mirror may pass on the hub's
+ * own address.
  */
 function nextQuery(headers: Headers, refuse: () => InputError): string | undefined {
   const [, next] = /<([^<>]*)>\s*;\s*rel="?next"?/.exec(headers.get('link') ?? '') ?? [];
@@ -101,12 +101,12 @@ function nextQuery(headers: Headers, refuse: () => InputError): string | undefin
   return new URL(next, 'http://hub').search;
 }
 
-/** Paths come from the network, become paths here and are printed: none may leave the snapshot, or steer a terminal. */
+/** Paths come from the network, are used as paths here and are printed: none may leave the snapshot or control a terminal. */
 function isPlain(path: string): boolean {
   return path.split('/').every((part) => part !== '' && part !== '.' && part !== '..' && !/[\\:\p{C}]/u.test(part));
 }
 
-/** The text of an answer, unless it is longer than an answer may be. */
+/** The text of an answer, within the limit on its length. */
 async function readText(response: Response, budget: Budget, refuse: () => InputError): Promise<string> {
   const chunks: Uint8Array[] = [];
   let length = 0;

@@ -19,8 +19,8 @@ export interface LocalOptions {
 }
 
 /**
- * A checkpoint folder for what names a model: the folder itself, the folder in the hub's cache of an id such as
- * `google/gemma-2b` or `google/gemma-2b@REVISION`, downloaded where need be, or `random:…` as it is.
+ * The checkpoint folder of a model: a folder as it is; for an id such as `google/gemma-2b` or `google/gemma-2b@REVISION` the folder in
+ * the hub's cache, downloaded if necessary; `random:…` as it is.
  * @throws InputError that says what to do
  */
 export function localModel(model: string, options?: LocalOptions): Promise<Local> {
@@ -37,7 +37,7 @@ export function localTokenizer(tokenizer: string, options?: LocalOptions): Promi
   return local('model', tokenizer, tokenizerSelection, options);
 }
 
-/** The CSV of a data set's id, such as `Anthropic/llm_global_opinions`; the path of a file as it is. */
+/** The CSV file of a data set named by its id, such as `Anthropic/llm_global_opinions`; the path of a file as it is. */
 export async function localCsv(file: string, options?: LocalOptions): Promise<Local> {
   const { path, hub } = await local('dataset', file, csvSelection, options);
   return hub ? { path: join(path, csvOf(filesUnder(path), { file })), hub } : { path };

@@ -2,16 +2,16 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { InputError } from '../errors.js';
 import { duration } from '../terminal/progress.js';
 
-/** How long is waited for the hub, and how often it is asked. */
+/** How long to wait for the hub, and how often to ask it. */
 export const patience = {
   /** Seconds before each attempt after the first; there are no attempts after those. */
   delays: [0.5, 1, 2, 4],
-  /** A longer wait, in seconds, is not begun at a busy server's request; the hub counts requests over five minutes. */
+  /** The longest wait, in seconds, that a busy server may ask for; the hub counts requests over five minutes. */
   longestWait: 300,
-  /** For the head of an answer, and between pieces of its body, in ms. */
+  /** Longest wait for the head of an answer, then for each piece of its body, in ms. */
   answer: 30_000,
   silence: 30_000,
-  /** A wait for others is told of after this long, in ms. */
+  /** The user is told of a wait after this long, in ms. */
   unmentioned: 5_000,
 };
 
@@ -28,7 +28,7 @@ export class Passing extends Error {
     this.wait = wait;
   }
 
-  /** What fetch, or the reading of a body, has thrown: its own message says little. */
+  /** From what fetch, or reading a body, has thrown; its cause says more than its own message. */
   static of(error: unknown): Passing {
     const { cause = error } = error as { cause?: unknown };
     const { code, message } = cause as { code?: string; message?: string };
@@ -37,15 +37,15 @@ export class Passing extends Error {
 }
 
 /**
- * What one thing that is asked of the hub may cost in all, over as many requests as it takes: neither a server that never
- * ends, nor one that always begins anew, is listened to for ever.
+ * What one task may cost in all, over as many requests as it takes, so that no server can keep it going for ever: not one whose answer
+ * never ends, nor one that always starts over.
  */
 export class Budget {
   private readonly end: number;
   private failures = 0;
   private received = 0;
 
-  /** @param refusal makes the error to throw where nothing is left */
+  /** @param refusal makes the error to throw when the budget is used up */
   constructor(
     private readonly limits: { seconds: number; bytes: number },
     private readonly refusal: (reason: string, cause?: Passing) => InputError,
@@ -54,7 +54,7 @@ export class Budget {
     this.end = Date.now() + 1000 * limits.seconds;
   }
 
-  /** Makes attempts until one succeeds, as long as they fail with {@link Passing}. @throws InputError in the end */
+  /** Repeats `attempt` until it succeeds, while it fails with {@link Passing}. @throws InputError when the budget is used up */
   async run<T>(attempt: () => Promise<T>): Promise<T> {
     for (;;) {
       try {
@@ -66,15 +66,15 @@ export class Budget {
     }
   }
 
-  /** To be told of all bytes that come. @throws InputError where they are too many, or take too long */
+  /** Call with the number of bytes received. @throws InputError where they are too many, or take too long */
   spend(bytes: number): void {
     this.received += bytes;
     if (this.received > this.limits.bytes)
-      throw this.refusal(`more than ${Math.ceil(this.limits.bytes / 1e6)} MB have come`);
+      throw this.refusal(`more than ${Math.ceil(this.limits.bytes / 1e6)} MB were received`);
     if (Date.now() > this.end) throw this.refusal(`it takes longer than ${duration(this.limits.seconds)}`);
   }
 
-  /** To be told when something new has come: the failures before do not count. */
+  /** Call when something new was received: the failures before no longer count. */
   progressed(): void {
     this.failures = 0;
   }
@@ -90,7 +90,7 @@ export class Budget {
   }
 }
 
-/** Tells what `promise` is waited for, where that takes long. */
+/** Tells the user what `promise` waits for, if that takes long. */
 export async function tellIfLong<T>(what: string, tell: Tell, promise: Promise<T>): Promise<T> {
   const timer = setTimeout(() => tell(what), patience.unmentioned);
   try {

@@ -12,9 +12,9 @@ import type { Tell } from './patience.js';
 
 /** Which files of a repository are needed. */
 export interface Selection {
-  /** Those to have, of the paths there are. @throws InputError at `at` where something needed is not among them */
+  /** The paths to have, of all there are. @throws InputError at `at` where something needed is missing */
   choose(paths: readonly string[], at: InputLocation): string[];
-  /** Whether a snapshot folder holds what cannot be done without. */
+  /** Whether a snapshot folder has the files that are indispensable. */
   usable(folder: string): boolean;
 }
 
@@ -24,11 +24,10 @@ export interface Snapshot {
 }
 
 /**
- * The needed files of a repository, in the hub's own cache, as huggingface_hub lays it out: content in blobs/ by its
- * digest, snapshots/COMMIT/ with links to it, refs/ with the commits of branches. What is there is used, what is missing
- * downloaded. A commit whose files are there needs no network, nor does HF_HUB_OFFLINE; where the hub fails, the files of
- * the last time are used with a warning.
- * @param quiet no progress, and no word of waits
+ * The needed files of a repository, in the hub's own cache with the layout of huggingface_hub: content in blobs/ by its digest,
+ * snapshots/COMMIT/ with links to it, refs/ with the commits of branches. Downloads what is missing. No network is needed for a commit
+ * whose files are there, or with HF_HUB_OFFLINE; where the hub fails, the files of the last time are used, with a warning.
+ * @param quiet show no progress, and do not mention waits
  * @throws InputError that says what to do
  */
 export async function hubSnapshot(repository: Repository, selection: Selection, quiet: boolean): Promise<Snapshot> {
@@ -41,7 +40,7 @@ export async function hubSnapshot(repository: Repository, selection: Selection, 
   if (usable && (cached === revision || hub.offline)) return { folder: folderOf(cached), commit: cached };
   if (hub.offline)
     throw new InputError(
-      `is no local folder or file, ${cached ? 'not whole' : 'not'} in the cache (${storage}), and HF_HUB_OFFLINE is set`,
+      `is not a local folder or file, ${cached ? 'not whole' : 'not'} in the cache (${storage}), and HF_HUB_OFFLINE is set`,
       { at: { file: name }, fix: 'unset HF_HUB_OFFLINE to download it, or name a local one' },
     );
   const tell: Tell = (text) => quiet || process.stderr.write(`${name}: ${text}\n`);
@@ -64,13 +63,13 @@ export async function hubSnapshot(repository: Repository, selection: Selection, 
     hub,
     storage,
     { ...repository, revision: commit },
-    // The largest last: weights that are there mean that all is.
+    // The largest last: once the weights are there, everything is.
     files.filter(({ path }) => wanted.has(path)).sort((a, b) => a.size - b.size),
     { quiet, tell },
   ).catch((error) => {
     throw isFileFault(error) ? cacheFault(storage, error) : error;
   });
-  // Only now: a commit that refs name is one that can be used.
+  // Only now, so that every commit named in refs can be used.
   if (commit !== revision) writeFileWhole(join(storage, 'refs', revision), commit);
   return { folder: folderOf(commit), commit };
 }
@@ -93,7 +92,7 @@ async function fetchMissing(
   const pointerOf = (path: string) => join(storage, 'snapshots', repository.revision, path);
   const missing = files.filter(({ path }) => !existsSync(pointerOf(path)));
   const blobOf = ({ digest }: RemoteFile) => join(storage, 'blobs', digest.hex);
-  // One that is there may have a lock that a process killed at the end of its download has left: to take it clears it away.
+  // A file that is there may still have the lock of a process that was killed at the end of its download; taking it clears it away.
   const absent = missing.filter((file) => !existsSync(blobOf(file)) || existsSync(lockOf(blobOf(file))));
   const total = absent.reduce((sum, { size }) => sum + size, 0);
   const bar = progress(`downloading ${repository.name} (MB)`, megabytes(total), quiet || total === 0);
@@ -121,7 +120,7 @@ async function link(blob: string, pointer: string): Promise<void> {
     symlinkSync(relative(dirname(pointer), blob), pointer);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') return;
-    // What is there under its own name counts as whole.
+    // A file under its final name is whole.
     await copyFile(blob, `${pointer}.incomplete`);
     renameSync(`${pointer}.incomplete`, pointer);
   }

@@ -13,7 +13,7 @@ export class NativeUnavailableError extends GroupRobustError {
   }
 }
 
-/** Where the addon may be, in the order of trying. */
+/** Where the addon may be, in the order in which the places are tried. */
 export function addonCandidates(root: string = PACKAGE_ROOT): string[] {
   return [join(root, 'build/Release/group_robust.node'), join(root, 'build/Debug/group_robust.node')];
 }
@@ -28,7 +28,7 @@ export function loaderAdvice(message: string): string {
   if (symbolVersion)
     return `LibTorch or the addon was built for a newer system (${symbolVersion}): rebuild here with ${BUILD_COMMAND}, or use a newer distribution (Debian 12 or later)`;
   if (/lib(torch|c10)\w*\.(so|dylib)\S*: cannot open shared object|Library not loaded: \S*lib(torch|c10)/.test(message))
-    return `the LibTorch this addon was built against has moved or gone: run ${BUILD_COMMAND}`;
+    return `the LibTorch this addon was built against has been moved or removed: run ${BUILD_COMMAND}`;
   if (/cannot open shared object file/.test(message))
     return `a shared library is missing: install it, or run ${BUILD_COMMAND} to build against another LibTorch`;
   if (/undefined symbol/.test(message))
@@ -63,11 +63,11 @@ export function loadAddon(candidates: string[]): NativeAddon {
         `  fix: run ${BUILD_COMMAND} in ${BUILD_COMMAND.startsWith('npm ') ? 'the checkout of group-robust-po' : 'your project'}`,
       ].join('\n'),
     );
-  // OpenMP reads this when it is loaded. By default its threads spin at the end of every operation: where other work wants
-  // the cores, a training step of a small model then takes ten times as long. Sleeping costs little on an idle machine.
+  // OpenMP reads this when it is loaded. By default its threads spin after every operation; where other work needs the cores, a
+  // training step of a small model then takes ten times as long. Sleeping costs little on an idle machine.
   process.env.OMP_WAIT_POLICY ??= 'passive';
-  // Read at the first products. For every new number of rows oneDNN and the layer above it keep what they have prepared, 1,024
-  // of it each by default: steps of ever new sizes fill 300 MB for each layer of Gemma-2B. So few are no slower.
+  // Read at the first matrix products. oneDNN, and the layer above it, keep what they prepare for every new number of rows, 1,024 entries
+  // each by default: steps of ever new sizes would fill 300 MB for each layer of Gemma-2B. A small number is no slower.
   process.env.LRU_CACHE_CAPACITY ??= '64';
   process.env.ONEDNN_PRIMITIVE_CACHE_CAPACITY ??= '64';
   try {

@@ -1,9 +1,9 @@
 /**
- * The whole native surface, by hand. Nothing else in TypeScript may guess what the addon exports;
+ * Everything that the addon exports, written by hand. No other TypeScript may make assumptions about it;
  * test/native/surface.test.ts compares this list with the addon.
  *
  * Slow calls return promises and run, in order, on the one C++ thread their object owns. Every failure is an Error with a
- * `code`: `NATIVE_INPUT` for what the caller can mend (a bad file, a wrong shape), `DISPOSED`, `NATIVE` for the rest.
+ * `code`: `NATIVE_INPUT` for what the caller can fix (a bad file, a wrong shape), `DISPOSED`, `NATIVE` for the rest.
  */
 
 export type DType = 'float32' | 'bfloat16' | 'float64';
@@ -18,7 +18,7 @@ export interface NativeAttentionKind {
 }
 
 /**
- * Shape of a Gemma of generation 1, 2 or 3, which differ in nothing but these values; native/gemma/config.h has them in a table, and
+ * Shape of a Gemma of generation 1, 2 or 3, which differ only in these values; native/gemma/config.h has them in a table, and
  * src/policy/gemma-config.ts the names of Hugging Face's config.json.
  */
 export interface NativeGemmaConfig {
@@ -31,7 +31,7 @@ export interface NativeGemmaConfig {
   mlp: number;
   vocabulary: number;
   rmsEpsilon: number;
-  /** Where a layer normalises: what attention and MLP take, or also what they give. */
+  /** Where a layer normalises: the input of attention and MLP, or also their output. */
   norms: 'before' | 'around';
   /** RMSNorm of every head's query and key. */
   queryKeyNorms: boolean;
@@ -39,10 +39,10 @@ export interface NativeGemmaConfig {
   attentionScale: number;
   /** Scaled scores become cap · tanh(score / cap); 0: as they are. */
   attentionCap: number;
-  /** And so the logits. */
+  /** The same for the logits. */
   logitCap: number;
   attentionKinds: NativeAttentionKind[];
-  /** Places in `attentionKinds`, from the first layer on, again and again. */
+  /** Indices into `attentionKinds`, one per layer, repeated from the first layer on. */
   layerPattern: number[];
 }
 
@@ -205,7 +205,7 @@ export interface NativeKernelSetting extends NativeMachineSetting {
   sizes: Record<string, number>;
 }
 
-/** Of many times: a quarter of them lie below `first`, three quarters below `third`. */
+/** Of many measurements: a quarter of them lie below `first`, three quarters below `third`. */
 export interface NativeQuartiles {
   first: number;
   median: number;
@@ -256,7 +256,7 @@ export interface NativeKernelBench {
   dispose(): void;
 }
 
-/** Most threads to ask LibTorch for: where the system gives no more, OpenMP ends the process without a word. */
+/** Most threads to ask LibTorch for: where the system refuses more, OpenMP ends the process without a message. */
 export const maxThreads = 1024;
 
 export interface NativeAddon {

@@ -14,7 +14,7 @@ export const tokenizerNames = [
   'added_tokens.json',
   'tokenizer.model',
 ];
-/** What belongs to a checkpoint beside its weights; a merged model keeps them. */
+/** Files that belong to a checkpoint besides its weights; a merged model keeps them. */
 export const checkpointCompanions = ['config.json', ...tokenizerNames, 'generation_config.json'];
 
 const wholeName = 'model.safetensors';
@@ -22,7 +22,7 @@ const wholeName = 'model.safetensors';
 export const indexName = 'model.safetensors.index.json';
 const shard = /^model-\d+-of-\d+\.safetensors$/;
 
-/** Of the files of a repository those with weights; as in loading, one file with all goes before shards. */
+/** The files of a repository that hold weights; as in loading, a single file is preferred to shards. */
 export function weightNames(names: readonly string[]): string[] {
   return names.includes(wholeName) ? [wholeName] : names.filter((name) => name === indexName || shard.test(name));
 }
@@ -74,7 +74,7 @@ export function checkpointFiles(folder: string): string[] {
   });
 }
 
-/** Names in a safetensors header; undefined where it cannot be read, which loading will explain in full. */
+/** Names in a safetensors header; undefined where it cannot be read, which loading then explains in full. */
 export function tensorNames(path: string): Set<string> | undefined {
   try {
     using file = new SafetensorsFile(path);

@@ -44,8 +44,8 @@ export function resolveGemma(model: string): GemmaSource {
 }
 
 /**
- * Holds the number of layers against the weights before anything is made of that many, which a slip of the pen would make huge.
- * What cannot be read, and other sizes, are left to the loading, which explains them in full and makes nothing before.
+ * Checks the number of layers against the weights before anything is allocated for that many: a typo could make it huge. Files that
+ * cannot be read, and other sizes, are left to the loading, which explains them in full before it allocates anything.
  * @throws InputError naming the field
  */
 function checkLayers(layers: number, files: readonly string[], configFile: string): void {
@@ -54,7 +54,7 @@ function checkLayers(layers: number, files: readonly string[], configFile: strin
   const numbers = names.flatMap((some) => [...(some ?? [])].map((name) => /^model\.layers\.(\d+)\./.exec(name)?.[1]));
   const found = new Set(numbers.filter((number) => number !== undefined)).size;
   if (layers > found)
-    throw new InputError(`is ${layers}, and the weights are of ${found} layers`, {
+    throw new InputError(`is ${layers}, but the weights have ${found} layers`, {
       at: { file: configFile, field: 'num_hidden_layers' },
       fix: 'take config.json and weights from one checkpoint',
     });
@@ -102,7 +102,7 @@ const configSchema = z.looseObject({
 });
 type HuggingFaceConfig = z.infer<typeof configSchema>;
 
-/** Keys of config.json that ask for something no Gemma here has; ignoring one would give a wrong model in silence. */
+/** Keys of config.json that ask for something not supported here; ignoring one would silently give a wrong model. */
 const refusals: [field: string, harmless: (value: unknown) => boolean, reason: string][] = [
   ['attention_bias', (value) => !value, 'biases in attention are not supported'],
   ['tie_word_embeddings', (value) => value !== false, 'Gemma ties its head to its embedding; untied is not supported'],
@@ -114,10 +114,10 @@ const refusals: [field: string, harmless: (value: unknown) => boolean, reason: s
 interface Generation {
   norms: NativeGemmaConfig['norms'];
   queryKeyNorms: boolean;
-  /** Keys of soft caps that say something; the others have to be absent or null. transformers has attention's in Gemma 3 and passes it over. */
+  /** Soft caps that have an effect; the others must be absent or null. In Gemma 3 transformers has attention's and ignores it. */
   caps: readonly string[];
   windows: boolean;
-  /** Every so many layers, where `layer_types` does not say, one sees all before it. */
+  /** Where `layer_types` is absent, every `period`-th layer attends to all positions before it. */
   period: number;
   /** Whether windows have a rotary base of their own. */
   localRope: boolean;
@@ -167,7 +167,7 @@ const generations: Record<string, Generation> = {
 /**
  * Reads Hugging Face's config.json of a Gemma 1, 2 or 3, with the key names of old and new transformers. In a Gemma 1 `gelu` means
  * the tanh form: early configs said `gelu` by mistake.
- * @throws InputError naming the field, also where its value asks for something that is not understood
+ * @throws InputError naming the field, also where its value asks for something that is not supported
  */
 export function parseGemmaConfig(value: unknown, file: string): NativeGemmaConfig {
   const raw = checked(z.looseObject({}), value, { file }) as Record<string, unknown>;
@@ -181,7 +181,7 @@ export function parseGemmaConfig(value: unknown, file: string): NativeGemmaConfi
       'model_type',
       `must be one of ${Object.keys(generations).join(', ')}, not ${JSON.stringify(raw.model_type)}`,
       raw.model_type === 'gemma3'
-        ? 'this checkpoint holds a vision model too, which is not read; use one of text alone, such as google/gemma-3-1b-pt'
+        ? 'this checkpoint includes a vision model, which is not supported; use a text-only one, such as google/gemma-3-1b-pt'
         : 'use a Gemma of generation 1, 2 or 3, such as google/gemma-2b, google/gemma-2-2b or google/gemma-3-270m',
     );
   for (const [field, harmless, reason] of refusals)
@@ -194,7 +194,7 @@ export function parseGemmaConfig(value: unknown, file: string): NativeGemmaConfi
     if (activation === 'gelu' && field === 'hidden_activation' && name !== 'gemma')
       refuse(
         field,
-        'is "gelu", the exact form, where only the tanh form is computed',
+        'is "gelu", the exact form, but only the tanh form is supported',
         'write "gelu_pytorch_tanh" if meant',
       );
   }
@@ -239,7 +239,7 @@ function attentionOfLayers(
 ): Pick<NativeGemmaConfig, 'attentionKinds' | 'layerPattern'> {
   const { layer_types: types, sliding_window: window, sliding_window_pattern: period = generation.period } = config;
   if (types && types.length !== layers) refuse('layer_types', `has ${types.length} entries for ${layers} layers`);
-  // Only Gemma 3 has the key; the others would go by another pattern than it says.
+  // Only Gemma 3 reads the key; the others would use another pattern than it says.
   if (!types && !generation.localRope && period !== generation.period)
     refuse(
       'sliding_window_pattern',
@@ -401,7 +401,11 @@ export function parseRandomModel(model: string): {
   for (const [key, text] of new URLSearchParams(query)) {
     const field = `--model ${key}`;
     if (key !== 'seed' && !Object.hasOwn(shapeParameters, key))
-      refuse(field, 'is no parameter of a random model', `use ${[...Object.keys(shapeParameters), 'seed'].join(', ')}`);
+      refuse(
+        field,
+        'is not a parameter of a random model',
+        `use ${[...Object.keys(shapeParameters), 'seed'].join(', ')}`,
+      );
     if (seen.has(key)) refuse(field, 'is given twice');
     seen.add(key);
     const low = key === 'seed' ? 0 : 1;

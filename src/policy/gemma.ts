@@ -31,7 +31,7 @@ export interface GemmaOptions {
   dtype?: DType;
   /** Type the base weights are kept in: `dtype` (the default), or bfloat16 for half the memory of float32. */
   baseDtype?: DType;
-  /** Keep less for the backward pass, which then computes every layer a second time. Default false. */
+  /** Keep less for the backward pass, which then computes every layer again. Default false. */
   recompute?: boolean;
   /** Threads of one LibTorch operation, for the whole process; default LibTorch's choice. */
   threads?: number;
@@ -50,11 +50,11 @@ export interface AdapterTraining {
 const defaultOptimizer: NativeOptimizerConfig = { betas: [0.9, 0.999], epsilon: 1e-8, weightDecay: 0 };
 
 /**
- * A Gemma of generation 1, 2 or 3 with a LoRA adapter, through LibTorch. Calls run in order on one C++ thread; two at the same time are two in a
- * row. Dispose of it (or declare it with `using`): the weights live outside V8's heap.
+ * A Gemma of generation 1, 2 or 3 with a LoRA adapter, through LibTorch. Calls run in order on one C++ thread, even
+ * those made at the same time. Dispose of it (or declare it with `using`): the weights live outside V8's heap.
  *
- * Every method rejects with an InputError on what the caller can mend, with code DISPOSED after {@link dispose}. Weights may
- * stay in the files that hold them: leave those as they are, and call {@link checkFiles} before results are kept.
+ * Every method rejects with an InputError where the caller can fix the cause, and with code DISPOSED after {@link dispose}. Weights may be
+ * read from their files at any time: leave those as they are, and call {@link checkFiles} before you keep results.
  *
  * @example
  * ```ts
@@ -100,7 +100,7 @@ export class GemmaPolicy implements Policy<NativeBatch> {
     const { dtype = 'float32', baseDtype = dtype, recompute = false } = settings;
     const source = resolveGemma(model);
     const addon = loadNative();
-    const native = mendedNow(() => {
+    const native = translatedNow(() => {
       if (threads !== undefined) addon.setThreads(threads);
       return new addon.Gemma(source.config, { dtype, baseDtype, recompute });
     });
@@ -113,12 +113,12 @@ export class GemmaPolicy implements Policy<NativeBatch> {
     }
   }
 
-  /** Makes a new trainable adapter (A random, B zero: at first it changes nothing) in place of any there is. */
+  /** Makes a new trainable adapter (A random, B zero: at first it changes nothing), replacing any that is there. */
   async addAdapter(lora: LoraSettings, training: AdapterTraining = {}): Promise<void> {
     const { seed = 0, accumulators = 1, optimizer = defaultOptimizer } = training;
     const { rank, targets = loraTargets } = lora;
     const native = { rank, scale: loraScale(lora), targets: [...targets] };
-    await mended(this.native.addAdapter(native, seed, accumulators, optimizer));
+    await translated(this.native.addAdapter(native, seed, accumulators, optimizer));
     this.adapter = { ...lora, targets: native.targets };
   }
 
@@ -127,7 +127,7 @@ export class GemmaPolicy implements Policy<NativeBatch> {
     const lora = readAdapterConfig(folder, this.config.layers);
     using file = new SafetensorsFile(join(folder, adapterFiles.weights));
     await this.addAdapter(lora, training);
-    await mended(this.native.loadAdapter(file));
+    await translated(this.native.loadAdapter(file));
     this.files.push(file.state);
   }
 
@@ -139,7 +139,7 @@ export class GemmaPolicy implements Policy<NativeBatch> {
   /**
    * Writes the trainable adapter as a PEFT folder, whole or not at all.
    * @param base what adapter_config.json names as the base, and its commit where that is a model of the hub
-   * @param options `trained`: what is recorded beside the adapter of its training; `replace`: an adapter that is there gives way
+   * @param options `trained`: what is recorded beside the adapter of its training; `replace`: overwrites an adapter that is there
    * @throws InputError when `folder` exists and is not to be replaced
    */
   async saveAdapter(
@@ -150,7 +150,7 @@ export class GemmaPolicy implements Policy<NativeBatch> {
     const { adapter } = this;
     if (!adapter) throw new InputError('there is no adapter to save', { at: { file: folder } });
     const write = async (partial: string) => {
-      await mended(this.native.saveAdapter(join(partial, adapterFiles.weights)));
+      await translated(this.native.saveAdapter(join(partial, adapterFiles.weights)));
       writeAdapterConfig(partial, adapter, base);
       if (options.trained) writeFileWhole(join(partial, recordName), recordText(options.trained));
     };
@@ -163,7 +163,7 @@ export class GemmaPolicy implements Policy<NativeBatch> {
    * @throws InputError where `file` cannot be written
    */
   async saveState(file: string): Promise<void> {
-    await mended(this.native.saveState(file));
+    await translated(this.native.saveState(file));
   }
 
   /**
@@ -172,12 +172,12 @@ export class GemmaPolicy implements Policy<NativeBatch> {
    */
   async loadState(file: string): Promise<void> {
     using opened = new SafetensorsFile(file);
-    await mended(this.native.loadState(opened));
+    await translated(this.native.loadState(opened));
   }
 
   /** From now on the reference is a frozen copy of the trainable adapter as it is; before, it is the base model. */
   async freezeReference(): Promise<void> {
-    await mended(this.native.freezeReference());
+    await translated(this.native.freezeReference());
     this.frozen = await this.adapterDigest();
   }
 
@@ -190,31 +190,31 @@ export class GemmaPolicy implements Policy<NativeBatch> {
   private async adapterDigest(): Promise<string> {
     const hash = createHash('sha256').update(JSON.stringify(this.adapter));
     for (const { name, shape } of this.native.trainable())
-      hash.update(JSON.stringify([name, shape])).update(await mended(this.native.readTrainable(name)));
+      hash.update(JSON.stringify([name, shape])).update(await translated(this.native.readTrainable(name)));
     return hash.digest('hex');
   }
 
   /** As {@link Policy.logProbabilities}; `base` is the model with no adapter, whatever the reference is. */
   logProbabilities(batch: NativeBatch, source: NativeSource): Promise<Float64Array> {
-    return mended(this.native.forward(batch, source, false));
+    return translated(this.native.forward(batch, source, false));
   }
 
   forward(batch: NativeBatch): Promise<Float64Array> {
-    return mended(this.native.forward(batch, 'policy', true));
+    return translated(this.native.forward(batch, 'policy', true));
   }
 
   backward(cotangents: Float64Array, accumulators: Int32Array): Promise<void> {
-    return mended(this.native.backward(cotangents, accumulators));
+    return translated(this.native.backward(cotangents, accumulators));
   }
 
   discardGradients(): Promise<void> {
-    return mended(this.native.discardGradients());
+    return translated(this.native.discardGradients());
   }
 
   /** AdamW on the adapter; the base never changes. */
   async step(coefficients: Float64Array, { learningRate, maxGradNorm }: StepSettings): Promise<StepReport> {
     const clip = maxGradNorm ?? Number.POSITIVE_INFINITY;
-    return { gradNorm: await mended(this.native.step(coefficients, learningRate, clip)) };
+    return { gradNorm: await translated(this.native.step(coefficients, learningRate, clip)) };
   }
 
   /** Frees the model once queued calls are done. */
@@ -228,21 +228,21 @@ export class GemmaPolicy implements Policy<NativeBatch> {
 }
 
 /**
- * Fills the native model. A checkpoint's files are opened once, so that what is loaded, what is digested and what is watched
- * are the same, whatever is moved to their paths.
+ * Fills the native model. A checkpoint's files are opened once, so that the same files are loaded, digested and watched, whatever is moved
+ * to their paths meanwhile.
  */
 async function loadWeights(
   native: NativeGemma,
   source: GemmaSource,
 ): Promise<{ digests: string[]; states: FileState[] }> {
   if (source.kind === 'random') {
-    await mended(native.randomize(source.seed, source.standardDeviation));
+    await translated(native.randomize(source.seed, source.standardDeviation));
     return { digests: [], states: [] };
   }
   const files: SafetensorsFile[] = [];
   try {
     for (const file of source.files) files.push(new SafetensorsFile(file));
-    await mended(native.load(files));
+    await translated(native.load(files));
     const digests: string[] = [];
     for (const file of files) digests.push(await fileDigest(file));
     return { digests, states: files.map(({ state }) => state) };
@@ -252,26 +252,26 @@ async function loadWeights(
 }
 
 /** Turns the addon's errors into this package's; NATIVE_INPUT, whose text names file and tensor, into InputErrors. */
-function mend(error: unknown): unknown {
+function translateError(error: unknown): unknown {
   const { code, message } = error as { code?: unknown; message: string };
   if (code === 'NATIVE_INPUT') return new InputError(message, { cause: error });
   if (code === 'NATIVE' || code === 'DISPOSED') return new GroupRobustError(code, message, { cause: error });
   return error;
 }
 
-async function mended<T>(result: Promise<T>): Promise<T> {
+async function translated<T>(result: Promise<T>): Promise<T> {
   try {
     return await result;
   } catch (error) {
-    throw mend(error);
+    throw translateError(error);
   }
 }
 
-/** The same for what is answered at once. */
-function mendedNow<T>(call: () => T): T {
+/** The same for calls that return at once. */
+function translatedNow<T>(call: () => T): T {
   try {
     return call();
   } catch (error) {
-    throw mend(error);
+    throw translateError(error);
   }
 }

@@ -14,7 +14,7 @@ const kernelVariables = /^(ATEN|DNNL|MKL|ONEDNN|OPENBLAS|TORCH)_|^GLIBC_TUNABLES
 /**
  * All that the scores of a model depend on, to the last bit, besides the batch: weights by content, every setting it was
  * opened with, an adapter by content, the code that computes (addon and LibTorch) and the machine's arithmetic. Plain JSON,
- * equal for equal models wherever their files lie; for keys of caches.
+ * equal for equal models wherever their files are; used for the keys of caches.
  * @param weights digests of the source's files, as they were when the model was read from them
  * @param settings how the model was opened; settings added later are covered as they come
  * @param adapter digest of the adapter in use; undefined for none
@@ -50,12 +50,12 @@ export function processorIdentity(cpuinfo = '/proc/cpuinfo'): (string | undefine
   return [process.arch, cpus()[0]?.model, features?.[1]?.trim()];
 }
 
-/** A file younger than this, in ms, may change again without its times showing it. */
+/** A file modified less than this many ms ago may change again without a change of its times. */
 const settleTime = 10_000;
 
 /**
  * SHA-256 of an open file's content. Gigabytes take seconds, so the digest is remembered under the file's state.
- * @throws InputError where the file changes meanwhile
+ * @throws InputError where the file changes while it is read
  */
 export async function fileDigest(file: OpenedFile, folder = join(cacheFolder(), 'digests')): Promise<string> {
   const memo = join(folder, createHash('sha256').update(file.state.id).digest('hex'));

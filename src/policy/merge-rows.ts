@@ -14,7 +14,7 @@ export interface Update {
 export interface MergeExtremes {
   /** Largest |scale · B·A| of all entries: how far a weight moved. */
   largestChange: number;
-  /** Largest difference between a merged weight and what is stored of it in the checkpoint's type. */
+  /** Largest difference between a merged weight and its stored value, which is rounded to the checkpoint's type. */
   largestRounding: number;
 }
 

@@ -25,7 +25,7 @@ const CHUNK = 2 ** 22;
 
 /**
  * Writes a checkpoint with an adapter merged into its weights: the same files, names and types as the base's, so that
- * whatever loads the base loads it. Tensors pass one piece at a time, so a model needs no memory for itself. Sums are
+ * whatever loads the base loads it. Tensors are processed in pieces, so memory does not grow with the model. Sums are
  * made in float64, then rounded to float32 and to the type of the checkpoint.
  * @param model checkpoint folder
  * @param adapter PEFT folder
@@ -64,7 +64,7 @@ export async function mergeAdapter(
   return writeFolderWhole(out, write, { replace });
 }
 
-/** The updates of an adapter by the name of the weight; every tensor it should have and no other. */
+/** The updates of an adapter, by the name of the weight. It must have every tensor expected of it and no other. */
 function readUpdates(folder: string, config: NativeGemmaConfig): Map<string, Update> {
   const lora = readAdapterConfig(folder, config.layers);
   using file = new SafetensorsFile(join(folder, adapterFiles.weights));
@@ -117,14 +117,14 @@ function projectionShape(target: LoraTarget, config: NativeGemmaConfig): [out: n
   }
 }
 
-/** Copies one weight file with its updates applied, and takes these out of `updates`. */
+/** Copies one weight file with its updates applied, and removes these from `updates`. */
 function mergeFile(from: string, to: string, updates: Map<string, Update>, report: MergeReport, quiet: boolean): void {
   using source = new SafetensorsFile(from);
   const target = openSync(to, 'wx');
   const total = source.entries.at(-1)?.end ?? source.dataStart;
   const bar = progress(`merging ${basename(from)} (MB)`, Math.ceil(total / 1e6), quiet);
   try {
-    // Types, shapes and places stay, and so the header does.
+    // Types, shapes and places stay the same, and so does the header.
     writeAll(target, source.read(0, source.dataStart));
     for (const entry of source.entries) {
       const update = updates.get(entry.name);

@@ -1,6 +1,6 @@
 import { answerRequests } from '../processes/bounded-child.js';
 
-/** The program of a process of its own, see peft.ts: which texts a regular expression matches as a whole. */
+/** Runs in a process of its own, see peft.ts: finds which texts a regular expression matches from start to end. */
 
 export interface PatternRequest {
   pattern: string;

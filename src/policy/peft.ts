@@ -97,8 +97,7 @@ const configSchema = z.looseObject({
 });
 
 /**
- * Reads adapter_config.json of a PEFT folder for a model of `layers` layers. Whatever this package cannot compute exactly
- * is refused by name.
+ * Reads adapter_config.json of a PEFT folder for a model of `layers` layers. Refuses whatever this package cannot compute exactly.
  * @throws InputError naming the file and field
  */
 export function readAdapterConfig(folder: string, layers: number): LoraSettings & { targets: LoraTarget[] } {
@@ -137,8 +136,8 @@ export function readAdapterConfig(folder: string, layers: number): LoraSettings 
 }
 
 /**
- * Holds the weights against `r` before anything is made of that rank, which a slip of the pen would make huge. A file that
- * cannot be read is left to the loading, which explains it in full.
+ * Checks the weights against `r` before anything of that rank is allocated: a typo could make it huge. A file that cannot be read is left
+ * to the loading, which explains it in full.
  * @throws InputError naming the file and the first tensor of another rank
  */
 function checkRank(file: string, rank: number): void {
@@ -197,7 +196,7 @@ function pathEnd(name: string): (path: string) => boolean {
   return (path) => path === name || path.endsWith(`.${name}`);
 }
 
-/** MB and seconds for a regular expression: one from a file may be made so that it never ends. */
+/** Limits in MB and seconds on a regular expression: one from a file may be crafted so that it never ends. */
 const PATTERN_LIMITS = { memory: 64, seconds: 10 };
 const patternRunner = new SyncProcess<PatternRequest, PatternReply>(
   new URL('./pattern-process.js', import.meta.url).href,

@@ -9,7 +9,7 @@ export interface Policy<Batch> {
   /** log π(y|x) of every response of the batch, in batch order: natural log, summed over response tokens. */
   logProbabilities(batch: Batch, source: LogProbabilitySource): MaybePromise<Float64Array>;
 
-  /** As `logProbabilities(batch, 'policy')`, and keeps what {@link backward} needs until it is called or replaced. */
+  /** As `logProbabilities(batch, 'policy')`; keeps what {@link backward} needs, until that or another forward is called. */
   forward(batch: Batch): MaybePromise<Float64Array>;
 
   /**
@@ -26,14 +26,14 @@ export interface Policy<Batch> {
   step(coefficients: Float64Array, settings: StepSettings): MaybePromise<StepReport>;
 }
 
-/** `policy`: being trained. `reference`: the frozen one it started from. */
+/** `policy`: the one being trained. `reference`: the frozen one that it started from. */
 export type LogProbabilitySource = 'policy' | 'reference';
 
 export type MaybePromise<T> = T | Promise<T>;
 
 export interface StepSettings {
   learningRate: number;
-  /** The gradient's Euclidean norm is cut to this; absent: never. */
+  /** The gradient is scaled down to this Euclidean norm where it is larger; absent: never. */
   maxGradNorm?: number;
 }
 

@@ -9,14 +9,14 @@ import { fileDigest } from './identity.js';
 import { adapterFiles } from './peft.js';
 
 /**
- * What an adapter was trained against, in a small file beside it, which PEFT ignores: rewards and losses against another
- * reference are numbers of another scale, and nothing else in the folder would tell.
+ * What an adapter was trained against, in a small file beside it that PEFT ignores. Against another reference, rewards and losses would have
+ * another scale, and nothing else in the folder would show it.
  */
 
 export const recordName = 'group_robust.json';
 
 const schema = z.strictObject({
-  /** Of the run, such as `gr-ipo`. */
+  /** The method of the run, such as `gr-ipo`. */
   method: z.string(),
   /** An adapter on the same base, the base model itself, or `none`: the loss had no reference. */
   reference: z.union([
@@ -32,7 +32,7 @@ const schema = z.strictObject({
 
 export type ReferenceRecord = z.infer<typeof schema>;
 
-/** Digest of what an adapter computes, wherever it lies: its weights, and the settings that scale them. */
+/** Digest of what an adapter computes, wherever its folder is: its weights, and the settings that scale them. */
 export async function adapterDigest(folder: string): Promise<string> {
   const settings = readJson(join(folder, adapterFiles.config)) as Record<string, unknown>;
   const scaling = ['r', 'lora_alpha', 'use_rslora'].map((key) => settings[key] ?? null);
@@ -62,7 +62,7 @@ export function recordText(record: ReferenceRecord): string {
   return `${JSON.stringify(record, null, 2)}\n`;
 }
 
-/** Undefined where an adapter has none, as those of other programs. @throws InputError where it is malformed */
+/** Undefined where an adapter has none, for example one from another program. @throws InputError where it is malformed */
 export function readRecord(folder: string): ReferenceRecord | undefined {
   const file = join(folder, recordName);
   return existsSync(file) ? checked(schema, readJson(file), { file }) : undefined;
@@ -72,13 +72,13 @@ export function readRecord(folder: string): ReferenceRecord | undefined {
 export function recordedAdapter(folder: string, adapter: string): string {
   if (!adapter.startsWith('.')) return adapter;
   const path = join(folder, adapter);
-  // The folder may be a link, beside which there is no such thing.
+  // The folder may be a link, and the path relative to its target.
   return existsSync(path) ? path : join(realpathSync(folder), adapter);
 }
 
-/** @throws InputError where the adapter is gone or another by now */
+/** @throws InputError where the adapter is gone or has changed */
 export async function checkRecorded(folder: string, path: string, sha256: string): Promise<void> {
-  const fix = 'name the adapter that the run began with by --reference-adapter, wherever it is now';
+  const fix = 'name the adapter that the run began with with --reference-adapter, wherever it is now';
   const at = { file: join(folder, recordName), field: 'reference' };
   if (!existsSync(join(path, adapterFiles.weights)))
     throw new InputError(`there is no adapter at ${path}, against which this one was trained`, { at, fix });

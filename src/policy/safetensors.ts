@@ -4,8 +4,8 @@ import { OpenedFile } from '../files/opened-file.js';
 import type { NativeTensorEntry, NativeTensorFile } from '../native/types.js';
 
 /**
- * Safetensors headers are read and checked here and nowhere else: C++ gets the open file with its checked entries, and only
- * holds these against the bytes that there are.
+ * Safetensors headers are read and checked here and nowhere else: C++ gets the open file with its checked entries, and only compares these
+ * with the size of the file.
  */
 
 /** Bytes of one value, of the types safetensors has. */
@@ -31,14 +31,14 @@ const typeSizes: ReadonlyMap<string, number> = new Map(
 
 export type TensorEntry = NativeTensorEntry;
 
-/** No real header comes near: gemma-2b's has 20 kB. In bytes, as the reference implementation has it. */
+/** In bytes, the limit of the reference implementation. No real header comes near it: gemma-2b's has 20 kB. */
 const LARGEST_HEADER = 100_000_000;
 
-/** An open safetensors file whose header is right. Close it, or declare it with `using`. */
+/** An open safetensors file whose header has been checked. Close it, or declare it with `using`. */
 export class SafetensorsFile extends OpenedFile implements NativeTensorFile {
   /** In the order of their bytes, without holes or overlaps. */
   readonly entries: TensorEntry[];
-  /** Byte the first tensor begins at; before it stands the header. */
+  /** Byte at which the first tensor begins, right after the header. */
   readonly dataStart: number;
 
   /** @throws InputError naming the file, and the tensor where one is at fault */
@@ -67,7 +67,7 @@ export class SafetensorsFile extends OpenedFile implements NativeTensorFile {
   }
 }
 
-/** Bytes of the header as its first eight bytes have it, no more than there are. */
+/** Length of the header in bytes, as the first eight bytes of the file give it; never more than the file has. */
 function headerLength(file: string, size: number, first: Buffer | undefined): number {
   const refuse = (problem: string): never => {
     throw new InputError(`${problem}; not a safetensors file, or cut short`, { at: { file } });
@@ -83,7 +83,7 @@ function decodeHeader(file: string, bytes: Buffer): string {
   try {
     return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch (cause) {
-    throw new InputError('is no safetensors file: its header is not UTF-8', { at: { file }, cause });
+    throw new InputError('is not a safetensors file: its header is not UTF-8', { at: { file }, cause });
   }
 }
 
@@ -97,17 +97,17 @@ function parseEntries(file: string, header: string, dataStart: number, size: num
     found = scanHeader(header);
     if (!found.deep) json = JSON.parse(header);
   } catch (cause) {
-    throw new InputError(`is no safetensors file: bad header: ${(cause as Error).message}`, { at: { file }, cause });
+    throw new InputError(`is not a safetensors file: bad header: ${(cause as Error).message}`, { at: { file }, cause });
   }
-  if (found.deep) refuse(`is no safetensors file: its header is nested more than ${DEEPEST} levels deep`);
-  if (!isObject(json)) return refuse('is no safetensors file: its header is no JSON object');
+  if (found.deep) refuse(`is not a safetensors file: its header is nested more than ${DEEPEST} levels deep`);
+  if (!isObject(json)) return refuse('is not a safetensors file: its header is not a JSON object');
   if (found.twice) refuse(found.twice.length > 1 ? `has ${found.twice[1]} twice` : 'is there twice', found.twice[0]);
 
   const entries: TensorEntry[] = [];
   for (const [name, value] of Object.entries(json)) {
     if (name === '__metadata__') {
       if (!isObject(value) || !Object.values(value).every((text) => typeof text === 'string'))
-        refuse('has a header whose __metadata__ are no texts');
+        refuse('has a header whose __metadata__ values are not all text');
       continue;
     }
     const entry = parseEntry(value, (problem) => refuse(problem, name));
@@ -139,12 +139,12 @@ function parseEntries(file: string, header: string, dataStart: number, size: num
   return entries;
 }
 
-/** What a header says of one tensor, each by itself as it must be. */
+/** What a header says of one tensor, with each field checked by itself. */
 function parseEntry(
   value: unknown,
   refuse: (problem: string) => never,
 ): { dtype: string; valueSize: number; shape: number[]; offsets: [number, number] } {
-  if (!isObject(value)) return refuse('is no JSON object in the header');
+  if (!isObject(value)) return refuse('is not a JSON object in the header');
   const { dtype, shape, data_offsets: offsets, ...others } = value;
   for (const [field, given] of Object.entries({ dtype, shape, data_offsets: offsets }))
     if (given === undefined) refuse(`has no ${field} in the header`);
@@ -155,9 +155,9 @@ function parseEntry(
     return refuse(`has the unknown type ${JSON.stringify(dtype)}`);
   const areSizes = (list: unknown): list is number[] =>
     Array.isArray(list) && list.every((n) => Number.isSafeInteger(n) && n >= 0);
-  if (!areSizes(shape)) return refuse('has a shape that is no list of whole numbers from 0 on');
+  if (!areSizes(shape)) return refuse('has a shape that is not a list of whole numbers from 0 up');
   const areOffsets = (list: unknown): list is [number, number] => areSizes(list) && list.length === 2;
-  if (!areOffsets(offsets)) return refuse('has data_offsets that are not two whole numbers from 0 on');
+  if (!areOffsets(offsets)) return refuse('has data_offsets that are not two whole numbers from 0 up');
   return { dtype, valueSize, shape, offsets };
 }
 
@@ -169,15 +169,15 @@ function isObject(value: unknown): value is Record<string, unknown> {
 const DEEPEST = 3;
 
 interface HeaderScan {
-  /** It goes deeper than any header, and JSON.parse would take many times its size. */
+  /** It is nested deeper than any header, and JSON.parse would take many times its size. */
   deep?: true;
-  /** The path of the first key that its object has twice, of which JSON.parse would take the last. */
+  /** The path of the first duplicate key; JSON.parse would take the last value. */
   twice?: string[];
 }
 
-/** What JSON.parse does not tell of a text, whether that is JSON or not. @throws SyntaxError on a key that is no JSON */
+/** What JSON.parse does not report of a text, which need not be JSON. @throws SyntaxError on a key that is not JSON */
 function scanHeader(text: string): HeaderScan {
-  /** Of the objects and lists that are open: the keys so far, none of a list, and the last one. */
+  /** For each open object or list: the keys so far (undefined for a list), and the last key. */
   const open: { keys: Set<string> | undefined; last: string }[] = [];
   let twice: string[] | undefined;
   for (let at = 0; at < text.length; at++) {

@@ -12,7 +12,7 @@ export function figureFolder(number: number): string {
   return `figure-${String(number).padStart(2, '0')}`;
 }
 
-/** What a reader is told of an outcome first: where expected values come from, which curves coincide. */
+/** What a reader should know of an outcome first: where expected values come from, which curves coincide. */
 export function figureNotes({ figure, rows }: FigureOutcome): string[] {
   return [
     ...(rows.some(({ expected }) => expected !== null) ? [expectedSource] : []),

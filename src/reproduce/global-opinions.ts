@@ -24,8 +24,8 @@ import { experimentFolder, type Method, placeSettings, type Stage, setting, stag
 export const paperCountries = ['Nigeria', 'Egypt', 'India (Current national sample)', 'China', 'Japan'] as const;
 
 /**
- * Those settings of the authors' scripts which differ from the paper's text, or from what it must have meant (the files have the
- * latter), and which a configuration can say. docs/reproducing-the-paper.md lists what it cannot.
+ * The settings of the authors' scripts that differ from the paper's text, or from what it must have meant (which the files have), as
+ * far as a configuration can express them. docs/reproducing-the-paper.md lists what it cannot.
  */
 const authorsSettings: Partial<Record<Stage, readonly string[]>> = {
   sft: ['optimizer.warmupSteps=150'],
@@ -75,8 +75,7 @@ interface Part {
  * Runs the experiment in `folder`: for each seed pairs in seed-S/data/, then seed-S/sft/, ipo/ and gr-ipo/, each as `group-robust train`
  * would, then report.html and runs.csv; with folds the same in each seed-S/fold-F/, and the tests of all folds together as pooled.json. A
  * seed redraws all that is random: the split, the losing answers, the adapter that SFT starts with, and the order of batches. SFT is part
- * of it, since a model trained on another split would have seen test questions of this one. What is done already is left, and what was
- * interrupted goes on; more seeds and methods may be added later. The report is renewed after each split, so that it shows what is done.
+ * of it, since a model trained on another split would have seen test questions of this one. Finished runs are kept and interrupted ones continued; more seeds and methods may be added later. The report is renewed after each split, so that it shows what is done.
  *
  * @throws InputError where the folder holds an experiment of other settings
  * @throws InterruptedError after SIGINT or SIGTERM, with the current step saved
@@ -105,7 +104,7 @@ export async function opinionExperiment(
           pairs: opinionPairs(survey, { groups, seed: part.seed, fold: part.fold }),
         }))
       : [];
-  // Not before the file and the groups are known to be right: a mistake in them must not stand in the way of the next try.
+  // Not before the file and the groups are known to be right: a mistake in them must not block the next attempt.
   writeFileWhole(record, `${JSON.stringify({ ...saved, ...identity }, null, 2)}\n`);
   for (const { folder, pairs } of made) await writeFolderWhole(folder, (partial) => writeOpinionPairs(partial, pairs));
 
@@ -113,10 +112,10 @@ export async function opinionExperiment(
   const done: Done[] = [];
   for (const [i, { part, configs }] of plan.entries()) {
     for (const [j, config] of configs.entries()) {
-      // The report is the last that a run writes.
+      // The report is the last thing that a run writes.
       const before = existsSync(join(config.output, 'report.html'));
       ui.log(
-        `[${i * configs.length + j + 1}/${plan.length * configs.length}] ${config.output}${before ? ': done before' : ''}`,
+        `[${i * configs.length + j + 1}/${plan.length * configs.length}] ${config.output}${before ? ': already done' : ''}`,
       );
       if (!before) await runTraining(config, ui, { resume: true, again: 'the same command', report: writeRunReport });
     }
@@ -227,7 +226,7 @@ function identityOf(
 }
 
 /**
- * Holds the experiment against the one that its folder was made with; until a run has begun, by its pairs only. Methods that only one of
+ * Compares the experiment with the one that its folder was made for; until a run has begun, only their pairs. Methods that only one of
  * the two has are no difference.
  * @throws InputError naming what differs
  */

@@ -15,7 +15,7 @@ import { machine, type Reproduction } from './reproduce.js';
 
 /**
  * Every synthetic figure of the paper: a folder each with figures (SVG) and numbers (CSV), one page with all of them, as HTML and
- * as Markdown, and `results.json`. The folder appears when all of it is there. Nothing of it but `seconds` depends on the number of workers.
+ * as Markdown, and `results.json`. The folder appears once it is complete. Only `seconds` depends on the number of workers.
  */
 export async function reproducePaper(
   seeds: readonly number[],

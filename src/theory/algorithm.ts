@@ -41,7 +41,7 @@ export interface SaddleRun {
  * constant, which saves a logarithm a step. Memory does not depend on `count`.
  *
  * A step is a chain of some 70 ns (margin → loss → α → θ → next margin), so it is spent on shortening that chain and on
- * keeping loops of two or four turns out of it: V8 does not unroll them.
+ * keeping loops of two or four iterations out of it: V8 does not unroll them.
  *
  * @param onSteps called about twenty times a second with the number of steps done since the last call
  * @throws InputError when `count` is not a positive whole number.
@@ -85,7 +85,7 @@ export function runSaddle(
       g = random.integer(K);
       i = starts[g] + random.integer(starts[g + 1] - starts[g]);
     }
-    // The margin; and θ_step, which is at hand, goes into the average.
+    // The margin; θ_step, which is loaded anyway, is added to the average here too.
     const row = i * width;
     let h = -offsets[i];
     for (let j = 0; j < width; j += 4) {
@@ -134,7 +134,7 @@ export function runSaddle(
   };
 }
 
-/** Steps between two reports of progress; a power of two, so that finding out costs nothing. */
+/** Steps between two reports of progress; a power of two, so that the check costs nothing. */
 const reportEvery = 2 ** 19;
 
 /** α = softmax(logits), added to `sum` too; shifts the logits in place so that they stay small. */

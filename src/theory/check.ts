@@ -1,5 +1,6 @@
 import type { Random } from '../numbers/random.js';
 import { jointOutcome, type Outcome } from '../terminal/checks.js';
+import type { Minimax } from './minimax.js';
 import { average, fitRate, type Interval, meanInterval, type RateFit } from './rate-fit.js';
 
 /** What is measured at one horizon: `runs` independent runs of T steps. */
@@ -9,7 +10,7 @@ export interface HorizonMeasurement {
   errors: number[];
   /** max_g L_g(θ̄) − q(ᾱ) of each run; ε_T can never exceed it. */
   gaps: number[];
-  /** ε of the last iterate θ_T; shown, not judged: the theorem says nothing about it. */
+  /** ε of the last iterate θ_T; shown but not judged, since the theorem says nothing about it. */
   lastErrors: number[];
   /** The bound of Proposition 4.1 on the mean of `errors`. */
   bound: number;
@@ -32,7 +33,7 @@ export interface HorizonSummary {
   past_burn_in: boolean;
 }
 
-/** Something that keeps a claim from holding: it refutes it, or leaves it open. */
+/** A reason why a claim does not hold: it is refuted, or left open. */
 export interface Finding {
   outcome: Exclude<Outcome, 'holds'>;
   /** A sentence without its full stop. */
@@ -47,38 +48,46 @@ export interface Verdict {
   outcome: Outcome;
   /** Whether the outcome is `holds`. */
   holds: boolean;
-  /** Why the claim does not hold, one sentence each, what refutes it first; empty when it holds. */
+  /** Why the claim does not hold, one sentence each; what refutes it comes first. Empty when it holds. */
   reasons: string[];
 }
 
 /** The rate the theorem promises is T^−½; its interval may reach up to this. */
 const shallowestAllowed = -0.5 + 0.1;
 
-/** An error below −this contradicts the minimax value: rounding explains no more. */
-const negativeTolerance = 1e-9;
+/** Share of a loss that rounding explains, with room for the sums over all pairs. */
+const roundingShare = 1e-12;
+
+/**
+ * How far below 0, or above its duality gap, an error may seem to lie: by what is open about the minimax value, and by the rounding of
+ * losses of that size.
+ */
+export function errorTolerance({ lower, upper }: Pick<Minimax, 'lower' | 'upper'>): number {
+  return upper - lower + roundingShare * Math.abs(upper);
+}
 
 /**
  * A horizon is past burn-in once the mean error is at most this share of the error of the starting point. Before that, the
- * start is what is seen, and the slope says nothing about the rate.
+ * error still reflects the start, and the slope says nothing about the rate.
  */
 export const burnInShare = 0.25;
 
-/** Least number of horizons past burn-in: with two, the interval of the slope still says how sure it is. */
+/** Least number of horizons past burn-in: two are enough for the slope to have an interval. */
 const leastHorizons = 2;
 
 /**
- * The verdict on Proposition 4.1: every mean error below its bound, no error below −1e-9 or above the duality gap, and a rate
+ * The verdict on Proposition 4.1: every mean error below its bound, no error below 0 or above the duality gap (but for `tolerance`), and a rate
  * at or below −0.4, which the last two horizons alone do not contradict: a step that does not shrink with T first makes the error
  * fall faster, and then not at all. Where chance could put a mean or a rate on either side, and where the runs end before burn-in
- * does, the claim is unclear: nothing has refuted it.
+ * is over, the claim is unclear: nothing has refuted it.
  *
  * @param measurements by ascending T
- * @param startError max_g L_g(θ⁰) − v
- * @param before what is known against the claim already
+ * @param start `error` is max_g L_g(θ⁰) − v; for `tolerance` see {@link errorTolerance}
+ * @param before what is already known against the claim
  */
 export function judge(
   measurements: readonly HorizonMeasurement[],
-  startError: number,
+  start: { error: number; tolerance: number },
   random: Random,
   before: readonly Finding[] = [],
 ): Verdict {
@@ -92,11 +101,11 @@ export function judge(
     else if (interval[0] > bound)
       refuted(`at T = ${T} the mean error ${show(error)} is above the bound ${show(bound)}, and so is its interval`);
     else if (!(interval[1] <= bound))
-      unclear(`at T = ${T} the interval ${showInterval(interval)} of the mean error holds the bound ${show(bound)}`);
+      unclear(`at T = ${T} the interval ${showInterval(interval)} of the mean error contains the bound ${show(bound)}`);
     const least = Math.min(...errors);
-    if (!(least >= -negativeTolerance))
+    if (!(least >= -start.tolerance))
       refuted(`at T = ${T} an error is ${show(least)}: θ̄ beats the minimax value, so it has left the ball`);
-    if (errors.some((value, run) => !(value <= gaps[run] + negativeTolerance)))
+    if (errors.some((value, run) => !(value <= gaps[run] + start.tolerance)))
       refuted(`at T = ${T} an error exceeds the duality gap of its own run`);
     return {
       T,
@@ -110,7 +119,7 @@ export function judge(
     };
   });
 
-  const first = horizons.findIndex(({ error }) => error <= burnInShare * startError);
+  const first = horizons.findIndex(({ error }) => error <= burnInShare * start.error);
   if (first >= 0) for (const horizon of horizons.slice(first)) horizon.past_burn_in = true;
   const counted = measurements.filter((_, n) => horizons[n].past_burn_in);
   const rate =
@@ -120,16 +129,16 @@ export function judge(
   if (counted.length < leastHorizons)
     unclear(
       `only ${counted.length} of the ${horizons.length} horizons are past burn-in (mean error at most ${burnInShare} of the ` +
-        `starting point's ${show(startError)}); a rate needs ${leastHorizons}, at larger T`,
+        `starting point's ${show(start.error)}); a rate needs ${leastHorizons}, at larger T`,
     );
   else if (rate === null) unclear('a mean error is not positive, so there is no rate');
   else if (rate.interval[0] > shallowestAllowed)
     refuted(
-      `the rate ${show(rate.slope)}, interval ${showInterval(rate.interval)}, is surely above ${shallowestAllowed}`,
+      `the rate ${show(rate.slope)}, interval ${showInterval(rate.interval)}, is clearly above ${shallowestAllowed}`,
     );
   else if (!(rate.interval[1] <= shallowestAllowed))
     unclear(
-      `the rate ${show(rate.slope)}, interval ${showInterval(rate.interval)}, is not surely at or below ${shallowestAllowed}: ` +
+      `the rate ${show(rate.slope)}, interval ${showInterval(rate.interval)}, is not clearly at or below ${shallowestAllowed}: ` +
         'more runs, or larger T, would tell',
     );
   if (rate !== null && counted.length > 2) {
@@ -137,7 +146,7 @@ export function judge(
     const end = fitRate([before, last], random);
     if (end.interval[0] > shallowestAllowed)
       refuted(
-        `the error stops falling: from T = ${before.T} to ${last.T} the rate is ${show(end.slope)}, surely above ${shallowestAllowed}`,
+        `the error stops falling: from T = ${before.T} to ${last.T} the rate is ${show(end.slope)}, clearly above ${shallowestAllowed}`,
       );
   }
   const outcome = jointOutcome(findings.map((finding) => finding.outcome));

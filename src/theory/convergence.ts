@@ -4,7 +4,7 @@ import { type LossSettings, marginLoss } from '../objective/losses.js';
 import { groupLosses, norm, worst } from '../policy/group-losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { runSaddles, type SaddleJob, type SaddleOptions, type SaddleRun, type SaddleSettings } from './algorithm.js';
-import { type Finding, type HorizonMeasurement, judge, type Verdict } from './check.js';
+import { errorTolerance, type Finding, type HorizonMeasurement, judge, type Verdict } from './check.js';
 import { type Algorithm, type Constants, convergenceConstants, errorBound, stepSizes } from './constants.js';
 import { innerMinimum } from './inner-minimum.js';
 import { type Minimax, minimax } from './minimax.js';
@@ -58,12 +58,12 @@ export const convergenceDefaults = {
   beta: { dpo: 1, ipo: 0.1, hinge: 1 },
 } as const;
 
-/** The orders that are measured, that of the verdict on top first. */
+/** The orders that are measured; the main verdict is on the first. */
 function ordersOf({ order }: Pick<ConvergenceSettings, 'order'>): Order[] {
   return order === undefined ? ['simultaneous', 'alternating'] : [order];
 }
 
-/** Steps that {@link measureConvergence} takes in all, for a bar that shows its progress. */
+/** All the steps that {@link measureConvergence} takes, for a progress bar. */
 export function convergenceSteps(settings: Pick<ConvergenceSettings, 'order' | 'horizons' | 'runs'>): number {
   return ordersOf(settings).length * settings.runs * [...new Set(settings.horizons)].reduce((sum, T) => sum + T, 0);
 }
@@ -102,6 +102,8 @@ export async function measureConvergence(
   const constants = convergenceConstants(problem, loss, radius, algorithm);
   const saddle = minimax(problem, loss, radius);
   const startError = worst(groupLosses(problem, loss, new Float64Array(problem.dimension))) - saddle.value;
+
+  const start = { error: startError, tolerance: errorTolerance(saddle) };
 
   const settingsOf = (order: Order, T: number): SaddleSettings => ({
     loss: settings.loss,
@@ -148,7 +150,7 @@ export async function measureConvergence(
       algorithm,
       order,
       premises,
-      ...judge(measurements, startError, Random.stream(seed, 'theory', 'bootstrap'), findings),
+      ...judge(measurements, start, Random.stream(seed, 'theory', 'bootstrap'), findings),
     };
   });
   return { ...first, constants, minimax: saddle, start_error: startError, ...(second && { alternating: second }) };

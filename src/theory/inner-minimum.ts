@@ -4,7 +4,7 @@ import { curvatureAlong, dot, groupDerivatives, groupLosses, norm, type SmoothLo
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { largestDifference } from './constants.js';
 
-/** Where Σ_g α_g L_g is least, and how surely. */
+/** Where Σ_g α_g L_g is least, with bounds that show how exact that is. */
 export interface InnerMinimum {
   /** [d] the minimiser found; ‖θ‖ ≤ radius. */
   theta: Float64Array;
@@ -42,7 +42,7 @@ export function innerMinimum(
     best = { theta: point.theta, value: point.value, lower: Math.max(lower, best.lower) };
     const target = minimiseQuadratic(spectrum, gradient, theta, radius);
     const descent = dot(gradient, target) - dot(gradient, theta);
-    // A step too short to be seen in the value still mends the gradient, hence the lower bound, while it improves that.
+    // A step too short to change the value still improves the gradient, hence the lower bound, and is taken as long as it does.
     if (!(descent < -1e-17 * Math.max(1, value)) && !improved) break;
     let step = 1;
     let next: Float64Array = target;
@@ -86,8 +86,8 @@ function localModel(problem: LogLinearProblem, loss: SmoothLoss, alpha: ArrayLik
     const { curvature, reach } = curvatureAlong(problem, loss, alpha, theta, vector);
     spectrum.reaches.push(reach);
     if (spectrum.values[i] > flat) continue;
-    // The decomposition has lost this curvature to rounding; the pairs still know it. Where no pair sees the direction at
-    // all, the loss is constant along it, and so is what the gradient has of it: nothing but rounding.
+    // The decomposition has lost this curvature to rounding, but the pairs still have it. Where no pair sees the direction, the loss is
+    // constant along it, and the gradient's component there is only rounding.
     spectrum.values[i] = curvature;
     if (reach > visible) continue;
     spectrum.values[i] = 0;
@@ -98,12 +98,12 @@ function localModel(problem: LogLinearProblem, loss: SmoothLoss, alpha: ArrayLik
   return { value, gradient, spectrum };
 }
 
-/** A pair sees a direction when its difference has more than this of it, relative to the largest difference. */
+/** A pair sees a direction when its difference has a larger component along it, relative to the largest difference. */
 const visibility = 1e-13;
 
 /** The spectrum of a positive semidefinite matrix; what rounding made negative is 0. */
 function eigenDecomposition(matrix: number[][]): Spectrum {
-  // mathjs compares off-diagonal elements with an absolute threshold, hence the scale.
+  // mathjs compares off-diagonal elements with an absolute threshold, so they are scaled.
   const scale = Math.max(...matrix.flat().map(Math.abs)) || 1;
   const { eigenvectors } = eigs(
     matrix.map((row) => row.map((value) => value / scale)),

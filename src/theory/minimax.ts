@@ -31,7 +31,7 @@ const roundingShare = 1e-14;
  * The exact minimax value of the loss over ‖θ‖ ≤ radius (absent: R^d), for any number of groups (paper Prop. 3.1).
  *
  * A primal–dual interior-point method on `min t : L_g(θ) ≤ t, ‖θ‖ ≤ radius` gives θ and α; the bracket is then computed from
- * these two alone, so a fault of the solver shows as a wide bracket and never as a wrong number.
+ * these two alone, so an error of the solver shows as a wide bracket, never as a wrong number.
  *
  * @param source where the problem came from, for error messages
  * @throws InputError for a loss without a second derivative, for a vanishing one on R^d when the infimum is not attained (separable
@@ -58,7 +58,7 @@ export function minimax(
   if (radius !== undefined && !(radius > 0 && Number.isFinite(radius)))
     throw new InputError(`radius must be a positive number, not ${radius}`, { at: { ...source, field: 'radius' } });
   if (radius !== undefined) return certify(problem, loss, radius, interiorPoint(problem, loss, radius));
-  // On R^d the unit of each coordinate of θ is free. Powers of two leave every digit as it is.
+  // On R^d the unit of each coordinate of θ is arbitrary. Powers of two change no digit.
   const units = columnUnits(problem);
   const scaled = withColumns(problem, (value, j) => value / units[j]);
   const solution = solveUnbounded(scaled, loss, units, source);
@@ -110,7 +110,7 @@ function certify(
   const losses = groupLosses(problem, loss, theta);
   const upper = worst(losses);
   // Every α proves its own q(α). What the solver leaves on a group clearly below the worst, or as a small weight, may be
-  // rounding, and on R^d the loss may have no minimum with it, so try without: the first α that proves enough will do.
+  // rounding, and on R^d the loss may have no minimum with it, so try without: the first α that proves enough is taken.
   const clearlyBelow = found.map((weight, g) => (upper - losses[g] > 1e-6 * Math.max(1, upper) ? 0 : weight));
   const candidates = [
     clearlyBelow,
@@ -156,7 +156,7 @@ function solveSeparated(
     let theta: Float64Array = solution.theta;
     for (let reach = 1; worstTouched(groupLosses(problem, loss, theta)) > infimum && reach < 1e9; reach *= 2)
       theta = solution.theta.map((value, j) => value + reach * direction[j]);
-    // Weight on an inactive group is rounding of the solver's; q(α) would have no minimum with it.
+    // Weight on an inactive group is the solver's rounding; q(α) would have no minimum with it.
     const alpha = solution.alpha.map((weight, g) => (touched[g] ? 0 : weight));
     return certify(problem, loss, undefined, { theta, alpha: normalised(alpha) });
   }

@@ -9,7 +9,7 @@ import { runSaddle, type SaddleRun, type SaddleSettings } from './algorithm.js';
 import { groupProbabilities } from './constants.js';
 import { slope } from './rate-fit.js';
 
-/** What is known of the loop that was measured, apart from its errors. */
+/** What is known of the measured loop apart from its errors. */
 export interface Premises {
   /** Rates at which the steps of the loop were seen to shrink with T; Proposition 4.1 is about −½. Null: too few horizons. */
   step_rates: { theta: number; alpha: number } | null;
@@ -22,8 +22,8 @@ export interface Premises {
 
 /**
  * Errors alone cannot tell whether the algorithm of Proposition 4.1 was run: with a step that does not shrink with T the
- * averages go on improving for a long time, faster than 1/√T, before they stop. So two premises are looked at directly, on
- * the loop itself and not on its settings: that its steps shrink as 1/√T, and that it is Algorithm 1 (or 3) at all.
+ * averages go on improving for a long time, faster than 1/√T, before they stop. So two premises are checked directly, on the loop itself
+ * and not on its settings: that its steps shrink as 1/√T, and that it is Algorithm 1 (or 3).
  *
  * @param measured the settings of the runs that are measured, by their horizon T; at least one
  * @returns what was found, and one sentence for each premise that fails
@@ -48,7 +48,7 @@ export function checkPremises(
   const replay_distance = backward.length > 0 ? Number.POSITIVE_INFINITY : replayDistance(problem, measured, seed);
   if (!(replay_distance <= 1e-6))
     reasons.push(
-      `the loop is off by ${replay_distance.toPrecision(3)} from Algorithm 1 (or 3) as the objective code runs it, pair by pair`,
+      `the loop differs by ${replay_distance.toPrecision(3)} from Algorithm 1 (or 3) as the objective code runs it, pair by pair`,
     );
   return { premises: { step_rates, replay_distance }, reasons };
 }
@@ -80,7 +80,7 @@ function stepRates(
   return { theta: rate(moves.map(({ theta }) => theta)), alpha: rate(moves.map(({ alpha }) => alpha)) };
 }
 
-/** Steps that are replayed: enough to wander far, too few for rounding to grow, even in a ball of radius 10⁵. */
+/** Steps that are replayed: enough for θ to move far, too few for rounding to grow, even in a ball of radius 10⁵. */
 const replayed = 2000;
 
 /**
@@ -109,7 +109,7 @@ function replayDistance(
 
 /**
  * {@link runSaddle} pair by pair through the objective that trains language models, and the projection of its log-linear
- * policy: slow, and the same numbers but for rounding.
+ * policy: slow, but the same numbers up to rounding.
  */
 export function replaySaddle(
   problem: LogLinearProblem,

@@ -24,7 +24,7 @@ export function fitRate(horizons: readonly HorizonErrors[], random: Random): Rat
   const means = horizons.map(({ errors }) => average(errors));
   if (means.some((mean) => !(mean > 0))) throw new RangeError('a rate needs positive mean errors');
   const slopes = Array.from({ length: resamples }, () =>
-    // Resampled means may reach 0 where runs scatter around it; the logarithm must stay finite.
+    // Resampled means may reach 0 where the errors scatter around it; the logarithm must stay finite.
     slope(
       x,
       horizons.map(({ errors }, n) => Math.log(Math.max(resampledMean(errors, random), 1e-12 * means[n]))),

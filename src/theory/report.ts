@@ -40,7 +40,7 @@ export function convergenceReport(result: Convergence): ConvergenceReport {
   return { ...result, minimax: minimaxReport(result.minimax) };
 }
 
-/** What is claimed of each order, and what came of it: on the terminal, in the exit code and on the page. */
+/** What is claimed of each order, and the outcome: for the terminal, the exit code and the page. */
 export function convergenceChecks(result: Omit<Convergence, 'minimax'>): Check[] {
   return ordersIn(result).map(({ algorithm, order, outcome, rate, reasons }) => ({
     claim: claims[order](algorithm),

@@ -34,10 +34,11 @@ export function findSeparation(problem: LogLinearProblem): Separation | undefine
       }
     const found = leastCombination(rows, d);
     if (found === undefined) break;
-    const news = owners.filter((_, n) => dot(rows[n], found) > tolerance);
+    const margins = rows.map((row) => dot(row, found));
+    const news = owners.filter((_, n) => margins[n] > tolerance);
     // Each pair falls short of the tolerance, all together do not: searching again would find the same.
     if (news.length === 0) break;
-    // Earlier directions count for more, so that the pairs they separate stay separated.
+    // Earlier directions get more weight, so that the pairs they separate stay separated.
     const weight = direction === undefined ? 0 : 2 * dominance(problem, separated, direction, found);
     direction = found.map((value, j) => value + weight * (direction?.[j] ?? 0));
     for (const [g, i] of news) separated[g][i] = 1;
@@ -87,7 +88,7 @@ function leastCombination(rows: Float64Array[], d: number): Float64Array | undef
     }
     residual = combine(base, rows, y);
   }
-  // No rows, or rounding kept the method from ending: nothing is claimed to separate.
+  // No rows, or rounding kept the method from ending: no separation is claimed.
   return undefined;
 }
 
@@ -95,7 +96,7 @@ function leastCombination(rows: Float64Array[], d: number): Float64Array | undef
 function leastSquares(rows: Float64Array[], base: Float64Array): number[] | undefined {
   const gram = rows.map((a) => rows.map((b) => dot(a, b)));
   let solution = rows.map(() => 0);
-  // The normal equations square the condition number; two corrections from the true residual win the digits back.
+  // The normal equations square the condition number; two corrections from the true residual recover the digits.
   for (let pass = 0; pass < 3; pass++) {
     const residual = combine(base, rows, solution);
     const change = solveLinear(

@@ -13,7 +13,7 @@ import type { TrainerState } from './trainer-hooks.js';
  * - checkpoint.json: everything else, see {@link Checkpoint};
  * - SHA256SUMS over both, which `sha256sum -c` checks too.
  *
- * They are written beside their place and renamed, so one that is there is whole unless something damaged it later.
+ * They are written under another name and renamed, so one that is there is whole unless something damaged it later.
  */
 
 /** What a run needs besides the policy's own file to go on as if it had never stopped. Plain JSON. */
@@ -25,7 +25,7 @@ export interface Checkpoint {
   identity: Record<string, unknown>;
   /** Versions of programs and the number of threads: with others, results may differ in their last bits. */
   made: Record<string, unknown>;
-  /** Made because the run was asked to stop: gone when the next one is there, as in a run without a break. */
+  /** Made because the run was asked to stop; removed once the next one is there, as if the run had not been interrupted. */
   unscheduled?: boolean;
 }
 
@@ -74,7 +74,7 @@ export class Checkpoints {
       if (refused) throw cause;
       throw new GroupRobustError(
         'CHECKPOINT',
-        `the checkpoint of step ${step} is not saved: ${messageOf(cause)}\n  fix: mend that (earlier checkpoints are ` +
+        `the checkpoint of step ${step} is not saved: ${messageOf(cause)}\n  fix: solve that (earlier checkpoints are ` +
           'as they were), then run the same command with --resume to go on from the last one',
         { cause },
       );
@@ -83,9 +83,9 @@ export class Checkpoints {
   }
 
   /**
-   * The newest checkpoint that is whole and `fits` (says what is wrong otherwise, or throws); those passed over are
-   * removed, since they would be in the way when the run comes to their steps again. Undefined where there is none at all.
-   * @param skipped told of each that is passed over
+   * The newest checkpoint that is whole and passes `fits`, which returns what is wrong with one, or throws. Those skipped are removed,
+   * since they would be in the way when the run reaches their steps again. Undefined where there is none at all.
+   * @param skipped is told of each that is skipped
    * @throws InputError where there are some and none is whole; then, or where `fits` throws, nothing is removed
    */
   async newest(
@@ -127,7 +127,7 @@ export class Checkpoints {
     return join(folder, files.policy);
   }
 
-  /** Why the best checkpoint that another knows of is not whole, which would otherwise show when all steps are taken. */
+  /** Why the best checkpoint that another refers to is not whole, which would otherwise come out only after the last step. */
   private async damageOfBest(folder: string): Promise<string | undefined> {
     const best = this.best ? readState(folder).trainer.best : undefined;
     const name = best && folderName(best.step);
@@ -147,7 +147,7 @@ export class Checkpoints {
     const all = this.names().map((name) => ({ name, state: this.stateOf(name) }));
     const scheduled = all.filter(({ state }) => !state?.unscheduled);
     const kept = new Set([...all.slice(0, 1), ...scheduled.slice(0, this.keep)]);
-    // Each of them may be the one that a run goes on from, so the best that each knows of has to be there at the end.
+    // A run may go on from any of them, so the best one that each refers to must still be there at the end.
     const best = this.best ? [...kept].map(({ state }) => state?.trainer.best?.step) : [];
     for (const one of all)
       if (!kept.has(one) && !best.includes(stepOf(one.name))) rmSync(join(this.folder, one.name), { recursive: true });

@@ -9,7 +9,7 @@ export function configurationReference(): string {
   return `# Configuration
 
 Made from the schema that checks a configuration (src/train/config.ts) by \`npx vitest run test/train/config-reference.test.ts -u\`. Keys with
-a dot lie within the one before it, as in \`optimizer: { learningRate: 1e-4 }\`, and so does \`--set optimizer.learningRate=1e-4\` name them.
+a dot lie within the one before it, as in \`optimizer: { learningRate: 1e-4 }\`; \`--set optimizer.learningRate=1e-4\` names them in the same way.
 \`train CONFIG --print-config\` shows a configuration with all defaults filled in.
 
 | key | value | default | meaning |
@@ -40,7 +40,7 @@ function typeText(property: Property): string {
   return `${type === 'integer' ? 'whole number' : 'number'}${boundsText(property)}`;
 }
 
-/** Of a schema that is no more than true or false there is nothing to say. */
+/** A schema may also be just true or false, which says nothing. */
 function detail(schema: Property['items']): Property {
   return typeof schema === 'object' && !Array.isArray(schema) ? schema : {};
 }

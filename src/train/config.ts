@@ -17,7 +17,7 @@ import { scheduleNames } from './schedule.js';
 
 const positive = z.number().positive();
 const count = z.number().int().positive();
-/** A factor on float32 numbers; beyond any use, and what is made of it still has to fit into one. */
+/** A factor on float32 numbers. The limit is beyond any use, and products still fit into float32. */
 const factor = positive.max(1e6);
 const distinct = <T extends z.ZodType<string>>(name: T) =>
   z
@@ -83,8 +83,8 @@ const objectiveParts = z.intersection(lossPart, weightsPart);
  * What is minimised. `loss` and `weights` together name the method: ipo + mirror-ascent is GR-IPO, dpo + importance is
  * IS-DPO, ipo + erm is IPO, sft fine-tunes on the chosen responses alone.
  *
- * A file is held against the flat keys, by which an error can say which other key they do nothing with, and an editor can complete;
- * what comes out is one of the unions.
+ * A file is checked against the flat keys, so that an error can name the other key that makes one useless, and an editor can complete them;
+ * the result is one of the unions.
  */
 export const objectiveSchema = objectiveKeys
   .superRefine((objective, context) => {
@@ -114,7 +114,7 @@ export const objectiveSchema = objectiveKeys
 
 export type Objective = z.infer<typeof objectiveSchema>;
 
-/** When `schedule: plateau` cuts the learning rate, and when it ends the run; see plateau.ts. The defaults are the authors'. */
+/** When `schedule: plateau` cuts the learning rate, and when it ends the run; see plateau.ts. Defaults as in the authors' code. */
 const plateauSchema = z.strictObject({
   watch: z
     .enum(watchedLosses)
@@ -127,13 +127,13 @@ const plateauSchema = z.strictObject({
     .int()
     .min(0)
     .default(4)
-    .describe('So many evaluations in a row may be no improvement; the next one cuts.'),
+    .describe('Evaluations in a row that may bring no improvement; the next one cuts.'),
   threshold: z
     .number()
     .min(0)
     .lt(1)
     .default(1e-3)
-    .describe('An improvement lies below the best loss by more than this part of it.'),
+    .describe('An improvement is a loss that is lower than the best one by more than this fraction of it.'),
   stopBelow: positive
     .default(1.001e-8)
     .describe(
@@ -149,7 +149,7 @@ const loraSchema = z.strictObject({
     .describe('Projections that get an update, e.g. [q_proj, v_proj]. Default: all seven.'),
 });
 
-/** Of a new adapter, where a configuration says nothing of it. */
+/** Settings of a new adapter where the configuration has none. */
 export const defaultLora = loraSchema.parse({});
 
 export const configSchema = z.strictObject({
@@ -193,7 +193,7 @@ export const configSchema = z.strictObject({
     ),
   threads: count.max(maxThreads).optional().describe('LibTorch threads; default: all cores.'),
   seed: z.number().int().min(0).default(0).describe("Seeds the adapter's start and the order of the data."),
-  output: z.string().min(1).describe('Run folder; must not exist, but for --resume.'),
+  output: z.string().min(1).describe('Run folder; must not exist yet, except with --resume.'),
   data: z
     .strictObject({
       train: z.string().min(1).describe('Files of pairs: JSONL, CSV or Parquet, by their ending.'),
@@ -220,7 +220,7 @@ export const configSchema = z.strictObject({
     })
     .describe('The pairs and their groups.'),
   objective: objectiveSchema.describe('What is minimised.'),
-  lora: loraSchema.optional().describe('LoRA of a new adapter; not with `adapter`, whose own settings hold.'),
+  lora: loraSchema.optional().describe('LoRA settings of a new adapter; not with `adapter`, which has its own.'),
   optimizer: z
     .strictObject({
       learningRate: factor.default(1e-4).describe('The highest rate.'),
@@ -242,7 +242,7 @@ export const configSchema = z.strictObject({
         .min(0)
         .lt(1)
         .optional()
-        .describe('The same as a part of all steps, rounded up; give one of the two.'),
+        .describe('The same as a fraction of all steps, rounded up; give only one of the two.'),
       schedule: z
         .enum(scheduleNames)
         .default('constant')
@@ -274,7 +274,7 @@ export const configSchema = z.strictObject({
   checkpoint: z
     .strictObject({
       every: count.default(100).describe('Optimiser steps between checkpoints.'),
-      keep: count.default(2).describe('The newest so many are kept.'),
+      keep: count.default(2).describe('How many of the newest are kept.'),
       best: z
         .boolean()
         .default(false)
@@ -290,11 +290,11 @@ export const configSchema = z.strictObject({
         .enum(['stop', 'skip'])
         .default('stop')
         .describe('`stop` the run, or `skip` the step and go on with the next batch.'),
-      limit: count.optional().describe('Most steps of a run to skip, then it stops; skip only. Default 10.'),
+      limit: count.optional().describe('Most steps to skip before the run stops; skip only. Default 10.'),
     })
     .prefault({})
     .describe(
-      'What to do with a step whose loss or gradient is not finite; it never changes weights or α. An evaluation that is not finite always stops the run.',
+      'What to do about a step whose loss or gradient is not finite; such a step never changes weights or α. An evaluation that is not finite always stops the run.',
     ),
 });
 
@@ -312,7 +312,7 @@ export function resolveConfig(raw: unknown, locate: (path: PropertyKey[]) => Inp
       if ((config.epochs === undefined) === (config.steps === undefined))
         refuse(['epochs'], 'give either epochs or steps');
       if (config.adapter !== undefined && config.lora !== undefined)
-        refuse(['lora'], 'does nothing with adapter, whose own rank and targets hold; remove one of the two');
+        refuse(['lora'], 'does nothing with adapter, which has its own rank and targets; remove one of the two');
       if (config.reference !== undefined && (config.adapter === undefined || config.objective.loss === 'sft'))
         refuse(['reference'], 'does nothing without an adapter to start from and a preference loss; remove it');
       if (config.baseDtype !== undefined && config.baseDtype !== 'bfloat16' && config.baseDtype !== config.dtype)
@@ -355,7 +355,7 @@ export function resolveConfig(raw: unknown, locate: (path: PropertyKey[]) => Inp
   const unknown = issues.flatMap((issue) =>
     issue.code === 'unrecognized_keys' ? unknownKeys(raw, issue.path, issue.keys, locate) : [],
   );
-  // Where there are unknown keys, only those: of a key that is misspelt, the one that was meant is reported as missing too.
+  // Where there are unknown keys, only those are reported: a misspelt key would also be reported as missing.
   const faults =
     unknown.length > 0
       ? unknown
@@ -375,7 +375,7 @@ function unknownKeys(
 ): InputError[] {
   const siblings = keysAt(parent);
   const beside = valueAt(raw, parent);
-  // Once is enough.
+  // The list of keys is shown only once.
   let otherwise = `keys in this place: ${siblings.join(', ')}`;
   return keys.map((key) => {
     const path = [...parent, key];
@@ -401,7 +401,7 @@ export function loadConfig(file: string, overrides: string[] = []): TrainConfig 
   const { value, document, lines } = parseYaml(text, { file });
   const raw = value ?? {};
   if (!isObject(raw) || Array.isArray(raw))
-    throw new InputError('is no YAML mapping', {
+    throw new InputError('is not a YAML mapping', {
       at: { file, line: 1 },
       fix: 'write keys and values, e.g. model: random:tiny',
     });
@@ -440,7 +440,7 @@ function applyOverride(raw: Record<PropertyKey, unknown>, override: string): str
     node[key] ??= {};
     const child = node[key];
     if (!isObject(child) || Array.isArray(child) || key === '__proto__')
-      throw new InputError(`"${name}" is no key: "${key}" holds a value`, { at });
+      throw new InputError(`"${name}" is not a key: "${key}" holds a value`, { at });
     node = child;
   }
   for (const key of last)

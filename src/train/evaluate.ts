@@ -1,14 +1,28 @@
+import { batchesPerEpoch } from '../data/pairs/sampler.js';
 import type { NativeBatch } from '../native/types.js';
 import type { Policy } from '../policy/policy.js';
+import type { TrainConfig } from './config.js';
 import { GroupMetrics, type GroupSummary, type PairMetricValues } from './metrics.js';
 import { checkFinite } from './non-finite.js';
 import type { PairObjective } from './objective.js';
 import { byPair, packForScoring, pairColumns, pairsAt, type ScoredDataset } from './scoring.js';
 
 /**
- * Exact metrics over a whole split: every pair is scored once, in the batches in which the reference was scored, so that
- * margins are exactly 0 while policy and reference are the same model. Nothing here can move α: group weights are not even
- * an argument.
+ * Whether an evaluation follows a step because of its number: every `evaluateEvery` steps, by default once per epoch. The last step is
+ * evaluated in any case.
+ * @param pairs number of training pairs
+ */
+export function evaluationDue(
+  step: number,
+  { evaluateEvery, batch }: Pick<TrainConfig, 'evaluateEvery' | 'batch'>,
+  pairs: number,
+): boolean {
+  return step % (evaluateEvery ?? batchesPerEpoch(pairs, batch.size)) === 0;
+}
+
+/**
+ * Exact metrics over a whole split. Every pair is scored once, in the batches in which the reference was scored, so that margins are exactly
+ * 0 while policy and reference are the same model. α cannot move here: group weights are not even an argument.
  *
  * @throws NonFiniteError naming the pairs whose scores are not finite
  */

@@ -8,8 +8,8 @@ import { fileDigest } from '../policy/identity.js';
 import type { TrainConfig } from './config.js';
 
 /**
- * What a run is made of: the settings that decide its numbers, and the content of the files it reads. A run may be moved,
- * given other threads or other checkpoints; with another identity it would be another run.
+ * What a run is made of: the settings that decide its numbers, and the content of the files it reads. A run may be moved, or continued with
+ * another number of threads or other checkpoints; with another identity it would be another run.
  */
 export type RunIdentity = Record<string, unknown>;
 
@@ -45,9 +45,9 @@ export function checkIdentity(saved: RunIdentity, now: RunIdentity, run: string)
     const known = (value: unknown) => typeof value === 'string' && value.startsWith(contentPrefix);
     const problem = known(saved[key])
       ? known(now[key])
-        ? 'has other contents than when the run began'
+        ? 'has changed since the run began'
         : `${is} is not what was there when the run began`
-      : `is ${is}, and was ${was} when the run began`;
+      : `is ${is}, but was ${was} when the run began`;
     throw new InputError(`${problem}, so ${run} cannot be continued`, {
       at: { field: key },
       fix: `put it back, or start a new run with another output`,
@@ -57,7 +57,7 @@ export function checkIdentity(saved: RunIdentity, now: RunIdentity, run: string)
 
 /** @throws InputError where the file is missing or cannot be read */
 async function inputIdentity(key: string, path: string, opened: FileState[]): Promise<string> {
-  // The other inputs may be named by something that is no path.
+  // The other inputs may have names that are not paths.
   if (key.startsWith('data.') && !existsSync(path)) throw missingFile(path);
   // It is read again for the run itself.
   refuseSpecial(path);
@@ -85,7 +85,7 @@ const readNames =
 const besideTokenizer = ['chat_template.jinja', 'tokenizer_config.json'];
 
 /**
- * A digest of a file, or of what is read of a folder; what is neither (`random:tiny`) counts by its name.
+ * A digest of a file, or of what is read of a folder; for anything else (`random:tiny`) the name itself.
  * @param beside names that are read too, where a file is named and they are in its folder
  */
 async function contentOf(path: string, opened: FileState[], beside: readonly string[]): Promise<string> {

@@ -23,8 +23,8 @@ const hubSchema = z.object({ id: z.string(), commit: z.string() }).optional();
 export const hubNamesSchema = z.object({ model: hubSchema, adapter: hubSchema, tokenizer: hubSchema });
 
 /**
- * The names of a run that goes on: where one is what it was when the run began, an id of the hub stands for the commit of
- * then, though its branch may have moved.
+ * The names of a run that is continued: where one has not changed since the run began, an id of the hub means the commit of that time,
+ * even if its branch has moved.
  */
 export function namesAsBegun<T extends ModelNames>(names: T, begun: { names: Partial<ModelNames>; hub: HubNames }): T {
   const asBegun = { ...names };
@@ -35,7 +35,7 @@ export function namesAsBegun<T extends ModelNames>(names: T, begun: { names: Par
   return asBegun;
 }
 
-/** The same with paths on this machine for ids of the hub, and for these the commits, by key. */
+/** The same with paths on this machine in place of ids of the hub, and the commits of these, by key. */
 export async function localNames<T extends ModelNames>(
   names: T,
   options: LocalOptions,
@@ -50,7 +50,7 @@ export async function localNames<T extends ModelNames>(
 }
 
 const MEGABYTE = 1e6;
-/** Smaller files are read before anyone asks how far they are. */
+/** Smaller files are read too fast for a progress bar. */
 const SHOWN_BYTES = 16 * MEGABYTE;
 
 /** What reading pairs for a model needs to know of it. */
@@ -59,7 +59,7 @@ export interface PairReader {
     file: string,
     options?: Pick<LoadPairsOptions, 'groups' | 'groupBy' | 'maxLength' | 'unusable'>,
   ): Promise<PairDataset>;
-  /** To be called when all is read. @throws InputError where a tokenizer was named, and no pair is text */
+  /** Call when everything is read. @throws InputError where a tokenizer was named but no pair is text */
   refuseIdleTokenizer(field: string): void;
 }
 
@@ -112,7 +112,7 @@ export async function readRunData(reader: PairReader, data: TrainConfig['data'])
       at: { file: data.train },
       fix: data.groups
         ? 'take the group out of data.groups, or add pairs of it'
-        : 'all its pairs were left out: mend some, raise data.maxLength, or remove them from the file',
+        : 'all its pairs were left out: correct some, raise data.maxLength, or remove them from the file',
     });
   const other = (file: string | undefined) =>
     file && reader.read(file, { groups: train.groups, groupBy, maxLength, unusable });
@@ -124,6 +124,6 @@ export async function readRunData(reader: PairReader, data: TrainConfig['data'])
       'data.validation and data.test are the same file, so test figures are not independent of choices made',
     );
   if (data.train === data.validation || data.train === data.test)
-    warnings.push('training pairs are also evaluated on: the evaluation says nothing about new pairs');
+    warnings.push('some training pairs are evaluated too, so the evaluation says nothing about new pairs');
   return { train, validation, test, warnings };
 }

@@ -5,8 +5,8 @@ export type StopSignal = 'SIGINT' | 'SIGTERM';
 const stopSignals: readonly StopSignal[] = ['SIGINT', 'SIGTERM'];
 
 /**
- * Tells `first` of the first signal that asks to stop. From then on signals act as they do by default, so a second one ends
- * the process at once; so they do after dispose.
+ * Tells `first` of the first signal that asks to stop. After that, and after dispose, signals act as they do by default, so a second one ends
+ * the process at once.
  */
 function onStopSignal(first: (signal: StopSignal) => void): Disposable {
   const handle = (signal: StopSignal) => {
@@ -20,14 +20,14 @@ function onStopSignal(first: (signal: StopSignal) => void): Disposable {
   return { [Symbol.dispose]: release };
 }
 
-/** What a run does about them: the first one is noted, and obeyed where all that was done is kept. */
+/** How a run handles them: the first one is noted, and obeyed at a point where all the work is saved. */
 export class StopRequest implements Disposable {
   private signal?: StopSignal;
   private readonly handler: Disposable;
 
   /**
    * @param noted told of the first signal
-   * @param again what to run to go on, for the error's text
+   * @param again the command that continues the run, for the error's text
    */
   constructor(
     noted: (signal: StopSignal) => void,
@@ -43,7 +43,7 @@ export class StopRequest implements Disposable {
     return this.signal !== undefined;
   }
 
-  /** @throws InterruptedError where a signal has come; `when` says how far the run is then */
+  /** @throws InterruptedError after a signal; `when` says how far the run has come */
   check(when: string): void {
     if (this.signal)
       throw new InterruptedError(`stopped by ${this.signal} ${when}\n  fix: run ${this.again} to go on`, this.signal);

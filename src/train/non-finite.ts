@@ -14,18 +14,18 @@ export class NonFiniteError extends GroupRobustError {
 }
 
 /**
- * Holds every value of every pair against infinity and NaN: a loss may be finite where a log-probability is not.
+ * Checks every value of every pair: a loss may be finite where a log-probability is not.
  * @throws NonFiniteError naming the pairs
  */
 export function checkFinite(pairs: readonly TokenisedPair[], values: PairMetricValues): void {
   const bad = pairs.filter((_, i) => Object.values(values).some((column) => !Number.isFinite(column[i])));
   if (bad.length > 0)
     throw new NonFiniteError(`the loss or a log-probability of ${namesOf(bad)} is not a finite number`, {
-      fix: 'check the model and these pairs, and with another dtype than float32 that one',
+      fix: 'check the model and these pairs; if dtype is not float32, try float32',
     });
 }
 
-/** "a.jsonl:3, a.jsonl:7", and how many more where there are many. */
+/** "a.jsonl:3, a.jsonl:7"; of many pairs the first, and how many more there are. */
 export function namesOf(pairs: readonly TokenisedPair[]): string {
   const shown = pairs.slice(0, 20).map((pair) => pair.id);
   return shown.join(', ') + (pairs.length > shown.length ? ` and ${pairs.length - shown.length} more` : '');

@@ -62,8 +62,8 @@ export const otherNames: Readonly<Record<string, string>> = {
 type Values = Readonly<Record<string, unknown>>;
 
 /**
- * Keys of TRL and transformers whose numbers are others here, each with what to write for the values beside it, so that a step is
- * the same step. Held against TRL's own trainer by test/train/trl.test.ts.
+ * Keys of TRL and transformers whose numbers differ from those here, each with what to write, given the values beside it, so that a step stays
+ * the same. test/train/trl.test.ts compares this with TRL's own trainer.
  */
 const otherNumbers: Readonly<Record<string, (values: Values) => string | undefined>> = {
   per_device_train_batch_size: batchAdvice,
@@ -88,7 +88,7 @@ const otherNumbers: Readonly<Record<string, (values: Values) => string | undefin
   adam_beta1: betasAdvice,
   adam_beta2: betasAdvice,
   bf16: ({ bf16 }) => (bf16 === true ? 'write dtype: bfloat16' : 'leave it out: float32 is the default'),
-  // One more evaluation without an improvement ends the run here than is borne.
+  // Here the run ends at the evaluation after the last one that `patience` allows.
   early_stopping_patience: ({ early_stopping_patience: value }) =>
     typeof value === 'number' && value > 0
       ? `write optimizer.schedule: plateau and optimizer.plateau.patience: ${value - 1}, with optimizer.plateau.stopBelow as high as the learning rate`
@@ -97,7 +97,7 @@ const otherNumbers: Readonly<Record<string, (values: Values) => string | undefin
     'write optimizer.plateau.threshold, which is a part of the best loss and not a difference from it',
 };
 
-/** A batch of TRL is what one device scores at once; an optimiser step sums up several. */
+/** A batch of TRL is what one device scores at once; an optimiser step sums several. */
 function batchAdvice(values: Values): string {
   const device = Number(values.per_device_train_batch_size ?? 8);
   const accumulated = Number(values.gradient_accumulation_steps ?? 1);
@@ -135,7 +135,7 @@ const otherValues: Readonly<Record<string, Readonly<Record<string, string>>>> = 
   baseDtype: { bf16: 'bfloat16', fp32: 'float32', float: 'float32' },
 };
 
-/** What to write instead of a value that is refused; undefined where nothing is known of it. */
+/** What to write instead of a value that is refused; undefined where there is no advice. */
 export function valueAdvice(key: string, value: unknown): string | undefined {
   const name = String(value).toLowerCase();
   const other = otherValues[key]?.[name];
@@ -149,11 +149,11 @@ export function valueAdvice(key: string, value: unknown): string | undefined {
 }
 
 /**
- * What to tell someone whose key there is none of; undefined where nothing is like it.
+ * What to tell someone who wrote an unknown key; undefined where no key is similar.
  * @param wanted the unknown key, without its parents
- * @param siblings the keys there are in its place
- * @param all every key there is, with its parents: `optimizer.learningRate`
- * @param values what stands beside it, itself included
+ * @param siblings the keys that may stand in its place
+ * @param all every key with its parents: `optimizer.learningRate`
+ * @param values the keys beside it and itself, with their values
  */
 export function keyAdvice(
   wanted: string,
@@ -175,7 +175,7 @@ export function keyAdvice(
   return near === undefined ? undefined : `did you mean ${near}?`;
 }
 
-/** Of a key that anyone may have written: "constructor" is none of ours. */
+/** For keys that come from the user: "constructor" is not one of ours. */
 function ownValue<T>(record: Readonly<Record<string, T>>, key: string): T | undefined {
   return Object.hasOwn(record, key) ? record[key] : undefined;
 }

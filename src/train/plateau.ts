@@ -1,7 +1,7 @@
 import { InputError } from '../errors.js';
 import type { GroupSummary } from './metrics.js';
 
-/** The validation losses that a run can go by: the worst group's, or the mean over groups, where each counts the same. */
+/** The validation losses that a run can watch: the worst group's, or the mean over groups, in which each counts the same. */
 export const watchedLosses = ['worst-group', 'group-mean'] as const;
 export type WatchedLoss = (typeof watchedLosses)[number];
 
@@ -22,9 +22,9 @@ export interface PlateauSettings {
   factor: number;
   /** What a cut multiplies η_α by. */
   stepFactor?: number;
-  /** Evaluations in a row without an improvement that are borne; the next one cuts. */
+  /** Evaluations in a row that may bring no improvement; the next one cuts. */
   patience: number;
-  /** A loss is an improvement when it lies below the best one by more than this part of it. */
+  /** A loss is an improvement when it is lower than the best one by more than this fraction of it. */
   threshold: number;
   /** The run ends when a cut has taken the learning rate below this. */
   stopBelow: number;
@@ -41,8 +41,8 @@ export interface PlateauState {
 
 /**
  * Cuts learning rate and η_α when a validation loss has stopped falling, and ends the run when the rate has become too small
- * to matter. As torch's ReduceLROnPlateau with mode min on the loss itself: the authors gave mode max the negative loss, where
- * a relative threshold takes a loss that is up to 0.1 % worse for a better one.
+ * to matter. Like torch's ReduceLROnPlateau with mode min on the loss itself. The authors used mode max on the negative loss, where a
+ * relative threshold counts a loss that is up to 0.1 % worse as an improvement.
  */
 export class Plateau {
   private current: PlateauState = { best: null, bad: 0, cuts: 0 };
@@ -52,7 +52,7 @@ export class Plateau {
     private readonly learningRate: number,
   ) {}
 
-  /** @returns whether this evaluation has made a cut */
+  /** @returns whether this evaluation leads to a cut */
   observe(loss: number): boolean {
     if (loss < this.target) {
       this.current = { ...this.current, best: loss, bad: 0 };
@@ -99,12 +99,12 @@ export class Plateau {
     };
   }
 
-  /** What a loss has to lie below to be an improvement. */
+  /** A loss below this is an improvement. */
   private get target(): number {
     const { best } = this.current;
     return best === null ? Number.POSITIVE_INFINITY : best - this.settings.threshold * Math.abs(best);
   }
 }
 
-/** As the authors have it. */
+/** As in the authors' code. */
 const defaultStepFactor = 0.5;

@@ -10,15 +10,14 @@ import type { NativeBatch } from '../native/types.js';
 const magic = Buffer.from('refscr01', 'latin1');
 const headerBytes = magic.length + 32;
 
-/** Where reference scores are kept for all runs of this user; the folder may be removed at any time. */
+/** Where the reference scores of all runs of this user are kept; the folder may be removed at any time. */
 export function referenceFolder(): string {
   return join(cacheFolder(), 'reference');
 }
 
 /**
- * Reference scores on disk. One file holds the scores of one sequence of batches by one model, under a key of both; so
- * nothing that could change a score can leave its key the same, and nothing else (group names, weights, losses, the order
- * of training) changes it.
+ * Reference scores on disk. One file holds the scores of one sequence of batches by one model, and its key is made of both. So anything
+ * that could change a score changes the key, and nothing else does (group names, weights, losses, the order of training).
  *
  * A file is magic, SHA-256 of key and scores, then the scores: float64, one per response in batch order, 16 bytes a pair. It
  * may hold the first batches only, where a run was stopped; whoever comes next goes on from there. Files are written
@@ -26,7 +25,7 @@ export function referenceFolder(): string {
  */
 export class ReferenceCache {
   /**
-   * @param identity all that decides the scores besides the batches; see src/policy/identity.ts
+   * @param identity everything besides the batches that the scores depend on; see src/policy/identity.ts
    * @param warn told about a damaged file, or a folder that cannot be written; neither stops a run
    */
   constructor(
@@ -35,7 +34,7 @@ export class ReferenceCache {
     private readonly folder: string = referenceFolder(),
   ) {}
 
-  /** The entry of these batches: every id and length in them counts, and so does where one batch ends. */
+  /** The entry of these batches: every id and length counts, and so do the boundaries of the batches. */
   async entry(batches: Iterable<NativeBatch>): Promise<ReferenceEntry> {
     const hash = createHash('sha256').update(JSON.stringify(await this.identity()));
     for (const { tokens, promptLengths, responseCounts, responseLengths } of batches)

@@ -37,7 +37,7 @@ export class RunFolder {
     return existsSync(this.at(name));
   }
 
-  /** @throws GroupRobustError where the folder is no longer this process's: nothing may be written any more */
+  /** @throws GroupRobustError where the folder no longer belongs to this process, which must write nothing more */
   checkHeld(): void {
     this.lock.check();
   }

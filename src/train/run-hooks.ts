@@ -29,12 +29,12 @@ export interface RunParts {
   /** What goes into each checkpoint. */
   marks: Pick<Checkpoint, 'identity' | 'made'>;
   stop: StopRequest;
-  /** To be called before results are kept. @throws where they are no longer those of this run's inputs, or the folder is another's */
+  /** Call before results are kept. @throws where an input has changed meanwhile, or another process has taken the folder */
   checkHold(): void;
   ui: { quiet: boolean; log(text: string): void };
 }
 
-/** The loop's eyes and hands: files, progress and checkpoints of a run while it trains. */
+/** What a run does while the loop trains: files, progress and checkpoints. */
 export class RunHooks implements TrainerHooks, Disposable {
   readonly reference: Reference;
   /** Steps of the whole run, once the loop has planned them. */
@@ -123,7 +123,7 @@ export class RunHooks implements TrainerHooks, Disposable {
 
   private start(): RunLog {
     const { config, folder } = this.run;
-    // The configuration first: by it a later --resume knows the folder as a run.
+    // The configuration first: a later --resume recognises the folder as a run by it.
     folder.write('config', printConfig(config));
     const log = RunLog.create(folder.at('metrics'));
     folder.writeJson('record', this.record);
@@ -136,7 +136,7 @@ export class RunHooks implements TrainerHooks, Disposable {
     if (JSON.stringify(from.made) !== JSON.stringify(made))
       this.onWarning(
         `the run began with ${JSON.stringify(from.made)} and goes on with ${JSON.stringify(made)}: ` +
-          'its numbers may differ in their last bits from those of a run without a break',
+          'its numbers may differ in their last bits from those of an uninterrupted run',
       );
     // The step after which the run went on, when, and with what.
     const resumption = { step: from.trainer.step, at: new Date().toISOString(), ...made };
@@ -159,7 +159,7 @@ export class RunHooks implements TrainerHooks, Disposable {
     );
   }
 
-  /** At the first step: not above the bars of the reference. */
+  /** Called at the first step, so that the bar comes below those of the reference. */
   private startBar(): Progress {
     const { ui, from } = this.run;
     const { pairs, forwardPasses } = this.reference;

@@ -9,12 +9,12 @@ export const runLockName = '.lock';
 
 /** A run folder for one process alone. */
 export interface RunLock extends AsyncDisposable {
-  /** @throws GroupRobustError where the lock was lost: nothing may be written any more */
+  /** @throws GroupRobustError where the lock was lost, so that nothing more may be written */
   check(): void;
 }
 
 /**
- * Takes a run folder, which is made where it is missing, and is gone again at the end where nothing was written to it.
+ * Takes a run folder. It is made if it is missing, and removed again at the end if nothing was written to it.
  * @throws InputError where another process works on it, or it cannot be made
  */
 export async function lockRun(run: string): Promise<RunLock> {
@@ -24,7 +24,7 @@ export async function lockRun(run: string): Promise<RunLock> {
     try {
       for (const folder of made) rmdirSync(folder);
     } catch {
-      // That one holds something.
+      // It is not empty.
     }
   };
   try {
@@ -55,8 +55,8 @@ export async function lockRun(run: string): Promise<RunLock> {
         if (lost || !lock.isOurs())
           throw new GroupRobustError(
             'LOCK_LOST',
-            `${run}: another process has taken this run over while this one stood still\n  fix: let that one end; nothing is ` +
-              'lost but the steps since the last checkpoint',
+            `${run}: another process has taken this run over while this one was suspended\n  fix: let that one end; only the ` +
+              'steps since the last checkpoint are lost',
           );
       },
       async [Symbol.asyncDispose]() {

@@ -10,9 +10,9 @@ export interface LogPosition {
 }
 
 /**
- * metrics.jsonl while a run writes it; knows its length and checksum at any time, for checkpoints. Each process writes a file
- * of its own, renamed into place, and every line where it belongs: what another process, stalled since before this one took
- * the run over, still writes goes to the file that was there then, and a line added to this one does not last.
+ * metrics.jsonl while a run writes it; knows its length and checksum at any time, for checkpoints. Each process writes a file of its own,
+ * renamed into place, and every line at its own position. So if this process took the run over from a stalled one, what that one still
+ * writes goes to the old file, and a line that anyone adds to this one is overwritten.
  */
 export class RunLog {
   private bytes = 0;
@@ -55,7 +55,7 @@ export class RunLog {
     this.count(bytes);
   }
 
-  /** Makes sure that everything appended is on the disk, and says how far that is. */
+  /** Makes sure that everything appended is on the disk, and returns how far that is. */
   sync(): LogPosition {
     try {
       ftruncateSync(this.descriptor, this.bytes);

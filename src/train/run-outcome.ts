@@ -10,11 +10,12 @@ import { pairObjective } from './objective.js';
 import type { RunHooks, RunParts } from './run-hooks.js';
 import { amendRecord } from './run-record.js';
 import { type ScoredDataset, scoredDataset } from './scoring.js';
+import type { BestEvaluation } from './trainer-hooks.js';
 
 /**
- * Writes what a run comes to: alpha.csv, the adapter with its exact test metrics, and the same of the best step.
+ * Writes the results of a run: alpha.csv, the adapter with its exact test metrics, and the same for the best step.
  * @returns the metrics of the test split, where there is one
- * @throws InterruptedError where it is asked to stop meanwhile; it can be done again
+ * @throws InterruptedError where the run is asked to stop meanwhile; calling it again does everything anew
  */
 export async function writeOutcome(
   run: RunParts,
@@ -31,14 +32,17 @@ export async function writeOutcome(
       alphaHistory.map((alpha, step) => [step, ...alpha]),
     ),
   );
-  // Those of a shorter run would be taken for this one's.
+  // Metrics of a shorter run would be taken for this one's.
   for (const name of ['evaluation', 'testPairs', 'bestEvaluation', 'bestTestPairs'] as const)
     rmSync(folder.at(name), { force: true });
-  amendRecord(folder, data, () => ({ steps: last.step, best }));
-  const test = await writePolicy(run, scoredTest, origin, last.step, lastPolicy);
+  // For the same reason the record names no step until its adapter is written.
+  amendRecord(folder, data, () => ({ steps: undefined, best: undefined }));
+  const steps = last.step;
+  const ofLast = config.checkpoint.best ? { steps } : { steps, best };
+  const test = await writePolicy(run, scoredTest, origin, ofLast, lastPolicy);
   if (config.checkpoint.best && best) {
     await policy.loadState(await checkpoints.policyFile(best.step));
-    await writePolicy(run, scoredTest, origin, last.step, bestPolicy);
+    await writePolicy(run, scoredTest, origin, { steps, best }, bestPolicy);
   }
   return test;
 }
@@ -47,23 +51,24 @@ export async function writeOutcome(
 const lastPolicy = { adapter: 'adapter', evaluation: 'evaluation', pairs: 'testPairs' } as const;
 const bestPolicy = { adapter: 'bestAdapter', evaluation: 'bestEvaluation', pairs: 'bestTestPairs' } as const;
 
-/** Writes the adapter of the policy as it is now, and its exact test metrics, by group and by pair. */
+/** Writes the adapter of the policy as it is now, then what the record says of it, then its exact test metrics. */
 async function writePolicy(
-  { config, folder, policy, stop, checkHold, ui }: RunParts,
+  { config, folder, policy, data, stop, checkHold, ui }: RunParts,
   test: ScoredDataset | undefined,
   { hub, trained }: { hub: HubNames; trained: ReferenceRecord },
-  steps: number,
+  outcome: { steps: number; best?: BestEvaluation },
   names: typeof lastPolicy | typeof bestPolicy,
 ): Promise<GroupSummary | undefined> {
   checkHold();
-  // The adapter first: scoring may take long, or meet a pair whose score is not finite.
+  // The adapter first: scoring may take long, or fail on a pair whose score is not finite.
   const base = { baseModel: hub.model?.id ?? config.model, revision: hub.model?.commit };
   await policy.saveAdapter(folder.at(names.adapter), base, { trained, replace: true });
+  amendRecord(folder, data, () => outcome);
   if (!test) return undefined;
   const bar = progress('scoring the test pairs', test.data.pairs.length, ui.quiet);
   const pause = () => {
     folder.checkHeld();
-    stop.check(`while the test pairs were scored; all ${steps} steps are saved`);
+    stop.check(`while the test pairs were scored; all ${outcome.steps} steps are saved`);
   };
   try {
     const byPair = new Map<number, object>();
@@ -83,7 +88,7 @@ async function writePolicy(
   } catch (error) {
     if (!(error instanceof NonFiniteError)) throw error;
     throw new NonFiniteError(error.problem, {
-      where: `after all ${steps} steps: the evaluation on ${config.data.test}`,
+      where: `after all ${outcome.steps} steps: the evaluation on ${config.data.test}`,
       fix: `check these pairs; without them, run group-robust eval with --adapter ${folder.at(names.adapter)}, which is written`,
     });
   } finally {

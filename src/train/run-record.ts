@@ -8,9 +8,9 @@ import { methodName, type TrainConfig } from './config.js';
 import type { RunData } from './inputs.js';
 import type { RunFolder } from './run-folder.js';
 
-/** run.json: where a run comes from. */
+/** run.json: how a run was made. */
 
-/** What decides the last bits of a run's numbers, besides its identity. */
+/** What the last bits of a run's numbers depend on, besides its identity. */
 export function versions(): { versions: Record<string, string>; threads: number } {
   const { torchVersion, threads } = loadNative().nativeInfo();
   return { versions: { 'group-robust-po': packageVersion(), node: process.version, torch: torchVersion }, threads };
@@ -30,7 +30,7 @@ export async function provenance(config: TrainConfig, data: RunData, made: objec
   };
 }
 
-/** Adds to run.json what a run has come to know of itself. */
+/** Changes or adds entries of run.json. */
 export function amendRecord(
   folder: RunFolder,
   data: RunData,

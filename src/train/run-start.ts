@@ -6,6 +6,7 @@ import { checked } from '../files/read.js';
 import { refuseExisting, removePartials } from '../files/write.js';
 import type { Checkpoint, Checkpoints, FoundCheckpoint } from './checkpoint.js';
 import { loadConfig, type TrainConfig } from './config.js';
+import { evaluationDue } from './evaluate.js';
 import { checkIdentity, type RunIdentity } from './identity.js';
 import { hubNamesSchema, type namesAsBegun } from './inputs.js';
 import type { MetricsLine } from './metrics-line.js';
@@ -24,7 +25,7 @@ export interface Start extends FoundCheckpoint {
 }
 
 /**
- * Where a run goes on; undefined where it has to start, for want of a checkpoint.
+ * Where a run goes on; undefined where it has to start, because there is no checkpoint.
  * @throws InputError where the folder holds something else, no checkpoint is whole, or the run is of another identity
  */
 export async function findStart(
@@ -35,11 +36,11 @@ export async function findStart(
   warn: (text: string) => void,
 ): Promise<Start | undefined> {
   removePartials(folder.path);
-  // Of the checkpoint that was asked about last, which is the one that is found.
+  // Of the checkpoint that was checked last, which is the one that is found.
   let lines: MetricsLine[] = [];
   const fits = (checkpoint: Checkpoint) => {
     const logged = logUntil(folder.at('metrics'), checkpoint.log);
-    if (!logged) return 'metrics.jsonl has no longer the lines it had then';
+    if (!logged) return 'metrics.jsonl no longer has the lines that it had then';
     lines = logged;
     const length = lengthened(checkpoint.identity, identity);
     if (length === undefined) {
@@ -51,7 +52,7 @@ export async function findStart(
   };
   const found = await checkpoints.newest(fits, warn);
   if (found) return { ...found, lines, longer: lengthened(found.identity, identity) !== undefined };
-  // A killed run that had not come to its first checkpoint is started over; anything else is not ours to write over.
+  // A run that was killed before its first checkpoint is started over; anything else must not be overwritten.
   if (!folder.has('config') || folder.has('adapter')) refuseExisting(folder.path, runLockName);
   else warn(`${folder.path} has no checkpoint yet; the run starts over`);
   return undefined;
@@ -82,30 +83,30 @@ function lengthened(saved: RunIdentity, now: RunIdentity): Length | undefined {
 }
 
 /**
- * Why the longer run's past is another than what this checkpoint stands for, where an older one may do; undefined where it is the same.
+ * Why the longer run could not have come to this checkpoint; an older one may still do. Undefined where it could.
  * @throws InputError where no checkpoint can do
  */
 function whyNotLonger(
-  { optimizer, batch, data, ...config }: TrainConfig,
+  config: TrainConfig,
   folder: RunFolder,
   { key, was, is }: Length,
   { step, finished, unevaluated }: TrainerState,
   checkpoints: Checkpoints,
 ): string | undefined {
+  const { optimizer, data } = config;
   const run = folder.path;
   const fix =
     `put ${key} back to ${was}; or start a run of ${is} ${key} with another output; or start one from ` +
-    `${folder.at('adapter')}, as its adapter, which then is its reference too`;
+    `${folder.at('adapter')}, as its adapter, which is then its reference too`;
   const { warmupRatio = 0, schedule } = optimizer;
   if (dependsOnEnd(optimizer))
     throw new InputError(
-      `is ${is}, and was ${was} when the run began: with ${warmupRatio > 0 ? `warmupRatio: ${warmupRatio}` : `schedule: ${schedule}`} ` +
+      `is ${is}, but was ${was} when the run began: with ${warmupRatio > 0 ? `warmupRatio: ${warmupRatio}` : `schedule: ${schedule}`} ` +
         `all learning rates depend on the number of steps, so a run of ${is} ${key} has another past, and ${run} cannot be made longer`,
       { at: { field: key }, fix },
     );
   if (data.validation === undefined || !finished || unevaluated) return undefined;
-  const evaluateEvery = config.evaluateEvery ?? Math.ceil(trainPairs(folder) / batch.size);
-  if (step % evaluateEvery === 0) return undefined;
+  if (evaluationDue(step, config, trainPairs(folder))) return undefined;
   const problem = `step ${step} was evaluated as the last of ${was} ${key}, which the longer run would not do`;
   if (readdirSync(checkpoints.folder).filter((name) => name.startsWith('step-')).length > 1) return problem;
   throw new InputError(`${problem}, and no older checkpoint is kept, so ${run} cannot be made longer`, {

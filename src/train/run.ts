@@ -41,9 +41,9 @@ export interface RunResult {
 
 export interface RunOptions {
   resume?: boolean;
-  /** What to run after an interruption, for the error's text. */
+  /** The command that continues the run after an interruption, for the error's text. */
   again?: string;
-  /** Called with the run folder when all else in it is written and it is still this process's alone: `writeRunReport`, or nothing. */
+  /** Called with the run folder when everything else in it is written, while this process still holds it; for example `writeRunReport`. */
   report?: (run: string) => Promise<void>;
 }
 
@@ -54,12 +54,12 @@ export interface RunOptions {
  * metrics), adapter/ (PEFT), and what `report` writes. With `checkpoint.best`, adapter-best/ and evaluation-best.json are the
  * same of the step with the smallest worst-group validation loss.
  *
- * Everything that can be wrong with the input is found before anything is written; then no folder is left. While the run goes
- * on, no other process can work on its folder.
+ * Errors in the input are found before anything is written, and then no folder is left behind. While the run goes on, no other process can
+ * work on its folder.
  *
- * With `resume`, a run that the folder holds goes on from its newest whole checkpoint, and ends with the very files that it
- * would have had without a break (run.json tells of the break); where there is none yet, it starts. With more `steps` or `epochs`
- * than it began with, it becomes the longer run, where that one's past is the same.
+ * With `resume`, the run in the folder goes on from its newest whole checkpoint, and ends with exactly the files that it would have had
+ * without the interruption (which run.json records); where there is no checkpoint yet, it starts. With more `steps` or `epochs` than it
+ * began with, it is made longer, if the longer run would have come to the same checkpoint.
  *
  * @throws InterruptedError after SIGINT or SIGTERM, once the step is done and saved
  */
@@ -68,7 +68,7 @@ export async function runTraining(config: TrainConfig, ui: Ui, options: RunOptio
   try {
     return await trainLocked(lock, config, ui, options);
   } catch (error) {
-    // Where another process has the folder by now, it has removed what this one was about to write.
+    // If another process has taken the folder meanwhile, it has removed what this one was writing: report that instead.
     lock.check();
     throw error;
   }

@@ -6,7 +6,7 @@ export interface Schedule {
   learningRate: number;
   /** Steps of linear rise: step t = 1, 2, … has rate · min(1, t / warmupSteps). Default 0. */
   warmupSteps?: number;
-  /** The same as a part of all steps, rounded up. */
+  /** The same as a fraction of all steps, rounded up. */
   warmupRatio?: number;
   /**
    * What follows the rise: the rate itself, or a line or half a cosine that reaches 0 one step after the last. `plateau` is the rate

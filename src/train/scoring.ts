@@ -6,7 +6,7 @@ import type { Progress } from '../terminal/progress.js';
 import type { PairScores } from './objective.js';
 import type { ReferenceCache } from './reference-cache.js';
 
-/** Scoring pairs with a policy: the only place where pairs become trees and responses become columns again. */
+/** Scoring pairs with a policy: the only place where pairs are packed into trees and scores of responses put back into columns. */
 
 /** Log-probabilities of the packed responses, by pair, with their lengths. `logps` is [responses]. */
 export function byPair(packed: PackedPairs, logps: Float64Array): PairScores {
@@ -96,10 +96,10 @@ export function scoringBatches({ pairs }: PairDataset, maxPairs = Number.POSITIV
   return batches;
 }
 
-/** Pairs packed for scoring: without regard to groups, which matter to gradients only, so that they share prompts too. */
+/** Pairs packed for scoring. Groups matter to gradients only and are ignored here, so that pairs of different groups can share a prompt. */
 export function packForScoring(data: PairDataset, indices: ArrayLike<number>): PackedPairs {
   return packPairs(
-    // What the pairs give is computed when it is read, so no spread would copy it.
+    // The fields of a pair are getters, which a spread would not copy.
     pairsAt(data, indices).map(({ id, prompt, chosen, rejected, weight }) => ({
       id,
       group: 0,
@@ -129,13 +129,13 @@ export class ReferenceScores {
   }
 }
 
-/** Seconds of scoring that a killed run may lose. */
+/** Seconds of scoring that are lost at most when a run is killed. */
 const secondsBetweenWrites = 30;
 
 /**
- * Scores data sets by the reference, which never changes: each set once, in its scoring batches, before the first step
- * that needs it; or not at all where a cache has the scores. What comes from the cache is what would be computed, to the
- * bit, so a run does not depend on it.
+ * Scores data sets by the reference, which never changes: each set once, in its scoring batches, before the first step that needs it, or not
+ * at all where a cache has the scores. Scores from the cache are equal to the bit to those that would be computed, so a run does not depend
+ * on it.
  */
 export class Reference {
   /** Forward passes of the reference so far. */
@@ -147,7 +147,7 @@ export class Reference {
     private readonly policy: Policy<NativeBatch>,
     private readonly options: {
       cache?: ReferenceCache;
-      /** Shows how far the scoring of a file is; called only where something has to be computed. */
+      /** Shows the progress of scoring a file; called only where something has to be computed. */
       progress?: (file: string, pairs: number) => Progress;
       /** Called before every forward pass; may throw to stop, and the cache has what was scored. */
       pause?: () => void;
@@ -156,7 +156,7 @@ export class Reference {
 
   async score(data: PairDataset, batches: readonly Int32Array[]): Promise<ReferenceScores> {
     const { cache, progress, pause } = this.options;
-    // Packed anew each time: all batches at once would take more memory than the pairs themselves.
+    // Packed again each time: all batches at once would take more memory than the pairs themselves.
     const packed = function* () {
       for (const batch of batches) yield packForScoring(data, batch);
     };
@@ -216,7 +216,7 @@ export class Reference {
   }
 }
 
-/** A data set with its scoring batches and, where the objective uses a reference, the scores of that. */
+/** A data set with its scoring batches and, where the objective uses a reference, that one's scores. */
 export interface ScoredDataset {
   data: PairDataset;
   batches: readonly Int32Array[];

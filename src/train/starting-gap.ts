@@ -5,8 +5,8 @@ const roundingGap = 1e-5;
 
 /**
  * Before the first step policy and reference are the same model (unless an adapter is trained against its base on
- * purpose), so both must give every response the same log-probability. The reference scored it in another batch, so sums may
- * be rounded otherwise; more than that means that the two are not the same, and every reward of the run would carry it.
+ * purpose), so both must give every response the same log-probability. The reference scored it in another batch, so sums may be rounded
+ * differently; a larger gap means that the two are not the same model, and it would be part of every reward of the run.
  * @returns the warning; undefined where there is none to give
  */
 export function startingGapWarning(scores: PairScores): string | undefined {

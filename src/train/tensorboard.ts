@@ -6,8 +6,8 @@ import type { MetricsLine } from './metrics-line.js';
  * A TensorBoard event file: the numbers of metrics.jsonl as scalars, so that `tensorboard --logdir runs` shows every run.
  *
  * A file holds TFRecords, each an `Event` protobuf (tensorflow/core/util/event.proto): first the file's version, then the
- * start of a session, then one event per step with all its scalars. A resumed run adds a file of its own; the session it
- * starts at `firstStep` makes TensorBoard forget what earlier files hold from that step on, so nothing is shown twice.
+ * start of a session, then one event per step with all its scalars. A resumed run adds a file of its own; its session starts at `firstStep`,
+ * so that TensorBoard drops what earlier files hold from that step on and shows nothing twice.
  * Files are read in the order of their names, which begin with the time.
  */
 export class EventFile {
@@ -29,7 +29,7 @@ export class EventFile {
     this.append(firstStep, bytesField(7, varintField(1, SESSION_START)));
   }
 
-  /** Writes the numbers of a line (flags as 0 and 1; text, such as the worst group's name, has no place among scalars). */
+  /** Writes the numbers of a line (flags as 0 and 1). Text, such as the worst group's name, is left out: it cannot be a scalar. */
   write({ step, ...metrics }: MetricsLine): void {
     const values = Object.entries(metrics).flatMap(([tag, value]) =>
       typeof value === 'string'
@@ -70,7 +70,7 @@ const crcTable = Uint32Array.from({ length: 256 }, (_, byte) => {
   return crc;
 });
 
-/** Rotated and shifted, as TFRecord wants it: a checksum of data that holds checksums would be weak. */
+/** Rotated and shifted, as TFRecord requires: a checksum of data that contains checksums would be weak. */
 function maskedCrc32c(data: Uint8Array): number {
   let crc = 0xffffffff;
   for (const byte of data) crc = (crcTable[(crc ^ byte) & 0xff] ?? 0) ^ (crc >>> 8);

@@ -5,14 +5,14 @@ import type { MetricsLine } from './metrics-line.js';
 import type { PlateauState } from './plateau.js';
 import type { Reference } from './scoring.js';
 
-/** What the training loop tells of itself while it runs, and what it needs to go on from a step. */
+/** What the training loop reports while it runs, and what it needs to go on from a step. */
 
 export interface TrainerHooks {
   /** Scores training and validation pairs by the reference, once, before step 0; default: without a cache. */
   reference?: Reference;
   /** Called for step 0 and after every optimiser step, in order. */
   onStep(line: MetricsLine): void;
-  /** Shows how far an evaluation is. */
+  /** Shows the progress of an evaluation. */
   evaluating?(step: number, pairs: number): Progress;
   /**
    * Called before every batch of an evaluation; may throw an InterruptedError to stop there. {@link afterStep} then gets a state
@@ -20,8 +20,8 @@ export interface TrainerHooks {
    */
   pause?(step: number): void;
   /**
-   * Called after {@link onStep}, while the policy is at rest: the moment to save. All else that the run needs to go on
-   * from here is the policy's own state.
+   * Called after {@link onStep}, while the policy is idle: the moment to save. The only other thing that the run needs to go on from here is
+   * the policy's own state.
    * @returns false to stop here
    */
   afterStep?(state: TrainerState): MaybePromise<boolean>;
@@ -29,7 +29,7 @@ export interface TrainerHooks {
   onPlan?(plan: { steps: number; sampler: SamplerPlan }): void;
   /** Something a user should know that is no error. */
   onWarning?(text: string): void;
-  /** A decision the loop has taken: a cut of the learning rate, an early end. */
+  /** A decision of the loop: a cut of the learning rate, an early end. */
   onDecision?(text: string): void;
 }
 
@@ -41,7 +41,7 @@ export interface BestEvaluation {
   group: string;
 }
 
-/** What the loop remembers between steps, plain JSON. Learning rates depend on the step and the cuts of a plateau alone. */
+/** What the loop remembers between steps; plain JSON. Learning rates depend only on the step and the cuts of a plateau. */
 export interface TrainerState {
   step: number;
   /** Pairs drawn so far. */
@@ -59,6 +59,6 @@ export interface TrainerState {
   skipped: number;
   /** Whether the warning about a saturated α was given. */
   saturated: boolean;
-  /** Where the evaluation after this step was broken off: the step's line so far, which is not in the log yet. */
+  /** Where the evaluation after this step was interrupted: the step's line so far, which is not in the log yet. */
   unevaluated?: MetricsLine;
 }

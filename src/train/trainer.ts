@@ -8,7 +8,7 @@ import { type GroupWeights, groupWeights } from '../objective/group-weights.js';
 import type { Policy } from '../policy/policy.js';
 import { counted } from '../terminal/format.js';
 import type { TrainConfig } from './config.js';
-import { evaluatePairs } from './evaluate.js';
+import { evaluatePairs, evaluationDue } from './evaluate.js';
 import { alphaMetrics, flatMetrics, GroupMetrics, type GroupSummary } from './metrics.js';
 import type { Metrics, MetricsLine } from './metrics-line.js';
 import { checkFinite, NonFiniteError, namesOf } from './non-finite.js';
@@ -38,7 +38,7 @@ export type TrainerSettings = Pick<
 /** Most steps to skip where the configuration does not say. */
 const defaultSkipLimit = 10;
 
-/** Weights so concentrated that other groups hardly train: below this many effective groups a warning is given. */
+/** A warning is given below this many effective groups: weights are then so concentrated that other groups hardly train. */
 const saturatedGroups = 1.05;
 
 /**
@@ -51,10 +51,10 @@ const saturatedGroups = 1.05;
  * The order of the data depends on the seed and the sampler only, so two methods with one seed see the same batches.
  *
  * A step whose loss or gradient is not finite changes neither weights nor α: it stops the run or is skipped, as
- * `settings.nonFinite` says. An evaluation that is not finite always stops the run: no figure could stand for it in the choice
- * of the best step, a plateau, or the report.
+ * `settings.nonFinite` says. An evaluation that is not finite always stops the run: no number could replace it in the choice of the best
+ * step, in a plateau, or in the report.
  *
- * @param from continues after this step, on a policy that has been put back as it was then, instead of from step 0
+ * @param from where to continue instead of at step 0; the policy has been restored to its state then
  * @returns α after every step taken here: [steps + 1][K], the weights it started with first
  * @throws NonFiniteError naming the pairs of the batch, with weights and α as they were before it, or those of the evaluation
  * @throws whatever `hooks.pause` throws
@@ -161,7 +161,7 @@ class Trainer {
   /**
    * One step of Algorithm 1 on the pairs with the indices `batch`.
    * @returns its metrics
-   * @throws NonFiniteError; then gradients and α are in disorder
+   * @throws NonFiniteError; gradients and α are then in an undefined state
    */
   private async takeStep(batch: Int32Array): Promise<Metrics> {
     const { policy, train, weighting, sampler, plateau, settings } = this;
@@ -222,12 +222,12 @@ class Trainer {
 
   /**
    * Ends a step: evaluates where it is due, logs, saves.
-   * @param saved whether a checkpoint has this very state, since this evaluation was broken off before
+   * @param saved whether a checkpoint already has this state, because the evaluation was interrupted before
    * @returns false to stop
    */
   private async endStep(line: MetricsLine, saved = false): Promise<boolean> {
     const { hooks, step } = this;
-    const due = step % (this.settings.evaluateEvery ?? this.sampler.batchesPerEpoch) === 0 || step === this.steps;
+    const due = evaluationDue(step, this.settings, this.train.pairs.length) || step === this.steps;
     try {
       hooks.onStep(due ? { ...line, ...(await this.evaluation()) } : line);
     } catch (error) {
@@ -239,7 +239,7 @@ class Trainer {
           ? 'check the model and these pairs, or use dtype: float32'
           : 'start a new run with a lower optimizer.learningRate, with dtype: float32, or without these pairs; the checkpoints ' +
             'up to here are as they were';
-      throw new NonFiniteError(`${error.problem}, so the run cannot go by it`, {
+      throw new NonFiniteError(`${error.problem}, so the run cannot rely on it`, {
         where: `step ${step}: the evaluation on ${this.validation?.file}`,
         fix,
       });
@@ -247,7 +247,7 @@ class Trainer {
     return (await hooks.afterStep?.(this.state())) !== false;
   }
 
-  /** Exact validation metrics; what hangs on them is decided here. */
+  /** Exact validation metrics; the best step and the plateau are updated by them here. */
   private async evaluation(): Promise<Metrics> {
     const { hooks, step, watched, plateau } = this;
     if (!watched) return {};
@@ -271,13 +271,13 @@ class Trainer {
     );
   }
 
-  /** @throws NonFiniteError where the run is to stop at a step that is not finite, or has skipped all it may */
+  /** @throws NonFiniteError where the run has to stop at a step that is not finite, or has already skipped as many as it may */
   private countSkipped(problem: string): void {
     const { action, limit = defaultSkipLimit } = this.settings.nonFinite;
     const text = `step ${this.step}: ${problem}; weights and α are unchanged`;
     if (action === 'stop' || this.skipped === limit)
       throw new NonFiniteError(
-        `${text}${action === 'skip' ? `, and nonFinite.limit allows to skip ${counted(limit, 'step')}` : ''}`,
+        `${text}${action === 'skip' ? `, and nonFinite.limit allows only ${counted(limit, 'step')} to be skipped` : ''}`,
         {
           fix: 'lower optimizer.learningRate, use dtype: float32, check the model and these pairs, or set nonFinite.action: skip',
         },
@@ -341,6 +341,6 @@ function plannedSteps({ steps, epochs }: TrainerSettings, batchesPerEpoch: numbe
   if (steps !== undefined) return steps;
   if (epochs === undefined)
     throw new InputError('is missing', { at: { field: 'steps' }, fix: 'give either epochs or steps' });
-  // What rounding adds to a whole number of batches is no batch.
+  // A rounding error above a whole number of batches must not add one.
   return Math.ceil(epochs * batchesPerEpoch - 1e-9);
 }

@@ -250,7 +250,7 @@ describe('a run folder is for one process', () => {
     const second = await train(['--resume'], { after: started, act: () => stalled?.kill('SIGCONT') });
     const { code, output } = await first;
     expect(output).toMatch(
-      /run: another process has taken this run over while this one stood still\n {2}fix: let that one/,
+      /run: another process has taken this run over while this one was suspended\n {2}fix: let that one/,
     );
     expect(code).toBe(1);
     expect(second).toMatchObject({ code: 0 });

@@ -95,7 +95,7 @@ describe('a secret', () => {
     mkdirSync(join(root, 'home'));
     writeFileSync(join(root, 'home/token'), `${secret}\nmore\n`);
     const error = await inputError(fetchCsv);
-    expect(error.message).toMatch(/home\/token: holds a character that is in no token/);
+    expect(error.message).toMatch(/home\/token: contains a character that no token has/);
     expect(inspect(error)).not.toContain(secret);
     const args = ['data', 'global-opinions', '--file', small, '--groups', 'a,b', '--out', join(root, 'out')];
     for (const [name, value] of [
@@ -173,14 +173,14 @@ describe('an answer that is wrong', () => {
     ['no kind', [{ ...good(), type: undefined }], /\[0\]\.type is missing/],
     ['no list', { error: 'busy' }, /an answer must be a list/],
     ['null', null, /an answer must be a list/],
-    ['a file twice', [good(), good()], /opinions\.csv stands twice/],
+    ['a file twice', [good(), good()], /opinions\.csv is in its listing twice/],
     ['a page in HTML', '<html>Log in</html>', /an answer is not JSON/],
     ['half of a list', '[{"type":', /an answer is not JSON/],
     ['nothing', '', /an answer is not JSON/],
   ])('%s is refused by name', async (_, listing, message) => {
     takeOver('/tree/', (response) => send(response, listing));
     const error = await inputError(fetchCsv);
-    expect(error.message).toMatch(/^someone\/opinions: http:\S+ does not answer as the hub does: /);
+    expect(error.message).toMatch(/^someone\/opinions: http:\S+ does not answer like the hub: /);
     expect(error.message).toMatch(message);
     expect(error.message).toMatch(/HF_ENDPOINT/);
     expect(existsSync(join(root, 'home'))).toBe(false);
@@ -191,7 +191,7 @@ describe('an answer that is wrong', () => {
     'instead of a commit is refused: %j',
     async (answer) => {
       takeOver('/revision/', (response) => send(response, answer));
-      expect((await inputError(fetchCsv)).message).toContain('does not answer as the hub does');
+      expect((await inputError(fetchCsv)).message).toContain('does not answer like the hub');
       expect(readdirSync(root)).toEqual([]);
     },
   );
@@ -298,7 +298,7 @@ describe('an answer that never ends', () => {
     takeOver('/tree/', (response) =>
       send(response, `[${' '.repeat(5e5)}]`, { Link: `<?cursor=${++page}>; rel="next"` }),
     );
-    expect((await inputError(fetchCsv)).message).toContain('more than 4 MB have come');
+    expect((await inputError(fetchCsv)).message).toContain('more than 4 MB were received');
     Object.assign(listingLimits, { pages: 10 });
     takeOver('/tree/', (response) => send(response, [], { Link: `<?cursor=${++page}>; rel="next"` }));
     expect((await inputError(fetchCsv)).message).toContain('more than 0 files on 11 pages');
@@ -316,7 +316,7 @@ describe('an answer that never ends', () => {
     'since its page leads to itself or nowhere is refused: %s',
     async (Link) => {
       takeOver('/tree/', (response) => send(response, [], { Link }));
-      expect((await inputError(fetchCsv)).message).toMatch(/follow itself|is no address/);
+      expect((await inputError(fetchCsv)).message).toMatch(/names itself as the next one|is not an address/);
       expect(hub.requests.length).toBeLessThan(5);
     },
   );
@@ -351,7 +351,7 @@ describe('a download without progress', () => {
   it('ends where each begins anew and comes a byte further', async () => {
     hub.faults.ignoresRanges = true;
     hub.faults.cuts = Array.from({ length: 200 }, (_, i) => 80_000 + i);
-    expect((await inputError(fetchLarge)).message).toMatch(/cannot be downloaded: more than 2 MB have come/);
+    expect((await inputError(fetchLarge)).message).toMatch(/cannot be downloaded: more than 2 MB were received/);
     expect(received()).toBeLessThan(25);
   });
 
@@ -377,7 +377,7 @@ describe('a busy hub', () => {
     const start = Date.now();
     await localCsv(small);
     expect(Date.now() - start).toBeGreaterThan(990);
-    expect(told()).toContain('someone/opinions: the answer has status 429; trying again in 1.0 s\n');
+    expect(told()).toContain('someone/opinions: the server answered with status 429; trying again in 1.0 s\n');
     busyFor(new Date(Date.now() + 2000).toUTCString());
     const again = Date.now();
     await fetchCsv();

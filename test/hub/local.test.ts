@@ -188,7 +188,7 @@ describe('a download', () => {
   ])('refuses %s, and leaves nothing that looks whole', async (_, content, message) => {
     hub.faults.instead = { 'model.safetensors': content };
     const error = await inputError(() => localModel(id, quiet));
-    expect(error.message).toContain(`${id}: model.safetensors is damaged on its way`);
+    expect(error.message).toContain(`${id}: model.safetensors was damaged on the way`);
     expect(error.message).toContain(message);
     expect(existsSync(join(snapshot(), 'model.safetensors'))).toBe(false);
     expect(existsSync(join(storage(), 'refs/main'))).toBe(false);
@@ -200,7 +200,7 @@ describe('a download', () => {
   it('checks small files too', async () => {
     const config = bytesOf('config.json');
     hub.faults.instead = { 'config.json': Buffer.from(config).fill(32, 0, 1) };
-    expect((await inputError(() => localModel(id, quiet))).message).toContain('config.json is damaged');
+    expect((await inputError(() => localModel(id, quiet))).message).toContain('config.json was damaged');
   });
 
   it('gives up after five fruitless attempts, and keeps what it has', async () => {
@@ -210,7 +210,7 @@ describe('a download', () => {
     expect(lstatSync(partial()).size).toBe(1000);
   });
 
-  it('waits for another process that downloads the same', async () => {
+  it('waits for another process that is downloading the same', async () => {
     await Promise.all([localModel(id, quiet), localModel(id, quiet), localModel(id, quiet)]);
     whole();
     expect(downloads().filter((request) => request.startsWith('cdn'))).toHaveLength(1);
@@ -223,7 +223,7 @@ describe('a refusal', () => {
       '401 without a token',
       'google/gated',
       undefined,
-      /nobody without a token.*\n.*accept the terms at .*\/google\/gated.*HF_TOKEN/,
+      /only with a token.*\n.*accept the terms at .*\/google\/gated.*HF_TOKEN/,
     ],
     ['401 of a token nobody knows', id, 'hf_wrong', /does not know your token/],
     [
@@ -384,7 +384,7 @@ describe('the program', () => {
 
     // Another name than the run began with is another model, even if it is the same repository.
     const { status, stderr } = await train('--set', `model=${moving.model}@main`);
-    expect(stderr).toMatch(/field "model": has other contents than when the run began/);
+    expect(stderr).toMatch(/field "model": has changed since the run began/);
     expect(status).toBe(2);
   });
 

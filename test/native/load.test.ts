@@ -46,7 +46,10 @@ describe('advice on what the loader says', () => {
     ],
     ["/lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.38' not found (required by x)", /newer system \(GLIBC_2\.38\)/],
     ["libstdc++.so.6: version `GLIBCXX_3.4.32' not found", /newer system \(GLIBCXX_3\.4\.32\)/],
-    ['libtorch_cpu.so: cannot open shared object file: No such file or directory', /LibTorch .* has moved or gone/],
+    [
+      'libtorch_cpu.so: cannot open shared object file: No such file or directory',
+      /LibTorch .* has been moved or removed/,
+    ],
     ['libnccl.so.2: cannot open shared object file: No such file or directory', /shared library is missing/],
     ['group_robust.node: undefined symbol: _ZN3c105ErrorC2Ev', /does not fit the LibTorch/],
     ['something new', /doctor/],

@@ -147,7 +147,7 @@ describe('a bad weights file is refused by file and tensor', () => {
       (h) => {
         h[NORM].shape = '48';
       },
-      /model\.norm\.weight": has a shape that is no list of whole numbers/,
+      /model\.norm\.weight": has a shape that is not a list of whole numbers/,
     ],
     [
       'missing field',
@@ -208,14 +208,14 @@ describe('a bad weights file is refused by file and tensor', () => {
     const entry = '"dtype":"F32","shape":[],"data_offsets":[0,4]';
     for (const [header, message] of [
       ['', /bad header: Unexpected end/],
-      ['[]', /its header is no JSON object/],
+      ['[]', /its header is not a JSON object/],
       ['{', /bad header: /],
       ['{}x', /bad header: /],
       ['{"a"', /bad header: /],
-      ['{"a":1}', /tensor "a": is no JSON object/],
+      ['{"a":1}', /tensor "a": is not a JSON object/],
       ['{"a\\q":{}}', /bad header: /],
-      ['{"__metadata__":{"x":1}}', /__metadata__ are no texts/],
-      ['{"__metadata__":["x"]}', /__metadata__ are no texts/],
+      ['{"__metadata__":{"x":1}}', /__metadata__ values are not all text/],
+      ['{"__metadata__":["x"]}', /__metadata__ values are not all text/],
       ['{"__metadata__":{},"__metadata__":{}}', /tensor "__metadata__": is there twice/],
       ['{"\\ud800":{}}', /has no dtype/],
       [`{"a":{${entry},"shape":[]}}`, /tensor "a": has shape twice/],

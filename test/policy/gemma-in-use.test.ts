@@ -184,7 +184,7 @@ describe('sizes that the weights do not confirm', () => {
     const before = process.memoryUsage().rss;
     for (const use of [open, () => mergeAdapter(model, join(model, 'adapter'), join(folder, 'out'), { quiet: true })])
       expect((await inputFault(use())).message).toMatch(
-        `config.json, field "num_hidden_layers": is ${layers}, and the weights are of 2 layers`,
+        `config.json, field "num_hidden_layers": is ${layers}, but the weights have 2 layers`,
       );
     expect(process.memoryUsage().rss - before).toBeLessThan(1e8);
   });

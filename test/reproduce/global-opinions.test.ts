@@ -56,7 +56,7 @@ it('draws pairs and trains SFT and both methods for each seed, goes on where it 
   const before = times();
   const seeds = await run({ seeds: [0, 1] });
   expect(times()).toEqual(before);
-  expect(seeds.text.match(/done before/g)).toHaveLength(3);
+  expect(seeds.text.match(/already done/g)).toHaveLength(3);
   expect(seeds.runs).toEqual([0, 1].flatMap((seed) => ['ipo', 'gr-ipo'].map((method) => at(`seed-${seed}`, method))));
 
   // Both methods start at the SFT model of their seed, where every IPO loss is 1/(4β²), and see the same pairs, which each seed redraws.
@@ -112,7 +112,7 @@ it('draws pairs and trains SFT and both methods for each seed, goes on where it 
   expect(again.checks).toEqual(seeds.checks);
 
   // Other settings would make another experiment.
-  await expect(run({ authors: true })).rejects.toThrow(/field "sft: optimizer\.warmupSteps": is 150, and was 12/);
+  await expect(run({ authors: true })).rejects.toThrow(/field "sft: optimizer\.warmupSteps": is 150, but was 12/);
   await expect(run({ groups: ['Avaland', 'Bremia'] })).rejects.toThrow(/field "groups"/);
 
   // The command is the same, and tells by its exit code whether the claims hold.
@@ -133,7 +133,7 @@ it('tests every question once in folds, adds methods to what is done, and judges
   const first = await run({ ...changes, methods: ['ipo'] });
   expect(first.runs).toEqual([1, 2, 3].map((fold) => join(target, 'seed-0', `fold-${fold}`, 'ipo')));
   const two = await run({ ...changes, methods: ['is-ipo', 'ipo', 'gr-ipo'] });
-  expect(two.text.match(/done before/g)).toHaveLength(6);
+  expect(two.text.match(/already done/g)).toHaveLength(6);
   const pooled = JSON.parse(readFileSync(join(target, 'pooled.json'), 'utf8'));
   const lines = (file: string) =>
     readFileSync(join(target, 'seed-0', file), 'utf8')

@@ -62,6 +62,6 @@ describe.each([
   });
 
   it('fail when the loop leaves out the factor N/N_g, which the replay has', () => {
-    expect(reasonsFor(() => ({ factors: Float64Array.of(1, 1, 1) })).join()).toMatch(/the loop is off by/);
+    expect(reasonsFor(() => ({ factors: Float64Array.of(1, 1, 1) })).join()).toMatch(/the loop differs by/);
   });
 });

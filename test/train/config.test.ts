@@ -203,7 +203,7 @@ describe('training configuration', () => {
     expect(failure('model: *absent').message).toContain('alias');
     for (const text of ['model', '- model']) expect(failure(text, ['steps=1']).message).toContain('mapping');
     expect(failure(base, ['steps']).message).toContain('key=value');
-    expect(failure(base, ['steps.x=1']).message).toContain('no key');
+    expect(failure(base, ['steps.x=1']).message).toContain('not a key');
     expect(() => loadConfig('/nonexistent.yaml')).toThrow(InputError);
   });
 

@@ -233,7 +233,7 @@ describe('a plateau and the best checkpoint', () => {
     const config = configFor(objective);
     await run(config);
     const changed = { ...config, checkpoint: { ...config.checkpoint, best: true } };
-    await expect(run(changed, true)).rejects.toThrow(/field "checkpoint\.best": is true, and was false/);
+    await expect(run(changed, true)).rejects.toThrow(/field "checkpoint\.best": is true, but was false/);
   });
 });
 
@@ -636,18 +636,18 @@ describe('--resume', () => {
     };
     await refused(
       { objective: { ...config.objective, step: 0.03 } },
-      /field "objective\.step": is 0\.03, and was 0\.02 when the run began/,
+      /field "objective\.step": is 0\.03, but was 0\.02 when the run began/,
     );
     await refused({ seed: 1 }, /field "seed"/);
-    await refused({ evaluateEvery: 2 }, /field "evaluateEvery": is 2, and was absent/);
-    await refused({ model: 'random:tiny' }, /field "model": is "random:tiny", and was "random:tiny\?layers=1"/);
+    await refused({ evaluateEvery: 2 }, /field "evaluateEvery": is 2, but was absent/);
+    await refused({ model: 'random:tiny' }, /field "model": is "random:tiny", but was "random:tiny\?layers=1"/);
     await refused({ data: { ...config.data, validation } }, /field "data\.validation": .* was absent/);
     await refused(
       { data: { ...config.data, train: join(folder, 'gone') } },
       /gone: no such file\n {2}fix: check the name/,
     );
     writeFileSync(own, readFileSync(own, 'utf8').replace('"group":"x"', '"group":"y"'));
-    await refused({}, /field "data\.train": has other contents than when the run began/);
+    await refused({}, /field "data\.train": has changed since the run began/);
     cpSync(train, own);
     expect(Object.keys(contents(config.output))).toEqual(Object.keys(before).filter((name) => !/partial/.test(name)));
     await run(config, true);
@@ -669,7 +669,7 @@ describe('--resume', () => {
     await run(config);
     const log = join(config.output, 'metrics.jsonl');
     writeFileSync(log, readFileSync(log, 'utf8').replace('"step":1,', '"step":9,'));
-    await expect(run(config, true)).rejects.toThrow(/metrics\.jsonl has no longer the lines/);
+    await expect(run(config, true)).rejects.toThrow(/metrics\.jsonl no longer has the lines/);
     expect(existsSync(checkpoint(config, 6))).toBe(true);
   });
 });
@@ -716,8 +716,44 @@ describe('a run made longer', () => {
     expect(record.resumed).toMatchObject([{ step: 4 }]);
   });
 
+  it('has a record at all times that names no steps but those of the adapters beside it', async () => {
+    // On the training pairs, whose loss falls: the best step is a late one.
+    const data = { train, validation: train, test: validation };
+    const config = configFor(objective, length({ steps: 4, data, optimizer: { ...constant, learningRate: 0.001 } }));
+    const adapter = (name: string) => digest(readFileSync(join(config.output, name, 'adapter_model.safetensors')));
+    const adapters = () => ({ last: adapter('adapter'), best: adapter('adapter-best') });
+    const record = () => JSON.parse(readFileSync(join(config.output, 'run.json'), 'utf8'));
+    await run(config);
+    const short = { ...adapters(), steps: record().steps, step: record().best.step };
+    const seen: { steps?: number; best?: number; last: string; bestAdapter: string }[] = [];
+    const look = () => {
+      const { steps, best } = record();
+      const { last, best: bestAdapter } = adapters();
+      seen.push({ steps, best: best?.step, last, bestAdapter });
+    };
+    for (const name of ['saveAdapter', 'loadState', 'logProbabilities'] as const) {
+      const original = GemmaPolicy.prototype[name] as (...parameters: unknown[]) => Promise<never>;
+      vi.spyOn(GemmaPolicy.prototype, name).mockImplementation(function (this: GemmaPolicy, ...parameters: unknown[]) {
+        look();
+        return original.apply(this, parameters).finally(look);
+      });
+    }
+    const { result } = await run(longer(config, { steps: 8 }), true).finally(() => vi.restoreAllMocks());
+    look();
+    const long = { ...adapters(), steps: 8, step: result.best?.step };
+    expect(long.step).not.toBe(short.step);
+    expect(long.last).not.toBe(short.last);
+    expect(long.best).not.toBe(short.best);
+    const pairsOf = (wanted: 'steps' | 'best', beside: 'last' | 'bestAdapter') =>
+      new Set(seen.flatMap((one) => (one[wanted] === undefined ? [] : [`${one[wanted]} ${one[beside]}`])));
+    expect(pairsOf('steps', 'last')).toEqual(new Set([`4 ${short.last}`, `8 ${long.last}`]));
+    expect(pairsOf('best', 'bestAdapter')).toEqual(
+      new Set([`${short.step} ${short.best}`, `${long.step} ${long.best}`]),
+    );
+  });
+
   it.each<[string, object, RegExp]>([
-    ['cosine', { schedule: 'cosine' }, /field "steps": is 8, and was 4 .*schedule: cosine all learning rates depend/],
+    ['cosine', { schedule: 'cosine' }, /field "steps": is 8, but was 4 .*schedule: cosine all learning rates depend/],
     ['linear', { schedule: 'linear' }, /schedule: linear/],
     ['a warm-up that is a part of the steps', { warmupSteps: undefined, warmupRatio: 0.5 }, /warmupRatio: 0\.5/],
   ])('is refused with %s, and the error names the ways out', async (_, optimizer, message) => {
@@ -744,6 +780,6 @@ describe('a run made longer', () => {
   it('is refused where it would be shorter', async () => {
     const config = configFor(objective, length({ steps: 4 }));
     await run(config);
-    await expect(run(longer(config, { steps: 2 }), true)).rejects.toThrow(/field "steps": is 2, and was 4/);
+    await expect(run(longer(config, { steps: 2 }), true)).rejects.toThrow(/field "steps": is 2, but was 4/);
   });
 });

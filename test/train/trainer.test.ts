@@ -346,7 +346,7 @@ describe('training loop', () => {
     const hooks = { onStep: () => {}, afterStep: (state: TrainerState) => states.push(state) > 0 };
     const policy = faulty([1, 3, 5], 'score');
     await expect(trainPolicy(policy, five, undefined, settings(skip), hooks)).rejects.toThrow(
-      /^step 5: .*nonFinite\.limit allows to skip 2 steps/,
+      /^step 5: .*nonFinite\.limit allows only 2 steps to be skipped/,
     );
     expect(states.at(-1)).toMatchObject({ step: 4, skipped: 2 });
     const resumed = trainPolicy(faulty([1], 'score'), five, undefined, settings(skip), hooks, states.at(-1));

@@ -104,6 +104,11 @@ class Cycle {
   }
 }
 
+/** See {@link SamplerPlan}. */
+export function batchesPerEpoch(pairs: number, batchSize: number): number {
+  return Math.ceil(pairs / batchSize);
+}
+
 class CycleSampler implements Sampler {
   readonly groupProbabilities: Float64Array;
   readonly batchesPerEpoch: number;
@@ -142,7 +147,7 @@ class CycleSampler implements Sampler {
         ? [new Cycle(unitsOf([...groups.keys()], options), seed, -1)]
         : members.map((pairs, group) => new Cycle(unitsOf(pairs, options), seed, group));
     this.random = Random.stream(seed, 'sampler', 'groups');
-    this.batchesPerEpoch = Math.ceil(groups.length / batchSize);
+    this.batchesPerEpoch = batchesPerEpoch(groups.length, batchSize);
   }
 
   next(): Int32Array {

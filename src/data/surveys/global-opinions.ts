@@ -16,7 +16,7 @@ import { readRows } from '../tables/rows.js';
 export interface SurveyQuestion {
   /** Index in the file, from 0, bad rows counted. */
   row: number;
-  /** Line of the file its row starts on, of Parquet its row, from 1. */
+  /** Line on which its row starts, from 1; in Parquet, the number of the row. */
   line: number;
   question: string;
   options: string[];
@@ -44,7 +44,7 @@ export interface Survey {
 const COLUMNS = ['question', 'selections', 'options'] as const;
 
 /**
- * Reads a survey: CSV, JSONL or Parquet, by the ending of its name; of a pipe of the shell CSV, since it can be read once only.
+ * Reads a survey: CSV, JSONL or Parquet, by the ending of its name; CSV from a pipe, which can be read only once.
  * @throws InputError when the file is missing, is of another kind, or lacks a column; single bad rows are collected instead
  */
 export async function readSurvey(file: string): Promise<Survey> {
@@ -119,7 +119,7 @@ class BadField extends Error {
 
 function readQuestion(value: unknown): string {
   if (typeof value === 'string') return value;
-  throw new BadField('question', `is ${describe(value)}, no text`);
+  throw new BadField('question', `is ${describe(value)}, not text`);
 }
 
 /** A list or mapping as it is, or parsed where it stands as text. */
@@ -148,7 +148,7 @@ function readSelections(value: unknown): Map<string, number[]> {
   const isMapping = typeof selections === 'object' && selections !== null && listOf(selections) === undefined;
   if (!isMapping) throw new BadField('selections', 'is not a dict');
   const entries: [unknown, unknown][] = selections instanceof Map ? [...selections] : Object.entries(selections);
-  // Where they are columns of columns, a row has all countries of the file, those that were not asked without a value.
+  // In nested columns a row has all countries of the file; those that were not asked have no value.
   const asked = entries.filter(([, shares]) => selections instanceof Map || shares !== null);
   return new Map(
     asked.map(([country, shares]) => {

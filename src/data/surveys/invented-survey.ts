@@ -10,7 +10,7 @@ import { ROWS_PER_TOPIC, SURVEY_ROWS, TOPICS } from './survey-topics.js';
 /**
  * A survey with known truth, in GlobalOpinionQA's own layout: five invented countries of unequal size, asked about many
  * topics in several ways. Each country has a latent stance on every topic. Four of them vary around a common stance;
- * the smallest takes the opposite side of most topics. What any training method makes of that is not decided here.
+ * the smallest takes the opposite side of most topics. How a training method copes with that is not decided here.
  */
 export interface Country {
   name: string;
@@ -93,7 +93,7 @@ const STEMS: Stem[] = [
   },
 ];
 
-/** Every stem is asked in each of these ways, so that there is enough data for a country's view of a topic to be learnt. */
+/** Every question is asked in each of these ways, so that there is enough data to learn a country's view of a topic. */
 const FRAMINGS = ['', 'All in all, ', 'In your view, ', 'These days, ', 'As a rule, ', 'Speaking for yourself, '];
 
 function framed(framing: string, question: string): string {

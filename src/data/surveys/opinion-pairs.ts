@@ -257,7 +257,7 @@ function checkCountries(survey: Survey, countries: readonly string[]): void {
       throw new InputError(`"${country}" is named twice`, { at: { field: '--groups' } });
     if (known.has(country)) return;
     const near = nearMatches(country, [...known]);
-    throw new InputError(`"${country}" is no country of ${survey.file}`, {
+    throw new InputError(`"${country}" is not a country of ${survey.file}`, {
       at: { field: '--groups' },
       fix:
         near.length > 0
@@ -276,7 +276,7 @@ function contradictions(survey: Survey, countries: readonly string[]): BadRow[] 
       const shares = selections.get(country) ?? [];
       const bad = shares.find((share) => !(Number.isFinite(share) && share >= 0));
       if (bad !== undefined)
-        return [{ line, field: 'selections', problem: `the share ${bad} of "${country}" is no number ≥ 0` }];
+        return [{ line, field: 'selections', problem: `the share ${bad} of "${country}" is not a number ≥ 0` }];
       if (shares.length > 0 && options.length > 0 && shares.length !== options.length)
         return [
           { line, field: 'selections', problem: `${shares.length} shares of "${country}", ${options.length} options` },
@@ -294,7 +294,7 @@ function refuse(file: string, bad: BadRow[]): never {
     `${first.problem}${bad.length > 1 ? `\n${bad.length} bad rows in all; the others:${others.join('')}${more}` : ''}`,
     {
       at: { file, [isParquet(file) ? 'row' : 'line']: first.line, field: first.field },
-      fix: 'mend the rows, or leave them out with --skip-bad-rows',
+      fix: 'correct the rows, or leave them out with --skip-bad-rows',
     },
   );
 }
@@ -314,7 +314,7 @@ function winnerAndLoser(shares: number[], random: Random): [winner: number, lose
   return [winner, loser < winner ? loser : loser + 1];
 }
 
-/** min(4, all) of the pairs that a ranking by share gives; options of equal share rank in their order. */
+/** Four of the pairs that a ranking by share gives, or all where there are fewer; options of equal share rank in their order. */
 function rankedPairs(shares: number[], random: Random): [winner: number, loser: number][] {
   const ranking = [...shares.entries()].sort(([, a], [, b]) => b - a).map(([option]) => option);
   const pairs = ranking.flatMap((winner, i) => ranking.slice(i + 1).map((loser): [number, number] => [winner, loser]));
