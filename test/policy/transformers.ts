@@ -14,18 +14,18 @@ import json, sys, warnings, torch
 from transformers import AutoConfig, AutoModelForCausalLM
 from peft import LoraConfig, PeftModel, get_peft_model
 warnings.filterwarnings("ignore")
-a = json.loads(sys.argv[1])
+a = json.load(sys.stdin)
 def logps(model):
     out = []
     for prompt, response in a["texts"]:
         ids = torch.tensor([prompt + response])
         with torch.no_grad():
-            logits = model(ids).logits[0].double().log_softmax(-1)
-        at = torch.arange(len(prompt) - 1, ids.shape[1] - 1)
-        out.append(logits[at, ids[0, at + 1]].sum().item())
+            logits = model(ids).logits[0, len(prompt) - 1 : -1].double().log_softmax(-1)
+        out.append(logits.gather(1, ids[0, len(prompt) :, None]).sum().item())
     return out
 `;
-  const { stdout, stderr, status } = spawnSync(python, ['-c', prelude + script, JSON.stringify(args)], {
+  const { stdout, stderr, status } = spawnSync(python, ['-c', prelude + script], {
+    input: JSON.stringify(args),
     encoding: 'utf8',
   });
   if (status !== 0) throw new Error(stderr);

