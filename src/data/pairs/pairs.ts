@@ -1,16 +1,20 @@
 import { InputError, type InputLocation } from '../../errors.js';
 import { editDistance } from '../tables/near-matches.js';
 import { parseNotation, withoutMaps } from '../tables/notation.js';
-import { describe, type Row, type RowLocation } from '../tables/row.js';
+import { checkCharacters, describe, type Row, type RowLocation } from '../tables/row.js';
 import { readRows } from '../tables/rows.js';
-import { type ChatMessage, commonBeginning, commonTurns, isConversation, readConversation } from './layouts.js';
+import { commonBeginning, commonTurns } from './layouts.js';
+import { type ChatMessage, isConversation, readConversation } from './messages.js';
 
 /** A preference as it stands in the file: which response to a prompt a member of `group` preferred. */
 export type PreferenceRecord = RecordOrigin &
   (
     | { kind: 'text'; prompt: string; chosen: string; rejected: string }
-    /** Turns of a conversation; the responses are what follows the prompt's turns. */
-    | { kind: 'chat'; prompt: ChatMessage[]; chosen: ChatMessage[]; rejected: ChatMessage[] }
+    /**
+     * Turns of a conversation; the responses are what follows the prompt's turns.
+     * `shared`: these are what `chosen` and `rejected` begin with in the file.
+     */
+    | { kind: 'chat'; shared: boolean; prompt: ChatMessage[]; chosen: ChatMessage[]; rejected: ChatMessage[] }
     /** Token ids, used exactly as given: no BOS or EOS is added. */
     | { kind: 'ids'; prompt: Int32Array; chosen: Int32Array; rejected: Int32Array }
   );
@@ -99,7 +103,7 @@ export class PairParser {
       const parts = own
         ? { prompt: turns('prompt', prompt), chosen: full, rejected: other }
         : commonTurns(full, other, row.at);
-      return { kind: 'chat' as const, ...parts };
+      return { kind: 'chat' as const, shared: !own, ...parts };
     }
     if (own)
       return {
@@ -216,15 +220,6 @@ function readText(value: unknown, field: string, at: RowLocation): string {
   checkCharacters(value, { ...at, field });
   if (value.trim() === '') throw new UnusablePair('empty', 'is empty', { at: { ...at, field }, fix: 'mend it' });
   return value;
-}
-
-/** JSON can hold half a character, which UTF-8 cannot: it would be read as another one. @throws InputError */
-function checkCharacters(text: string, at: InputLocation): void {
-  if (/\p{Surrogate}/u.test(text))
-    throw new InputError('holds half of a character: a surrogate such as \\ud83d that stands alone', {
-      at,
-      fix: 'write the whole character; a text was cut in its midst',
-    });
 }
 
 function readIds(row: Row, field: string, vocabulary?: number): Int32Array {
