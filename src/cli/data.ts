@@ -1,9 +1,10 @@
 import type { Command, OptionValues } from '@commander-js/extra-typings';
+import { paperTemplate } from '../data/pairs/prompt-template.js';
 import type { OpinionSummary } from '../data/surveys/global-opinions.js';
 import { SURVEY_ROWS } from '../data/surveys/survey-topics.js';
 import { counted } from '../terminal/format.js';
 import { shortName } from '../terminal/names.js';
-import { countOption, defineAction, type Output, parsedOption, parseList } from './command.js';
+import { countOption, defineAction, type Output, parsedOption, parseList, templateOption } from './command.js';
 import { checkOut, requireOut } from './out.js';
 
 /** `group-robust data global-opinions` and `group-robust data survey`: from a survey to preference pairs. */
@@ -27,6 +28,7 @@ export function registerData(program: Command): void {
             parseList,
           ).makeOptionMandatory(),
         )
+        .addOption(surveyTemplate())
         .addOption(seedOption('decides the split and which answers lose').default(42))
         .option('--multi-pair', 'up to four pairs a question, from the ranking of its answers')
         .option('--skip-bad-rows', 'leave out rows that cannot be read, instead of stopping'),
@@ -35,10 +37,16 @@ export function registerData(program: Command): void {
       const { opinionPairs, readSurvey, writeOpinionPairs } = await import('../data/surveys/global-opinions.js');
       const { writeFolderWhole } = await import('../files/write.js');
       const out = checkOut(options, { inputs: [options.file], folder: madeOfSurvey });
-      const { groups, seed, multiPair, skipBadRows } = options;
+      const { groups, seed, multiPair, skipBadRows, template } = options;
       const { localCsv } = await import('../hub/local.js');
       const file = await localCsv(options.file);
-      const made = opinionPairs(await readSurvey(file.path), { groups, seed, multiPair, skipBadRows });
+      const made = opinionPairs(await readSurvey(file.path), {
+        groups,
+        seed,
+        multiPair,
+        skipBadRows,
+        template,
+      });
       await writeFolderWhole(out.path, (folder) => writeOpinionPairs(folder, made), out);
       await logSummary(output, made.summary, options.out);
       return { out: options.out, ...made.summary };
@@ -52,6 +60,7 @@ export function registerData(program: Command): void {
         .description(
           'an invented survey of five countries with known truth: survey.csv, truth.json, and pairs as above',
         )
+        .addOption(surveyTemplate())
         .addOption(seedOption('decides everything').default(0))
         .addOption(
           countOption('--rows <n>', `(question, country) pairs in all, ${min} to ${max}`, { min, max }).default(rows),
@@ -75,6 +84,10 @@ function withFolder<Arguments extends unknown[], Options extends OptionValues, G
   command: Command<Arguments, Options, Globals>,
 ) {
   return requireOut(command, '--out <dir>', 'folder to make');
+}
+
+function surveyTemplate() {
+  return templateOption('how the country comes into the prompts').default(paperTemplate, `"${paperTemplate.text}"`);
 }
 
 function seedOption(description: string) {

@@ -4,6 +4,7 @@ import { listNames, shortName } from '../../terminal/names.js';
 import { type RowLocation, rowNumber } from '../tables/row.js';
 import { hasTurnMarks, refuseInTurn } from '../text/control-tokens.js';
 import { jointTexts, type TextTokenizer, type TokenisedText, tokenisePair } from '../text/tokenizer.js';
+import { oppositeLabels } from './opposite-labels.js';
 import { PairStore } from './pair-store.js';
 import { PairParser, type PreferenceRecord, type ReadPairsOptions, type UnusableKind, UnusablePair } from './pairs.js';
 
@@ -168,6 +169,7 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
     pair.weight *= counts[pair.group] / weightSums[pair.group];
   }
   warn(file, groups, counts, report, seen);
+  if (groups.length > 1) warnOfOpposites(file, pairs, report);
   return { file, groups, pairs, counts, report };
 }
 
@@ -311,6 +313,16 @@ function warn(
     warnings.push(`${file}: ${formatCount(alike.length - MOST_LOOKALIKES)} more such sets of groups`);
   const empty = groups.filter((_, group) => counts[group] === 0);
   if (empty.length > 0) warnings.push(`${file}: no pair of group ${listNames(empty)}`);
+}
+
+function warnOfOpposites(file: string, pairs: readonly TokenisedPair[], { warnings }: LoadReport): void {
+  const opposed = oppositeLabels(pairs);
+  if (opposed.pairs > 0)
+    warnings.push(
+      `${file}: ${formatCount(opposed.pairs)} pairs (on ${formatCount(opposed.prompts)} prompts) are labelled the other way round in ` +
+        'another group, and nothing in the prompt tells the groups apart: one model cannot satisfy both. data.template, or ' +
+        '--template of eval and logprobs, puts the group into the prompt: "Imagine you are from {group}. {prompt}"',
+    );
 }
 
 /** So many sets of them are worth a line each. */

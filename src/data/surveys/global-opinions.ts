@@ -7,6 +7,7 @@ import { orderedRecord } from '../../files/ordered-record.js';
 import { hashFile, readWhole } from '../../files/read.js';
 import { Random } from '../../numbers/random.js';
 import { listNames } from '../../terminal/names.js';
+import { type PromptTemplate, paperTemplate } from '../pairs/prompt-template.js';
 import { readCsv } from '../tables/csv.js';
 import { nearMatches } from '../tables/near-matches.js';
 import { parseNotation } from '../tables/notation.js';
@@ -173,9 +174,14 @@ function listOf(value: unknown): unknown[] | undefined {
 }
 
 /** The prompt of the paper: a line that names the country and the question, an instruction, one line for each option. */
-export function opinionPrompt(country: string, question: string, options: readonly string[]): string {
+export function opinionPrompt(
+  country: string,
+  question: string,
+  options: readonly string[],
+  template: PromptTemplate = paperTemplate,
+): string {
   const lines = options.map((option, i) => `\n${optionLetter(i)}. ${option}`);
-  return `Opinion of people in ${country} on: ${question}\nSelect the best response:${lines.join('')}`;
+  return template.fill(country, `${question}\nSelect the best response:${lines.join('')}`);
 }
 
 /** A, B, C, … */
@@ -206,6 +212,8 @@ export interface OpinionOptions {
   multiPair?: boolean;
   /** Leave bad rows out and count them, instead of refusing the file. */
   skipBadRows?: boolean;
+  /** How the country comes into the prompt; decides nothing else. Default: {@link paperTemplate}. */
+  template?: PromptTemplate;
 }
 
 /** Why a country's answers to a question give no pair. */
@@ -228,6 +236,7 @@ export interface OpinionSummary {
   source: { file: string; sha256: string; rows: number };
   seed: number;
   multiPair: boolean;
+  template: string;
   /** Rows left out because they cannot be read or contradict themselves. */
   badRows: BadRow[];
   groups: Record<string, OpinionGroup>;
@@ -250,6 +259,7 @@ export function opinionPairs(survey: Survey, options: OpinionOptions): OpinionPa
   if (badRows.length > 0 && !options.skipBadRows) refuse(survey.file, badRows);
   checkGroups(survey, options.groups);
   const badLines = new Set(badRows.map((bad) => bad.line));
+  const { template = paperTemplate } = options;
 
   const splits: OpinionPairs['splits'] = { train: [], validation: [], test: [] };
   const groups = new Map<string, OpinionGroup>();
@@ -265,7 +275,7 @@ export function opinionPairs(survey: Survey, options: OpinionOptions): OpinionPa
     };
     groups.set(group, counts);
     // Keyed by prompt, as in the paper's code: the last of several equal questions wins.
-    const questions = new Map<string, { row: number; shares: number[] }>();
+    const questions = new Map<string, { row: number; shares: number[]; written: string }>();
     for (const question of survey.questions) {
       const shares = question.selections.get(group);
       if (shares === undefined || badLines.has(question.line)) continue;
@@ -277,7 +287,8 @@ export function opinionPairs(survey: Survey, options: OpinionOptions): OpinionPa
       }
       const prompt = opinionPrompt(group, question.question, question.options);
       if (questions.has(prompt)) counts.duplicates++;
-      questions.set(prompt, { row: question.row, shares });
+      const written = opinionPrompt(group, question.question, question.options, template);
+      questions.set(prompt, { row: question.row, shares, written });
     }
 
     const prompts = [...questions.keys()];
@@ -285,11 +296,17 @@ export function opinionPairs(survey: Survey, options: OpinionOptions): OpinionPa
     for (const split of OPINION_SPLITS)
       for (const index of assigned[split]) {
         const prompt = prompts[index];
-        const { row, shares } = questions.get(prompt)!;
+        const { row, shares, written } = questions.get(prompt)!;
         const random = Random.stream(options.seed, 'global-opinions', 'pairs', prompt);
         const pairs = options.multiPair ? rankedPairs(shares, random) : [winnerAndLoser(shares, random)];
         for (const [winner, loser] of pairs)
-          splits[split].push({ group, prompt, chosen: optionLetter(winner), rejected: optionLetter(loser), row });
+          splits[split].push({
+            group,
+            prompt: written,
+            chosen: optionLetter(winner),
+            rejected: optionLetter(loser),
+            row,
+          });
         counts.questions[split]++;
         counts.pairs[split] += pairs.length;
         if (shares.filter((share) => share === Math.max(...shares)).length > 1) counts.tied++;
@@ -305,6 +322,7 @@ export function opinionPairs(survey: Survey, options: OpinionOptions): OpinionPa
       source: { file: survey.file, sha256: survey.sha256, rows: survey.rows },
       seed: options.seed,
       multiPair: options.multiPair ?? false,
+      template: template.text,
       badRows,
       groups: orderedRecord(groups),
       totals: {

@@ -72,8 +72,7 @@ export function refuseInTurn({ controls }: Controls, turn: ChatMessage, at: Inpu
   };
   const refuseWithin = (value: unknown, place: string): void => {
     if (typeof value === 'string') refuse(value, place);
-    else if (Array.isArray(value))
-      for (const [i, entry] of value.entries()) refuseWithin(entry, `${place}[${i}]`);
+    else if (Array.isArray(value)) for (const [i, entry] of value.entries()) refuseWithin(entry, `${place}[${i}]`);
     else if (typeof value === 'object' && value !== null)
       for (const [key, entry] of Object.entries(value)) refuseWithin(entry, `${place}.${key}`);
   };
