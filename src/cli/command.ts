@@ -6,6 +6,7 @@ import {
   type OptionValues,
 } from '@commander-js/extra-typings';
 import { parse } from 'csv-parse/sync';
+import { parseTemplate } from '../data/pairs/prompt-template.js';
 import { editDistance } from '../data/tables/near-matches.js';
 import { InputError, messageOf, present, reportError } from '../errors.js';
 import { plainText, say, watchStdout, writeResult } from '../terminal/output.js';
@@ -80,6 +81,13 @@ export function parsedOption<const Flags extends string, T>(
 ) {
   const flag = present(flags.split(' ', 1)[0]);
   return new Option(flags, description).argParser<T>((text) => parse(flag, text));
+}
+
+/** The option that takes a text with {group} and {prompt}. */
+export function templateOption(description: string) {
+  return parsedOption('--template <text>', `${description}: a text with {group} and {prompt}`, (field, text) =>
+    parseTemplate(text, { field }),
+  );
 }
 
 /** An option that takes a number. */

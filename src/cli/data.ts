@@ -1,10 +1,11 @@
 import type { Command, OptionValues } from '@commander-js/extra-typings';
+import { paperTemplate } from '../data/pairs/prompt-template.js';
 import type { Fold, OpinionSummary } from '../data/surveys/opinion-pairs.js';
 import { SURVEY_ROWS } from '../data/surveys/survey-topics.js';
 import { InputError } from '../errors.js';
 import { counted } from '../terminal/format.js';
 import { shortName } from '../terminal/names.js';
-import { countOption, defineAction, type Output, parsedOption, parseList } from './command.js';
+import { countOption, defineAction, type Output, parsedOption, parseList, templateOption } from './command.js';
 import { checkOut, requireOut } from './out.js';
 
 /** `group-robust data global-opinions` and `group-robust data survey`: from a survey to preference pairs. */
@@ -36,6 +37,7 @@ export function registerData(program: Command): void {
             parseFold,
           ),
         )
+        .addOption(surveyTemplate())
         .addOption(seedOption('decides the split and which answers lose').default(42))
         .option('--multi-pair', 'up to four pairs a question, from the ranking of its answers')
         .option('--skip-bad-rows', 'leave out rows that cannot be read, instead of stopping'),
@@ -46,7 +48,7 @@ export function registerData(program: Command): void {
       const { worldRegions } = await import('../data/surveys/world-regions.js');
       const { writeFolderWhole } = await import('../files/write.js');
       const out = checkOut(options, { inputs: [options.file], folder: madeOfSurvey });
-      const { regions, groups, seed, fold, multiPair, skipBadRows } = options;
+      const { regions, groups, seed, fold, multiPair, skipBadRows, template } = options;
       if (!groups && !regions)
         throw new InputError('is missing', { at: { field: '--groups' }, fix: 'name countries, or give --regions' });
       const { localCsv } = await import('../hub/local.js');
@@ -57,6 +59,7 @@ export function registerData(program: Command): void {
         fold,
         multiPair,
         skipBadRows,
+        template,
       });
       await writeFolderWhole(out.path, (folder) => writeOpinionPairs(folder, made), out);
       await logSummary(output, made.summary, options.out);
@@ -71,6 +74,7 @@ export function registerData(program: Command): void {
         .description(
           'an invented survey of five countries with known truth: survey.csv, truth.json, and pairs as above',
         )
+        .addOption(surveyTemplate())
         .addOption(seedOption('decides everything').default(0))
         .addOption(
           countOption('--rows <n>', `(question, country) pairs in all, ${min} to ${max}`, { min, max }).default(rows),
@@ -105,6 +109,10 @@ function withFolder<Arguments extends unknown[], Options extends OptionValues, G
   command: Command<Arguments, Options, Globals>,
 ) {
   return requireOut(command, '--out <dir>', 'folder to make');
+}
+
+function surveyTemplate() {
+  return templateOption('how the country comes into the prompts').default(paperTemplate, `"${paperTemplate.text}"`);
 }
 
 function seedOption(description: string) {

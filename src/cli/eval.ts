@@ -1,9 +1,11 @@
+import { join } from 'node:path';
 import { type Command, Option } from '@commander-js/extra-typings';
+import { type PromptTemplate, parseTemplate, plainTemplate } from '../data/pairs/prompt-template.js';
 import { InputError, present } from '../errors.js';
 import { maxThreads } from '../native/types.js';
 import { lossNames } from '../objective/losses.js';
 import { warn } from '../terminal/output.js';
-import { countOption, defineAction, parsedOption, parseList, parseNumber } from './command.js';
+import { countOption, defineAction, parsedOption, parseList, parseNumber, templateOption } from './command.js';
 
 const dtypes = ['float32', 'bfloat16', 'float64'] as const;
 type DType = (typeof dtypes)[number];
@@ -18,8 +20,9 @@ export interface ScorerOptions {
   dtype: DType;
   baseDtype?: DType;
   threads?: number;
-  /** Absent: pairs need no group. */
+  /** Absent: pairs need no group, but where the template has one. */
   groupBy?: readonly string[];
+  template?: PromptTemplate;
   maxLength: number;
   dropUnusable?: boolean;
   quiet?: boolean;
@@ -35,13 +38,7 @@ export function registerEval(program: Command): void {
         parseObjective,
       ).default(parseObjective('--objective', 'dpo,beta=0.1'), 'dpo,beta=0.1'),
     )
-    .addOption(
-      parsedOption(
-        '--group-by <columns>',
-        'column that names the group; several, separated by commas, make a cross product',
-        parseColumns,
-      ).default(['group'], 'group'),
-    )
+    .addOption(groupByOption().default(['group'], 'group'))
     .option('--drop-unusable', 'leave out pairs that are too long, empty or equal, and count them (default: an error)');
   defineAction(command, async (options, output) => {
     const { pairObjective } = await import('../train/objective.js');
@@ -57,7 +54,7 @@ export function registerEval(program: Command): void {
         at: { field: '--reference-adapter' },
         fix: 'leave it out',
       });
-    using scorer = await openScorer(options, usesReference);
+    using scorer = await openScorer(options, { usesReference, usesGroups: true });
     const { policy, data } = scorer;
     const quiet = options.quiet || output.json;
     const reference = new Reference(policy, {
@@ -71,9 +68,19 @@ export function registerEval(program: Command): void {
     );
     policy.checkFiles();
     if (scorer.reference) output.log(`reference: ${scorer.reference.text}`);
+    if (scorer.template) output.log(`template: ${scorer.template.text}`);
     output.log(groupTable(options.pairs, summary));
-    return { ...summary, dropped: data.report.dropped, reference: scorer.reference?.adapter };
+    const { reference: held, template } = scorer;
+    return { ...summary, dropped: data.report.dropped, reference: held?.adapter, template: template?.text };
   });
+}
+
+export function groupByOption() {
+  return parsedOption(
+    '--group-by <columns>',
+    'column that names the group; several, separated by commas, make a cross product',
+    parseColumns,
+  );
 }
 
 /** A command with the options that `eval` and `logprobs` share. */
@@ -89,6 +96,11 @@ export function scoringCommand(program: Command, name: 'eval' | 'logprobs', desc
     )
     .requiredOption('--pairs <file>', 'pairs as JSONL, CSV or Parquet')
     .option('--tokenizer <path>', "tokenizer.json or its folder (default: the model's own)")
+    .addOption(
+      templateOption(
+        "how the group comes into the prompt (default: as the adapter was trained; '{prompt}' leaves prompts as they are)",
+      ),
+    )
     .addOption(new Option('--dtype <type>', 'type of weights and activations').choices(dtypes).default('float32'))
     .addOption(
       new Option(
@@ -153,11 +165,31 @@ async function chooseReference(
   return { text: trained === 'base' ? `${base}, against which the adapter was trained` : base, adapter: null };
 }
 
+/** What `--template` says, else what is recorded in the adapter's folder, else none. */
+async function chooseTemplate(
+  asked: PromptTemplate | undefined,
+  folder: string | undefined,
+): Promise<PromptTemplate | undefined> {
+  const { readRecord, recordName } = await import('../policy/reference-record.js');
+  const record = folder === undefined ? undefined : readRecord(folder);
+  const trained =
+    record?.template === undefined
+      ? undefined
+      : parseTemplate(record.template, { file: join(folder ?? '', recordName), field: 'template' });
+  const { text: plain } = plainTemplate;
+  if (asked && record && asked.text !== (trained?.text ?? plain))
+    warn(`the adapter was trained with the template "${trained?.text ?? plain}", and is scored with "${asked.text}"`);
+  return asked ?? trained;
+}
+
 /**
  * Opens model, adapters and pairs as the shared options say.
- * @param usesReference whether anything is held against a reference; else none is opened
+ * @param uses whether anything is held against a reference, else none is opened; and whether groups matter beside the template
  */
-export async function openScorer(options: ScorerOptions, usesReference = true) {
+export async function openScorer(
+  options: ScorerOptions,
+  { usesReference, usesGroups }: { usesReference: boolean; usesGroups: boolean },
+) {
   const { GemmaPolicy } = await import('../policy/gemma.js');
   const { localNames, pairReader } = await import('../train/inputs.js');
   if (options.referenceAdapter !== undefined && options.adapter === undefined)
@@ -165,13 +197,20 @@ export async function openScorer(options: ScorerOptions, usesReference = true) {
       at: { field: '--reference-adapter' },
       fix: 'name the trained adapter with --adapter',
     });
-  const { dtype, baseDtype = dtype, threads, groupBy = [], maxLength } = options;
+  const { dtype, baseDtype = dtype, threads, maxLength } = options;
   if (baseDtype !== 'bfloat16' && baseDtype !== dtype)
     throw new InputError(`must be bfloat16, or --dtype (${dtype}), which is the default`, {
       at: { field: '--base-dtype' },
     });
   const { names } = await localNames(options, { quiet: options.quiet });
   const reference = usesReference ? await chooseReference(options, names.adapter) : undefined;
+  const template = await chooseTemplate(options.template, names.adapter);
+  if (options.groupBy !== undefined && !usesGroups && !template?.usesGroup)
+    throw new InputError('does nothing without a template that has {group}', {
+      at: { field: '--group-by' },
+      fix: 'leave it out',
+    });
+  const groupBy = options.groupBy ?? (template?.usesGroup ? ['group'] : []);
   const policy = await GemmaPolicy.open(names.model, { dtype, baseDtype, threads });
   try {
     if (reference?.path !== undefined) {
@@ -181,10 +220,10 @@ export async function openScorer(options: ScorerOptions, usesReference = true) {
     if (names.adapter !== undefined) await policy.loadAdapter(names.adapter);
     const reader = pairReader(names.model, policy, names.tokenizer, options.quiet);
     const unusable = options.dropUnusable ? 'drop' : 'error';
-    const data = await reader.read(options.pairs, { groupBy, maxLength, unusable });
+    const data = await reader.read(options.pairs, { groupBy, template, maxLength, unusable });
     reader.refuseIdleTokenizer('--tokenizer');
     data.report.warnings.forEach(warn);
-    return { policy, data, reference, [Symbol.dispose]: () => policy.dispose() };
+    return { policy, data, reference, template, [Symbol.dispose]: () => policy.dispose() };
   } catch (error) {
     policy.dispose();
     throw error;

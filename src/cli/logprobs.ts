@@ -3,13 +3,15 @@ import { openWhole, type WholeFile } from '../files/write.js';
 import { counted } from '../terminal/format.js';
 import { writeResult } from '../terminal/output.js';
 import { defineAction } from './command.js';
-import { openScorer, scoringCommand, scoringInputs } from './eval.js';
+import { groupByOption, openScorer, scoringCommand, scoringInputs } from './eval.js';
 import { checkOut, type Out, requireOut } from './out.js';
 
 /** `group-robust logprobs`: sums of token log-probs of both responses of every pair, by the policy and by the reference. */
 export function registerLogprobs(program: Command): void {
   const command = requireOut(
-    scoringCommand(program, 'logprobs', 'log-probs of both responses of each pair, by policy and reference'),
+    scoringCommand(program, 'logprobs', 'log-probs of both responses of each pair, by policy and reference').addOption(
+      groupByOption(),
+    ),
     '--out <file>',
     'JSONL to write, one line a pair in order; - for stdout',
   );
@@ -20,7 +22,7 @@ export function registerLogprobs(program: Command): void {
     const out = checkOut(options, { inputs: scoringInputs(options) });
     // Before the scoring, which may take hours: a place that cannot be written is found at once.
     using file = openLines(out);
-    using scorer = await openScorer(options);
+    using scorer = await openScorer(options, { usesReference: true, usesGroups: false });
     const { policy, data } = scorer;
     const bar = progress('scoring', data.pairs.length, options.quiet || output.json);
     const waiting = new Map<number, object>();
@@ -59,11 +61,13 @@ export function registerLogprobs(program: Command): void {
     policy.checkFiles();
     file.finish();
     if (!out.stdout) output.log(`reference: ${scorer.reference?.text}`);
+    if (!out.stdout && scorer.template) output.log(`template: ${scorer.template.text}`);
     if (!out.stdout) output.log(`${out.path}: ${counted(written, 'pair')}`);
     return {
       pairs: written,
       out: out.path,
       reference: scorer.reference?.adapter,
+      template: scorer.template?.text,
       ...(out.stdout ? { logprobs: all } : {}),
     };
   });

@@ -9,8 +9,8 @@ import { fileDigest } from './identity.js';
 import { adapterFiles } from './peft.js';
 
 /**
- * What an adapter was trained against, in a small file beside it that PEFT ignores. Against another reference, rewards and losses would have
- * another scale, and nothing else in the folder would show it.
+ * What an adapter was trained against and on what prompts, in a small file beside it that PEFT ignores. Against another reference, rewards
+ * and losses would have another scale, and nothing else in the folder would show it.
  */
 
 export const recordName = 'group_robust.json';
@@ -28,6 +28,8 @@ const schema = z.strictObject({
     }),
     z.enum(['base', 'none']),
   ]),
+  /** `data.template` of the run; absent where prompts were as in the file. */
+  template: z.string().optional(),
 });
 
 export type ReferenceRecord = z.infer<typeof schema>;

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { isNode } from 'yaml';
 import { z } from 'zod';
+import { parseTemplate } from '../data/pairs/prompt-template.js';
 import { samplerKinds } from '../data/pairs/sampler.js';
 import { InputError, type InputLocation, present } from '../errors.js';
 import { issueText, refuseSpecial } from '../files/read.js';
@@ -26,6 +27,15 @@ const distinct = <T extends z.ZodType<string>>(name: T) =>
     .refine((names) => new Set(names).size === names.length, 'holds the same name twice; remove one')
     .meta({ uniqueItems: true });
 const distinctNames = distinct(z.string().min(1));
+
+const promptTemplate = z.string().superRefine((text, context) => {
+  try {
+    parseTemplate(text);
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    context.addIssue({ code: 'custom', message: `${error.problem}; ${error.fix}` });
+  }
+});
 
 /** The keys of the objective as a file has them; which of them go together is checked in {@link objectiveSchema}. */
 export const objectiveKeys = z.strictObject({
@@ -209,6 +219,11 @@ export const configSchema = z.strictObject({
         .default('group')
         .describe(
           'Column that names the group, or several, whose cross product then makes the groups (`country=x/sex=y`).',
+        ),
+      template: promptTemplate
+        .optional()
+        .describe(
+          'What becomes of each prompt, or of the first turn of a conversation (the system, else the user): a text with {prompt} and {group}, such as "Imagine you are from {group}. {prompt}". Default: prompts as they are.',
         ),
       maxLength: count.default(512).describe('Most tokens of a prompt with its longer response.'),
       unusable: z

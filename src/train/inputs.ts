@@ -1,6 +1,7 @@
 import { statSync } from 'node:fs';
 import { z } from 'zod';
 import { type LoadPairsOptions, loadPairs, type PairDataset } from '../data/pairs/dataset.js';
+import { parseTemplate } from '../data/pairs/prompt-template.js';
 import { openTokenizer, type TextTokenizer } from '../data/text/tokenizer.js';
 import { InputError } from '../errors.js';
 import { type Local, type LocalOptions, localAdapter, localModel, localTokenizer } from '../hub/local.js';
@@ -57,7 +58,7 @@ const SHOWN_BYTES = 16 * MEGABYTE;
 export interface PairReader {
   read(
     file: string,
-    options?: Pick<LoadPairsOptions, 'groups' | 'groupBy' | 'maxLength' | 'unusable'>,
+    options?: Pick<LoadPairsOptions, 'groups' | 'groupBy' | 'template' | 'maxLength' | 'unusable'>,
   ): Promise<PairDataset>;
   /** Call when everything is read. @throws InputError where a tokenizer was named but no pair is text */
   refuseIdleTokenizer(field: string): void;
@@ -104,8 +105,13 @@ export interface RunData {
 
 export async function readRunData(reader: PairReader, data: TrainConfig['data']): Promise<RunData> {
   const { maxLength, unusable } = data;
-  const groupBy = [data.groupBy].flat();
-  const train = await reader.read(data.train, { groups: data.groups, groupBy, maxLength, unusable });
+  const common = {
+    groupBy: [data.groupBy].flat(),
+    template: data.template === undefined ? undefined : parseTemplate(data.template),
+    maxLength,
+    unusable,
+  };
+  const train = await reader.read(data.train, { ...common, groups: data.groups });
   const empty = train.groups.filter((_, g) => train.counts[g] === 0);
   if (empty.length > 0)
     throw new InputError(`no usable pair of group ${listNames(empty)}`, {
@@ -114,8 +120,7 @@ export async function readRunData(reader: PairReader, data: TrainConfig['data'])
         ? 'take the group out of data.groups, or add pairs of it'
         : 'all its pairs were left out: correct some, raise data.maxLength, or remove them from the file',
     });
-  const other = (file: string | undefined) =>
-    file && reader.read(file, { groups: train.groups, groupBy, maxLength, unusable });
+  const other = (file: string | undefined) => file && reader.read(file, { ...common, groups: train.groups });
   const validation = (await other(data.validation)) || undefined;
   const test = (await other(data.test)) || undefined;
   const warnings = [train, validation, test].flatMap((split) => split?.report.warnings ?? []);

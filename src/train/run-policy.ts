@@ -1,5 +1,5 @@
 import { GemmaPolicy } from '../policy/gemma.js';
-import { adapterReference, type ReferenceRecord } from '../policy/reference-record.js';
+import { adapterReference, type ReferenceRecord, readRecord } from '../policy/reference-record.js';
 import { defaultLora, methodName, type TrainConfig } from './config.js';
 import type { HubNames } from './inputs.js';
 import { pairObjective } from './objective.js';
@@ -31,5 +31,13 @@ export async function trainedAgainst(config: TrainConfig, hub: HubNames, folder:
     : config.adapter !== undefined && config.reference !== 'base'
       ? await adapterReference(folder, config.adapter, id)
       : 'base';
-  return { method: methodName(config.objective), reference };
+  return { method: methodName(config.objective), reference, template: config.data.template };
+}
+
+/** What to say where the adapter to start from has seen its prompts in another form, as far as its folder tells. */
+export function templateWarning({ adapter, data: { template } }: TrainConfig): string | undefined {
+  const record = adapter === undefined ? undefined : readRecord(adapter);
+  if (record === undefined || record.template === template) return undefined;
+  const named = (text?: string) => (text === undefined ? 'without a template' : `with the template "${text}"`);
+  return `${adapter} was trained ${named(record.template)}, and this run goes on from it ${named(template)} (data.template)`;
 }

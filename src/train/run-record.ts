@@ -24,7 +24,11 @@ export async function provenance(config: TrainConfig, data: RunData, made: objec
     created: new Date().toISOString(),
     ...made,
     git: gitCommit(),
-    dataHash: await hashOf(splits.map(({ split }) => split.file)),
+    dataHash: await hashOf(
+      splits.map(({ split }) => split.file),
+      config.data.template,
+    ),
+    template: config.data.template,
     dropped: Object.fromEntries(splits.map(({ name, split }) => [name, split.report.dropped])),
     groups: groupSizes(data),
   };
@@ -55,10 +59,11 @@ function splitsOf({ train, validation, test }: RunData) {
   return Object.entries({ train, validation, test }).flatMap(([name, split]) => (split ? [{ name, split }] : []));
 }
 
-/** SHA-256 over the bytes of all data files, in order. */
-async function hashOf(files: string[]): Promise<string> {
+/** SHA-256 over the bytes of all data files, in order, and the template where there is one. */
+async function hashOf(files: string[], template = ''): Promise<string> {
   const hash = createHash('sha256');
   for (const file of files) await hashFile(file, hash);
+  hash.update(template);
   return hash.digest('hex');
 }
 

@@ -14,7 +14,7 @@ import { RunFolder } from './run-folder.js';
 import { RunHooks, type RunParts } from './run-hooks.js';
 import { lockRun, type RunLock, runLockName } from './run-lock.js';
 import { writeOutcome } from './run-outcome.js';
-import { openForTraining, prepareAdapter, trainedAgainst } from './run-policy.js';
+import { openForTraining, prepareAdapter, templateWarning, trainedAgainst } from './run-policy.js';
 import { provenance, versions } from './run-record.js';
 import { begunWith, findStart } from './run-start.js';
 import { Reference } from './scoring.js';
@@ -101,7 +101,7 @@ async function trainLocked(
   reader.refuseIdleTokenizer('tokenizer');
   await prepareAdapter(policy, local, data.train.groups.length);
   if (from) await policy.loadState(from.policyFile);
-  data.warnings.forEach(warn);
+  for (const text of [...data.warnings, templateWarning(local) ?? []].flat()) warn(text);
 
   using stop = new StopRequest(
     (signal) => ui.log(`${signal}: finishing this step and saving; once more stops at once`),

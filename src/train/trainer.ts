@@ -1,5 +1,6 @@
 import type { PairDataset } from '../data/pairs/dataset.js';
 import { responseCotangents } from '../data/pairs/packing.js';
+import { promptNumbers } from '../data/pairs/prompt-numbers.js';
 import { createSampler, type Sampler } from '../data/pairs/sampler.js';
 import { InputError, InterruptedError, present } from '../errors.js';
 import type { NativeBatch } from '../native/types.js';
@@ -20,7 +21,6 @@ import {
   packBatch,
   pairColumns,
   pairsAt,
-  promptNumbers,
   Reference,
   type ReferenceScores,
   type ScoredDataset,

@@ -50,7 +50,7 @@ describe('refused', () => {
 
   it('logprobs --group-by: no group is read', () => {
     const grouped = scoring('logprobs', 'ids.jsonl', '--out', '-', '--group-by', 'group');
-    expect(grouped.stderr).toContain("unknown option '--group-by'");
+    expect(grouped.stderr).toContain('field "--group-by": does nothing without a template');
     expect(grouped.status).toBe(2);
     const [with_, without] = ['ids.jsonl', 'no-groups.jsonl'].map((pairs) =>
       scoring('logprobs', pairs, '--out', at(`${pairs}.scores`)),

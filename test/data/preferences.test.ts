@@ -8,7 +8,8 @@ import { commonBeginning } from '../../src/data/pairs/layouts.js';
 import type { PreferenceRecord, ReadPairsOptions } from '../../src/data/pairs/pairs.js';
 import { openTokenizer, type TextTokenizer } from '../../src/data/text/tokenizer.js';
 import { temporaryFolder } from '../temporary-folder.js';
-import { GEMMA_TOKENIZER, inputError, readPairs, writeLines } from './helpers.js';
+import { firstGeneration, generationFolder, thirdInSmall } from './generations.js';
+import { inputError, readPairs, writeLines } from './helpers.js';
 
 /** Files that pandas and pyarrow wrote, and the tokens transformers makes of conversations: see make.py beside them. */
 const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/preferences/${name}`, import.meta.url));
@@ -82,15 +83,8 @@ describe('files of pandas', () => {
 describe('conversations', () => {
   let gemma: TextTokenizer;
   beforeAll(() => {
-    // Gemma's tokenizer with the turn markers as special tokens, as gemma-2b-it has it and make.py used it.
-    const own = join(folder, 'gemma-it');
-    mkdirSync(own);
-    const json = JSON.parse(readFileSync(GEMMA_TOKENIZER, 'utf8'));
-    for (const content of ['<start_of_turn>', '<end_of_turn>'])
-      json.added_tokens.push({ ...json.added_tokens[0], id: json.model.vocab[content], content });
-    writeFileSync(join(own, 'tokenizer.json'), JSON.stringify(json));
-    copyFileSync(fixture('gemma.jinja'), join(own, 'chat_template.jinja'));
-    gemma = openTokenizer(own);
+    // As make.py used it.
+    gemma = openTokenizer(generationFolder(join(folder, 'gemma-it'), firstGeneration));
   });
 
   it('renders them as transformers does', () => {
@@ -111,11 +105,13 @@ describe('conversations', () => {
         rejected: Array.from(rejected),
       })),
     ).toEqual(golden.pairs);
-    expect(report.warnings).toEqual([]);
+    expect(report.warnings).toEqual([expect.stringMatching(/in 1 pairs a response holds turns of the user/)]);
   });
 
   const user = (content: string) => ({ role: 'user', content });
   const assistant = (content: string) => ({ role: 'assistant', content });
+  const text = (content: string) => ({ type: 'text', text: content });
+  const parts = (...content: unknown[]) => ({ role: 'user', content });
   const pair = { group: 'a', prompt: [user('Q')], chosen: [assistant('A')], rejected: [assistant('B')] };
   it.each([
     ['a system message', { ...pair, prompt: [{ role: 'system', content: 'Be kind' }, user('Q')] }, 'prompt', /front/],
@@ -125,11 +121,84 @@ describe('conversations', () => {
     ['a turn without content', { ...pair, chosen: [{ role: 'assistant' }] }, 'chosen[0].content', /text/],
     ['equal answers', { ...pair, rejected: pair.chosen }, 'rejected', /same/],
     ['an answer that is text', { ...pair, chosen: 'A' }, 'prompt', /expected text/],
+    ['a list without parts', { ...pair, prompt: [parts()] }, 'prompt[0].content', /empty list/],
+    ['a part that is text alone', { ...pair, prompt: [parts('Q')] }, 'prompt[0].content[0]', /"type": "text"/],
+    ['an image', { ...pair, prompt: [parts(text('Q'), { type: 'image' })] }, 'prompt[0].content[1]', /type "image"/],
+    ['half a character', { ...pair, prompt: [user('\ud83d')] }, 'prompt[0].content', /surrogate/],
   ])('refuses %s', async (_, record, field, message) => {
     const file = writeLines(folder, 'bad-chat.jsonl', [record]);
     const error = await inputError(() => loadPairs(file, { tokenizer: () => gemma }));
     expect(error.location).toEqual({ file, line: 1, field });
     expect(error.message).toMatch(message);
+  });
+
+  describe("with Gemma 3's settings, whose eos_token is <end_of_turn>", () => {
+    let third: TextTokenizer;
+    beforeAll(() => {
+      third = openTokenizer(generationFolder(join(folder, 'gemma3-it'), thirdInSmall));
+    });
+    const load = (record: object) => {
+      const file = writeLines(folder, 'third.jsonl', [{ group: 'a', ...record }]);
+      return loadPairs(file, { tokenizer: () => third });
+    };
+
+    it('reads a conversation, a system turn and lists', async () => {
+      const system = { role: 'system', content: [text('Be kind')] };
+      const prompt = [system, parts(text(' One, '), text('two'))];
+      const { pairs, report } = await load({ ...pair, prompt });
+      expect(third.decode(pairs[0].prompt)).toBe(
+        '<bos><start_of_turn>user\nBe kind\n\nOne,two<end_of_turn>\n<start_of_turn>model\n',
+      );
+      expect(third.decode(pairs[0].chosen)).toBe('A<end_of_turn>\n');
+      expect(report.warnings).toEqual([]);
+    });
+
+    it('says which text its template leaves out', async () => {
+      const system = { role: 'system', content: [text('Be kind'), text('and brief')] };
+      const error = await inputError(() => load({ ...pair, prompt: [system, user('Q')] }));
+      expect(error.message).toContain('leaves out "and brief", a part of the turn of "system"');
+    });
+
+    it.each(['<end_of_turn>', '<eos>', '<start_of_turn>', '<start_of_image>', '<bos>', '<pad>'])(
+      'refuses %s in a turn, naming row, field and token',
+      async (token) => {
+        const hostile = `a ${token} b`;
+        for (const [record, field] of [
+          [{ ...pair, prompt: [user('Q'), assistant('A'), user(hostile)] }, 'prompt[2].content'],
+          [{ ...pair, prompt: [parts(text('Q'), text(hostile))] }, 'prompt[0].content[1].text'],
+          [{ ...pair, prompt: [parts(text(token.slice(0, 3)), text(` ${token.slice(3)}`))] }, 'prompt[0].content'],
+          [{ ...pair, prompt: [{ role: token, content: 'Q' }] }, 'prompt[0].role'],
+          [{ ...pair, rejected: [assistant(hostile)] }, 'rejected[0].content'],
+          [{ chosen: [user(hostile), assistant('A')], rejected: [user(hostile), assistant('B')] }, 'chosen[0].content'],
+          [{ chosen: [user('Q'), assistant('A')], rejected: [user('Q'), assistant(hostile)] }, 'rejected[1].content'],
+        ] as const) {
+          const error = await inputError(() => load(record));
+          expect(error.location).toMatchObject({ line: 1, field });
+          expect(error.message).toContain(`has the token "${token}"`);
+        }
+      },
+    );
+
+    it('refuses them in plain text, but for turns written by hand, of which it tells', async () => {
+      const plain = { prompt: 'Q\n', chosen: 'A', rejected: 'B' };
+      for (const token of ['<eos>', '<bos>', '<pad>', '<start_of_image>'])
+        for (const field of ['prompt', 'chosen', 'rejected'] as const) {
+          const error = await inputError(() => load({ ...plain, [field]: `a ${token} b` }));
+          expect(error.location.field).toBe(field);
+          expect(error.message).toContain(`has the token "${token}"`);
+        }
+      const within = await inputError(() => load({ ...plain, chosen: 'a<end_of_turn> b' }));
+      expect(within.location.field).toBe('chosen');
+      const prompt = '<start_of_turn>user\nQ<end_of_turn>\n<start_of_turn>model\n';
+      const { pairs, report } = await load({ ...plain, prompt, chosen: 'A<end_of_turn>' });
+      expect(third.decode(pairs[0].prompt)).toBe(`<bos>${prompt}`);
+      expect([third.decode(pairs[0].chosen), third.decode(pairs[0].rejected)]).toEqual([
+        'A<end_of_turn>',
+        'B<end_of_turn>',
+      ]);
+      expect(report.warnings).toEqual([expect.stringContaining('1 pairs of plain text hold chat markers')]);
+      expect((await load({ ...plain, chosen: 'A<end_of_turn>' })).report.warnings).toEqual([]);
+    });
   });
 
   it('says so when the tokenizer has no chat template, and takes the one named default', async () => {

@@ -122,6 +122,7 @@ describe('the boundary between prompt and response', () => {
       vocabulary: 256,
       bos: 2,
       eos: 1,
+      controls: [],
       encode: (text) => [100, ...Buffer.from(text)],
       decode: (ids) => Buffer.from(Array.from(ids)).toString(),
       chatTemplate: (at) => gemma.chatTemplate(at),

@@ -2,7 +2,9 @@ import { InputError } from '../../errors.js';
 import { formatCount } from '../../terminal/format.js';
 import { listNames, shortName } from '../../terminal/names.js';
 import { type RowLocation, rowNumber } from '../tables/row.js';
+import { hasTurnMarks, refuseInTurn } from '../text/control-tokens.js';
 import { jointTexts, type TextTokenizer, type TokenisedText, tokenisePair } from '../text/tokenizer.js';
+import { oppositeLabels } from './opposite-labels.js';
 import { PairStore } from './pair-store.js';
 import { PairParser, type PreferenceRecord, type ReadPairsOptions, type UnusableKind, UnusablePair } from './pairs.js';
 
@@ -62,9 +64,6 @@ export interface LoadPairsOptions extends ReadPairsOptions {
 /** Texts are tokenised so many records at a time, or fewer that have this many characters. */
 const AT_ONCE = { records: 64, characters: 2 ** 20 };
 
-/** Chat markers of Gemma's instruction-tuned models. */
-const CHAT_MARKER = /<(start|end)_of_turn>/;
-
 /**
  * Reads and tokenises a pairs file: JSONL, CSV or Parquet, in one of TRL's layouts. Weights are scaled to mean 1 within each group, so that they say which pairs of a
  * group matter more and leave the importance of the group to the method; weight 0 takes a pair out of its group's mean
@@ -85,8 +84,7 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
   };
   const parser = new PairParser(options);
   let tokenizer: TextTokenizer | undefined;
-  let markers = 0;
-  let withoutBos = 0;
+  const seen = { markers: 0, othersTurns: 0, withoutBos: 0 };
 
   const indexOf = (name: string, at: RowLocation): number => {
     const known = indices.get(name);
@@ -105,9 +103,10 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
   const add = (record: PreferenceRecord): void => {
     const group = indexOf(record.group, record.at);
     if (record.kind !== 'ids') tokenizer ??= openFor(record, options);
-    if (record.kind === 'text' && CHAT_MARKER.test(record.prompt)) markers++;
     const tokens = record.kind === 'ids' ? record : tokenise(record, tokenizer!, report);
-    if (record.kind === 'ids' && options.bos !== undefined && record.prompt[0] !== options.bos) withoutBos++;
+    if (record.kind === 'text' && hasTurnMarks(tokenizer!, record)) seen.markers++;
+    if (record.kind === 'chat' && hasOthersTurns(record)) seen.othersTurns++;
+    if (record.kind === 'ids' && options.bos !== undefined && record.prompt[0] !== options.bos) seen.withoutBos++;
     if (tokenizer && options.vocabulary !== undefined)
       checkVocabulary(tokens, tokenizer, options.vocabulary, record.at);
     refuseUnusable(tokens, options.maxLength, record);
@@ -169,10 +168,12 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
       throw new InputError(`all weights of group "${groups[pair.group]}" are 0`, { at: { file, field: 'weight' } });
     pair.weight *= counts[pair.group] / weightSums[pair.group];
   }
-  warn(file, groups, counts, report, { markers, withoutBos });
+  warn(file, groups, counts, report, seen);
+  if (groups.length > 1) warnOfOpposites(file, pairs, report);
   return { file, groups, pairs, counts, report };
 }
 
+type ChatRecord = PreferenceRecord & { kind: 'chat' };
 type Tokens = { prompt: Int32Array; chosen: Int32Array; rejected: Int32Array };
 
 function openFor(record: PreferenceRecord, options: LoadPairsOptions): TextTokenizer {
@@ -201,9 +202,10 @@ function tokenise(
  * The prompt as the chat template ends it for the model to answer; a response is what the template then adds for the
  * answer's turns, its end-of-turn marker included and no EOS added, as TRL does it.
  */
-function tokeniseConversation(tokenizer: TextTokenizer, record: PreferenceRecord & { kind: 'chat' }): TokenisedText {
+function tokeniseConversation(tokenizer: TextTokenizer, record: ChatRecord): TokenisedText {
   const { at } = record;
   const template = tokenizer.chatTemplate(at);
+  refuseControls(tokenizer, record);
   const prompt = template.render(record.prompt, true, { ...at, field: 'prompt' });
   const response = (field: 'chosen' | 'rejected'): string => {
     const whole = template.render([...record.prompt, ...record[field]], false, { ...at, field });
@@ -213,7 +215,26 @@ function tokeniseConversation(tokenizer: TextTokenizer, record: PreferenceRecord
       fix: `begin with an assistant's turn, which answers the prompt's last turn`,
     });
   };
-  return tokenisePair(tokenizer, { prompt, chosen: response('chosen'), rejected: response('rejected') }, at, 'as-is');
+  const texts = { prompt, chosen: response('chosen'), rejected: response('rejected') };
+  return tokenisePair(tokenizer, texts, at, 'template');
+}
+
+/** @throws InputError naming the turn as it stands in the file, where it holds a control token */
+function refuseControls(tokenizer: TextTokenizer, { prompt, chosen, rejected, shared, at }: ChatRecord): void {
+  const before = shared ? prompt.length : 0;
+  for (const [field, turns, skipped] of [
+    [shared ? 'chosen' : 'prompt', prompt, 0],
+    ['chosen', chosen, before],
+    ['rejected', rejected, before],
+  ] as const)
+    turns.forEach((turn, i) => {
+      refuseInTurn(tokenizer, turn, at, `${field}[${i + skipped}]`);
+    });
+}
+
+/** Whether a response goes on after the assistant's turn with one that is not the assistant's. */
+function hasOthersTurns({ chosen, rejected }: ChatRecord): boolean {
+  return [...chosen, ...rejected].some(({ role }) => role !== 'assistant' && role !== 'model');
 }
 
 function checkVocabulary(tokens: Tokens, tokenizer: TextTokenizer, vocabulary: number, at: RowLocation): void {
@@ -254,7 +275,7 @@ function warn(
   groups: string[],
   counts: number[],
   report: LoadReport,
-  { markers, withoutBos }: { markers: number; withoutBos: number },
+  { markers, othersTurns, withoutBos }: { markers: number; othersTurns: number; withoutBos: number },
 ): void {
   const { warnings, dropped, boundaryDiffers } = report;
   if (dropped.empty + dropped.degenerate + dropped.tooLong > 0)
@@ -270,7 +291,12 @@ function warn(
     );
   if (markers > 0)
     warnings.push(
-      `${file}: ${markers} prompts contain chat markers such as <start_of_turn>; prompts are used as given, no template is added`,
+      `${file}: ${markers} pairs of plain text hold chat markers such as <start_of_turn>; text is used as given, no template is added`,
+    );
+  if (othersTurns > 0)
+    warnings.push(
+      `${file}: in ${othersTurns} pairs a response holds turns of the user or of another role than the assistant; their ` +
+        'tokens count as the response, so the model is trained to write them',
     );
   if (withoutBos > 0)
     warnings.push(
@@ -287,6 +313,16 @@ function warn(
     warnings.push(`${file}: ${formatCount(alike.length - MOST_LOOKALIKES)} more such sets of groups`);
   const empty = groups.filter((_, group) => counts[group] === 0);
   if (empty.length > 0) warnings.push(`${file}: no pair of group ${listNames(empty)}`);
+}
+
+function warnOfOpposites(file: string, pairs: readonly TokenisedPair[], { warnings }: LoadReport): void {
+  const opposed = oppositeLabels(pairs);
+  if (opposed.pairs > 0)
+    warnings.push(
+      `${file}: ${formatCount(opposed.pairs)} pairs (on ${formatCount(opposed.prompts)} prompts) are labelled the other way round in ` +
+        'another group, and nothing in the prompt tells the groups apart: one model cannot satisfy both. data.template, or ' +
+        '--template of eval and logprobs, puts the group into the prompt: "Imagine you are from {group}. {prompt}"',
+    );
 }
 
 /** So many sets of them are worth a line each. */

@@ -1,41 +1,9 @@
 import { isDeepStrictEqual } from 'node:util';
 import { InputError } from '../../errors.js';
-import { describe, type RowLocation } from '../tables/row.js';
+import type { RowLocation } from '../tables/row.js';
+import type { ChatMessage } from './messages.js';
 
 /** TRL's ways of writing a preference: the prompt apart or as the common beginning, in text or in turns. */
-
-/** One turn of a conversation. Further keys, such as tool_calls, are handed to the chat template as they are. */
-export interface ChatMessage {
-  role: string;
-  content: string;
-  [key: string]: unknown;
-}
-
-/** Whether a value is a list of turns, well formed or not. */
-export function isConversation(value: unknown): value is unknown[] {
-  return (
-    Array.isArray(value) &&
-    value.length > 0 &&
-    value.every((turn) => typeof turn === 'object' && turn !== null && 'role' in turn)
-  );
-}
-
-/** Checks a conversation. Keys without a value, which Parquet fills in, are dropped. @throws InputError */
-export function readConversation(value: unknown, at: RowLocation, field: string): ChatMessage[] {
-  if (!isConversation(value))
-    throw new InputError(`expected a list of messages with role and content, found ${describe(value)}`, {
-      at: { ...at, field },
-    });
-  return value.map((turn, i) => {
-    const message = Object.fromEntries(Object.entries(turn as object).filter(([, part]) => part != null));
-    for (const key of ['role', 'content'])
-      if (typeof message[key] !== 'string')
-        throw new InputError(`expected text, found ${describe(message[key])}`, {
-          at: { ...at, field: `${field}[${i}].${key}` },
-        });
-    return message as ChatMessage;
-  });
-}
 
 /**
  * Splits two conversations into the turns they share at their beginning and what follows. The last turn of either is

@@ -1,16 +1,21 @@
 import { InputError, type InputLocation } from '../../errors.js';
 import { editDistance } from '../tables/near-matches.js';
 import { parseNotation, withoutMaps } from '../tables/notation.js';
-import { describe, type Row, type RowLocation } from '../tables/row.js';
+import { checkCharacters, describe, type Row, type RowLocation } from '../tables/row.js';
 import { readRows } from '../tables/rows.js';
-import { type ChatMessage, commonBeginning, commonTurns, isConversation, readConversation } from './layouts.js';
+import { commonBeginning, commonTurns } from './layouts.js';
+import { type ChatMessage, isConversation, readConversation } from './messages.js';
+import { fillFirstTurn, type PromptTemplate, plainTemplate } from './prompt-template.js';
 
 /** A preference as it stands in the file: which response to a prompt a member of `group` preferred. */
 export type PreferenceRecord = RecordOrigin &
   (
     | { kind: 'text'; prompt: string; chosen: string; rejected: string }
-    /** Turns of a conversation; the responses are what follows the prompt's turns. */
-    | { kind: 'chat'; prompt: ChatMessage[]; chosen: ChatMessage[]; rejected: ChatMessage[] }
+    /**
+     * Turns of a conversation; the responses are what follows the prompt's turns.
+     * `shared`: these are what `chosen` and `rejected` begin with in the file.
+     */
+    | { kind: 'chat'; shared: boolean; prompt: ChatMessage[]; chosen: ChatMessage[]; rejected: ChatMessage[] }
     /** Token ids, used exactly as given: no BOS or EOS is added. */
     | { kind: 'ids'; prompt: Int32Array; chosen: Int32Array; rejected: Int32Array }
   );
@@ -27,6 +32,8 @@ export interface ReadPairsOptions {
   groupBy?: readonly string[];
   /** Ids must be below this, where it is known. */
   vocabulary?: number;
+  /** What becomes of a prompt, or of the first turn of a conversation. */
+  template?: PromptTemplate;
 }
 
 const unusableKinds = ['empty', 'degenerate', 'tooLong'] as const;
@@ -54,8 +61,11 @@ export class PairParser {
   private readonly groupBy: readonly string[];
   private layout: { own: boolean; chat: boolean } | undefined;
 
+  private readonly template: PromptTemplate | undefined;
+
   constructor(private readonly options: ReadPairsOptions = {}) {
     this.groupBy = options.groupBy ?? ['group'];
+    this.template = options.template?.text === plainTemplate.text ? undefined : options.template;
   }
 
   rows(file: string, onBytes?: (bytes: number) => void): AsyncGenerator<Row> {
@@ -67,18 +77,23 @@ export class PairParser {
     const group = readGroup(row, this.groupBy);
     const weight = readWeight(row, this.groupBy);
     const ids = idColumns.filter((column) => row.values[column] != null);
-    if (ids.length === 0) return { group, weight, at: row.at, ...this.texts(row) };
+    if (ids.length === 0) return { group, weight, at: row.at, ...this.texts(row, group) };
     for (const field of textColumns)
       if (row.values[field] != null)
         throw new InputError(`is given beside "${ids[0]}"`, {
           at: { ...row.at, field },
           fix: 'give text or token ids, not both',
         });
+    if (this.template)
+      throw new InputError('is token ids, of which a template cannot make a prompt', {
+        at: { ...row.at, field: ids[0] },
+        fix: "give text, or, where the prompts are as they should be, no template (eval, logprobs: --template '{prompt}')",
+      });
     const [prompt, chosen, rejected] = idColumns.map((field) => readIds(row, field, this.options.vocabulary));
     return { group, weight, at: row.at, kind: 'ids', prompt, chosen, rejected };
   }
 
-  private texts(row: Row) {
+  private texts(row: Row, group: string) {
     for (const column of ['chosen', 'rejected']) requireColumn(row, column);
     const [prompt, chosen, rejected] = textColumns.map((column) => cell(row, column));
     const chat = isConversation(chosen) || (typeof chosen !== 'string' && this.layout?.chat === true);
@@ -99,12 +114,14 @@ export class PairParser {
       const parts = own
         ? { prompt: turns('prompt', prompt), chosen: full, rejected: other }
         : commonTurns(full, other, row.at);
-      return { kind: 'chat' as const, ...parts };
+      const filled = this.template ? fillFirstTurn(this.template, group, parts.prompt) : parts.prompt;
+      return { kind: 'chat' as const, shared: !own, ...parts, prompt: filled };
     }
+    const fill = (text: string) => this.template?.fill(group, text) ?? text;
     if (own)
       return {
         kind: 'text' as const,
-        prompt: readText(prompt, 'prompt', row.at),
+        prompt: fill(readText(prompt, 'prompt', row.at)),
         chosen: readText(chosen, 'chosen', row.at),
         rejected: readText(rejected, 'rejected', row.at),
       };
@@ -116,7 +133,7 @@ export class PairParser {
         fix: `add a column "prompt" (columns here: ${row.columns.join(', ')})`,
       });
     for (const field of ['chosen', 'rejected'] as const) readText(parts[field], field, row.at);
-    return { kind: 'text' as const, ...parts };
+    return { kind: 'text' as const, ...parts, prompt: fill(parts.prompt) };
   }
 }
 
@@ -216,15 +233,6 @@ function readText(value: unknown, field: string, at: RowLocation): string {
   checkCharacters(value, { ...at, field });
   if (value.trim() === '') throw new UnusablePair('empty', 'is empty', { at: { ...at, field }, fix: 'fill it in' });
   return value;
-}
-
-/** JSON can hold half a character, which UTF-8 cannot: it would be read as another one. @throws InputError */
-function checkCharacters(text: string, at: InputLocation): void {
-  if (/\p{Surrogate}/u.test(text))
-    throw new InputError('contains half of a character: a surrogate such as \\ud83d that stands alone', {
-      at,
-      fix: 'write the whole character; the text was cut in the middle of one',
-    });
 }
 
 function readIds(row: Row, field: string, vocabulary?: number): Int32Array {

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { InputError } from '../../errors.js';
 import { checkUnchanged, stateOf } from '../../files/opened-file.js';
 import { hashFile, readWhole } from '../../files/read.js';
+import { type PromptTemplate, paperTemplate } from '../pairs/prompt-template.js';
 import { readCsv } from '../tables/csv.js';
 import { parseNotation } from '../tables/notation.js';
 import { type BadRowHandler, describe, type Row, type RowLocation, rowNumber } from '../tables/row.js';
@@ -166,9 +167,14 @@ function listOf(value: unknown): unknown[] | undefined {
 }
 
 /** The prompt of the paper: a line that names the country and the question, an instruction, one line for each option. */
-export function opinionPrompt(country: string, question: string, options: readonly string[]): string {
+export function opinionPrompt(
+  country: string,
+  question: string,
+  options: readonly string[],
+  template: PromptTemplate = paperTemplate,
+): string {
   const lines = options.map((option, i) => `\n${optionLetter(i)}. ${option}`);
-  return `Opinion of people in ${country} on: ${question}\nSelect the best response:${lines.join('')}`;
+  return template.fill(country, `${question}\nSelect the best response:${lines.join('')}`);
 }
 
 /** A, B, C, … */

@@ -2,6 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { present } from '../../errors.js';
 import { Random } from '../../numbers/random.js';
+import type { PromptTemplate } from '../pairs/prompt-template.js';
 import { pythonRepr } from '../tables/python-literal.js';
 import { parseSurvey } from './global-opinions.js';
 import { type OpinionSummary, opinionPairs, writeOpinionPairs } from './opinion-pairs.js';
@@ -215,10 +216,14 @@ function poll(probabilities: number[], random: Random): number[] {
  * Writes survey.csv, truth.json and, by the same code that reads GlobalOpinionQA, the pairs of all five countries with
  * their summary.json into a folder.
  */
-export async function writeSurvey(folder: string, options: { seed: number; rows?: number }): Promise<OpinionSummary> {
+export async function writeSurvey(
+  folder: string,
+  options: { seed: number; rows?: number; template?: PromptTemplate },
+): Promise<OpinionSummary> {
   const { csv, truth } = generateSurvey(options);
   const survey = await parseSurvey(Buffer.from(csv), 'survey.csv');
-  const made = opinionPairs(survey, { groups: truth.countries.map(({ name }) => name), seed: options.seed });
+  const { seed, template } = options;
+  const made = opinionPairs(survey, { groups: truth.countries.map(({ name }) => name), seed, template });
   writeFileSync(join(folder, 'survey.csv'), csv);
   writeFileSync(join(folder, 'truth.json'), `${JSON.stringify(truth, null, 1)}\n`);
   writeOpinionPairs(folder, made);

@@ -4,6 +4,7 @@ import { InputError, present } from '../../errors.js';
 import { orderedRecord } from '../../files/ordered-record.js';
 import { Random } from '../../numbers/random.js';
 import { listNames } from '../../terminal/names.js';
+import { type PromptTemplate, paperTemplate } from '../pairs/prompt-template.js';
 import { nearMatches } from '../tables/near-matches.js';
 import { isParquet } from '../tables/rows.js';
 import {
@@ -59,6 +60,8 @@ export interface OpinionOptions {
   multiPair?: boolean;
   /** Leave bad rows out and count them, instead of refusing the file. */
   skipBadRows?: boolean;
+  /** How the country comes into the prompt; decides nothing else. Default: {@link paperTemplate}. */
+  template?: PromptTemplate;
 }
 
 /** Why a country's answers to a question give no pair. */
@@ -83,6 +86,7 @@ export interface OpinionSummary {
   /** Absent where the split is the paper's. */
   fold?: Fold;
   multiPair: boolean;
+  template: string;
   /** Rows left out because they cannot be read or contradict themselves. */
   badRows: BadRow[];
   groups: Record<string, OpinionGroup>;
@@ -97,7 +101,10 @@ export interface OpinionPairs {
 
 /** A prompt of a group, with what makes its pairs. */
 interface Asked {
+  /** In the paper's words: pairs and splits depend on these alone. */
   prompt: string;
+  /** In those of the template. */
+  written: string;
   /** Equal for a question that other countries were asked too. */
   question: string;
   row: number;
@@ -114,13 +121,14 @@ export function opinionPairs(survey: Survey, options: OpinionOptions): OpinionPa
     typeof group === 'string' ? { name: group, countries: [group] } : group,
   );
   const countries = wanted.flatMap((group) => group.countries);
+  const { template = paperTemplate } = options;
   const badRows = [...survey.bad, ...contradictions(survey, countries)].sort((a, b) => a.line - b.line);
   if (badRows.length > 0 && !options.skipBadRows) refuse(survey.file, badRows);
   checkCountries(survey, countries);
   const badLines = new Set(badRows.map((bad) => bad.line));
 
   const good = survey.questions.filter((question) => !badLines.has(question.line));
-  const counted = wanted.map((group) => ({ name: group.name, ...askedOf(good, group) }));
+  const counted = wanted.map((group) => ({ name: group.name, ...askedOf(good, group, template) }));
   const splitOf = options.fold
     ? foldSplit(
         counted.flatMap(({ asked }) => asked),
@@ -135,13 +143,13 @@ export function opinionPairs(survey: Survey, options: OpinionOptions): OpinionPa
     groups.set(name, counts);
     const assigned = splitOf(name, asked);
     for (const split of opinionSplits)
-      for (const { prompt, row, shares } of assigned[split]) {
+      for (const { prompt, written, row, shares } of assigned[split]) {
         const random = Random.stream(options.seed, 'global-opinions', 'pairs', prompt);
         const pairs = options.multiPair ? rankedPairs(shares, random) : [winnerAndLoser(shares, random)];
         for (const [winner, loser] of pairs)
           splits[split].push({
             group: name,
-            prompt,
+            prompt: written,
             chosen: optionLetter(winner),
             rejected: optionLetter(loser),
             row,
@@ -162,6 +170,7 @@ export function opinionPairs(survey: Survey, options: OpinionOptions): OpinionPa
       seed: options.seed,
       ...(options.fold && { fold: options.fold }),
       multiPair: options.multiPair ?? false,
+      template: template.text,
       badRows,
       groups: orderedRecord(groups),
       totals: {
@@ -182,6 +191,7 @@ export function opinionPairs(survey: Survey, options: OpinionOptions): OpinionPa
 function askedOf(
   questions: readonly SurveyQuestion[],
   { countries }: CountryGroup,
+  template: PromptTemplate,
 ): { asked: Asked[]; counts: OpinionGroup } {
   const counts: OpinionGroup = {
     rows: 0,
@@ -205,8 +215,9 @@ function askedOf(
       }
       const prompt = opinionPrompt(country, question.question, question.options);
       if (asked.has(prompt)) counts.duplicates++;
+      const written = opinionPrompt(country, question.question, question.options, template);
       const key = JSON.stringify([question.question, question.options]);
-      asked.set(prompt, { prompt, question: key, row: question.row, shares });
+      asked.set(prompt, { prompt, written, question: key, row: question.row, shares });
     }
   return { asked: [...asked.values()], counts };
 }

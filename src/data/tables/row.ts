@@ -40,3 +40,12 @@ export function describe(value: unknown): string {
   const text = JSON.stringify(value, (_, part) => (typeof part === 'bigint' ? Number(part) : part));
   return text.length > 60 ? `${text.slice(0, 57)}...` : text;
 }
+
+/** JSON can hold half a character, which UTF-8 cannot: it would be read as another one. @throws InputError */
+export function checkCharacters(text: string, at: InputLocation): void {
+  if (/\p{Surrogate}/u.test(text))
+    throw new InputError('holds half of a character: a surrogate such as \\ud83d that stands alone', {
+      at,
+      fix: 'write the whole character; a text was cut in its midst',
+    });
+}

@@ -3,13 +3,15 @@ import { join } from 'node:path';
 import { Template } from '@huggingface/jinja';
 import { InputError, type InputLocation } from '../../errors.js';
 import { readRegularText } from '../../files/read.js';
-import type { ChatMessage } from '../pairs/layouts.js';
+import { type ChatMessage, textOf } from '../pairs/messages.js';
+import { describe } from '../tables/row.js';
+import { strip, withPythonsBlanks } from './python-strip.js';
 
 /** A tokenizer's chat template: how turns become the text a chat model was trained on. */
 export interface ChatTemplate {
   /**
    * @param generate end with what comes before the model's next answer
-   * @throws InputError with what the template refuses, such as a role it does not know
+   * @throws InputError with what the template refuses, such as a role it does not know, or where it leaves out a part of a text
    */
   render(messages: readonly ChatMessage[], generate: boolean, at: InputLocation): string;
 }
@@ -18,7 +20,7 @@ export interface ChatTemplate {
  * The template of a tokenizer folder: chat_template.jinja, or `chat_template` of tokenizer_config.json, where of several
  * the one named "default" holds.
  * @param at the conversation that needs it
- * @param variables what templates may use beside the messages: bos_token, eos_token
+ * @param variables what templates may use beside the messages: bos_token, eos_token, …
  * @throws InputError when there is none, or it is not Jinja
  */
 export function readChatTemplate(
@@ -41,10 +43,14 @@ export function readChatTemplate(
   } catch (cause) {
     throw new InputError(`the chat template cannot be read: ${(cause as Error).message}`, { at: { file }, cause });
   }
+  const write = (messages: readonly unknown[], generate: boolean) =>
+    withPythonsBlanks(() => template.render({ ...variables, messages, add_generation_prompt: generate }));
+  const takesParts = readsParts((content) => write([{ role: 'user', content }], false));
   return {
     render(messages, generate, at) {
+      let text: string;
       try {
-        return template.render({ ...variables, messages, add_generation_prompt: generate });
+        text = write(takesParts ? messages : messages.map(withText), generate);
       } catch (cause) {
         const reason = (cause as Error).message;
         throw new InputError(`the chat template refuses the conversation: ${reason}`, {
@@ -55,8 +61,36 @@ export function readChatTemplate(
             : undefined,
         });
       }
+      if (takesParts) refuseLeftOut(messages, text, at);
+      return text;
     },
   };
+}
+
+/** Whether a template that writes text also writes a list of parts; those of text-only models would write its notation. */
+function readsParts(write: (content: unknown) => string): boolean {
+  try {
+    return write([{ type: 'text', text: 'x' }]) === write('x');
+  } catch {
+    return false;
+  }
+}
+
+function withText(message: ChatMessage): ChatMessage {
+  return typeof message.content === 'string' ? message : { ...message, content: textOf(message.content) };
+}
+
+/** Gemma 3's template, for one, writes the first part only of a system turn. @throws InputError where a part is not there */
+function refuseLeftOut(messages: readonly ChatMessage[], written: string, at: InputLocation): void {
+  for (const { role, content } of messages) {
+    if (typeof content === 'string') continue;
+    const lost = content.find(({ text }) => !written.includes(strip(text)));
+    if (lost)
+      throw new InputError(`the chat template leaves out ${describe(lost.text)}, a part of the turn of "${role}"`, {
+        at,
+        fix: 'write that turn as one text',
+      });
+  }
 }
 
 function templateOf(value: unknown): string | undefined {

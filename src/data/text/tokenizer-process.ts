@@ -5,7 +5,7 @@ import * as z from 'zod';
 import { InputError, type InputLocation } from '../../errors.js';
 import { checked, readJson } from '../../files/read.js';
 import { answerRequests } from '../../processes/bounded-child.js';
-import type { ChatMessage } from '../pairs/layouts.js';
+import type { ChatMessage } from '../pairs/messages.js';
 import { describe } from '../tables/row.js';
 import { type ChatTemplate, readChatTemplate } from './chat-template.js';
 
@@ -34,6 +34,13 @@ export interface TokenizerFacts {
   vocabulary: number;
   bos: number;
   eos: number;
+  controls: readonly ControlToken[];
+}
+
+/** A token that steers the model, and that a text which has its name is cut into. */
+export interface ControlToken {
+  id: number;
+  text: string;
 }
 
 interface OpenTokenizer extends TokenizerFacts {
@@ -42,7 +49,7 @@ interface OpenTokenizer extends TokenizerFacts {
 
 interface TokenizerJson {
   model: { vocab: Record<string, number> };
-  added_tokens?: { id: number; content: string }[];
+  added_tokens?: { id: number; content: string; special?: boolean }[];
 }
 
 function open(file: string): OpenTokenizer {
@@ -63,9 +70,9 @@ function open(file: string): OpenTokenizer {
   };
   const tokenizer = understood(() => new Tokenizer(json, config));
 
+  const named = namedTokens(config);
   const special = (field: 'bos_token' | 'eos_token', usual: string): { token: string; id: number } => {
-    const named = config[field] as string | { content?: string } | null | undefined;
-    const token = (typeof named === 'object' ? named?.content : named) ?? usual;
+    const token = named[field] ?? usual;
     const id = tokenizer.token_to_id(token);
     if (id !== undefined) return { token, id };
     throw new InputError(`has no token "${token}"`, {
@@ -78,10 +85,24 @@ function open(file: string): OpenTokenizer {
   const eos = special('eos_token', '<eos>');
   let template: ChatTemplate | undefined;
   const chatTemplate = (at: InputLocation) => {
-    template ??= readChatTemplate(dirname(file), config, at, { bos_token: bos.token, eos_token: eos.token });
+    template ??= readChatTemplate(dirname(file), config, at, {
+      ...named,
+      bos_token: bos.token,
+      eos_token: eos.token,
+    });
     return template;
   };
-  const facts = { vocabulary, bos: bos.id, eos: eos.id };
+  const controls = new Map([bos, eos].map(({ token, id }) => [id, token]));
+  // The unknown token stands for what cannot be read, and steers nothing; there are texts that hold its name.
+  const unknown = named.unk_token ?? '<unk>';
+  for (const { id, content, special } of json.added_tokens ?? [])
+    if (special === true && content !== unknown) controls.set(id, content);
+  const facts: TokenizerFacts = {
+    vocabulary,
+    bos: bos.id,
+    eos: eos.id,
+    controls: Array.from(controls, ([id, text]) => ({ id, text })),
+  };
   return {
     ...facts,
     answer(call) {
@@ -102,6 +123,16 @@ function open(file: string): OpenTokenizer {
       }
     },
   };
+}
+
+/** The tokens that tokenizer_config.json has a name for: bos_token, eos_token, …, which templates may use. */
+function namedTokens(config: Record<string, unknown>): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(config).flatMap(([field, value]) => {
+      const token = typeof value === 'object' ? (value as { content?: unknown } | null)?.content : value;
+      return field.endsWith('_token') && typeof token === 'string' ? [[field, token]] : [];
+    }),
+  );
 }
 
 /** One more than the highest id. @throws InputError where an id is none */

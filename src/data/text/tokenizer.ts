@@ -5,7 +5,14 @@ import { InputError, type InputLocation, placeOf, present } from '../../errors.j
 import { SyncProcess } from '../../processes/sync-process.js';
 import { UnusablePair } from '../pairs/pairs.js';
 import type { ChatTemplate } from './chat-template.js';
-import type { TokenizerCall, TokenizerFacts, TokenizerReply, TokenizerRequest } from './tokenizer-process.js';
+import { refuseInText } from './control-tokens.js';
+import type {
+  ControlToken,
+  TokenizerCall,
+  TokenizerFacts,
+  TokenizerReply,
+  TokenizerRequest,
+} from './tokenizer-process.js';
 
 /** Text to token ids and back. BOS and EOS are never added here: {@link tokenisePair} does that, exactly once. */
 export interface TextTokenizer {
@@ -15,6 +22,8 @@ export interface TextTokenizer {
   readonly vocabulary: number;
   readonly bos: number;
   readonly eos: number;
+  /** BOS, EOS and its other special tokens: what of a text is read as them steers the model. */
+  readonly controls: readonly ControlToken[];
   encode(text: string): number[];
   /** Encodes many texts at once, which is faster, and keeps what came of them until the next time. */
   prepare?(texts: readonly string[]): void;
@@ -150,28 +159,20 @@ export function jointTexts({
  * caller is told, since such a cut is one that text written in one piece would not have.
  *
  * @param at where the texts stand, for messages
- * @param ending `eos`: one EOS follows each response; `as-is`: they end as they are, where a chat template wrote their end
- * @throws InputError when a text holds a BOS or EOS token other than at its outer end, an {@link UnusablePair} when a
- * response has no tokens
+ * @param writer `user`: one EOS follows each response, and control tokens are refused as in {@link refuseInText}; `template`: a chat
+ * template has written the texts, whose control tokens and end are as it has them
+ * @throws InputError where a text of the user holds a control token, an {@link UnusablePair} when a response has no tokens
  */
 export function tokenisePair(
   tokenizer: TextTokenizer,
   texts: { prompt: string; chosen: string; rejected: string },
   at: InputLocation = {},
-  ending: 'eos' | 'as-is' = 'eos',
+  writer: 'user' | 'template' = 'user',
 ): TokenisedText {
-  const refuseSpecials = (ids: number[], field: string) => {
-    for (const id of ids)
-      if (id === tokenizer.bos || id === tokenizer.eos)
-        throw new InputError(`has the token "${tokenizer.decode([id])}" inside its text`, {
-          at: { ...at, field },
-          fix: 'remove it: BOS and EOS are added for you',
-        });
-  };
-
+  const byUser = writer === 'user';
+  if (byUser) refuseInText(tokenizer, texts, at);
   const prompt = tokenizer.encode(texts.prompt);
   const prefix = prompt[0] === tokenizer.bos ? prompt.slice(1) : prompt;
-  refuseSpecials(prefix, 'prompt');
 
   let boundaryDiffers = false;
   const response = (field: 'chosen' | 'rejected'): Int32Array => {
@@ -180,10 +181,9 @@ export function tokenisePair(
     if (!agrees) boundaryDiffers = true;
     const ids = agrees ? joined.slice(prompt.length) : tokenizer.encode(texts[field]);
     const ended = ids[ids.length - 1] === tokenizer.eos;
-    if (ended) ids.pop();
-    refuseSpecials(ids, field);
-    if (ids.length === 0) throw new UnusablePair('empty', 'is empty', { at: { ...at, field }, fix: 'mend it' });
-    return Int32Array.from(ended || ending === 'eos' ? [...ids, tokenizer.eos] : ids);
+    if (ids.length === (ended && byUser ? 1 : 0))
+      throw new UnusablePair('empty', 'is empty', { at: { ...at, field }, fix: 'correct it' });
+    return Int32Array.from(byUser && !ended ? [...ids, tokenizer.eos] : ids);
   };
   const chosen = response('chosen');
   const rejected = response('rejected');
