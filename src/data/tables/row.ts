@@ -44,7 +44,7 @@ export function describe(value: unknown): string {
 /** JSON can hold half a character, which UTF-8 cannot: it would be read as another one. @throws InputError */
 export function checkCharacters(text: string, at: InputLocation): void {
   if (/\p{Surrogate}/u.test(text))
-    throw new InputError('holds half of a character: a surrogate such as \\ud83d that stands alone', {
+    throw new InputError('contains half of a character: a surrogate such as \\ud83d that stands alone', {
       at,
       fix: 'write the whole character; a text was cut in its midst',
     });

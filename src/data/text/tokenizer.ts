@@ -77,7 +77,7 @@ function ask<Value>(id: number, file: string, call: TokenizerCall, characters: n
   const outcome = runner.ask({ id, file, close: unused, call }, seconds);
   unused = [];
   if (typeof outcome === 'string') {
-    const what = call.kind === 'render' ? 'its chat template' : 'it';
+    const what = call.kind === 'render' || call.kind === 'template' ? 'its chat template' : 'it';
     const how = outcome === 'late' ? `longer than ${seconds} s` : `more than ${MEMORY} MB`;
     const where = 'at' in call && call.at.file !== undefined ? ` with the conversation at ${placeOf(call.at)}` : '';
     throw new InputError(`${what} takes ${how}${where}`, {
