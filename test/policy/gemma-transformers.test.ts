@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { loadNative } from '../../src/native/load.js';
 import { Random } from '../../src/numbers/random.js';
 import { GemmaPolicy } from '../../src/policy/gemma.js';
+import { mergeAdapter } from '../../src/policy/merge.js';
 import { temporaryFolder } from '../temporary-folder.js';
 import { largestDifference, packedBatch, type Tree } from './gemma-helpers.js';
 import { askTransformers, hasTransformers } from './transformers.js';
@@ -76,6 +77,15 @@ const trees: Tree[] = [
 ];
 const texts = trees.flatMap(({ prompt, responses }) => responses.map((r) => [Array.from(prompt), Array.from(r)]));
 
+/** What is shaped by windows, caps, norms of queries and keys, and both rotary bases. */
+const adapted = [
+  'Gemma 1',
+  'Gemma 2',
+  'Gemma 2 without caps, one key head, a window of one',
+  'Gemma 3 with old names',
+  'Gemma 3 that caps its logits',
+] as const;
+
 describe.skipIf(!hasTransformers)('random checkpoints of transformers (skipped where Python lacks it)', () => {
   it.each(Object.entries(configs))('%s', { timeout: 240_000 }, async (name, config) => {
     const folder = join(root, name);
@@ -104,4 +114,93 @@ print(json.dumps({"theirs": logps(model)}))`,
     }
     loadNative().setKernels('fused');
   });
+
+  it.each(adapted)(
+    '%s: bfloat16 in shards, adapters both ways, LoRA gradients and merged',
+    { timeout: 240_000 },
+    async (name) => {
+      const at = (part: string) => join(root, `adapted-${name}`, part);
+      const [folder, adapter, again, merged] = ['model', 'adapter', 'again', 'merged'].map(at);
+      mkdirSync(folder, { recursive: true });
+      const cotangents = texts.map((_, i) => Math.cos(i));
+      interface Theirs {
+        shards: number;
+        theirs: number[];
+        gradients: Record<string, number[]>;
+      }
+      const { shards, theirs, gradients } = askTransformers<Theirs>(
+        `
+import glob
+torch.manual_seed(0)
+config = dict(a["config"])
+config = AutoConfig.for_model(config.pop("model_type"), **config)
+model = AutoModelForCausalLM.from_config(config)
+with torch.no_grad():
+    for parameter in model.parameters():
+        parameter.normal_(0, 0.3)
+model.to(torch.bfloat16).save_pretrained(a["folder"], max_shard_size="15KB")
+model = AutoModelForCausalLM.from_pretrained(a["folder"], dtype=torch.float32, attn_implementation="eager")
+targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+peft = get_peft_model(model, LoraConfig(r=3, lora_alpha=5, target_modules=targets, task_type="CAUSAL_LM", init_lora_weights=False))
+with torch.no_grad():
+    for name, parameter in peft.named_parameters():
+        if "lora" in name:
+            parameter.normal_(0, 0.2)
+peft.save_pretrained(a["adapter"])
+total = 0
+for (prompt, response), cotangent in zip(a["texts"], a["cotangents"]):
+    ids = torch.tensor([prompt + response])
+    logits = peft(ids).logits[0, len(prompt) - 1 : -1].double().log_softmax(-1)
+    total = total + cotangent * logits.gather(1, ids[0, len(prompt) :, None]).sum()
+total.backward()
+gradients = {
+    name.replace("base_model.model.", "").replace(".default", ""): parameter.grad.flatten().tolist()
+    for name, parameter in peft.named_parameters()
+    if parameter.grad is not None
+}
+print(json.dumps({"shards": len(glob.glob(a["folder"] + "/*.safetensors")), "theirs": logps(peft), "gradients": gradients}))`,
+        { config: configs[name], folder, adapter, texts, cotangents },
+      );
+      expect(shards).toBeGreaterThan(2);
+      const largest = Math.max(...theirs.map(Math.abs));
+      for (const kernels of ['fused', 'libtorch'] as const) {
+        loadNative().setKernels(kernels);
+        using policy = await GemmaPolicy.open(folder, { threads: 1 });
+        await policy.loadAdapter(adapter);
+        const batch = packedBatch(trees);
+        expect(largestDifference(await policy.forward(batch), theirs) / largest, kernels).toBeLessThan(1e-5);
+        await policy.backward(Float64Array.from(cotangents), new Int32Array(trees.length));
+        const names = policy.native.trainable().map((tensor) => tensor.name);
+        expect(new Set(names)).toEqual(new Set(Object.keys(gradients)));
+        const norm = (values: ArrayLike<number>) => Math.hypot(...Array.from(values));
+        const longest = Math.max(...names.map((tensor) => norm(gradients[tensor])));
+        for (const tensor of names) {
+          const ours = await policy.native.readGradient(tensor, Float64Array.of(1));
+          const error = norm(gradients[tensor].map((value, i) => ours[i] - value));
+          // A query that sees one key has no gradient at all.
+          expect(error, `${kernels} ${tensor}`).toBeLessThan(1e-4 * norm(gradients[tensor]) + 1e-7 * longest);
+        }
+        if (kernels === 'fused') await policy.saveAdapter(again, { baseModel: folder });
+      }
+      loadNative().setKernels('fused');
+      await mergeAdapter(folder, adapter, merged, { quiet: true });
+      const { back, whole, expected } = askTransformers<{ back: number[]; whole: number[]; expected: number[] }>(
+        `
+load = lambda folder: AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+# What PEFT merges, rounded as the checkpoint is; rotary frequencies are no parameters.
+rounded = PeftModel.from_pretrained(load(a["folder"]), a["adapter"]).merge_and_unload()
+for parameter in rounded.parameters():
+    parameter.data = parameter.data.bfloat16().float()
+print(json.dumps({
+    "back": logps(PeftModel.from_pretrained(load(a["folder"]), a["again"])),
+    "whole": logps(load(a["merged"])),
+    "expected": logps(rounded),
+}))`,
+        { folder, adapter, again, merged, texts },
+      );
+      expect(largestDifference(back, theirs) / largest).toBeLessThan(1e-6);
+      // Sums of other orders round a few weights to their other neighbour, which is little beside what rounding all of them costs.
+      expect(largestDifference(whole, expected)).toBeLessThan(0.2 * largestDifference(expected, theirs));
+    },
+  );
 });
