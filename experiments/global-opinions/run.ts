@@ -9,7 +9,7 @@
  * Expected, with 5 seeds: the worst group's test loss of GR-IPO below IPO's (the paper's figure: 1600 to 2000, from 2500), its reward
  * accuracy above (0.68 to 0.78), and α risen for Egypt and Japan. Exits 1 where one of the first two fails.
  */
-import { Command } from '@commander-js/extra-typings';
+import { Command, Option } from '@commander-js/extra-typings';
 import {
   collect,
   countOption,
@@ -20,6 +20,7 @@ import {
   parseSeeds,
   runProgram,
 } from '../../src/cli/command.js';
+import { InputError } from '../../src/errors.js';
 import { opinionExperiment, paperCountries } from '../../src/reproduce/global-opinions.js';
 import { comparedMethods, type Method, methodNames } from '../../src/reproduce/stages.js';
 import { failed } from '../../src/terminal/checks.js';
@@ -35,7 +36,11 @@ const program = new Command('run.ts')
       paperCountries.join(','),
     ),
   )
-  .option('--regions', 'all countries of the file, with world regions as groups, instead of --groups')
+  .addOption(
+    new Option('--regions', 'all countries of the file, with world regions as groups, instead of --groups').conflicts(
+      'groups',
+    ),
+  )
   .addOption(
     parsedOption('--methods <names>', `of ${methodNames.join(', ')}`, (flag, text) =>
       parseNames(flag, text, methodNames),
@@ -62,6 +67,11 @@ const program = new Command('run.ts')
   .option('--quiet', 'no progress')
   .option('--out <dir>', 'folder to make, or to go on with', 'runs/global-opinions');
 defineAction(program, async ({ set = [], quiet = false, out, regions, groups, ...options }, output) => {
+  if (regions && options.folds === undefined)
+    throw new InputError('is needed with --regions', {
+      at: { field: '--folds' },
+      fix: 'e.g. --folds 5; random tenths would test a region on questions that it was trained on',
+    });
   const result = await opinionExperiment(
     {
       ...options,

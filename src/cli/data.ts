@@ -51,6 +51,11 @@ export function registerData(program: Command): void {
       const { regions, groups, seed, fold, multiPair, skipBadRows, template } = options;
       if (!groups && !regions)
         throw new InputError('is missing', { at: { field: '--groups' }, fix: 'name countries, or give --regions' });
+      if (regions && !fold)
+        throw new InputError('is needed with --regions', {
+          at: { field: '--fold' },
+          fix: 'e.g. --fold 1/5; random tenths would test a region on questions that it was trained on',
+        });
       const { localCsv } = await import('../hub/local.js');
       const survey = await readSurvey((await localCsv(options.file)).path);
       const made = opinionPairs(survey, {

@@ -1,9 +1,9 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { readSurvey } from '../data/surveys/global-opinions.js';
-import { type Fold, opinionPairs, writeOpinionPairs } from '../data/surveys/opinion-pairs.js';
+import { type Fold, type OpinionPairs, opinionPairs, writeOpinionPairs } from '../data/surveys/opinion-pairs.js';
 import { worldRegions } from '../data/surveys/world-regions.js';
-import { present } from '../errors.js';
+import { InputError, present } from '../errors.js';
 import { readJson } from '../files/read.js';
 import { writeFileWhole, writeFolderWhole } from '../files/write.js';
 import { localCsv } from '../hub/local.js';
@@ -18,7 +18,7 @@ import { loadConfig, type TrainConfig } from '../train/config.js';
 import { checkIdentity, type RunIdentity, settingsOf } from '../train/identity.js';
 import { runTraining } from '../train/run.js';
 import { type PooledRun, pooledSection, poolFolds } from './pooled-folds.js';
-import { experimentFolder, type Method, placeSettings, type Stage, setting, stageConfig } from './stages.js';
+import { experimentFolder, likeStage, type Method, placeSettings, type Stage, setting, stageConfig } from './stages.js';
 
 /** The countries of the paper's experiment, as the data set names them. */
 export const paperCountries = ['Nigeria', 'Egypt', 'India (Current national sample)', 'China', 'Japan'] as const;
@@ -104,8 +104,11 @@ export async function opinionExperiment(
           pairs: opinionPairs(survey, { groups, seed: part.seed, fold: part.fold }),
         }))
       : [];
+  for (const { pairs } of made) checkTrained(pairs, folder);
   // Not before the file and the groups are known to be right: a mistake in them must not block the next attempt.
   writeFileWhole(record, `${JSON.stringify({ ...saved, ...identity }, null, 2)}\n`);
+  for (const { folder, pairs } of made)
+    for (const warning of pairs.summary.warnings) ui.log(`warning: ${folder}: ${warning}`);
   for (const { folder, pairs } of made) await writeFolderWhole(folder, (partial) => writeOpinionPairs(partial, pairs));
 
   let outcome: OpinionOutcome | undefined;
@@ -128,6 +131,19 @@ export async function opinionExperiment(
   for (const check of checks) ui.log(checkLine(check));
   ui.log(`report: ${rest.report}`);
   return { checks, ...rest };
+}
+
+/**
+ * A group that is to be tested has to be trained on: its run would stop, which may be hours from now.
+ * @throws InputError naming the group
+ */
+function checkTrained({ summary }: OpinionPairs, folder: string): void {
+  for (const [name, { pairs }] of Object.entries(summary.groups))
+    if (pairs.train === 0 || pairs.validation === 0)
+      throw new InputError(
+        `"${name}" has ${pairs.train} training and ${pairs.validation} validation pairs in ${summary.fold ? `fold ${summary.fold.number} of ` : ''}seed ${summary.seed}`,
+        { at: { file: folder, field: '--groups' }, fix: 'leave the group out, or take other --folds' },
+      );
 }
 
 function partsOf({ folder, seeds, folds }: OpinionExperiment): Part[] {
@@ -161,13 +177,19 @@ async function report(
   const { folder, folds, methods } = experiment;
   const runs = await Promise.all(done.map(({ run }) => readRun(run)));
   const page = runsPage(runs);
-  const pooled = folds === undefined ? undefined : await poolFolds(done);
-  const checks = pooled?.checks ?? [...robustChecks(runs, 'loss'), ...robustChecks(runs, 'accuracy')];
+  // A seed whose folds are not all done has tested other questions than the others.
+  const whole = done.filter(
+    ({ seed }) => done.filter((one) => one.seed === seed).length === (folds ?? 0) * methods.length,
+  );
+  const pooled = whole.length === 0 ? undefined : await poolFolds(whole);
+  const checks =
+    folds !== undefined ? (pooled?.checks ?? []) : [...robustChecks(runs, 'loss'), ...robustChecks(runs, 'accuracy')];
   const [ofRuns, ...others] = page.sections;
   // The claims are judged over whole seeds; runs of single folds are not independent of each other.
-  const sections = pooled
-    ? [pooledSection(pooled), { ...present(ofRuns), checks: [] }, ...others]
-    : page.sections.map((section) => ({ ...section, checks }));
+  const sections =
+    folds !== undefined
+      ? [...(pooled ? [pooledSection(pooled)] : []), { ...present(ofRuns), checks: [] }, ...others]
+      : page.sections.map((section) => ({ ...section, checks }));
   const reportFile = join(folder, 'report.html');
   const names = methods.map(methodTitle).join(', ');
   writeFileWhole(
@@ -193,7 +215,7 @@ function configOf(
   const at = (name: string) => join(part.folder, name);
   return loadConfig(file, [
     ...settings,
-    ...(authors ? (authorsSettings[stage] ?? []) : []),
+    ...(authors ? (authorsSettings[likeStage(stage)] ?? []) : []),
     ...overrides,
     ...(model === undefined ? [] : [setting('model', model)]),
     ...placeSettings(stage, { seed: part.runSeed, output: at(stage), data: dataOf(part), sft: at('sft') }),

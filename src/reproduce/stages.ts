@@ -1,17 +1,18 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { InputError } from '../errors.js';
 
 /** What experiments on survey answers are made of: SFT, then several methods from its model, on the same pairs. */
 
 /**
- * The methods that can be compared. A folder of configurations has ipo.yaml and gr-ipo.yaml; the others are one of these two with another
- * loss or other weights, unless they have a file of their own.
+ * The methods that can be compared. A folder of configurations has a file of each, or of the one that it is like: with another loss or
+ * other weights there is all that differs. GR-DPO is like none, since its step on α has to suit the size of its losses.
  */
 const methods = {
   dpo: { like: 'ipo', settings: ['objective.loss=dpo'] },
   'is-dpo': { like: 'ipo', settings: ['objective.loss=dpo', 'objective.weights=importance'] },
-  'gr-dpo': { like: 'gr-ipo', settings: ['objective.loss=dpo'] },
+  'gr-dpo': { like: 'gr-dpo', settings: [] },
   ipo: { like: 'ipo', settings: [] },
   'is-ipo': { like: 'ipo', settings: ['objective.weights=importance'] },
   'gr-ipo': { like: 'gr-ipo', settings: [] },
@@ -34,7 +35,18 @@ export function stageConfig(folder: string, stage: Stage): { file: string; setti
   const own = join(folder, `${stage}.yaml`);
   if (stage === 'sft' || existsSync(own)) return { file: own, settings: [] };
   const { like, settings } = methods[stage];
-  return { file: join(folder, `${like}.yaml`), settings };
+  const file = join(folder, `${like}.yaml`);
+  if (!existsSync(file))
+    throw new InputError('no such file', {
+      at: { file },
+      fix: `write the configuration of ${stage}, or leave that method out`,
+    });
+  return { file, settings };
+}
+
+/** The method whose settings a stage shares. */
+export function likeStage(stage: Stage): Stage {
+  return stage === 'sft' ? stage : methods[stage].like;
 }
 
 /** `key=value`, as `--set` takes it, whatever the value holds: JSON is YAML. */

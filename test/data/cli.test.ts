@@ -85,7 +85,7 @@ describe('group-robust data', () => {
     expect(code).toBe(0);
     expect(Object.keys(JSON.parse(stdout).groups)).toEqual(['B, C', 'A']);
     expect(readFileSync(join(out, 'train.jsonl'), 'utf8').split('\n')[0]).toBe(
-      '{"group":"B, C","prompt":"Opinion of people in B, C on: q\\nSelect the best response:\\nA. x\\nB. y","chosen":"B","rejected":"A","row":0,"shares":[0.25,0.75]}',
+      '{"group":"B, C","prompt":"Opinion of people in B, C on: q\\nSelect the best response:\\nA. x\\nB. y","chosen":"B","rejected":"A","row":0,"question":0,"shares":[0.25,0.75]}',
     );
   });
 
@@ -119,7 +119,8 @@ describe('group-robust data', () => {
     ['a seed that is no number', ['--groups', 'A', '--seed', 'x'], '--seed'],
     ['no groups', [], '--groups'],
     ['both groups and regions', ['--groups', 'A', '--regions'], '--regions'],
-    ['a country without a region', ['--regions'], 'the region of'],
+    ['a country without a region', ['--regions', '--fold', '1/3'], 'the region of'],
+    ['regions in random tenths', ['--regions'], '--fold'],
     ['a fold beyond the last', ['--groups', 'A', '--fold', '6/5'], '--fold'],
     ['two folds', ['--groups', 'A', '--fold', '1/2'], 'three or more'],
     ['half a fold', ['--groups', 'A', '--fold', '1.5/5'], '--fold'],

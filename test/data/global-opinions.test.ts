@@ -349,6 +349,19 @@ describe('folds', () => {
     expect(rowsOf(other.splits.test)).not.toEqual(rowsOf(made[0].splits.test));
   });
 
+  it('takes questions that differ in capitals, punctuation, blanks or options for one', async () => {
+    const file = await survey(
+      ...Array.from({ length: 20 }, (_, q) => row(`Number ${q}?`, { X: [1, 0] }, ['a', 'b'])),
+      ...Array.from({ length: 20 }, (_, q) => row(`number  ${q}`, { Y: [1, 0, 0] }, ['a', 'b', 'c'])),
+    );
+    for (let number = 1; number <= 4; number++) {
+      const { splits } = pairsOf(file, { groups: ['X', 'Y'], fold: { number, of: 4 } });
+      const names = (group: string) => splits.test.filter((pair) => pair.group === group).map(({ row }) => row % 20);
+      expect(names('Y').sort()).toEqual(names('X').sort());
+      for (const { row, question } of splits.test) expect(question).toBe(row % 20);
+    }
+  });
+
   it('keeps the shares of all options with each pair', async () => {
     for (const pair of all(pairsOf(await shared()))) expect(pair.shares).toEqual([3 / 8, 1 / 8, 4 / 8]);
   });

