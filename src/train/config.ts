@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { isNode } from 'yaml';
 import { z } from 'zod';
-import { parseTemplate } from '../data/pairs/prompt-template.js';
+import { parseTemplate, plainTemplate } from '../data/pairs/prompt-template.js';
 import { samplerKinds } from '../data/pairs/sampler.js';
 import { InputError, type InputLocation, present } from '../errors.js';
 import { issueText, refuseSpecial } from '../files/read.js';
@@ -364,6 +364,8 @@ export function resolveConfig(raw: unknown, locate: (path: PropertyKey[]) => Inp
     if (config.optimizer.warmupRatio === undefined) config.optimizer.warmupSteps ??= 0;
     if (config.optimizer.schedule === 'plateau') config.optimizer.plateau ??= plateauSchema.parse({});
     if (config.adapter === undefined) config.lora ??= defaultLora;
+    // It changes no prompt, so a run with it is the run without one.
+    if (config.data.template === plainTemplate.text) delete config.data.template;
     return config;
   }
   const { issues } = parsed.error;

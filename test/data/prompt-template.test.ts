@@ -116,6 +116,20 @@ describe('opposite labels of equal prompts in different groups', () => {
   });
 });
 
+it('{prompt} alone is no template: a run with it is the run without one', () => {
+  const config = (data: object) =>
+    resolveConfig({
+      model: 'random:tiny',
+      output: 'out',
+      data: { train: 'a.jsonl', ...data },
+      objective: { loss: 'sft' },
+      optimizer: { learningRate: 1 },
+      steps: 1,
+    });
+  expect(config({ template: '{prompt}' })).toEqual(config({}));
+  expect(config({ template: 'Q: {prompt}' }).data.template).toBe('Q: {prompt}');
+});
+
 it('the survey of the paper has one, and another decides nothing but the prompts', async () => {
   const csv = "question,selections,options\n\"Is it?\",\"{'A': [0.6, 0.4], 'B': [0.3, 0.7]}\",\"['x', 'y']\"\n";
   const survey = await parseSurvey(Buffer.from(csv), 's.csv');
