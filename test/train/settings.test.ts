@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { beforeAll, expect, it } from 'vitest';
 import { configKeys, resolveConfig } from '../../src/train/config.js';
 import { runTraining } from '../../src/train/run.js';
+import { writeLines } from '../data/helpers.js';
 import { temporaryFolder } from '../temporary-folder.js';
 import { writeIdPairs } from './id-pairs.js';
 
@@ -18,6 +19,12 @@ function writePairs(name: string, count: number): string {
   }));
 }
 const [train, validation, other] = [writePairs('a.jsonl', 13), writePairs('b.jsonl', 10), writePairs('c.jsonl', 13)];
+/** Token ids take no template. */
+const texts = writeLines(
+  folder,
+  'texts.jsonl',
+  ['x', 'y', 'z', 'x', 'y'].map((group, i) => ({ group, prompt: `Is it ${i}?`, chosen: 'Yes', rejected: 'No' })),
+);
 
 const base = {
   model: 'random:tiny?layers=1',
@@ -78,6 +85,7 @@ const changes: [key: string, value: unknown, besides?: object][] = [
   ['data.test', other],
   ['data.groups', ['z', 'y', 'x']],
   ['data.groupBy', ['group', 'sex']],
+  ['data.template', 'In {group}: {prompt}', { data: { train: texts, validation: texts, test: texts } }],
   ['data.maxLength', 9, { data: { unusable: 'drop' } }],
   ['objective.loss', 'ipo'],
   ['objective.beta', 1],
