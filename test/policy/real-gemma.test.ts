@@ -34,70 +34,75 @@ const sample =
   fileURLToPath(new URL('../../../shared/data/global_opinions_sample.csv', import.meta.url));
 const invented = fileURLToPath(new URL('../fixtures/preferences/survey-python.csv', import.meta.url));
 
-describe.skipIf(!hasWeights)('the trained Gemma 3 270M (skipped where Python lacks its weights)', () => {
-  let policy: GemmaPolicy;
-  beforeAll(async () => {
-    const made = spawnSync(python, ['experiments/global-opinions/gemma-3-270m/make_checkpoint.py', folder], {
-      encoding: 'utf8',
+/** 3: npm has no tokenizer for us. */
+const made = hasWeights
+  ? spawnSync(python, ['experiments/global-opinions/gemma-3-270m/make_checkpoint.py', folder], { encoding: 'utf8' })
+  : undefined;
+if (made?.status === 3) console.warn(made.stderr);
+
+describe.skipIf(!hasWeights || made?.status === 3)(
+  'the trained Gemma 3 270M (skipped where its weights or tokenizer cannot be had)',
+  () => {
+    let policy: GemmaPolicy;
+    beforeAll(async () => {
+      expect(made?.status, made?.stderr).toBe(0);
+      policy = await GemmaPolicy.open(folder);
     });
-    expect(made.stderr).toBe('');
-    expect(made.status).toBe(0);
-    policy = await GemmaPolicy.open(folder);
-  }, 300_000);
-  afterAll(() => policy[Symbol.dispose]());
+    afterAll(() => policy[Symbol.dispose]());
 
-  /** Sums of log-probs and counts of the tokens after <bos>. */
-  async function nats(texts: readonly string[]): Promise<{ tokens: number; sum: number }[]> {
-    const tokenizer = openTokenizer(folder);
-    const trees = texts.map((text) => ({ prompt: [2], responses: [tokenizer.encode(text)] }));
-    const sums: number[] = [];
-    for (const tree of trees) sums.push(...(await policy.logProbabilities(packedBatch([tree]), 'base')));
-    return trees.map(({ responses: [ids] }, i) => ({ tokens: ids.length, sum: -sums[i] }));
-  }
-
-  it('knows the world as well as it should', { timeout: 120_000 }, async () => {
-    const scored = await nats(knownTexts.map(([text]) => text));
-    for (const [i, [text, tokens, expected]] of knownTexts.entries()) {
-      expect(scored[i].tokens, text).toBe(tokens);
-      expect(scored[i].sum / scored[i].tokens, text).toBeCloseTo(expected, 3);
+    /** Sums of log-probs and counts of the tokens after <bos>. */
+    async function nats(texts: readonly string[]): Promise<{ tokens: number; sum: number }[]> {
+      const tokenizer = openTokenizer(folder);
+      const trees = texts.map((text) => ({ prompt: [2], responses: [tokenizer.encode(text)] }));
+      const sums: number[] = [];
+      for (const tree of trees) sums.push(...(await policy.logProbabilities(packedBatch([tree]), 'base')));
+      return trees.map(({ responses: [ids] }, i) => ({ tokens: ids.length, sum: -sums[i] }));
     }
-  });
 
-  it.skipIf(!existsSync(sample))(
-    'has the perplexity on survey questions that NumPy has',
-    { timeout: 600_000 },
-    async () => {
-      const { questions } = await readSurvey(sample);
-      const scored = await nats(questions.filter((_, i) => i % 14 === 0).map(({ question }) => question));
-      expect(scored).toHaveLength(100);
-      const total = (of: (one: (typeof scored)[number]) => number) => scored.reduce((sum, one) => sum + of(one), 0);
-      expect(total(({ tokens }) => tokens)).toBe(3989);
-      expect(total(({ sum }) => sum) / 3989).toBeCloseTo(3.2347, 4);
-    },
-  );
+    it('knows the world as well as it should', { timeout: 120_000 }, async () => {
+      const scored = await nats(knownTexts.map(([text]) => text));
+      for (const [i, [text, tokens, expected]] of knownTexts.entries()) {
+        expect(scored[i].tokens, text).toBe(tokens);
+        expect(scored[i].sum / scored[i].tokens, text).toBeCloseTo(expected, 3);
+      }
+    });
 
-  it(`gives ${PROMPTS} survey prompts the log-probs of transformers`, { timeout: 600_000 }, async () => {
-    const real = existsSync(sample);
-    const survey = await readSurvey(real ? sample : invented);
-    const groups = real ? ['United States', 'Pakistan', 'Nigeria', 'Brazil', 'Sweden'] : ['Nigeria', "Côte d'Ivoire"];
-    const { splits } = opinionPairs(survey, { groups, seed: 1 });
-    const all = [...splits.train, ...splits.validation, ...splits.test];
-    // Of all countries: they stand one after another.
-    const pairs = all.filter((_, i) => i % Math.max(1, Math.floor(all.length / PROMPTS)) === 0).slice(0, PROMPTS);
-    const tokenizer = openTokenizer(folder);
-    const trees: Tree[] = pairs.map(({ prompt, chosen, rejected }) => ({
-      prompt: [2, ...tokenizer.encode(prompt)],
-      responses: [chosen, rejected].map((letter) => tokenizer.encode(letter)),
-    }));
-    const texts = trees.flatMap(({ prompt, responses }) => responses.map((r) => [Array.from(prompt), Array.from(r)]));
-    const { theirs } = askTransformers<{ theirs: number[] }>(
-      `
+    it.skipIf(!existsSync(sample))(
+      'has the perplexity on survey questions that NumPy has',
+      { timeout: 600_000 },
+      async () => {
+        const { questions } = await readSurvey(sample);
+        const scored = await nats(questions.filter((_, i) => i % 14 === 0).map(({ question }) => question));
+        expect(scored).toHaveLength(100);
+        const total = (of: (one: (typeof scored)[number]) => number) => scored.reduce((sum, one) => sum + of(one), 0);
+        expect(total(({ tokens }) => tokens)).toBe(3989);
+        expect(total(({ sum }) => sum) / 3989).toBeCloseTo(3.2347, 4);
+      },
+    );
+
+    it(`gives ${PROMPTS} survey prompts the log-probs of transformers`, { timeout: 600_000 }, async () => {
+      const real = existsSync(sample);
+      const survey = await readSurvey(real ? sample : invented);
+      const groups = real ? ['United States', 'Pakistan', 'Nigeria', 'Brazil', 'Sweden'] : ['Nigeria', "Côte d'Ivoire"];
+      const { splits } = opinionPairs(survey, { groups, seed: 1 });
+      const all = [...splits.train, ...splits.validation, ...splits.test];
+      // Of all countries: they stand one after another.
+      const pairs = all.filter((_, i) => i % Math.max(1, Math.floor(all.length / PROMPTS)) === 0).slice(0, PROMPTS);
+      const tokenizer = openTokenizer(folder);
+      const trees: Tree[] = pairs.map(({ prompt, chosen, rejected }) => ({
+        prompt: [2, ...tokenizer.encode(prompt)],
+        responses: [chosen, rejected].map((letter) => tokenizer.encode(letter)),
+      }));
+      const texts = trees.flatMap(({ prompt, responses }) => responses.map((r) => [Array.from(prompt), Array.from(r)]));
+      const { theirs } = askTransformers<{ theirs: number[] }>(
+        `
 model = AutoModelForCausalLM.from_pretrained(a["folder"], dtype=torch.float32).eval()
 print(json.dumps({"theirs": logps(model)}))`,
-      { folder, texts },
-    );
-    const ours: number[] = [];
-    for (const tree of trees) ours.push(...(await policy.logProbabilities(packedBatch([tree]), 'base')));
-    expect(largestDifference(ours, theirs) / Math.max(...theirs.map(Math.abs))).toBeLessThan(2e-5);
-  });
-});
+        { folder, texts },
+      );
+      const ours: number[] = [];
+      for (const tree of trees) ours.push(...(await policy.logProbabilities(packedBatch([tree]), 'base')));
+      expect(largestDifference(ours, theirs) / Math.max(...theirs.map(Math.abs))).toBeLessThan(2e-5);
+    });
+  },
+);

