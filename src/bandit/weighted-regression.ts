@@ -1,4 +1,4 @@
-import { eigs, lup, lusolve } from '../numbers/math.js';
+import { math } from '../numbers/math.js';
 import { type LossSettings, lossWith, marginLoss } from '../objective/losses.js';
 import { addDifferences } from '../policy/log-linear.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
@@ -75,11 +75,11 @@ export function solveSymmetric(matrix: number[][], right: number[]): number[] {
   if (size === 0) return right.map(() => 0);
   const scaled = matrix.map((row) => row.map((value) => value / size));
   const target = right.map((value) => value / size);
-  const decomposition = lup(scaled);
+  const decomposition = math().lup(scaled);
   const pivots = (decomposition.U as number[][]).map((row, j) => Math.abs(row[j]));
   if (Math.min(...pivots) > singular * Math.max(...pivots))
-    return (lusolve(decomposition, target).valueOf() as number[][]).map(([x]) => x);
-  const { eigenvectors } = eigs(scaled) as unknown as { eigenvectors: { value: number; vector: number[] }[] };
+    return (math().lusolve(decomposition, target).valueOf() as number[][]).map(([x]) => x);
+  const { eigenvectors } = math().eigs(scaled) as unknown as { eigenvectors: { value: number; vector: number[] }[] };
   const largest = Math.max(...eigenvectors.map(({ value }) => value));
   const x = right.map(() => 0);
   for (const { value, vector } of eigenvectors) {

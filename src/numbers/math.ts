@@ -1,9 +1,12 @@
 import { createRequire } from 'node:module';
 
-/**
- * The functions of mathjs that this package uses, from its single-file build: the modular one is a thousand files, which
- * costs every process and every worker thread a second of start-up.
- */
-const math: typeof import('mathjs') = createRequire(import.meta.url)('mathjs/lib/browser/math.js');
+let loaded: typeof import('mathjs') | undefined;
 
-export const { eigs, lup, lusolve, mean, std } = math;
+/**
+ * mathjs, from its single-file build: the modular one is a thousand files. Reading either takes half a second or more, which no
+ * command or worker thread should spend that does not compute with it, so it is read at the first call.
+ */
+export function math(): typeof import('mathjs') {
+  loaded ??= createRequire(import.meta.url)('mathjs/lib/browser/math.js') as typeof import('mathjs');
+  return loaded;
+}

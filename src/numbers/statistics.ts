@@ -1,4 +1,4 @@
-import { mean, std } from './math.js';
+import { math } from './math.js';
 
 /** A mean over independent runs and its standard error; the error is null where a single run gives none. */
 export interface Estimate {
@@ -18,6 +18,7 @@ export interface PairedDifference extends Estimate {
  */
 export function estimate(values: readonly number[]): Estimate {
   if (values.length === 0) throw new RangeError('an estimate needs at least one value');
+  const { mean, std } = math();
   const list = [...values];
   return { mean: mean(list), standard_error: list.length > 1 ? Number(std(list)) / Math.sqrt(list.length) : null };
 }

@@ -1,4 +1,4 @@
-import { eigs } from '../numbers/math.js';
+import { math } from '../numbers/math.js';
 import { lossWith, type MarginLoss } from '../objective/losses.js';
 import { curvatureAlong, dot, groupDerivatives, groupLosses, norm, type SmoothLoss } from '../policy/group-losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
@@ -105,7 +105,7 @@ const visibility = 1e-13;
 function eigenDecomposition(matrix: number[][]): Spectrum {
   // mathjs compares off-diagonal elements with an absolute threshold, so they are scaled.
   const scale = Math.max(...matrix.flat().map(Math.abs)) || 1;
-  const { eigenvectors } = eigs(
+  const { eigenvectors } = math().eigs(
     matrix.map((row) => row.map((value) => value / scale)),
     { precision: 1e-17 },
   );
