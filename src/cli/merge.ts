@@ -1,5 +1,6 @@
 import type { Command } from '@commander-js/extra-typings';
 import { counted } from '../terminal/format.js';
+import { warn } from '../terminal/output.js';
 import { defineAction } from './command.js';
 import { checkOut, requireOut } from './out.js';
 
@@ -16,8 +17,10 @@ export function registerMerge(program: Command): void {
     async ({ model, adapter, quiet = false, ...flags }, output) => {
       const { localAdapter, localModel } = await import('../hub/local.js');
       const { mergeAdapter } = await import('../policy/merge.js');
+      const { readRecord } = await import('../policy/reference-record.js');
       const out = checkOut(flags, { inputs: [model, adapter], folder: /\.(safetensors|json|jinja|model)$/ });
       const [base, added] = [await localModel(model, { quiet }), await localAdapter(adapter, { quiet })];
+      const template = readRecord(added.path)?.template;
       const report = await mergeAdapter(base.path, added.path, out.path, {
         quiet: quiet || output.json,
         replace: out.replace,
@@ -27,7 +30,9 @@ export function registerMerge(program: Command): void {
         `${out.path}: ${counted(merged, 'weight matrix', 'weight matrices')} merged; the largest change of a weight is ${largestChange.toPrecision(3)}, ` +
           `rounding to the checkpoint's type costs at most ${largestRounding.toPrecision(3)}`,
       );
-      return { out: out.path, ...report };
+      if (template !== undefined)
+        warn(`the adapter was trained with the template "${template}", which a checkpoint does not carry: pass --template`);
+      return { out: out.path, template, ...report };
     },
   );
 }

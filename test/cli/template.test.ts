@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, expect, it } from 'vitest';
 import { stringify } from 'yaml';
@@ -93,4 +93,20 @@ it('a wrong one is refused, and a run from the adapter without it says so', () =
   );
   const more = groupRobust(['train', at('more.yaml'), '--quiet']);
   expect([more.status, more.stdout]).toEqual([0, expect.stringContaining(`trained with the template "${template}"`)]);
+});
+
+it('merge warns that the checkpoint does not carry it', () => {
+  cpSync('test/fixtures/gemma-tiny', at('model'), { recursive: true });
+  const merge = (out: string) =>
+    groupRobust(['merge', '--model', at('model'), '--adapter', at('model', 'adapter'), '--out', at(out), '--json']);
+  const plain = merge('plain');
+  expect([plain.status, plain.json.template]).toEqual([0, undefined]);
+  expect(plain.stderr).not.toContain('warning');
+  writeFileSync(
+    at('model', 'adapter', 'group_robust.json'),
+    JSON.stringify({ method: 'ipo', reference: 'base', template }),
+  );
+  const warned = merge('warned');
+  expect([warned.status, warned.json.template]).toEqual([0, template]);
+  expect(warned.stderr).toContain(`trained with the template "${template}"`);
 });
