@@ -93,37 +93,47 @@ describe('answers', () => {
 });
 
 describe.skipIf(!hasTransformers)('greedy answers are those of transformers (skipped where Python lacks it)', () => {
-  it.each(['gemma-tiny', 'gemma2-tiny', 'gemma3-tiny'])('%s', { timeout: 120_000 }, async (name) => {
-    // Windows have 8 tokens.
-    const given = [
-      [2, 77, 105],
-      [2, 9, 33, 51, 180, 8, 14, 99, 120, 121, 5],
-    ];
-    const theirs = askTransformers<{ ended: number[]; answers: number[][] }>(
+  // Windows have 8 tokens.
+  const given = [
+    [2, 77, 105],
+    [2, 9, 33, 51, 180, 8, 14, 99, 120, 121, 5],
+  ];
+  const names = ['gemma-tiny', 'gemma2-tiny', 'gemma3-tiny'];
+  const maxTokens = 32;
+  let theirs: { answers: number[][]; ended: number[] }[];
+  beforeAll(() => {
+    theirs = askTransformers(
       `
-model = AutoModelForCausalLM.from_pretrained(a["folder"], dtype=torch.float32, attn_implementation="eager")
-model = PeftModel.from_pretrained(model, a["folder"] + "/adapter").eval()
-def answer(prompt, **settings):
-    with torch.no_grad():
-        out = model.generate(input_ids=torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
-            do_sample=False, max_new_tokens=40, pad_token_id=0, **settings)
-    return out[0, len(prompt):].tolist()
-answers = [answer(prompt, eos_token_id=None) for prompt in a["given"]]
-# A token that ends the second answer somewhere.
-stop = answers[1][20]
-print(json.dumps({"answers": answers, "ended": answer(a["given"][1], eos_token_id=[stop, 191])}))`,
-      { folder: fixture(name), given },
+torch.set_num_threads(1)
+def answers(folder):
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    model = PeftModel.from_pretrained(model, folder + "/adapter").eval()
+    def answer(prompt, stops):
+        ids = torch.tensor([prompt])
+        with torch.no_grad():
+            out = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False,
+                max_new_tokens=a["most"], pad_token_id=0, eos_token_id=stops)
+        return out[0, len(prompt):].tolist()
+    free = [answer(prompt, None) for prompt in a["given"]]
+    # One of two stops ends the second answer somewhere.
+    return {"answers": free, "ended": answer(a["given"][1], [free[1][20], 191])}
+print(json.dumps([answers(folder) for folder in a["folders"]]))`,
+      { folders: names.map(fixture), given, most: maxTokens },
     );
+  }, 240_000);
+
+  it.each(names.map((name, i) => [name, i] as const))('%s', async (name, i) => {
     using model = await GemmaPolicy.open(fixture(name), { threads: 1 });
     await model.loadAdapter(fixture(`${name}/adapter`));
-    const some = given.map((ids, i) => ({ id: `p:${i}`, line: i, prompt: Int32Array.from(ids) }));
-    const greedy = { ...settings, temperature: 0, count: 1, maxTokens: 40 };
+    const some = given.map((ids, line) => ({ id: `p:${line}`, line, prompt: Int32Array.from(ids) }));
     const ours = async (of: typeof some, stops: number[]) => {
-      const answers: Answer[] = [];
-      for await (const one of drawAnswers(model, of, { ...greedy, stops: new Set(stops) })) answers.push(one);
-      return answers.map(({ tokens }) => tokens);
+      const greedy = { ...settings, temperature: 0, count: 1, maxTokens, stops: new Set(stops) };
+      const answers: number[][] = [];
+      for await (const { tokens } of drawAnswers(model, of, greedy)) answers.push(tokens);
+      return answers;
     };
-    expect(await ours(some, [])).toEqual(theirs.answers);
-    expect(await ours([some[1]], [theirs.answers[1][20], 191])).toEqual([theirs.ended]);
+    const { answers, ended } = theirs[i];
+    expect(await ours(some, [])).toEqual(answers);
+    expect(await ours([some[1]], [answers[1][20], 191])).toEqual([ended]);
   });
 });
