@@ -89,4 +89,10 @@ Napi::Value toFloat64Array(Napi::Env env, const std::vector<double>& values) {
   return array;
 }
 
+Napi::Value toFloat32Array(Napi::Env env, const std::vector<float>& values) {
+  auto array = Napi::Float32Array::New(env, values.size());
+  std::copy(values.begin(), values.end(), array.Data());
+  return array;
+}
+
 }  // namespace group_robust

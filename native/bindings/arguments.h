@@ -32,5 +32,7 @@ Napi::Object readObject(const Napi::Value& value, const std::string& name);
 
 /** A new Float64Array with its own copy of `values`; never external memory, which some runtimes forbid. */
 Napi::Value toFloat64Array(Napi::Env env, const std::vector<double>& values);
+/** The same of float32. */
+Napi::Value toFloat32Array(Napi::Env env, const std::vector<float>& values);
 
 }  // namespace group_robust

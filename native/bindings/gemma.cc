@@ -132,6 +132,8 @@ std::vector<HeaderedFile> readFiles(const Napi::Value& value) {
   return files;
 }
 
+int64_t readSequence(const Napi::Value& value) { return readInteger(value, "sequence", 0, kLargestInteger); }
+
 PackedTokens readBatch(const Napi::Value& value) {
   const auto object = readObject(value, "batch");
   const auto field = [&](const char* name) { return readInt32Array(object.Get(name), std::string("batch.") + name); };
@@ -149,21 +151,30 @@ class Gemma : public Napi::ObjectWrap<Gemma> {
         queue_(guarded(info.Env(), [&] { return JobQueue(info.Env()); })) {}
 
   static void install(Napi::Env env, Napi::Object exports) {
-    exports.Set(
-        "Gemma",
-        DefineClass(
-            env, "Gemma",
-            {InstanceMethod<&Gemma::load>("load"), InstanceMethod<&Gemma::randomize>("randomize"),
-             InstanceMethod<&Gemma::addAdapter>("addAdapter"), InstanceMethod<&Gemma::loadAdapter>("loadAdapter"),
-             InstanceMethod<&Gemma::saveAdapter>("saveAdapter"), InstanceMethod<&Gemma::saveState>("saveState"),
-             InstanceMethod<&Gemma::loadState>("loadState"), InstanceMethod<&Gemma::freezeReference>("freezeReference"),
-             InstanceMethod<&Gemma::forward>("forward"), InstanceMethod<&Gemma::backward>("backward"),
-             InstanceMethod<&Gemma::discardGradients>("discardGradients"), InstanceMethod<&Gemma::step>("step"),
-             InstanceMethod<&Gemma::trainable>("trainable"), InstanceMethod<&Gemma::readTrainable>("readTrainable"),
-             InstanceMethod<&Gemma::writeTrainable>("writeTrainable"),
-             InstanceMethod<&Gemma::readGradient>("readGradient"),
-             InstanceMethod<&Gemma::recordedNodes>("recordedNodes"), InstanceMethod<&Gemma::profile>("profile"),
-             InstanceMethod<&Gemma::dispose>("dispose")}));
+    exports.Set("Gemma", DefineClass(env, "Gemma",
+                                     {InstanceMethod<&Gemma::load>("load"),
+                                      InstanceMethod<&Gemma::randomize>("randomize"),
+                                      InstanceMethod<&Gemma::addAdapter>("addAdapter"),
+                                      InstanceMethod<&Gemma::loadAdapter>("loadAdapter"),
+                                      InstanceMethod<&Gemma::saveAdapter>("saveAdapter"),
+                                      InstanceMethod<&Gemma::saveState>("saveState"),
+                                      InstanceMethod<&Gemma::loadState>("loadState"),
+                                      InstanceMethod<&Gemma::freezeReference>("freezeReference"),
+                                      InstanceMethod<&Gemma::forward>("forward"),
+                                      InstanceMethod<&Gemma::backward>("backward"),
+                                      InstanceMethod<&Gemma::discardGradients>("discardGradients"),
+                                      InstanceMethod<&Gemma::step>("step"),
+                                      InstanceMethod<&Gemma::prefill>("prefill"),
+                                      InstanceMethod<&Gemma::fork>("fork"),
+                                      InstanceMethod<&Gemma::decode>("decode"),
+                                      InstanceMethod<&Gemma::release>("release"),
+                                      InstanceMethod<&Gemma::trainable>("trainable"),
+                                      InstanceMethod<&Gemma::readTrainable>("readTrainable"),
+                                      InstanceMethod<&Gemma::writeTrainable>("writeTrainable"),
+                                      InstanceMethod<&Gemma::readGradient>("readGradient"),
+                                      InstanceMethod<&Gemma::recordedNodes>("recordedNodes"),
+                                      InstanceMethod<&Gemma::profile>("profile"),
+                                      InstanceMethod<&Gemma::dispose>("dispose")}));
   }
 
  private:
@@ -289,6 +300,44 @@ class Gemma : public Napi::ObjectWrap<Gemma> {
               };
         },
         [](Napi::Env env, double norm) -> Napi::Value { return Napi::Number::New(env, norm); });
+  }
+
+  Napi::Value prefill(const Napi::CallbackInfo& info) {
+    return queued(
+        info, [&] { return [this, prompt = readInt32Array(info[0], "prompt")] { return model_->prefill(prompt); }; },
+        [](Napi::Env env, const Model::Prefilled& prefilled) -> Napi::Value {
+          auto object = Napi::Object::New(env);
+          object.Set("sequence", static_cast<double>(prefilled.sequence));
+          object.Set("logits", toFloat32Array(env, prefilled.logits));
+          return object;
+        });
+  }
+
+  Napi::Value fork(const Napi::CallbackInfo& info) {
+    return queued(
+        info,
+        [&] {
+          return [this, sequence = readSequence(info[0]), room = readInteger(info[1], "room", 1, kLargestSize)] {
+            return model_->fork(sequence, room);
+          };
+        },
+        [](Napi::Env env, int64_t sequence) -> Napi::Value {
+          return Napi::Number::New(env, static_cast<double>(sequence));
+        });
+  }
+
+  Napi::Value decode(const Napi::CallbackInfo& info) {
+    return queued(
+        info,
+        [&] {
+          return [this, sequences = readIntegers(info[0], "sequences", 0, kLargestInteger),
+                  tokens = readInt32Array(info[1], "tokens")] { return model_->decode(sequences, tokens); };
+        },
+        toFloat32Array);
+  }
+
+  Napi::Value release(const Napi::CallbackInfo& info) {
+    return queued(info, [&] { return [this, sequence = readSequence(info[0])] { model_->release(sequence); }; });
   }
 
   Napi::Value readTrainable(const Napi::CallbackInfo& info) {

@@ -4,20 +4,30 @@
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/function.h>
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 
 #include "error_types.h"
+#include "kernels/cached_attention.h"
 #include "kernels/geglu.h"
+#include "kernels/implementation.h"
 #include "kernels/precision.h"
 #include "kernels/recompute.h"
 #include "kernels/rms_norm.h"
-#include "kernels/rotary.h"
+#include "kernels/rowwise_product.h"
 #include "kernels/token_log_prob.h"
 #include "profile.h"
 
 namespace group_robust {
 namespace {
+
+constexpr const char* kNoWeights = "the model has no weights yet: call load or randomize first";
+
+std::vector<float> toFloats(const at::Tensor& tensor) {
+  const at::Tensor flat = tensor.contiguous();
+  return {flat.const_data_ptr<float>(), flat.const_data_ptr<float>() + flat.numel()};
+}
 
 std::vector<double> toVector(const at::Tensor& tensor) {
   const at::Tensor flat = tensor.detach().to(at::kDouble).contiguous();
@@ -67,7 +77,7 @@ Model::Model(const GemmaConfig& config, at::ScalarType dtype, at::ScalarType sto
 void Model::load(const std::vector<HeaderedFile>& files) {
   const c10::NoGradGuard noGrad;
   Weights weights = loadWeights(config_, stored_, files);
-  recorded_.reset();
+  forget();
   weights_ = std::move(weights);
 }
 
@@ -75,21 +85,21 @@ void Model::randomize(uint64_t seed, double standardDeviation) {
   const c10::NoGradGuard noGrad;
   if (!(standardDeviation >= 0 && std::isfinite(standardDeviation)))
     throw InputError("standardDeviation must be a finite number of at least 0");
-  recorded_.reset();
+  forget();
   weights_ = randomWeights(config_, stored_, seed, standardDeviation);
 }
 
 void Model::addAdapter(const LoraConfig& lora, uint64_t seed, int64_t accumulators, const AdamWConfig& optimizer) {
   const c10::NoGradGuard noGrad;
   Adapter adapter(config_, lora, accurate(dtype_), seed, accumulators, optimizer);
-  recorded_.reset();
+  forget();
   adapter_.emplace(std::move(adapter));
 }
 
 void Model::loadAdapter(const HeaderedFile& file) {
   const c10::NoGradGuard noGrad;
   adapter().load(file);
-  recorded_.reset();
+  forget();
 }
 
 void Model::saveAdapter(const std::string& file) {
@@ -105,13 +115,18 @@ void Model::saveState(const std::string& file) {
 void Model::loadState(const HeaderedFile& file) {
   const c10::NoGradGuard noGrad;
   adapter().loadState(file);
-  recorded_.reset();
+  forget();
 }
 
 void Model::freezeReference() {
   const c10::NoGradGuard noGrad;
   reference_ = adapter().frozenCopy();
   referenceScale_ = adapter().scale();
+}
+
+void Model::forget() {
+  recorded_.reset();
+  sequences_.clear();
 }
 
 Model::ActiveLora Model::active(Source source) const {
@@ -121,7 +136,7 @@ Model::ActiveLora Model::active(Source source) const {
 }
 
 std::vector<double> Model::forward(const PackedTokens& packed, Source source, bool record) {
-  if (!weights_) throw InputError("the model has no weights yet: call load or randomize first");
+  if (!weights_) throw InputError(kNoWeights);
   if (record && source != Source::kPolicy) throw InputError("only the policy can be recorded for backward");
   if (record) adapter();
   const Batch batch = makeBatch(packed, config_.vocabulary);
@@ -134,21 +149,21 @@ std::vector<double> Model::forward(const PackedTokens& packed, Source source, bo
   return values;
 }
 
-at::Tensor Model::responseLogProbabilities(const Batch& batch, const ActiveLora& lora) const {
-  const profile::Scope scope(profile::kEmbedding);
+std::vector<RotaryTable> Model::rotariesOf(const at::Tensor& positions) const {
   std::vector<RotaryTable> rotaries;
   for (const AttentionKind& kind : config_.attentionKinds)
-    rotaries.push_back(rotaryTable(batch.positions, config_.headSize, kind.ropeTheta, kind.ropeFactor, dtype_));
-  // Rounded to the compute type before the product: 45.25, not 45.2548, for hidden 2048 in bfloat16.
-  const at::Tensor scale = at::scalar_tensor(std::sqrt(static_cast<double>(config_.hidden)), at::TensorOptions(dtype_));
-  at::Tensor hidden = weights_->embedding.index_select(0, batch.tokens).to(dtype_) * scale;
-  for (size_t n = 0; n < weights_->layers.size(); ++n) {
-    // By value: when layers are recomputed, the backward pass calls it after this function has returned.
-    const auto run = [this, n, batch, rotary = rotaries[config_.layerPattern[n % config_.layerPattern.size()]],
-                      lora](const at::Tensor& x) { return layer(n, x, batch, rotary, lora); };
-    const at::Tensor* trainable = recompute_ && at::GradMode::is_enabled() ? firstTrainable(lora.layers, n) : nullptr;
-    hidden = trainable ? recomputed(run, hidden, *trainable) : run(hidden);
-  }
+    rotaries.push_back(rotaryTable(positions, config_.headSize, kind.ropeTheta, kind.ropeFactor, dtype_));
+  return rotaries;
+}
+
+at::Tensor Model::responseLogProbabilities(const Batch& batch, const ActiveLora& lora) const {
+  const profile::Scope scope(profile::kEmbedding);
+  const auto attend = [trees = batch.trees](size_t, const at::Tensor& query, const at::Tensor& key,
+                                            const at::Tensor& value, const AttentionSettings& settings) {
+    return treeAttention(query, key, value, trees, settings);
+  };
+  const at::Tensor hidden =
+      hiddenStates({batch.tokens, rotariesOf(batch.positions), attend, batch.predictorRows}, lora);
   const profile::Scope head(profile::kHead);
   const at::Tensor normed = rmsNorm(hidden, weights_->norm, config_.rmsEpsilon);
   const at::Tensor tokens = tokenLogProbabilities(normed.index_select(0, batch.predictors), weights_->embedding,
@@ -158,11 +173,24 @@ at::Tensor Model::responseLogProbabilities(const Batch& batch, const ActiveLora&
   return sums;
 }
 
-at::Tensor Model::layer(size_t n, const at::Tensor& hidden, const Batch& batch, const RotaryTable& rotary,
-                        const ActiveLora& lora) const {
+at::Tensor Model::hiddenStates(const Pass& pass, const ActiveLora& lora) const {
+  // Rounded to the compute type before the product: 45.25, not 45.2548, for hidden 2048 in bfloat16.
+  const at::Tensor scale = at::scalar_tensor(std::sqrt(static_cast<double>(config_.hidden)), at::TensorOptions(dtype_));
+  at::Tensor hidden = weights_->embedding.index_select(0, pass.tokens).to(dtype_) * scale;
+  for (size_t n = 0; n < weights_->layers.size(); ++n) {
+    // By value: when layers are recomputed, the backward pass calls it after this function has returned.
+    const auto run = [this, n, pass, lora](const at::Tensor& x) { return layer(n, x, pass, lora); };
+    const at::Tensor* trainable = recompute_ && at::GradMode::is_enabled() ? firstTrainable(lora.layers, n) : nullptr;
+    hidden = trainable ? recomputed(run, hidden, *trainable) : run(hidden);
+  }
+  return hidden;
+}
+
+at::Tensor Model::layer(size_t n, const at::Tensor& hidden, const Pass& pass, const ActiveLora& lora) const {
   const LayerWeights& weights = weights_->layers[n];
+  const RotaryTable& rotary = pass.rotaries[config_.layerPattern[n % config_.layerPattern.size()]];
   const auto matrix = [&](Projection projection) {
-    return FrozenMatrix{weights.projections[projection], weights_->scratch};
+    return FrozenMatrix{weights.projections[projection], weights_->scratch, pass.rowwise};
   };
   const auto adapterOf = [&](Projection projection) -> const LoraPair* {
     if (lora.layers == nullptr) return nullptr;
@@ -186,13 +214,13 @@ at::Tensor Model::layer(size_t n, const at::Tensor& hidden, const Batch& batch, 
   {
     const profile::Scope scope(profile::kAttention);
     const at::Tensor attended = norm(hidden, weights.attentionNorm);
-    at::Tensor attention = treeAttention(rotate(norm(heads(kQuery, attended), weights.queryNorm), rotary),
-                                         rotate(norm(heads(kKey, attended), weights.keyNorm), rotary),
-                                         heads(kValue, attended), batch.trees, settings);
+    at::Tensor attention =
+        pass.attend(n, rotate(norm(heads(kQuery, attended), weights.queryNorm), rotary),
+                    rotate(norm(heads(kKey, attended), weights.keyNorm), rotary), heads(kValue, attended), settings);
     at::Tensor residual = hidden;
     if (n + 1 == weights_->layers.size()) {
-      attention = attention.index_select(0, batch.predictorRows);
-      residual = residual.index_select(0, batch.predictorRows);
+      attention = attention.index_select(0, pass.left);
+      residual = residual.index_select(0, pass.left);
     }
     middle = residual + norm(project(kOutput, attention), weights.attentionOutputNorm);
     profile::backwardEnters(middle, profile::kAttention);
@@ -207,6 +235,130 @@ at::Tensor Model::layer(size_t n, const at::Tensor& hidden, const Batch& batch, 
   const at::Tensor output = middle + norm(mlp, weights.mlpOutputNorm);
   profile::backwardEnters(output, profile::kMlp);
   return output;
+}
+
+Model::Prefilled Model::prefill(const std::vector<int32_t>& prompt) {
+  if (!weights_) throw InputError(kNoWeights);
+  if (prompt.empty()) throw InputError("the prompt has no tokens");
+  for (size_t i = 0; i < prompt.size(); ++i) checkToken(prompt[i], "prompt[" + std::to_string(i) + "]");
+  const c10::NoGradGuard noGrad;
+  const profile::Scope scope(profile::kEmbedding);
+  const auto length = static_cast<int64_t>(prompt.size());
+  KeyValueCache cache(weights_->layers.size());
+  const auto attend = [&](size_t n, const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                          const AttentionSettings& settings) {
+    cache.fill(n, key, value, settings.window);
+    return treeAttention(query, key, value, {{0, length, length, {}}}, settings);
+  };
+  const at::Tensor positions = at::arange(length);
+  const at::Tensor hidden = hiddenStates(
+      {at::tensor(prompt).to(at::kLong), rotariesOf(positions), attend, positions.narrow(0, length - 1, 1)},
+      active(Source::kPolicy));
+  cache.advance(length);
+  const at::Tensor row = logits(hidden, rowsTogether() > 1);
+  weights_->checkFiles();
+  sequences_.emplace(++lastSequence_, std::move(cache));
+  return {lastSequence_, toFloats(row)};
+}
+
+int64_t Model::fork(int64_t sequence, int64_t room) {
+  const c10::NoGradGuard noGrad;
+  KeyValueCache copy = cacheOf(sequence).fork(room);
+  sequences_.emplace(++lastSequence_, std::move(copy));
+  return lastSequence_;
+}
+
+std::vector<float> Model::decode(const std::vector<int64_t>& sequences, const std::vector<int32_t>& tokens) {
+  if (tokens.size() != sequences.size())
+    throw InputError("tokens has " + std::to_string(tokens.size()) + " entries for " +
+                     std::to_string(sequences.size()) + " sequences");
+  if (std::set<int64_t>(sequences.begin(), sequences.end()).size() < sequences.size())
+    throw InputError("sequences names one twice");
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    checkToken(tokens[i], "tokens[" + std::to_string(i) + "]");
+    if (!cacheOf(sequences[i]).hasRoom())
+      throw InputError("sequence " + std::to_string(sequences[i]) +
+                       " has no room for another token: fork it with more");
+  }
+  const c10::NoGradGuard noGrad;
+  std::vector<float> all;
+  all.reserve(sequences.size() * config_.vocabulary);
+  for (size_t begin = 0; begin < sequences.size(); begin += rowsTogether()) {
+    const size_t end = std::min(sequences.size(), begin + rowsTogether());
+    std::vector<KeyValueCache*> caches;
+    for (size_t i = begin; i < end; ++i) caches.push_back(&cacheOf(sequences[i]));
+    const std::vector<float> some = toFloats(decodeTogether(caches, {tokens.begin() + begin, tokens.begin() + end}));
+    all.insert(all.end(), some.begin(), some.end());
+  }
+  weights_->checkFiles();
+  return all;
+}
+
+at::Tensor Model::decodeTogether(const std::vector<KeyValueCache*>& caches, const std::vector<int64_t>& tokens) {
+  const profile::Scope scope(profile::kEmbedding);
+  // Each row by itself, here too: cosines of whole vectors and of what is left over are not the same to the bit.
+  std::vector<RotaryTable> rotaries(config_.attentionKinds.size());
+  for (size_t kind = 0; kind < rotaries.size(); ++kind) {
+    std::vector<at::Tensor> cos, sin;
+    for (const KeyValueCache* cache : caches) {
+      const AttentionKind& of = config_.attentionKinds[kind];
+      const RotaryTable own = rotaryTable(at::full({1}, cache->length(), at::TensorOptions(at::kLong)),
+                                          config_.headSize, of.ropeTheta, of.ropeFactor, dtype_);
+      cos.push_back(own.cos);
+      sin.push_back(own.sin);
+    }
+    rotaries[kind] = {at::cat(cos), at::cat(sin)};
+  }
+  const auto attend = [&](size_t n, const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                          const AttentionSettings& settings) {
+    std::vector<at::Tensor> rows;
+    for (size_t r = 0; r < caches.size(); ++r) {
+      const auto row = static_cast<int64_t>(r);
+      const auto [keys, values] = caches[r]->append(n, key.select(0, row), value.select(0, row), settings.window);
+      rows.push_back(cachedAttention(query.select(0, row), keys, values, settings.scale, settings.cap));
+    }
+    return at::stack(rows);
+  };
+  const bool rowwise = rowsTogether() > 1;
+  const at::Tensor hidden =
+      hiddenStates({at::tensor(tokens), rotaries, attend, at::arange(static_cast<int64_t>(caches.size())), rowwise},
+                   active(Source::kPolicy));
+  for (KeyValueCache* cache : caches) cache->advance(1);
+  return logits(hidden, rowwise);
+}
+
+at::Tensor Model::logits(const at::Tensor& hidden, bool rowwise) const {
+  const profile::Scope head(profile::kHead);
+  // Of wide hidden states, as token log-probabilities are: a product of bfloat16 would round each logit to 8 bits.
+  const at::Tensor normed = rmsNorm(hidden, weights_->norm, config_.rmsEpsilon).to(accurate(dtype_));
+  const at::Tensor all = FrozenMatrix{weights_->embedding, weights_->scratch, rowwise}.times(normed);
+  if (config_.logitCap != 0)
+    for (int64_t row = 0; row < all.size(0); ++row)
+      all.select(0, row).div_(config_.logitCap).tanh_().mul_(config_.logitCap);
+  return all.to(at::kFloat);
+}
+
+size_t Model::rowsTogether() const {
+  return chosenKernels() == Kernels::kFused && dtype_ != at::kDouble ? kRowsAtOnce : 1;
+}
+
+void Model::release(int64_t sequence) {
+  cacheOf(sequence);
+  sequences_.erase(sequence);
+}
+
+void Model::checkToken(int32_t token, const std::string& name) const {
+  if (token < 0 || token >= config_.vocabulary)
+    throw InputError(name + " is " + std::to_string(token) + ", outside the vocabulary of " +
+                     std::to_string(config_.vocabulary));
+}
+
+KeyValueCache& Model::cacheOf(int64_t sequence) {
+  const auto found = sequences_.find(sequence);
+  if (found == sequences_.end())
+    throw InputError("there is no sequence " + std::to_string(sequence) +
+                     ": it was released, or weights or adapter have changed since");
+  return found->second;
 }
 
 void Model::backward(const std::vector<double>& cotangents, const std::vector<int32_t>& accumulators) {
@@ -240,7 +392,7 @@ double Model::step(const std::vector<double>& coefficients, double learningRate,
   const c10::NoGradGuard noGrad;
   const profile::Scope scope(profile::kOptimizer);
   const double norm = adapter().step(coefficients, learningRate, maxGradNorm);
-  recorded_.reset();  // its graph belongs to the old values
+  forget();
   return norm;
 }
 
@@ -257,7 +409,7 @@ void Model::writeTrainable(const std::string& name, const std::vector<double>& v
   if (static_cast<int64_t>(values.size()) != target.numel())
     throw InputError(name + " has " + std::to_string(target.numel()) + " values, not " + std::to_string(values.size()));
   target.view(-1).copy_(toTensor(values));
-  recorded_.reset();
+  forget();
 }
 
 std::vector<double> Model::readGradient(const std::string& name, const std::vector<double>& coefficients) {

@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -9,8 +10,10 @@
 
 #include "gemma/batch.h"
 #include "gemma/config.h"
+#include "gemma/key_value_cache.h"
 #include "gemma/lora.h"
 #include "gemma/weights.h"
+#include "kernels/rotary.h"
 
 namespace group_robust {
 
@@ -42,6 +45,17 @@ class Model {
   void discardGradients();
   double step(const std::vector<double>& coefficients, double learningRate, double maxGradNorm);
 
+  /** Logits of the token after the last one of each sequence. */
+  struct Prefilled {
+    int64_t sequence;
+    std::vector<float> logits;  // [vocabulary]
+  };
+  /** See NativeGemma in src/native/types.ts. A change of weights or adapter ends all sequences. */
+  Prefilled prefill(const std::vector<int32_t>& prompt);
+  int64_t fork(int64_t sequence, int64_t room);
+  std::vector<float> decode(const std::vector<int64_t>& sequences, const std::vector<int32_t>& tokens);
+  void release(int64_t sequence);
+
   /** Throws InputError without an adapter. */
   Adapter& adapter();
   std::vector<double> readTrainable(const std::string& name);
@@ -67,11 +81,35 @@ class Model {
     std::vector<int64_t> predicting;
   };
 
+  /** Rows of tokens on their way through the layers. */
+  struct Pass {
+    at::Tensor tokens;                  // [T] int64
+    std::vector<RotaryTable> rotaries;  // of the rows' positions, by kind of attention
+    /** In layer n, query [T, heads, headSize], key and value [T, keyValueHeads, headSize] to [T, heads · headSize]. */
+    std::function<at::Tensor(size_t n, const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                             const AttentionSettings& settings)>
+        attend;
+    at::Tensor left;  // [U] int64: the rows that matter after the last layer's attention
+    /** Whether no row's numbers may depend on the others; without a graph. */
+    bool rowwise = false;
+  };
+
   ActiveLora active(Source source) const;
+  /** After a change of weights or adapter: what was computed with the old ones is of no use. */
+  void forget();
+  std::vector<RotaryTable> rotariesOf(const at::Tensor& positions) const;
   at::Tensor responseLogProbabilities(const Batch& batch, const ActiveLora& lora) const;
-  /** [T, hidden] to [T, hidden]; the last layer to [U, hidden], since after it only the predicting rows matter. */
-  at::Tensor layer(size_t n, const at::Tensor& hidden, const Batch& batch, const struct RotaryTable& rotary,
-                   const ActiveLora& lora) const;
+  /** What the head takes, [U, hidden]. */
+  at::Tensor hiddenStates(const Pass& pass, const ActiveLora& lora) const;
+  /** [T, hidden] to [T, hidden]; the last layer to [U, hidden]. */
+  at::Tensor layer(size_t n, const at::Tensor& hidden, const Pass& pass, const ActiveLora& lora) const;
+  /** Of hidden states [U, hidden]: [U, vocabulary] in float32. */
+  at::Tensor logits(const at::Tensor& hidden, bool rowwise) const;
+  /** Of a step of generation: those of one pass, whose numbers do not depend on how many there are. */
+  size_t rowsTogether() const;
+  at::Tensor decodeTogether(const std::vector<KeyValueCache*>& caches, const std::vector<int64_t>& tokens);
+  void checkToken(int32_t token, const std::string& name) const;
+  KeyValueCache& cacheOf(int64_t sequence);
 
   GemmaConfig config_;
   at::ScalarType dtype_;
@@ -82,6 +120,8 @@ class Model {
   LoraLayers reference_;  // empty: the reference is the base
   double referenceScale_ = 0;
   std::optional<Recorded> recorded_;
+  std::map<int64_t, KeyValueCache> sequences_;
+  int64_t lastSequence_ = 0;
 };
 
 }  // namespace group_robust

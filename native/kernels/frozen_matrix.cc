@@ -4,6 +4,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "kernels/product.h"
+#include "kernels/rowwise_product.h"
 
 namespace group_robust {
 namespace {
@@ -38,7 +39,7 @@ at::Tensor widened(const at::Tensor& stored, at::ScalarType dtype, Scratch& scra
 }
 
 at::Tensor FrozenMatrix::times(const at::Tensor& x) const {
-  return product(x, widened(stored, x.scalar_type(), *scratch));
+  return rowwise ? rowwiseProduct(x, stored) : product(x, widened(stored, x.scalar_type(), *scratch));
 }
 
 at::Tensor FrozenMatrix::transposedTimes(const at::Tensor& dy) const {
@@ -46,6 +47,7 @@ at::Tensor FrozenMatrix::transposedTimes(const at::Tensor& dy) const {
 }
 
 at::Tensor frozenLinear(const at::Tensor& x, const FrozenMatrix& weight) {
+  if (weight.rowwise) return weight.times(x);
   return FrozenLinear::apply(x, weight.stored, weight.scratch);
 }
 

@@ -18,6 +18,8 @@ struct Scratch : torch::CustomClassHolder {
 struct FrozenMatrix {
   at::Tensor stored;
   c10::intrusive_ptr<Scratch> scratch;
+  /** Products, and those of an adapter beside it, are rowwiseProduct's; no graph. */
+  bool rowwise = false;
 
   /** x Wᵀ, [T, out]; no graph. */
   at::Tensor times(const at::Tensor& x) const;

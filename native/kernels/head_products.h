@@ -2,14 +2,16 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <vector>
 
 #include "kernels/parallel.h"
 #include "kernels/rows/element.h"
 
 /**
  * The two matrix products of a language model's head on a CPU, for few rows of hidden states [P, H] and very many of
- * weights [V, H]. General matrix products first copy the weights into another order, which for 16 rows takes longer
- * than the product; these read the weights once, as they lie, and keep everything else in registers and cache.
+ * weights [V, H]; the first one serves every product of a step of generation, whose rows are few (rowwise_product.h).
+ * General matrix products first copy the weights into another order, which for 16 rows takes longer than the product;
+ * these read the weights once, as they lie, and keep everything else in registers and cache.
  *
  * Positions come in lanes: P is padded with zeros to whole lanes.
  */
@@ -42,6 +44,18 @@ inline bool hasWideRegisters() {
 #else
   return false;
 #endif
+}
+
+inline GROUP_ROBUST_VECTORISED void widenNumbers(const Bfloat16* __restrict from, int64_t count, float* __restrict to) {
+  for (int64_t i = 0; i < count; ++i) to[i] = widen(from[i]);
+}
+
+/** `count` weights in float32; `wide` is the thread's room for them. */
+inline const float* wideWeights(const float* weight, int64_t, std::vector<float>&) { return weight; }
+inline const float* wideWeights(const Bfloat16* weight, int64_t count, std::vector<float>& wide) {
+  wide.resize(std::max(wide.size(), static_cast<size_t>(count)));
+  widenNumbers(weight, count, wide.data());
+  return wide.data();
 }
 
 /** Hidden states in the order logits are computed in: panels of up to two lanes of positions, each [H][width]. */

@@ -7,6 +7,7 @@
 
 #include "kernels/geglu.h"
 #include "kernels/product.h"
+#include "kernels/rowwise_product.h"
 #include "profile.h"
 
 namespace group_robust {
@@ -128,11 +129,20 @@ class LoraLinearOfGeglu : public torch::autograd::Function<LoraLinearOfGeglu> {
   }
 };
 
+/** Without a fused sum, whose rounding depends on where in its tensor a number stands. */
+at::Tensor rowwiseAdapted(const at::Tensor& x, const FrozenMatrix& weight, const LoraPair& pair, double scale) {
+  const at::Tensor y = weight.times(x).to(pair.b.scalar_type());
+  const profile::Scope scope(profile::kLora);
+  const at::Tensor low = rowwiseProduct(x.to(pair.a.scalar_type()), pair.a).mul_(scale);
+  return y.add_(rowwiseProduct(low, pair.b)).to(x.scalar_type());
+}
+
 bool records(const LoraPair& pair) { return at::GradMode::is_enabled() && pair.gradient; }
 
 }  // namespace
 
 at::Tensor loraLinear(const at::Tensor& x, const FrozenMatrix& weight, const LoraPair& pair, double scale) {
+  if (weight.rowwise) return rowwiseAdapted(x, weight, pair, scale);
   if (records(pair)) return LoraLinear::apply(x, pair.a, pair.b, weight, scale, pair.gradient);
   return adapted(x, weight, lowRank(x, pair.a), pair.b, scale);
 }

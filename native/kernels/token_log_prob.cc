@@ -81,29 +81,16 @@ void withHead(const at::Tensor& head, const std::vector<float>& panels, const at
   });
 }
 
-GROUP_ROBUST_VECTORISED void widenNumbers(const Bfloat16* __restrict from, int64_t count, float* __restrict to) {
-  for (int64_t i = 0; i < count; ++i) to[i] = widen(from[i]);
-}
-
 GROUP_ROBUST_VECTORISED void capNumbers(float* __restrict logits, int64_t count, float cap) {
   for (int64_t i = 0; i < count; ++i) logits[i] = cap * hyperbolicTangent(logits[i] / cap);
-}
-
-/** The head's rows from `begin` on, in float32; `wide` is the thread's room for them. */
-const float* wideRows(const HeadRun<float>& run, int64_t begin, int64_t, std::vector<float>&) {
-  return run.head + begin * run.hidden;
-}
-const float* wideRows(const HeadRun<Bfloat16>& run, int64_t begin, int64_t end, std::vector<float>& wide) {
-  wide.resize(kBlockRows * run.hidden);
-  widenNumbers(run.head + begin * run.hidden, (end - begin) * run.hidden, wide.data());
-  return wide.data();
 }
 
 /** logits [end − begin, padded] of the head's rows [begin, end), capped. */
 template <class T, class Tile>
 void blockLogits(const HeadRun<T>& run, Tile tile, int64_t begin, int64_t end, std::vector<float>& wide,
                  float* logits) {
-  headLogits(tile, wideRows(run, begin, end, wide), end - begin, run.hidden, run.panels, logits, run.padded);
+  const float* rows = wideWeights(run.head + begin * run.hidden, (end - begin) * run.hidden, wide);
+  headLogits(tile, rows, end - begin, run.hidden, run.panels, logits, run.padded);
   if (run.cap != 0) capNumbers(logits, (end - begin) * run.padded, run.cap);
 }
 

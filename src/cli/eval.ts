@@ -1,31 +1,37 @@
 import { join } from 'node:path';
-import { type Command, Option } from '@commander-js/extra-typings';
+import { type Command, Option, type OptionValues } from '@commander-js/extra-typings';
 import { type PromptTemplate, parseTemplate, plainTemplate } from '../data/pairs/prompt-template.js';
 import { InputError, present } from '../errors.js';
 import { maxThreads } from '../native/types.js';
 import { lossNames } from '../objective/losses.js';
 import { warn } from '../terminal/output.js';
+import type { PairReader } from '../train/inputs.js';
 import { countOption, defineAction, parsedOption, parseList, parseNumber, templateOption } from './command.js';
 
 const dtypes = ['float32', 'bfloat16', 'float64'] as const;
 type DType = (typeof dtypes)[number];
 
-/** What `eval` and `logprobs` are told of model and pairs. */
-export interface ScorerOptions {
+/** What `eval`, `logprobs` and `sample` are told of the model and of how prompts are read. */
+export interface ModelOptions {
   model: string;
   adapter?: string;
   referenceAdapter?: string;
-  pairs: string;
   tokenizer?: string;
   dtype: DType;
   baseDtype?: DType;
   threads?: number;
-  /** Absent: pairs need no group, but where the template has one. */
   groupBy?: readonly string[];
   template?: PromptTemplate;
+  quiet?: boolean;
+}
+
+/** What `eval` and `logprobs` are told besides. */
+export interface ScorerOptions extends ModelOptions {
+  pairs: string;
+  /** Absent: pairs need no group, but where the template has one. */
+  groupBy?: readonly string[];
   maxLength: number;
   dropUnusable?: boolean;
-  quiet?: boolean;
 }
 
 /** `group-robust eval`: exact metrics of a whole file of pairs, by group. */
@@ -85,16 +91,25 @@ export function groupByOption() {
 
 /** A command with the options that `eval` and `logprobs` share. */
 export function scoringCommand(program: Command, name: 'eval' | 'logprobs', description: string) {
-  return program
-    .command(name)
-    .description(description)
-    .requiredOption('--model <model>', 'checkpoint folder, hub id such as google/gemma-2b, or random:NAME?key=value')
-    .option('--adapter <folder>', 'PEFT adapter of the policy, folder or hub id (default: none)')
+  return withModel(program.command(name).description(description))
     .option(
       '--reference-adapter <folder>',
       'reference = the model with this adapter, or `base` (default: what the adapter was trained against, where its folder says so)',
     )
     .requiredOption('--pairs <file>', 'pairs as JSONL, CSV or Parquet')
+    .addOption(
+      countOption('--batch <n>', 'most pairs scored at once (default: as many as have 1024 tokens)', { min: 1 }),
+    )
+    .addOption(countOption('--max-length <n>', 'a longer pair is an error', { min: 2 }).default(8192));
+}
+
+/** Adds the options that name a model and say how prompts are read for it. */
+export function withModel<Arguments extends unknown[], Options extends OptionValues, Globals extends OptionValues>(
+  command: Command<Arguments, Options, Globals>,
+) {
+  return command
+    .requiredOption('--model <model>', 'checkpoint folder, hub id such as google/gemma-2b, or random:NAME?key=value')
+    .option('--adapter <folder>', 'PEFT adapter of the policy, folder or hub id (default: none)')
     .option('--tokenizer <path>', "tokenizer.json or its folder (default: the model's own)")
     .addOption(
       templateOption(
@@ -109,10 +124,6 @@ export function scoringCommand(program: Command, name: 'eval' | 'logprobs', desc
       ).choices(dtypes),
     )
     .addOption(countOption('--threads <n>', 'LibTorch threads (default: all cores)', { min: 1, max: maxThreads }))
-    .addOption(
-      countOption('--batch <n>', 'most pairs scored at once (default: as many as have 1024 tokens)', { min: 1 }),
-    )
-    .addOption(countOption('--max-length <n>', 'a longer pair is an error', { min: 2 }).default(8192))
     .option('--quiet', 'no progress');
 }
 
@@ -186,9 +197,26 @@ async function chooseTemplate(
  * Opens model, adapters and pairs as the shared options say.
  * @param uses whether anything is held against a reference, else none is opened; and whether groups matter beside the template
  */
-export async function openScorer(
-  options: ScorerOptions,
+export function openScorer(options: ScorerOptions, uses: { usesReference: boolean; usesGroups: boolean }) {
+  const { maxLength, dropUnusable } = options;
+  return openModel(options, uses, async (reader, how) => {
+    const unusable = dropUnusable ? 'drop' : 'error';
+    const data = await reader.read(options.pairs, { ...how, maxLength, unusable });
+    return { data, warnings: data.report.warnings };
+  });
+}
+
+/**
+ * Opens model and adapters, and reads what is for it.
+ * @param uses as of {@link openScorer}
+ */
+export async function openModel<Data>(
+  options: ModelOptions,
   { usesReference, usesGroups }: { usesReference: boolean; usesGroups: boolean },
+  read: (
+    reader: PairReader,
+    how: { groupBy: readonly string[]; template?: PromptTemplate },
+  ) => Promise<{ data: Data; warnings: readonly string[] }>,
 ) {
   const { GemmaPolicy } = await import('../policy/gemma.js');
   const { localNames, pairReader } = await import('../train/inputs.js');
@@ -197,7 +225,7 @@ export async function openScorer(
       at: { field: '--reference-adapter' },
       fix: 'name the trained adapter with --adapter',
     });
-  const { dtype, baseDtype = dtype, threads, maxLength } = options;
+  const { dtype, baseDtype = dtype, threads } = options;
   if (baseDtype !== 'bfloat16' && baseDtype !== dtype)
     throw new InputError(`must be bfloat16, or --dtype (${dtype}), which is the default`, {
       at: { field: '--base-dtype' },
@@ -219,11 +247,12 @@ export async function openScorer(
     }
     if (names.adapter !== undefined) await policy.loadAdapter(names.adapter);
     const reader = pairReader(names.model, policy, names.tokenizer, options.quiet);
-    const unusable = options.dropUnusable ? 'drop' : 'error';
-    const data = await reader.read(options.pairs, { groupBy, template, maxLength, unusable });
+    const { data, warnings } = await read(reader, { groupBy, template });
     reader.refuseIdleTokenizer('--tokenizer');
-    data.report.warnings.forEach(warn);
-    return { policy, data, reference, template, [Symbol.dispose]: () => policy.dispose() };
+    warnings.forEach(warn);
+    const { model } = names;
+    const tokenizer = reader.tokenizer();
+    return { model, policy, tokenizer, data, reference, template, [Symbol.dispose]: () => policy.dispose() };
   } catch (error) {
     policy.dispose();
     throw error;

@@ -1,10 +1,8 @@
 import type { Command } from '@commander-js/extra-typings';
-import { openWhole, type WholeFile } from '../files/write.js';
 import { counted } from '../terminal/format.js';
-import { writeResult } from '../terminal/output.js';
 import { defineAction } from './command.js';
 import { groupByOption, openScorer, scoringCommand, scoringInputs } from './eval.js';
-import { checkOut, type Out, requireOut } from './out.js';
+import { checkOut, openLines, requireOut } from './out.js';
 
 /** `group-robust logprobs`: sums of token log-probs of both responses of every pair, by the policy and by the reference. */
 export function registerLogprobs(program: Command): void {
@@ -71,9 +69,4 @@ export function registerLogprobs(program: Command): void {
       ...(out.stdout ? { logprobs: all } : {}),
     };
   });
-}
-
-function openLines(out: Out): WholeFile {
-  if (!out.stdout) return openWhole(out.path, out);
-  return { append: writeResult, finish: () => {}, [Symbol.dispose]: () => {} };
 }

@@ -2,6 +2,8 @@ import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs';
 import { sep } from 'node:path';
 import type { Command, OptionValues } from '@commander-js/extra-typings';
 import { InputError } from '../errors.js';
+import { openWhole, type WholeFile } from '../files/write.js';
+import { writeResult } from '../terminal/output.js';
 
 /**
  * `--out` and `--force`, for every command that writes: what exists is refused, before anything is computed, unless `--force`
@@ -87,6 +89,12 @@ export function checkOut({ out, force = false }: OutFlags, { byDefault, inputs =
       refuse('already exists', `name another ${folder ? 'folder' : 'file'}, or add --force to replace this one`);
   }
   return { path, stdout: false, replace: force };
+}
+
+/** A file that appears at its end, or stdout, which gets each line at once. */
+export function openLines(out: Out): WholeFile {
+  if (!out.stdout) return openWhole(out.path, out);
+  return { append: writeResult, finish: () => {}, [Symbol.dispose]: () => {} };
 }
 
 function checkKind(path: string, folder: RegExp | undefined, refuse: (problem: string, fix: string) => void): void {

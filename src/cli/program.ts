@@ -12,6 +12,7 @@ import { registerLogprobs } from './logprobs.js';
 import { registerMerge } from './merge.js';
 import { registerReport } from './report.js';
 import { registerReproduce } from './reproduce.js';
+import { registerSample } from './sample.js';
 import { registerTrain } from './train.js';
 
 /** `group-robust`: see README.md. Each command is one file of this folder; heavy imports happen inside its action. */
@@ -29,6 +30,7 @@ export function groupRobust(): Command {
   registerTrain(program);
   registerEval(program);
   registerLogprobs(program);
+  registerSample(program);
   registerMerge(program);
   registerReport(program);
   registerBench(program);

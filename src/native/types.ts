@@ -148,6 +148,20 @@ export interface NativeGemma {
   step(coefficients: Float64Array, learningRate: number, maxGradNorm: number): Promise<number>;
   /** Zeroes the accumulators without a step. */
   discardGradients(): Promise<void>;
+  /**
+   * Computes a prompt by the policy and keeps its keys and values. @returns the sequence's number, and the logits of the
+   * token after it, float32 [vocabulary]. Whatever changes weights or adapter ends all sequences.
+   */
+  prefill(prompt: Int32Array): Promise<{ sequence: number; logits: Float32Array }>;
+  /** A sequence with the same tokens so far, and room for `room` more. The first one has none. */
+  fork(sequence: number, room: number): Promise<number>;
+  /**
+   * Adds a token to each of different sequences. @returns the logits of the next, float32 [sequences, vocabulary]; those of a
+   * sequence are the same to the bit whatever sequences it is computed with.
+   */
+  decode(sequences: readonly number[], tokens: Int32Array): Promise<Float32Array>;
+  /** Frees a sequence's keys and values. */
+  release(sequence: number): Promise<void>;
   /** Names and shapes of the trainable tensors, in PEFT's names without the `base_model.model.` prefix. */
   trainable(): { name: string; shape: number[] }[];
   readTrainable(name: string): Promise<Float64Array>;

@@ -217,6 +217,29 @@ export class GemmaPolicy implements Policy<NativeBatch> {
     return { gradNorm: await translated(this.native.step(coefficients, learningRate, clip)) };
   }
 
+  /**
+   * Computes a prompt by the policy, and keeps what its continuations need, as a sequence; see {@link NativeGemma.prefill}. A change of
+   * the adapter ends all sequences.
+   */
+  prefill(prompt: Int32Array): Promise<{ sequence: number; logits: Float32Array }> {
+    return translated(this.native.prefill(prompt));
+  }
+
+  /** Another sequence of the same tokens, with room for more. */
+  fork(sequence: number, room: number): Promise<number> {
+    return translated(this.native.fork(sequence, room));
+  }
+
+  /** Adds a token to each sequence. @returns logits of the next, [sequences, vocabulary] */
+  decode(sequences: readonly number[], tokens: Int32Array): Promise<Float32Array> {
+    return translated(this.native.decode(sequences, tokens));
+  }
+
+  /** Frees a sequence. */
+  release(sequence: number): Promise<void> {
+    return translated(this.native.release(sequence));
+  }
+
   /** Frees the model once queued calls are done. */
   dispose(): void {
     this.native.dispose();

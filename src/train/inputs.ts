@@ -2,6 +2,7 @@ import { statSync } from 'node:fs';
 import { z } from 'zod';
 import { type LoadPairsOptions, loadPairs, type PairDataset } from '../data/pairs/dataset.js';
 import { parseTemplate } from '../data/pairs/prompt-template.js';
+import { type LoadPromptsOptions, loadPrompts, type PromptDataset } from '../data/pairs/prompts.js';
 import { openTokenizer, type TextTokenizer } from '../data/text/tokenizer.js';
 import { InputError } from '../errors.js';
 import { type Local, type LocalOptions, localAdapter, localModel, localTokenizer } from '../hub/local.js';
@@ -58,8 +59,15 @@ const SHOWN_BYTES = 16 * MEGABYTE;
 export interface PairReader {
   read(
     file: string,
-    options?: Pick<LoadPairsOptions, 'groups' | 'groupBy' | 'template' | 'maxLength' | 'unusable'>,
+    options?: Pick<LoadPairsOptions, 'groups' | 'groupBy' | 'groupOptional' | 'template' | 'maxLength' | 'unusable'>,
   ): Promise<PairDataset>;
+  /** Of a file of prompts, or of pairs whose responses do not matter. */
+  readPrompts(
+    file: string,
+    options?: Pick<LoadPromptsOptions, 'groupBy' | 'groupOptional' | 'template'>,
+  ): Promise<PromptDataset>;
+  /** The tokenizer; undefined where all that was read is token ids. */
+  tokenizer(): TextTokenizer | undefined;
   /** Call when everything is read. @throws InputError where a tokenizer was named but no pair is text */
   refuseIdleTokenizer(field: string): void;
 }
@@ -81,13 +89,16 @@ export function pairReader(
     opened ??= openTokenizer(model, tokenizerPath);
     return opened;
   };
+  const watched = async <T>(file: string, load: (onBytes: (done: number) => void) => Promise<T>): Promise<T> => {
+    const bytes = statSync(file, { throwIfNoEntry: false })?.size ?? 0;
+    const bar = progress(`reading ${file} (MB)`, Math.ceil(bytes / MEGABYTE), quiet || bytes < SHOWN_BYTES);
+    return load((done) => bar.update(Math.ceil(done / MEGABYTE))).finally(() => bar.stop());
+  };
+  const common = { tokenizer, vocabulary, bos };
   return {
-    async read(file, options = {}) {
-      const bytes = statSync(file, { throwIfNoEntry: false })?.size ?? 0;
-      const bar = progress(`reading ${file} (MB)`, Math.ceil(bytes / MEGABYTE), quiet || bytes < SHOWN_BYTES);
-      const onBytes = (done: number) => bar.update(Math.ceil(done / MEGABYTE));
-      return loadPairs(file, { ...options, tokenizer, vocabulary, bos, onBytes }).finally(() => bar.stop());
-    },
+    read: (file, options) => watched(file, (onBytes) => loadPairs(file, { ...options, ...common, onBytes })),
+    readPrompts: (file, options) => watched(file, (onBytes) => loadPrompts(file, { ...options, ...common, onBytes })),
+    tokenizer: () => opened,
     refuseIdleTokenizer(field) {
       if (tokenizerPath !== undefined && opened === undefined)
         throw new InputError('does nothing, since all pairs are token ids', { at: { field }, fix: 'leave it out' });

@@ -62,6 +62,11 @@ const cases: Record<string, Case> = {
     args: ['merge', '--model', at('model'), '--adapter', at('model', 'adapter'), '--quiet'],
     input: at('model'),
   },
+  sample: {
+    args: ['sample', '--model', 'random:tiny?layers=1', '--prompts', at('pairs.jsonl'), '--max-tokens', '2', '--quiet'],
+    file: true,
+    input: at('pairs.jsonl'),
+  },
   report: { args: ['report', run], file: true, input: join(run, 'metrics.jsonl') },
 };
 

@@ -62,6 +62,7 @@ describe('a pipe', () => {
     ['pairs', 'pipe', 'logprobs --model random:tiny --pairs pipe --out out'],
     ['pairs as CSV', 'pipe.csv', 'logprobs --model random:tiny --pairs pipe.csv --out out'],
     ['pairs as Parquet', 'pipe.parquet', 'logprobs --model random:tiny --pairs pipe.parquet --out out'],
+    ['prompts', 'pipe', 'sample --model random:tiny --prompts pipe --out out'],
     ['a survey', 'pipe', 'data global-opinions --file pipe --groups a,b --out out'],
     ['what is merged', inside.weights, 'merge --model weights --adapter model/adapter --out out'],
     ['a problem', 'pipe', 'converge --problem pipe'],

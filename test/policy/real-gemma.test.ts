@@ -7,6 +7,8 @@ import { readSurvey } from '../../src/data/surveys/global-opinions.js';
 import { opinionPairs } from '../../src/data/surveys/opinion-pairs.js';
 import { openTokenizer } from '../../src/data/text/tokenizer.js';
 import { GemmaPolicy } from '../../src/policy/gemma.js';
+import { stopTokens } from '../../src/policy/stop-tokens.js';
+import { type Answer, drawAnswers } from '../../src/sample/answers.js';
 import { temporaryFolder } from '../temporary-folder.js';
 import { largestDifference, packedBatch, type Tree } from './gemma-helpers.js';
 import { askTransformers, hasTransformers } from './transformers.js';
@@ -79,6 +81,37 @@ describe.skipIf(!hasWeights || made?.status === 3)(
         expect(total(({ sum }) => sum) / 3989).toBeCloseTo(3.2347, 4);
       },
     );
+
+    it('goes on as it does by transformers', { timeout: 600_000 }, async () => {
+      const tokenizer = openTokenizer(folder);
+      const texts = ['Paris is the capital of France. Berlin is the capital of', 'Once upon a time'];
+      const prompts = texts.map((text, i) => ({
+        id: `p:${i}`,
+        line: i,
+        prompt: Int32Array.from([2, ...tokenizer.encode(text)]),
+      }));
+      const maxTokens = 12;
+      const theirs = askTransformers<number[][]>(
+        `
+model = AutoModelForCausalLM.from_pretrained(a["folder"], dtype=torch.float32).eval()
+print(json.dumps([
+    model.generate(input_ids=torch.tensor([ids]), do_sample=False, max_new_tokens=a["most"])[0, len(ids):].tolist()
+    for ids in a["prompts"]
+]))`,
+        { folder, most: maxTokens, prompts: prompts.map(({ prompt }) => Array.from(prompt)) },
+      );
+      const greedy = { temperature: 0, topP: 1, count: 1, seed: 0, maxTokens, stops: new Set(stopTokens(folder)) };
+      for (const batch of [1, 2]) {
+        const ours: Answer[] = [];
+        for await (const answer of drawAnswers(policy, prompts, { ...greedy, batch })) ours.push(answer);
+        expect(ours.map(({ tokens }) => tokens)).toEqual(theirs);
+        const trees = ours.map(({ tokens }, i) => ({ prompt: prompts[i].prompt, responses: [tokens] }));
+        const scored = await policy.logProbabilities(packedBatch(trees), 'policy');
+        ours.forEach(({ logProbability }, i) => {
+          expect(Math.abs(logProbability - scored[i])).toBeLessThan(1e-5 * Math.abs(scored[i]));
+        });
+      }
+    });
 
     it(`gives ${PROMPTS} survey prompts the log-probs of transformers`, { timeout: 600_000 }, async () => {
       const real = existsSync(sample);

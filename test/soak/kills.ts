@@ -84,6 +84,7 @@ function commandsOn(inputs: string): Record<string, Command> {
       args: ['logprobs', '--model', 'google/tiny', ...scored, '--out', 'out'],
       out: 'out',
     },
+    sample: { args: ['sample', '--model', at('model'), ...scored, '--max-tokens', '9', '--out', 'out'], out: 'out' },
     eval: { args: ['eval', '--model', at('model'), '--adapter', at('model', 'adapter'), ...scored, '--json'] },
     merge: {
       args: ['merge', '--model', at('model'), '--adapter', at('model', 'adapter'), '--quiet', '--out', 'out'],

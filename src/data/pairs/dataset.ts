@@ -176,7 +176,7 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
 type ChatRecord = PreferenceRecord & { kind: 'chat' };
 type Tokens = { prompt: Int32Array; chosen: Int32Array; rejected: Int32Array };
 
-function openFor(record: PreferenceRecord, options: LoadPairsOptions): TextTokenizer {
+function openFor(record: Pick<PreferenceRecord, 'group' | 'at'>, options: LoadPairsOptions): TextTokenizer {
   if (options.tokenizer) return options.tokenizer();
   throw new InputError(`is text, and there is no tokenizer to read it with (group "${record.group}")`, {
     at: { ...record.at, field: 'prompt' },
@@ -237,9 +237,15 @@ function hasOthersTurns({ chosen, rejected }: ChatRecord): boolean {
   return [...chosen, ...rejected].some(({ role }) => role !== 'assistant' && role !== 'model');
 }
 
-function checkVocabulary(tokens: Tokens, tokenizer: TextTokenizer, vocabulary: number, at: RowLocation): void {
+/** @throws InputError naming the field and token that the model does not know */
+export function checkVocabulary(
+  tokens: Partial<Tokens>,
+  tokenizer: TextTokenizer,
+  vocabulary: number,
+  at: RowLocation,
+): void {
   for (const field of ['prompt', 'chosen', 'rejected'] as const)
-    for (const id of tokens[field])
+    for (const id of tokens[field] ?? [])
       if (id >= vocabulary)
         throw new InputError(`"${tokenizer.decode([id])}" is token ${id}, but the model knows only ${vocabulary}`, {
           at: { ...at, field },

@@ -27,9 +27,20 @@ export interface RecordOrigin {
   at: RowLocation;
 }
 
+/** A prompt without responses, as it stands in the file. */
+export type PromptRecord = Omit<RecordOrigin, 'weight'> &
+  (
+    | { kind: 'text'; prompt: string }
+    | { kind: 'chat'; prompt: ChatMessage[] }
+    /** Used exactly as given. */
+    | { kind: 'ids'; prompt: Int32Array }
+  );
+
 export interface ReadPairsOptions {
   /** Column that names the group (default `["group"]`); several columns make their cross product, `country=x/sex=y`. */
   groupBy?: readonly string[];
+  /** Whether rows that have none of these columns are of the group ''; else they are refused. */
+  groupOptional?: boolean;
   /** Ids must be below this, where it is known. */
   vocabulary?: number;
   /** What becomes of a prompt, or of the first turn of a conversation. */
@@ -74,7 +85,7 @@ export class PairParser {
 
   /** @throws InputError naming file, line or row, and field; an {@link UnusablePair} where a text is empty */
   parse(row: Row): PreferenceRecord {
-    const group = readGroup(row, this.groupBy);
+    const group = readGroup(row, this.options, this.groupBy);
     const weight = readWeight(row, this.groupBy);
     const ids = idColumns.filter((column) => row.values[column] != null);
     if (ids.length === 0) return { group, weight, at: row.at, ...this.texts(row, group) };
@@ -84,13 +95,40 @@ export class PairParser {
           at: { ...row.at, field },
           fix: 'give text or token ids, not both',
         });
-    if (this.template)
-      throw new InputError('is token ids, of which a template cannot make a prompt', {
-        at: { ...row.at, field: ids[0] },
-        fix: "give text, or, where the prompts are as they should be, no template (eval, logprobs: --template '{prompt}')",
-      });
+    this.refuseTemplate(row, ids[0]);
     const [prompt, chosen, rejected] = idColumns.map((field) => readIds(row, field, this.options.vocabulary));
     return { group, weight, at: row.at, kind: 'ids', prompt, chosen, rejected };
+  }
+
+  /** A row of which only the prompt is read. @throws InputError naming file, line or row, and field */
+  parsePrompt(row: Row): PromptRecord {
+    const { at } = row;
+    const group = readGroup(row, this.options, this.groupBy);
+    if (row.values.prompt_ids != null) {
+      if (row.values.prompt != null)
+        throw new InputError('is given beside "prompt_ids"', {
+          at: { ...at, field: 'prompt' },
+          fix: 'give text or token ids, not both',
+        });
+      this.refuseTemplate(row, 'prompt_ids');
+      return { group, at, kind: 'ids', prompt: readIds(row, 'prompt_ids', this.options.vocabulary) };
+    }
+    requireColumn(row, 'prompt', 'add a column "prompt", or "prompt_ids"');
+    const prompt = cell(row, 'prompt');
+    if (isConversation(prompt)) {
+      const turns = readConversation(prompt, at, 'prompt');
+      return { group, at, kind: 'chat', prompt: this.template ? fillFirstTurn(this.template, group, turns) : turns };
+    }
+    const text = readText(prompt, 'prompt', at);
+    return { group, at, kind: 'text', prompt: this.template?.fill(group, text) ?? text };
+  }
+
+  private refuseTemplate(row: Row, field: string): void {
+    if (this.template)
+      throw new InputError('is token ids, of which a template cannot make a prompt', {
+        at: { ...row.at, field },
+        fix: "give text, or, where the prompts are as they should be, no template (eval, logprobs, sample: --template '{prompt}')",
+      });
   }
 
   private texts(row: Row, group: string) {
@@ -178,7 +216,8 @@ function cell(row: Row, field: string): unknown {
   return isIds || isConversation(list) ? list : value;
 }
 
-function readGroup(row: Row, groupBy: readonly string[]): string {
+function readGroup(row: Row, { groupOptional }: ReadPairsOptions, groupBy: readonly string[]): string {
+  if (groupOptional && groupBy.every((field) => !row.columns.includes(field))) return '';
   const values = groupBy.map((field) => {
     const value = row.values[field];
     // Numbers and truth values are taken as names too: survey codes are often numeric.

@@ -18,6 +18,11 @@ interface Controls {
 /** Gemma's marks of a turn: a text that has them has its turns written by hand, which is allowed, and counted. */
 const TURN_MARK = /<(start|end)_of_turn>/;
 
+/** The token that ends a turn of Gemma's chat models, where there is one. */
+export function endOfTurn({ controls }: Pick<Controls, 'controls'>): number[] {
+  return controls.filter(({ text }) => text === '<end_of_turn>').map(({ id }) => id);
+}
+
 /**
  * Refuses control tokens in plain text, but for BOS that begins a prompt, EOS that ends a response, and marks of turns; within a
  * response EOS is refused even where it is one, since the model would end there.

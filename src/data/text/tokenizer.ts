@@ -150,6 +150,21 @@ export function jointTexts({
   return [prompt, prompt + chosen, prompt + rejected];
 }
 
+/** Tokenises a prompt that stands alone, as {@link tokenisePair} does. @throws InputError as that */
+export function tokenisePrompt(
+  tokenizer: TextTokenizer,
+  prompt: string,
+  at: InputLocation = {},
+  writer: 'user' | 'template' = 'user',
+): Int32Array {
+  if (writer === 'user') refuseInText(tokenizer, { prompt, chosen: '', rejected: '' }, at);
+  return withBos(tokenizer, tokenizer.encode(prompt));
+}
+
+function withBos({ bos }: TextTokenizer, prompt: readonly number[]): Int32Array {
+  return Int32Array.from(prompt[0] === bos ? prompt : [bos, ...prompt]);
+}
+
 /**
  * Tokenises a prompt and its responses.
  *
@@ -172,8 +187,6 @@ export function tokenisePair(
   const byUser = writer === 'user';
   if (byUser) refuseInText(tokenizer, texts, at);
   const prompt = tokenizer.encode(texts.prompt);
-  const prefix = prompt[0] === tokenizer.bos ? prompt.slice(1) : prompt;
-
   let boundaryDiffers = false;
   const response = (field: 'chosen' | 'rejected'): Int32Array => {
     const joined = tokenizer.encode(texts.prompt + texts[field]);
@@ -187,5 +200,5 @@ export function tokenisePair(
   };
   const chosen = response('chosen');
   const rejected = response('rejected');
-  return { prompt: Int32Array.from([tokenizer.bos, ...prefix]), chosen, rejected, boundaryDiffers };
+  return { prompt: withBos(tokenizer, prompt), chosen, rejected, boundaryDiffers };
 }

@@ -1,0 +1,90 @@
+import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { loadPairs } from '../../src/data/pairs/dataset.js';
+import { parseTemplate } from '../../src/data/pairs/prompt-template.js';
+import { loadPrompts } from '../../src/data/pairs/prompts.js';
+import { endOfTurn } from '../../src/data/text/control-tokens.js';
+import { openTokenizer, type TextTokenizer } from '../../src/data/text/tokenizer.js';
+import { temporaryFolder } from '../temporary-folder.js';
+import { inputError, writeLines } from './helpers.js';
+
+/** Prompts alone become the tokens that they are in pairs. */
+const folder = temporaryFolder();
+let tokenizer: TextTokenizer;
+beforeAll(() => {
+  // The built-in one with marks of turns, and Gemma's chat template: its own tokenizer takes seconds to open.
+  const json = JSON.parse(readFileSync('src/data/text/tiny-tokenizer.json', 'utf8'));
+  for (const content of ['<start_of_turn>', '<end_of_turn>']) {
+    const id = Object.keys(json.model.vocab).length;
+    json.model.vocab[content] = id;
+    json.added_tokens.push({ ...json.added_tokens[0], id, content });
+  }
+  writeFileSync(join(folder, 'tokenizer.json'), JSON.stringify(json));
+  copyFileSync('test/fixtures/preferences/gemma.jinja', join(folder, 'chat_template.jinja'));
+  tokenizer = openTokenizer(folder);
+});
+const load = (rows: object[], options = {}) =>
+  loadPrompts(writeLines(folder, 'prompts.jsonl', rows), {
+    tokenizer: () => tokenizer,
+    groupOptional: true,
+    bos: 2,
+    ...options,
+  });
+
+const turns = [
+  { role: 'user', content: 'Is it so?' },
+  { role: 'assistant', content: 'Hm' },
+  { role: 'user', content: [{ type: 'text', text: ' Well? ' }] },
+];
+
+describe('prompts', () => {
+  const template = parseTemplate('In {group}: {prompt}');
+  const answers = (text: string) => [{ role: 'assistant', content: text }];
+  it.each([
+    ['text', { prompt: 'Is it so?\n' }, { chosen: 'A', rejected: 'B' }],
+    ['a conversation', { prompt: turns }, { chosen: answers('A'), rejected: answers('B') }],
+  ])('of %s are those of pairs, with a template and without', async (_, prompt, responses) => {
+    for (const options of [{}, { template }]) {
+      const row = { group: 'Peru', ...prompt };
+      const { prompts } = await load([row, row], options);
+      const { pairs } = await loadPairs(writeLines(folder, 'pairs.jsonl', [{ ...row, ...responses }]), {
+        tokenizer: () => tokenizer,
+        ...options,
+      });
+      expect(prompts.map(({ line, group, prompt: ids }) => [line, group, ids])).toEqual(
+        [1, 2].map((line) => [line, 'Peru', pairs[0].prompt]),
+      );
+    }
+  });
+
+  it('of ids are as given; a row needs no group where it is optional', async () => {
+    const { prompts, warnings } = await load([{ prompt_ids: [2, 5] }, { prompt_ids: [7], group: 'a' }]);
+    expect(prompts.map(({ group, prompt }) => [group, ...prompt])).toEqual([
+      ['', 2, 5],
+      ['a', 7],
+    ]);
+    expect(warnings).toEqual([expect.stringContaining('BOS_MISSING in 1 prompts of token ids')]);
+  });
+
+  it('of plain text with marks of turns get a warning', async () => {
+    const { warnings } = await load([{ prompt: '<start_of_turn>user\nhi<end_of_turn>\n' }]);
+    expect(warnings).toEqual([expect.stringContaining('1 prompts of plain text hold chat markers')]);
+    expect(endOfTurn(tokenizer).map((id) => tokenizer.decode([id]))).toEqual(['<end_of_turn>']);
+  });
+
+  it.each<[object[], object, RegExp]>([
+    [[], {}, /holds no prompt/],
+    [[{ text: 'x' }], {}, /field "prompt": there is no such column\n {2}fix: add a column "prompt", or "prompt_ids"/],
+    [[{ prompt: ' ' }], {}, /field "prompt": is empty/],
+    [[{ prompt: 'x', prompt_ids: [2] }], {}, /field "prompt": is given beside "prompt_ids"/],
+    [[{ prompt: 'x' }], { groupOptional: false }, /field "group": there is no such column/],
+    [[{ prompt: 'x', group: null }], {}, /field "group": expected the name of a group/],
+    [[{ prompt_ids: [2], group: 'a' }], { template }, /field "prompt_ids": is token ids, of which a template/],
+    [[{ prompt: 'x<eos>' }], {}, /field "prompt": has the token "<eos>" inside its text/],
+    [[{ prompt: [{ role: 'user', content: '<end_of_turn>' }] }], {}, /field "prompt\[0\]\.content": has the token/],
+    [[{ prompt: 'x' }], { vocabulary: 3 }, /field "prompt": "x" is token \d+, but the model knows only 3/],
+  ])('are refused: %j', async (rows, options, message) => {
+    expect((await inputError(() => load(rows, options))).message).toMatch(message);
+  });
+});
