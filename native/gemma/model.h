@@ -27,11 +27,12 @@ class Model {
    */
   Model(const GemmaConfig& config, at::ScalarType dtype, at::ScalarType stored, bool recompute);
 
-  void load(const std::vector<HeaderedFile>& files);
+  void load(const std::vector<HeaderedFile>& files, const WeightNames& names);
   void randomize(uint64_t seed, double standardDeviation);
-  void addAdapter(const LoraConfig& lora, uint64_t seed, int64_t accumulators, const AdamWConfig& optimizer);
-  void loadAdapter(const HeaderedFile& file);
-  void saveAdapter(const std::string& file);
+  void addAdapter(const std::vector<LoraModule>& modules, uint64_t seed, int64_t accumulators,
+                  const AdamWConfig& optimizer);
+  void loadAdapter(const HeaderedFile& file, const std::string& model);
+  void saveAdapter(const std::string& file, const std::string& model);
   void saveState(const std::string& file);
   void loadState(const HeaderedFile& file);
   void freezeReference();
@@ -55,11 +56,6 @@ class Model {
   size_t bytes() const;
 
  private:
-  /** The adapter a pass uses; no layers: none. */
-  struct ActiveLora {
-    const LoraLayers* layers = nullptr;
-    double scale = 0;
-  };
   /** A forward pass that waits for its backward pass. */
   struct Recorded {
     at::Tensor logProbabilities;  // [responses] float64, with its graph
@@ -67,11 +63,12 @@ class Model {
     std::vector<int64_t> predicting;
   };
 
-  ActiveLora active(Source source) const;
-  at::Tensor responseLogProbabilities(const Batch& batch, const ActiveLora& lora) const;
+  /** The adapter a pass uses; null: none. */
+  const LoraLayers* active(Source source) const;
+  at::Tensor responseLogProbabilities(const Batch& batch, const LoraLayers* lora) const;
   /** [T, hidden] to [T, hidden]; the last layer to [U, hidden], since after it only the predicting rows matter. */
   at::Tensor layer(size_t n, const at::Tensor& hidden, const Batch& batch, const struct RotaryTable& rotary,
-                   const ActiveLora& lora) const;
+                   const LoraLayers* lora) const;
 
   GemmaConfig config_;
   at::ScalarType dtype_;
@@ -80,7 +77,6 @@ class Model {
   std::optional<Weights> weights_;
   std::optional<Adapter> adapter_;
   LoraLayers reference_;  // empty: the reference is the base
-  double referenceScale_ = 0;
   std::optional<Recorded> recorded_;
 };
 

@@ -132,15 +132,15 @@ bool records(const LoraPair& pair) { return at::GradMode::is_enabled() && pair.g
 
 }  // namespace
 
-at::Tensor loraLinear(const at::Tensor& x, const FrozenMatrix& weight, const LoraPair& pair, double scale) {
-  if (records(pair)) return LoraLinear::apply(x, pair.a, pair.b, weight, scale, pair.gradient);
-  return adapted(x, weight, lowRank(x, pair.a), pair.b, scale);
+at::Tensor loraLinear(const at::Tensor& x, const FrozenMatrix& weight, const LoraPair& pair) {
+  if (records(pair)) return LoraLinear::apply(x, pair.a, pair.b, weight, pair.scale, pair.gradient);
+  return adapted(x, weight, lowRank(x, pair.a), pair.b, pair.scale);
 }
 
 at::Tensor loraLinearOfGeglu(const at::Tensor& gate, const at::Tensor& up, const FrozenMatrix& weight,
-                             const LoraPair& pair, double scale) {
-  if (records(pair)) return LoraLinearOfGeglu::apply(gate, up, pair.a, pair.b, weight, scale, pair.gradient);
-  return loraLinear(geglu(gate, up), weight, pair, scale);
+                             const LoraPair& pair) {
+  if (records(pair)) return LoraLinearOfGeglu::apply(gate, up, pair.a, pair.b, weight, pair.scale, pair.gradient);
+  return loraLinear(geglu(gate, up), weight, pair);
 }
 
 }  // namespace group_robust

@@ -222,7 +222,7 @@ export async function openScorer(
     const unusable = options.dropUnusable ? 'drop' : 'error';
     const data = await reader.read(options.pairs, { groupBy, template, maxLength, unusable });
     reader.refuseIdleTokenizer('--tokenizer');
-    data.report.warnings.forEach(warn);
+    [...policy.notes, ...data.report.warnings].forEach(warn);
     return { policy, data, reference, template, [Symbol.dispose]: () => policy.dispose() };
   } catch (error) {
     policy.dispose();
