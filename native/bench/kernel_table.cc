@@ -165,16 +165,15 @@ BenchKernel loraLinearKernel() {
             return at::linear(leaves[0], leaves[3]) + at::linear(at::linear(leaves[0], leaves[1]), leaves[2]) * kScale;
           });
         // The gradients of A and B go to accumulators, here a single one.
-        LoraPair pair{inputs[1].detach().set_requires_grad(true), inputs[2].detach().set_requires_grad(true),
+        LoraPair pair{inputs[1].detach().set_requires_grad(true), inputs[2].detach().set_requires_grad(true), kScale,
                       c10::make_intrusive<LoraGradient>()};
         pair.gradient->a = at::zeros_like(inputs[1]).unsqueeze(0);
         pair.gradient->b = at::zeros_like(inputs[2]).unsqueeze(0);
         pair.gradient->runs = std::make_shared<std::vector<AccumulatorRun>>(1, AccumulatorRun{0, inputs[0].size(0), 0});
-        const KernelRun run =
-            autogradRun({inputs[0], inputs[3]}, 1, inputs[4],
-                        [pair, scratch = c10::make_intrusive<Scratch>()](const Inputs& leaves) {
-                          return loraLinear(leaves[0], FrozenMatrix{leaves[1], scratch}, pair, kScale);
-                        });
+        const KernelRun run = autogradRun({inputs[0], inputs[3]}, 1, inputs[4],
+                                          [pair, scratch = c10::make_intrusive<Scratch>()](const Inputs& leaves) {
+                                            return loraLinear(leaves[0], FrozenMatrix{leaves[1], scratch}, pair);
+                                          });
         return {run.forward, [run, gradient = pair.gradient]() -> Inputs {
                   gradient->a.zero_();
                   gradient->b.zero_();

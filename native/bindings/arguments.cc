@@ -63,13 +63,6 @@ std::vector<Napi::Value> readList(const Napi::Value& value, const std::string& n
   return values;
 }
 
-std::vector<std::string> readStrings(const Napi::Value& value, const std::string& name) {
-  std::vector<std::string> strings;
-  for (const Napi::Value& element : readList(value, name))
-    strings.push_back(readString(element, name + "[" + std::to_string(strings.size()) + "]"));
-  return strings;
-}
-
 std::vector<double> readFloat64Array(const Napi::Value& value, const std::string& name) {
   return readTypedArray<Napi::Float64Array, double>(value, name, napi_float64_array, "a Float64Array");
 }

@@ -25,7 +25,6 @@ bool readBoolean(const Napi::Value& value, const std::string& name);
 std::string readString(const Napi::Value& value, const std::string& name);
 /** The elements of an array. */
 std::vector<Napi::Value> readList(const Napi::Value& value, const std::string& name);
-std::vector<std::string> readStrings(const Napi::Value& value, const std::string& name);
 std::vector<double> readFloat64Array(const Napi::Value& value, const std::string& name);
 std::vector<int32_t> readInt32Array(const Napi::Value& value, const std::string& name);
 Napi::Object readObject(const Napi::Value& value, const std::string& name);

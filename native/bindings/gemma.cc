@@ -84,10 +84,22 @@ Source readSource(const Napi::Value& value) {
   throw InputError("source: expected policy, reference or base");
 }
 
-LoraConfig readLora(const Napi::Value& value) {
-  const auto object = readObject(value, "lora");
-  return {readInteger(object.Get("rank"), "lora.rank", 1, 65536), readNumber(object.Get("scale"), "lora.scale"),
-          readStrings(object.Get("targets"), "lora.targets")};
+std::vector<LoraModule> readLora(const Napi::Value& value) {
+  std::vector<LoraModule> modules;
+  for (const Napi::Value& entry : readList(value, "lora")) {
+    const std::string name = "lora[" + std::to_string(modules.size()) + "]";
+    const auto object = readObject(entry, name);
+    modules.push_back({readInteger(object.Get("layer"), name + ".layer", 0, kLargestSize),
+                       readString(object.Get("target"), name + ".target"),
+                       readInteger(object.Get("rank"), name + ".rank", 1, 65536),
+                       readNumber(object.Get("scale"), name + ".scale")});
+  }
+  return modules;
+}
+
+WeightNames readNames(const Napi::Value& value) {
+  const auto object = readObject(value, "names");
+  return {readString(object.Get("model"), "names.model"), readString(object.Get("head"), "names.head")};
 }
 
 AdamWConfig readOptimizer(const Napi::Value& value) {
@@ -214,7 +226,9 @@ class Gemma : public Napi::ObjectWrap<Gemma> {
   }
 
   Napi::Value load(const Napi::CallbackInfo& info) {
-    return queuedResize(info, [&] { return [this, files = readFiles(info[0])] { model_->load(files); }; });
+    return queuedResize(info, [&] {
+      return [this, files = readFiles(info[0]), names = readNames(info[1])] { model_->load(files, names); };
+    });
   }
 
   Napi::Value randomize(const Napi::CallbackInfo& info) {
@@ -249,11 +263,19 @@ class Gemma : public Napi::ObjectWrap<Gemma> {
   }
 
   Napi::Value loadAdapter(const Napi::CallbackInfo& info) {
-    return queued(info, [&] { return [this, file = readFile(info[0], "file")] { model_->loadAdapter(file); }; });
+    return queued(info, [&] {
+      return [this, file = readFile(info[0], "file"), model = readString(info[1], "model")] {
+        model_->loadAdapter(file, model);
+      };
+    });
   }
 
   Napi::Value saveAdapter(const Napi::CallbackInfo& info) {
-    return queued(info, [&] { return [this, file = readString(info[0], "file")] { model_->saveAdapter(file); }; });
+    return queued(info, [&] {
+      return [this, file = readString(info[0], "file"), model = readString(info[1], "model")] {
+        model_->saveAdapter(file, model);
+      };
+    });
   }
 
   Napi::Value saveState(const Napi::CallbackInfo& info) {

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 #include <set>
+#include <string_view>
+#include <utility>
 
 #include "error_types.h"
 #include "gemma/generator.h"
@@ -13,6 +15,7 @@ namespace group_robust {
 namespace {
 
 constexpr const char* kPeftPrefix = "base_model.model.";
+constexpr const char* kModelPrefix = "model.";
 
 // Tensors of a state file: the flat vectors, in the order of Adapter::tensors(), and the optimiser's count as [1] F64.
 constexpr const char* kStateValues = "values";
@@ -26,41 +29,47 @@ std::string leafName(Projection projection) {
   return path.substr(path.find('.') + 1);
 }
 
-std::vector<Projection> projectionsOf(const LoraConfig& lora) {
-  if (!std::isfinite(lora.scale)) throw InputError("scale must be a finite number");
-  if (lora.targets.empty()) throw InputError("targets is empty: nothing would be trained");
-  std::set<std::string> wanted(lora.targets.begin(), lora.targets.end());
-  std::vector<Projection> projections;
+Projection projectionNamed(const std::string& target) {
   std::string known;
   for (int p = 0; p < kProjections; ++p) {
     const auto projection = static_cast<Projection>(p);
+    if (leafName(projection) == target) return projection;
     known += (p > 0 ? ", " : "") + leafName(projection);
-    if (wanted.erase(leafName(projection)) > 0) projections.push_back(projection);
   }
-  if (!wanted.empty())
-    throw InputError("targets has an unknown projection " + jsonQuote(*wanted.begin()) + "; known: " + known);
-  return projections;
+  throw InputError("modules has an unknown projection " + jsonQuote(target) + "; known: " + known);
+}
+
+/** "model.layers.0.…" -> "base_model.model." + model + "layers.0.…" */
+std::string peftName(const std::string& model, const LoraTensor& tensor) {
+  return kPeftPrefix + model + tensor.name.substr(std::string_view(kModelPrefix).size());
 }
 
 }  // namespace
 
-Adapter::Adapter(const GemmaConfig& config, LoraConfig lora, at::ScalarType dtype, uint64_t seed, int64_t accumulators,
-                 const AdamWConfig& optimizer)
-    : lora_(std::move(lora)),
-      layerCount_(static_cast<size_t>(config.layers)),
+Adapter::Adapter(const GemmaConfig& config, const std::vector<LoraModule>& modules, at::ScalarType dtype, uint64_t seed,
+                 int64_t accumulators, const AdamWConfig& optimizer)
+    : layerCount_(static_cast<size_t>(config.layers)),
+      scales_(layerCount_),
       optimizer_((validate(optimizer), optimizer), at::empty({0}, at::TensorOptions(dtype))) {
-  const auto projections = projectionsOf(lora_);
+  if (modules.empty()) throw InputError("modules is empty: nothing would be trained");
+  std::set<std::pair<int64_t, Projection>> seen;
   int64_t size = 0;
-  for (size_t layer = 0; layer < layerCount_; ++layer)
-    for (const Projection projection : projections)
-      for (const bool isA : {true, false}) {
-        const auto [out, in] = projectionShape(config, projection);
-        const std::array<int64_t, 2> shape = isA ? std::array{lora_.rank, in} : std::array{out, lora_.rank};
-        tensors_.push_back({"model.layers." + std::to_string(layer) + "." + modulePath(projection) +
-                                (isA ? ".lora_A.weight" : ".lora_B.weight"),
-                            shape, size, shape[0] * shape[1], layer, projection, isA});
-        size += shape[0] * shape[1];
-      }
+  for (const auto& [layer, target, rank, scale] : modules) {
+    const Projection projection = projectionNamed(target);
+    const std::string path = std::to_string(layer) + "." + modulePath(projection);
+    if (layer >= config.layers)
+      throw InputError("modules has layer " + std::to_string(layer) + " of " + std::to_string(config.layers));
+    if (!seen.emplace(layer, projection).second) throw InputError("modules has " + path + " twice");
+    if (!std::isfinite(scale)) throw InputError("scale must be a finite number");
+    scales_[layer][projection] = scale;
+    const auto [out, in] = projectionShape(config, projection);
+    for (const bool isA : {true, false}) {
+      const std::array<int64_t, 2> shape = isA ? std::array{rank, in} : std::array{out, rank};
+      tensors_.push_back({kModelPrefix + ("layers." + path) + (isA ? ".lora_A.weight" : ".lora_B.weight"), shape, size,
+                          shape[0] * shape[1], static_cast<size_t>(layer), projection, isA});
+      size += shape[0] * shape[1];
+    }
+  }
   values_ = at::zeros({size}, at::TensorOptions(dtype));
   accumulators_ = at::zeros({accumulators, size}, at::TensorOptions(dtype));
   optimizer_ = AdamW(optimizer, values_);
@@ -95,7 +104,7 @@ LoraLayers Adapter::viewsOf(const at::Tensor& flat) const {
   LoraLayers layers(layerCount_);
   for (const LoraTensor& tensor : tensors_) {
     auto& pair = layers[tensor.layer][tensor.projection];
-    if (!pair) pair.emplace();
+    if (!pair) pair.emplace().scale = scales_[tensor.layer][tensor.projection];
     (tensor.isA ? pair->a : pair->b) = flat.narrow(0, tensor.offset, tensor.size).view(tensor.shape).detach();
   }
   return layers;
@@ -142,33 +151,33 @@ double Adapter::step(const std::vector<double>& coefficients, double learningRat
   return norm;
 }
 
-void Adapter::load(const HeaderedFile& input) {
+void Adapter::load(const HeaderedFile& input, const std::string& model) {
   const std::string& file = input.path;
   const SafetensorsFile source(input);
   const at::Tensor read = at::empty_like(values_);
   size_t found = 0;
   for (const LoraTensor& tensor : tensors_) {
-    const std::string name = kPeftPrefix + tensor.name;
+    const std::string name = peftName(model, tensor);
     const auto entry = source.entries().find(name);
     if (entry == source.entries().end()) throw InputError(file + ": tensor " + jsonQuote(name) + ": missing");
     const std::vector<int64_t> shape(tensor.shape.begin(), tensor.shape.end());
     if (entry->second.shape != shape)
       throw InputError(file + ": tensor " + jsonQuote(name) + ": has shape " + describeShape(entry->second.shape) +
-                       ", but this model with rank " + std::to_string(lora_.rank) + " needs " + describeShape(shape) +
-                       " (A is [rank, in], B is [out, rank])");
+                       ", but this model with rank " + std::to_string(tensor.shape[tensor.isA ? 0 : 1]) + " needs " +
+                       describeShape(shape) + " (A is [rank, in], B is [out, rank])");
     ++found;
     read.narrow(0, tensor.offset, tensor.size).copy_(source.read(name, values_.scalar_type()).view(-1));
   }
   if (found < source.entries().size())
     for (const auto& [name, entry] : source.entries())
-      if (std::none_of(tensors_.begin(), tensors_.end(), [&](const auto& t) { return kPeftPrefix + t.name == name; }))
+      if (std::none_of(tensors_.begin(), tensors_.end(), [&](const auto& t) { return peftName(model, t) == name; }))
         throw InputError(file + ": tensor " + jsonQuote(name) + ": not part of this adapter; check target_modules");
   values_.copy_(read);
 }
 
-void Adapter::save(const std::string& file) const {
+void Adapter::save(const std::string& file, const std::string& model) const {
   std::map<std::string, at::Tensor> tensors;
-  for (const LoraTensor& tensor : tensors_) tensors[kPeftPrefix + tensor.name] = values(tensor.name).to(at::kFloat);
+  for (const LoraTensor& tensor : tensors_) tensors[peftName(model, tensor)] = values(tensor.name).to(at::kFloat);
   writeSafetensors(file, tensors);
 }
 

@@ -14,11 +14,12 @@
 
 namespace group_robust {
 
-/** LoRA on the named projections of every layer. */
-struct LoraConfig {
+/** LoRA on one projection of one layer. */
+struct LoraModule {
+  int64_t layer;
+  std::string target;  // "q_proj" …
   int64_t rank;
   double scale;
-  std::vector<std::string> targets;  // "q_proj" …
 };
 
 /** The adapted projections of every layer; empty where a projection has none. */
@@ -41,20 +42,25 @@ struct LoraTensor {
  */
 class Adapter {
  public:
-  /** A: Kaiming-uniform as PEFT, U(-1/√in, 1/√in); B: 0. Throws InputError on a bad scale or target. */
-  Adapter(const GemmaConfig& config, LoraConfig lora, at::ScalarType dtype, uint64_t seed, int64_t accumulators,
-          const AdamWConfig& optimizer);
+  /**
+   * A: Kaiming-uniform as PEFT, U(-1/√in, 1/√in), drawn in the order of `modules`; B: 0. Throws InputError on a module
+   * that the model lacks or that is there twice, and on a bad scale.
+   */
+  Adapter(const GemmaConfig& config, const std::vector<LoraModule>& modules, at::ScalarType dtype, uint64_t seed,
+          int64_t accumulators, const AdamWConfig& optimizer);
 
-  double scale() const { return lora_.scale; }
   const LoraLayers& layers() const { return layers_; }
   const std::vector<LoraTensor>& tensors() const { return tensors_; }
   int64_t accumulators() const { return accumulators_.size(0); }
   size_t bytes() const;
 
-  /** Reads values from a PEFT adapter_model.safetensors. Throws InputError, with nothing changed. */
-  void load(const HeaderedFile& input);
-  /** Writes the values in PEFT's names, float32. */
-  void save(const std::string& file) const;
+  /**
+   * Reads values from a PEFT adapter_model.safetensors. Throws InputError, with nothing changed.
+   * @param model what stands there for "model." in the names of the tensors
+   */
+  void load(const HeaderedFile& input, const std::string& model);
+  /** Writes the values in PEFT's names, float32. @param model as of load */
+  void save(const std::string& file, const std::string& model) const;
   /** Writes values and optimiser, as they are: what a later process needs to continue bit for bit. */
   void saveState(const std::string& file) const;
   /** Puts back what saveState wrote for an adapter of this shape and type. Throws InputError, with nothing changed. */
@@ -82,8 +88,9 @@ class Adapter {
   /** Pairs whose A and B are views of `flat`. */
   LoraLayers viewsOf(const at::Tensor& flat) const;
 
-  LoraConfig lora_;
   size_t layerCount_;
+  /** Of the adapted projections. */
+  std::vector<std::array<double, kProjections>> scales_;
   std::vector<LoraTensor> tensors_;
   at::Tensor values_;        // [parameters]
   at::Tensor accumulators_;  // [accumulators, parameters]

@@ -74,9 +74,9 @@ Model::Model(const GemmaConfig& config, at::ScalarType dtype, at::ScalarType sto
     throw InputError("the base weights can be kept in bfloat16 or in the type of the activations");
 }
 
-void Model::load(const std::vector<HeaderedFile>& files) {
+void Model::load(const std::vector<HeaderedFile>& files, const WeightNames& names) {
   const c10::NoGradGuard noGrad;
-  Weights weights = loadWeights(config_, stored_, files);
+  Weights weights = loadWeights(config_, stored_, files, names);
   forget();
   weights_ = std::move(weights);
 }
@@ -89,22 +89,23 @@ void Model::randomize(uint64_t seed, double standardDeviation) {
   weights_ = randomWeights(config_, stored_, seed, standardDeviation);
 }
 
-void Model::addAdapter(const LoraConfig& lora, uint64_t seed, int64_t accumulators, const AdamWConfig& optimizer) {
+void Model::addAdapter(const std::vector<LoraModule>& modules, uint64_t seed, int64_t accumulators,
+                       const AdamWConfig& optimizer) {
   const c10::NoGradGuard noGrad;
-  Adapter adapter(config_, lora, accurate(dtype_), seed, accumulators, optimizer);
+  Adapter adapter(config_, modules, accurate(dtype_), seed, accumulators, optimizer);
   forget();
   adapter_.emplace(std::move(adapter));
 }
 
-void Model::loadAdapter(const HeaderedFile& file) {
+void Model::loadAdapter(const HeaderedFile& file, const std::string& model) {
   const c10::NoGradGuard noGrad;
-  adapter().load(file);
+  adapter().load(file, model);
   forget();
 }
 
-void Model::saveAdapter(const std::string& file) {
+void Model::saveAdapter(const std::string& file, const std::string& model) {
   const c10::NoGradGuard noGrad;
-  adapter().save(file);
+  adapter().save(file, model);
 }
 
 void Model::saveState(const std::string& file) {
@@ -121,7 +122,6 @@ void Model::loadState(const HeaderedFile& file) {
 void Model::freezeReference() {
   const c10::NoGradGuard noGrad;
   reference_ = adapter().frozenCopy();
-  referenceScale_ = adapter().scale();
 }
 
 void Model::forget() {
@@ -129,10 +129,10 @@ void Model::forget() {
   sequences_.clear();
 }
 
-Model::ActiveLora Model::active(Source source) const {
-  if (source == Source::kPolicy && adapter_) return {&adapter_->layers(), adapter_->scale()};
-  if (source == Source::kReference && !reference_.empty()) return {&reference_, referenceScale_};
-  return {};
+const LoraLayers* Model::active(Source source) const {
+  if (source == Source::kPolicy && adapter_) return &adapter_->layers();
+  if (source == Source::kReference && !reference_.empty()) return &reference_;
+  return nullptr;
 }
 
 std::vector<double> Model::forward(const PackedTokens& packed, Source source, bool record) {
@@ -156,7 +156,7 @@ std::vector<RotaryTable> Model::rotariesOf(const at::Tensor& positions) const {
   return rotaries;
 }
 
-at::Tensor Model::responseLogProbabilities(const Batch& batch, const ActiveLora& lora) const {
+at::Tensor Model::responseLogProbabilities(const Batch& batch, const LoraLayers* lora) const {
   const profile::Scope scope(profile::kEmbedding);
   const auto attend = [trees = batch.trees](size_t, const at::Tensor& query, const at::Tensor& key,
                                             const at::Tensor& value, const AttentionSettings& settings) {
@@ -173,33 +173,35 @@ at::Tensor Model::responseLogProbabilities(const Batch& batch, const ActiveLora&
   return sums;
 }
 
-at::Tensor Model::hiddenStates(const Pass& pass, const ActiveLora& lora) const {
+at::Tensor Model::hiddenStates(const Pass& pass, const LoraLayers* lora) const {
   // Rounded to the compute type before the product: 45.25, not 45.2548, for hidden 2048 in bfloat16.
   const at::Tensor scale = at::scalar_tensor(std::sqrt(static_cast<double>(config_.hidden)), at::TensorOptions(dtype_));
   at::Tensor hidden = weights_->embedding.index_select(0, pass.tokens).to(dtype_) * scale;
   for (size_t n = 0; n < weights_->layers.size(); ++n) {
     // By value: when layers are recomputed, the backward pass calls it after this function has returned.
     const auto run = [this, n, pass, lora](const at::Tensor& x) { return layer(n, x, pass, lora); };
-    const at::Tensor* trainable = recompute_ && at::GradMode::is_enabled() ? firstTrainable(lora.layers, n) : nullptr;
-    hidden = trainable ? recomputed(run, hidden, *trainable) : run(hidden);
+    // Gradients pass through layers without an adapter too, behind one that has it.
+    const at::Tensor* differentiable = hidden.requires_grad() ? &hidden : firstTrainable(lora, n);
+    const bool saves = recompute_ && at::GradMode::is_enabled() && differentiable != nullptr;
+    hidden = saves ? recomputed(run, hidden, *differentiable) : run(hidden);
   }
   return hidden;
 }
 
-at::Tensor Model::layer(size_t n, const at::Tensor& hidden, const Pass& pass, const ActiveLora& lora) const {
+at::Tensor Model::layer(size_t n, const at::Tensor& hidden, const Pass& pass, const LoraLayers* lora) const {
   const LayerWeights& weights = weights_->layers[n];
   const RotaryTable& rotary = pass.rotaries[config_.layerPattern[n % config_.layerPattern.size()]];
   const auto matrix = [&](Projection projection) {
     return FrozenMatrix{weights.projections[projection], weights_->scratch, pass.rowwise};
   };
   const auto adapterOf = [&](Projection projection) -> const LoraPair* {
-    if (lora.layers == nullptr) return nullptr;
-    const auto& pair = (*lora.layers)[n][projection];
+    if (lora == nullptr) return nullptr;
+    const auto& pair = (*lora)[n][projection];
     return pair ? &*pair : nullptr;
   };
   const auto project = [&](Projection projection, const at::Tensor& x) {
     const LoraPair* pair = adapterOf(projection);
-    return pair ? loraLinear(x, matrix(projection), *pair, lora.scale) : frozenLinear(x, matrix(projection));
+    return pair ? loraLinear(x, matrix(projection), *pair) : frozenLinear(x, matrix(projection));
   };
   const auto heads = [&](Projection projection, const at::Tensor& x) {
     return project(projection, x).view({x.size(0), -1, config_.headSize});
@@ -230,8 +232,8 @@ at::Tensor Model::layer(size_t n, const at::Tensor& hidden, const Pass& pass, co
   const at::Tensor fed = norm(middle, weights.mlpNorm);
   const at::Tensor gate = project(kGate, fed), up = project(kUp, fed);
   const LoraPair* down = adapterOf(kDown);
-  const at::Tensor mlp = down ? loraLinearOfGeglu(gate, up, matrix(kDown), *down, lora.scale)
-                              : frozenLinear(geglu(gate, up), matrix(kDown));
+  const at::Tensor mlp =
+      down ? loraLinearOfGeglu(gate, up, matrix(kDown), *down) : frozenLinear(geglu(gate, up), matrix(kDown));
   const at::Tensor output = middle + norm(mlp, weights.mlpOutputNorm);
   profile::backwardEnters(output, profile::kMlp);
   return output;

@@ -30,11 +30,12 @@ class Model {
    */
   Model(const GemmaConfig& config, at::ScalarType dtype, at::ScalarType stored, bool recompute);
 
-  void load(const std::vector<HeaderedFile>& files);
+  void load(const std::vector<HeaderedFile>& files, const WeightNames& names);
   void randomize(uint64_t seed, double standardDeviation);
-  void addAdapter(const LoraConfig& lora, uint64_t seed, int64_t accumulators, const AdamWConfig& optimizer);
-  void loadAdapter(const HeaderedFile& file);
-  void saveAdapter(const std::string& file);
+  void addAdapter(const std::vector<LoraModule>& modules, uint64_t seed, int64_t accumulators,
+                  const AdamWConfig& optimizer);
+  void loadAdapter(const HeaderedFile& file, const std::string& model);
+  void saveAdapter(const std::string& file, const std::string& model);
   void saveState(const std::string& file);
   void loadState(const HeaderedFile& file);
   void freezeReference();
@@ -69,11 +70,6 @@ class Model {
   size_t bytes() const;
 
  private:
-  /** The adapter a pass uses; no layers: none. */
-  struct ActiveLora {
-    const LoraLayers* layers = nullptr;
-    double scale = 0;
-  };
   /** A forward pass that waits for its backward pass. */
   struct Recorded {
     at::Tensor logProbabilities;  // [responses] float64, with its graph
@@ -94,15 +90,16 @@ class Model {
     bool rowwise = false;
   };
 
-  ActiveLora active(Source source) const;
+  /** The adapter a pass uses; null: none. */
+  const LoraLayers* active(Source source) const;
   /** After a change of weights or adapter: what was computed with the old ones is of no use. */
   void forget();
   std::vector<RotaryTable> rotariesOf(const at::Tensor& positions) const;
-  at::Tensor responseLogProbabilities(const Batch& batch, const ActiveLora& lora) const;
+  at::Tensor responseLogProbabilities(const Batch& batch, const LoraLayers* lora) const;
   /** What the head takes, [U, hidden]. */
-  at::Tensor hiddenStates(const Pass& pass, const ActiveLora& lora) const;
+  at::Tensor hiddenStates(const Pass& pass, const LoraLayers* lora) const;
   /** [T, hidden] to [T, hidden]; the last layer to [U, hidden]. */
-  at::Tensor layer(size_t n, const at::Tensor& hidden, const Pass& pass, const ActiveLora& lora) const;
+  at::Tensor layer(size_t n, const at::Tensor& hidden, const Pass& pass, const LoraLayers* lora) const;
   /** Of hidden states [U, hidden]: [U, vocabulary] in float32. */
   at::Tensor logits(const at::Tensor& hidden, bool rowwise) const;
   /** Of a step of generation: those of one pass, whose numbers do not depend on how many there are. */
@@ -118,7 +115,6 @@ class Model {
   std::optional<Weights> weights_;
   std::optional<Adapter> adapter_;
   LoraLayers reference_;  // empty: the reference is the base
-  double referenceScale_ = 0;
   std::optional<Recorded> recorded_;
   std::map<int64_t, KeyValueCache> sequences_;
   int64_t lastSequence_ = 0;

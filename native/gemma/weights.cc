@@ -11,15 +11,13 @@
 namespace group_robust {
 namespace {
 
-constexpr const char* kHead = "lm_head.weight";
-
-/** Calls visit(name, slot, shape) for every tensor of the model, in a fixed order. */
+/** Calls visit(name, slot, shape) for every tensor of the model, in a fixed order; names are what follows "model.". */
 template <class W, class Visit>
 void visitWeights(const GemmaConfig& config, W& weights, Visit visit) {
-  visit("model.embed_tokens.weight", weights.embedding, {config.vocabulary, config.hidden});
+  visit(std::string("embed_tokens.weight"), weights.embedding, {config.vocabulary, config.hidden});
   for (size_t n = 0; n < weights.layers.size(); ++n) {
     auto& layer = weights.layers[n];
-    const std::string prefix = "model.layers." + std::to_string(n) + ".";
+    const std::string prefix = "layers." + std::to_string(n) + ".";
     const auto norm = [&](const char* name, auto& tensor, int64_t size) {
       visit(prefix + name + ".weight", tensor, {size});
     };
@@ -43,7 +41,7 @@ void visitWeights(const GemmaConfig& config, W& weights, Visit visit) {
       norm("post_attention_layernorm", layer.mlpNorm, config.hidden);
     }
   }
-  visit("model.norm.weight", weights.norm, {config.hidden});
+  visit(std::string("norm.weight"), weights.norm, {config.hidden});
 }
 
 /** At most five of `names`, for a message. */
@@ -96,7 +94,8 @@ void Weights::checkFiles() const {
     if (const auto mapped = file.lock()) mapped->check();
 }
 
-Weights loadWeights(const GemmaConfig& config, at::ScalarType dtype, const std::vector<HeaderedFile>& files) {
+Weights loadWeights(const GemmaConfig& config, at::ScalarType dtype, const std::vector<HeaderedFile>& files,
+                    const WeightNames& names) {
   if (files.empty()) throw InputError("no safetensors file given");
   std::vector<SafetensorsFile> shards;
   shards.reserve(files.size());
@@ -115,10 +114,10 @@ Weights loadWeights(const GemmaConfig& config, at::ScalarType dtype, const std::
   };
   std::map<std::string, Slot> slots;
   visitWeights(config, weights, [&](const std::string& name, at::Tensor& tensor, at::IntArrayRef shape) {
-    slots[name] = {&tensor, shape.vec()};
+    slots[names.model + name] = {&tensor, shape.vec()};
   });
   at::Tensor head;
-  slots[kHead] = {&head, {config.vocabulary, config.hidden}};
+  slots[names.head] = {&head, {config.vocabulary, config.hidden}};
 
   // Names and shapes of all shards first: a wrong checkpoint is refused before gigabytes of it are read.
   std::map<std::string, const SafetensorsFile*> sources;
@@ -143,15 +142,15 @@ Weights loadWeights(const GemmaConfig& config, at::ScalarType dtype, const std::
   }
   std::vector<std::string> missing;
   for (const auto& [name, slot] : slots)
-    if (name != kHead && !sources.contains(name)) missing.push_back(name);
+    if (name != names.head && !sources.contains(name)) missing.push_back(name);
   if (!missing.empty())
     throw InputError(files.front().path + (files.size() > 1 ? " and the other shards" : "") + ": tensor " +
                      listed(missing) + ": missing");
 
   for (const auto& [name, shard] : sources) *slots[name].tensor = shard->view(name, dtype);
   if (head.defined() && !at::equal(head, weights.embedding))
-    throw InputError(sources[kHead]->path() + ": tensor " + jsonQuote(kHead) +
-                     ": differs from model.embed_tokens.weight; Gemma ties the two, so this is another kind of model");
+    throw InputError(sources[names.head]->path() + ": tensor " + jsonQuote(names.head) + ": differs from " +
+                     names.model + "embed_tokens.weight; Gemma ties the two, so this is another kind of model");
   for (const SafetensorsFile& shard : shards) weights.files.push_back(shard.mapping());
   return weights;
 }

@@ -46,12 +46,19 @@ struct Weights {
   void checkFiles() const;
 };
 
+/** How a checkpoint names the tensors of the language model. */
+struct WeightNames {
+  std::string model;  // before "layers.0.…"
+  std::string head;   // "lm_head.weight"
+};
+
 /**
  * Reads a checkpoint from its shards: tensors that are stored in `dtype` stay in the mapped files, the others are
- * converted one at a time. Every tensor must be there once with its shape, and no other; lm_head.weight is
+ * converted one at a time. Every tensor must be there once with its shape, and no other; the head is
  * taken only if it equals the embedding it is tied to. Throws InputError naming files and tensors.
  */
-Weights loadWeights(const GemmaConfig& config, at::ScalarType dtype, const std::vector<HeaderedFile>& files);
+Weights loadWeights(const GemmaConfig& config, at::ScalarType dtype, const std::vector<HeaderedFile>& files,
+                    const WeightNames& names);
 
 /**
  * N(0, standardDeviation²) for matrices, 0 for norms (which multiply by 1 + w). The numbers are drawn in float32

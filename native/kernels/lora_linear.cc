@@ -130,10 +130,10 @@ class LoraLinearOfGeglu : public torch::autograd::Function<LoraLinearOfGeglu> {
 };
 
 /** Without a fused sum, whose rounding depends on where in its tensor a number stands. */
-at::Tensor rowwiseAdapted(const at::Tensor& x, const FrozenMatrix& weight, const LoraPair& pair, double scale) {
+at::Tensor rowwiseAdapted(const at::Tensor& x, const FrozenMatrix& weight, const LoraPair& pair) {
   const at::Tensor y = weight.times(x).to(pair.b.scalar_type());
   const profile::Scope scope(profile::kLora);
-  const at::Tensor low = rowwiseProduct(x.to(pair.a.scalar_type()), pair.a).mul_(scale);
+  const at::Tensor low = rowwiseProduct(x.to(pair.a.scalar_type()), pair.a).mul_(pair.scale);
   return y.add_(rowwiseProduct(low, pair.b)).to(x.scalar_type());
 }
 
@@ -141,16 +141,16 @@ bool records(const LoraPair& pair) { return at::GradMode::is_enabled() && pair.g
 
 }  // namespace
 
-at::Tensor loraLinear(const at::Tensor& x, const FrozenMatrix& weight, const LoraPair& pair, double scale) {
-  if (weight.rowwise) return rowwiseAdapted(x, weight, pair, scale);
-  if (records(pair)) return LoraLinear::apply(x, pair.a, pair.b, weight, scale, pair.gradient);
-  return adapted(x, weight, lowRank(x, pair.a), pair.b, scale);
+at::Tensor loraLinear(const at::Tensor& x, const FrozenMatrix& weight, const LoraPair& pair) {
+  if (weight.rowwise) return rowwiseAdapted(x, weight, pair);
+  if (records(pair)) return LoraLinear::apply(x, pair.a, pair.b, weight, pair.scale, pair.gradient);
+  return adapted(x, weight, lowRank(x, pair.a), pair.b, pair.scale);
 }
 
 at::Tensor loraLinearOfGeglu(const at::Tensor& gate, const at::Tensor& up, const FrozenMatrix& weight,
-                             const LoraPair& pair, double scale) {
-  if (records(pair)) return LoraLinearOfGeglu::apply(gate, up, pair.a, pair.b, weight, scale, pair.gradient);
-  return loraLinear(geglu(gate, up), weight, pair, scale);
+                             const LoraPair& pair) {
+  if (records(pair)) return LoraLinearOfGeglu::apply(gate, up, pair.a, pair.b, weight, pair.scale, pair.gradient);
+  return loraLinear(geglu(gate, up), weight, pair);
 }
 
 }  // namespace group_robust

@@ -32,6 +32,7 @@ struct LoraGradient : torch::CustomClassHolder {
 struct LoraPair {
   at::Tensor a;  // [rank, in]
   at::Tensor b;  // [out, rank]
+  double scale;
   /** Null for a frozen adapter. */
   c10::intrusive_ptr<LoraGradient> gradient;
 };
@@ -40,13 +41,13 @@ struct LoraPair {
  * x Wᵀ + scale · (x Aᵀ) Bᵀ with x [T, in], W [out, in] frozen. The update is computed in the adapter's type and the sum
  * cast to x's. Where gradients are on and the pair has a gradient, backward gives dx and adds to the accumulators.
  */
-at::Tensor loraLinear(const at::Tensor& x, const FrozenMatrix& weight, const LoraPair& pair, double scale);
+at::Tensor loraLinear(const at::Tensor& x, const FrozenMatrix& weight, const LoraPair& pair);
 
 /**
  * loraLinear(geglu(gate, up)): the same numbers, but what is kept for backward is gate and up, not their product as
  * well, which is a third of all that a layer keeps.
  */
 at::Tensor loraLinearOfGeglu(const at::Tensor& gate, const at::Tensor& up, const FrozenMatrix& weight,
-                             const LoraPair& pair, double scale);
+                             const LoraPair& pair);
 
 }  // namespace group_robust

@@ -249,7 +249,7 @@ export async function openModel<Data>(
     const reader = pairReader(names.model, policy, names.tokenizer, options.quiet);
     const { data, warnings } = await read(reader, { groupBy, template });
     reader.refuseIdleTokenizer('--tokenizer');
-    warnings.forEach(warn);
+    [...policy.notes, ...warnings].forEach(warn);
     const { model } = names;
     const tokenizer = reader.tokenizer();
     return { model, policy, tokenizer, data, reference, template, [Symbol.dispose]: () => policy.dispose() };

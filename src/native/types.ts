@@ -55,13 +55,22 @@ export interface NativeGemmaOptions {
   recompute: boolean;
 }
 
-/** LoRA on named projections: y += scale · x Aᵀ Bᵀ, A [rank, in] random, B [out, rank] zero. */
-export interface NativeLoraConfig {
+/** LoRA on one projection of one layer: y += scale · x Aᵀ Bᵀ, A [rank, in] random, B [out, rank] zero. */
+export interface NativeLoraModule {
+  layer: number;
+  /** Any of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj. */
+  target: string;
   rank: number;
   /** alpha / r, or alpha / √r for rank-stabilised LoRA. */
   scale: number;
-  /** Any of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj. */
-  targets: string[];
+}
+
+/** How the tensors of the language model are named in a checkpoint. */
+export interface NativeWeightNames {
+  /** Before "layers.0.…", "embed_tokens.weight" and "norm.weight": "model." in a text model. */
+  model: string;
+  /** Of the head, which may be there if it equals the embedding. */
+  head: string;
 }
 
 export interface NativeOptimizerConfig {
@@ -113,20 +122,23 @@ export interface NativeTensorFile {
 
 export interface NativeGemma {
   /** Reads the base weights from safetensors files (all shards). Strict: every tensor once, none extra, shapes equal. */
-  load(files: readonly NativeTensorFile[]): Promise<void>;
+  load(files: readonly NativeTensorFile[], names: NativeWeightNames): Promise<void>;
   /** Fills the base weights with N(0, standardDeviation²) numbers, norms with 0; the same seed gives the same model. */
   randomize(seed: number, standardDeviation: number): Promise<void>;
   /** Makes a new trainable adapter (A: Kaiming-uniform as PEFT, B: 0) with its optimiser and gradient accumulators. */
   addAdapter(
-    lora: NativeLoraConfig,
+    lora: readonly NativeLoraModule[],
     seed: number,
     accumulators: number,
     optimizer: NativeOptimizerConfig,
   ): Promise<void>;
-  /** Replaces the trainable adapter's values by those of an adapter_model.safetensors in PEFT's names. Strict. */
-  loadAdapter(file: NativeTensorFile): Promise<void>;
-  /** Writes the trainable adapter as float32 safetensors in PEFT's names (to exactly this path). */
-  saveAdapter(file: string): Promise<void>;
+  /**
+   * Replaces the trainable adapter's values by those of an adapter_model.safetensors in PEFT's names, in which `model` stands for
+   * "model.". Strict.
+   */
+  loadAdapter(file: NativeTensorFile, model: string): Promise<void>;
+  /** Writes the trainable adapter as float32 safetensors in such names (to exactly this path). */
+  saveAdapter(file: string, model: string): Promise<void>;
   /** Writes the trainable adapter's values and its optimiser's state, as they are, to exactly this path. */
   saveState(file: string): Promise<void>;
   /** Puts back what saveState wrote for an adapter of the same shape and type; empties the accumulators. */

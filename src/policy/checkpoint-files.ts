@@ -14,8 +14,14 @@ export const tokenizerNames = [
   'added_tokens.json',
   'tokenizer.model',
 ];
-/** Files that belong to a checkpoint besides its weights; a merged model keeps them. */
-export const checkpointCompanions = ['config.json', ...tokenizerNames, 'generation_config.json'];
+/** Files that belong to a checkpoint besides its weights; a merged model keeps them. The last two prepare images. */
+export const checkpointCompanions = [
+  'config.json',
+  ...tokenizerNames,
+  'generation_config.json',
+  'processor_config.json',
+  'preprocessor_config.json',
+];
 
 const wholeName = 'model.safetensors';
 /** Names the shard of each tensor. */

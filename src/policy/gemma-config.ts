@@ -5,13 +5,17 @@ import { InputError } from '../errors.js';
 import { checked, readJson } from '../files/read.js';
 import type { NativeGemmaConfig } from '../native/types.js';
 import { checkpointFiles, tensorNames } from './checkpoint-files.js';
+import { plainName } from './weight-names.js';
 
 /** What a model is made of: a checkpoint on disk, or random weights of a named shape. */
 export type GemmaSource = {
   config: NativeGemmaConfig;
   /** Id of the BOS token, with which every prompt starts. */
   bos: number;
-} & ({ kind: 'checkpoint'; files: string[] } | { kind: 'random'; seed: number; standardDeviation: number });
+} & (
+  | { kind: 'checkpoint'; files: string[]; multimodal: boolean }
+  | { kind: 'random'; seed: number; standardDeviation: number }
+);
 
 /** Gemma's BOS id where config.json does not name one. */
 const defaultBos = 2;
@@ -32,14 +36,17 @@ export function resolveGemma(model: string): GemmaSource {
     });
   const json = readJson(file);
   const config = parseGemmaConfig(json, file);
-  const bos = (json as { bos_token_id?: unknown }).bos_token_id;
+  const { model_type: modelType, text_config: text, bos_token_id: ownBos } = json as Record<string, unknown>;
+  const multimodal = modelType === multimodalType;
+  const bos = multimodal ? (text as { bos_token_id?: unknown }).bos_token_id : ownBos;
   const files = checkpointFiles(model);
-  checkLayers(config.layers, files, file);
+  checkLayers({ layers: config.layers, multimodal }, files, file);
   return {
     kind: 'checkpoint',
     config,
     bos: Number.isInteger(bos) ? (bos as number) : defaultBos,
     files,
+    multimodal,
   };
 }
 
@@ -48,14 +55,20 @@ export function resolveGemma(model: string): GemmaSource {
  * cannot be read, and other sizes, are left to the loading, which explains them in full before it allocates anything.
  * @throws InputError naming the field
  */
-function checkLayers(layers: number, files: readonly string[], configFile: string): void {
+function checkLayers(
+  { layers, multimodal }: { layers: number; multimodal: boolean },
+  files: readonly string[],
+  configFile: string,
+): void {
   const names = files.map(tensorNames);
   if (names.includes(undefined)) return;
-  const numbers = names.flatMap((some) => [...(some ?? [])].map((name) => /^model\.layers\.(\d+)\./.exec(name)?.[1]));
+  const numbers = names.flatMap((some) =>
+    [...(some ?? [])].map((name) => /^model\.layers\.(\d+)\./.exec(plainName(name, multimodal))?.[1]),
+  );
   const found = new Set(numbers.filter((number) => number !== undefined)).size;
   if (layers > found)
     throw new InputError(`is ${layers}, but the weights have ${found} layers`, {
-      at: { file: configFile, field: 'num_hidden_layers' },
+      at: { file: configFile, field: `${multimodal ? 'text_config.' : ''}num_hidden_layers` },
       fix: 'take config.json and weights from one checkpoint',
     });
 }
@@ -124,6 +137,10 @@ interface Generation {
   defaults: Partial<HuggingFaceConfig>;
 }
 
+/**
+ * Defaults of transformers' Gemma3TextConfig, the same from its first version (4.50) on: files leave out what equals them, as those of the
+ * hub's google/gemma-3-4b-pt, 12b and 27b do. They all have the other sizes and `sliding_window`, so that one without is an error.
+ */
 const defaultsOf3 = {
   vocab_size: 262208,
   num_attention_heads: 8,
@@ -133,6 +150,19 @@ const defaultsOf3 = {
   rope_theta: 1e6,
   rope_local_base_freq: 1e4,
 };
+
+const gemma3Text: Generation = {
+  norms: 'around',
+  queryKeyNorms: true,
+  caps: ['final_logit_softcapping'],
+  windows: true,
+  period: 6,
+  localRope: true,
+  defaults: defaultsOf3,
+};
+
+/** The model that sees images, whose language model `text_config` describes. */
+const multimodalType = 'gemma3';
 
 const generations: Record<string, Generation> = {
   gemma: {
@@ -153,40 +183,46 @@ const generations: Record<string, Generation> = {
     localRope: false,
     defaults: { query_pre_attn_scalar: 256 },
   },
-  gemma3_text: {
-    norms: 'around',
-    queryKeyNorms: true,
-    caps: ['final_logit_softcapping'],
-    windows: true,
-    period: 6,
-    localRope: true,
-    defaults: defaultsOf3,
-  },
+  gemma3_text: gemma3Text,
+  // transformers leaves its logits uncapped, whatever the key says.
+  [multimodalType]: { ...gemma3Text, caps: [] },
 };
 
 /**
- * Reads Hugging Face's config.json of a Gemma 1, 2 or 3, with the key names of old and new transformers. In a Gemma 1 `gelu` means
- * the tanh form: early configs said `gelu` by mistake.
+ * Reads Hugging Face's config.json of a Gemma 1, 2 or 3, with the key names of old and new transformers; of a Gemma 3 that sees images the
+ * language model alone. In a Gemma 1 `gelu` means the tanh form: early configs said `gelu` by mistake.
  * @throws InputError naming the field, also where its value asks for something that is not supported
  */
 export function parseGemmaConfig(value: unknown, file: string): NativeGemmaConfig {
-  const raw = checked(z.looseObject({}), value, { file }) as Record<string, unknown>;
-  const refuse = (field: string, problem: string, fix?: string): never => {
-    throw new InputError(problem, { at: { file, field }, fix });
-  };
-  const name = String(raw.model_type);
+  const whole = checked(z.looseObject({ text_config: z.looseObject({}).nullish() }), value, { file });
+  const name = String(whole.model_type);
   const generation = Object.hasOwn(generations, name) ? generations[name] : undefined;
+  const inText = name === multimodalType ? 'text_config.' : '';
+  const refuse: Refuse = (field, problem, fix) => {
+    throw new InputError(problem, { at: { file, field: inText + field }, fix });
+  };
+  const refuseKeys = (keys: Record<string, unknown>, place = '') => {
+    for (const [field, harmless, reason] of refusals)
+      if (!harmless(keys[field]))
+        throw new InputError(`${reason} (found ${JSON.stringify(keys[field])})`, {
+          at: { file, field: place + field },
+        });
+  };
   if (!generation)
-    return refuse(
-      'model_type',
-      `must be one of ${Object.keys(generations).join(', ')}, not ${JSON.stringify(raw.model_type)}`,
-      raw.model_type === 'gemma3'
-        ? 'this checkpoint includes a vision model, which is not supported; use a text-only one, such as google/gemma-3-1b-pt'
-        : 'use a Gemma of generation 1, 2 or 3, such as google/gemma-2b, google/gemma-2-2b or google/gemma-3-270m',
+    throw new InputError(
+      `must be one of ${Object.keys(generations).join(', ')}, not ${JSON.stringify(whole.model_type)}`,
+      {
+        at: { file, field: 'model_type' },
+        fix: 'use a Gemma of generation 1, 2 or 3, such as google/gemma-2b, google/gemma-2-2b or google/gemma-3-270m',
+      },
     );
-  for (const [field, harmless, reason] of refusals)
-    if (!harmless(raw[field])) refuse(field, `${reason} (found ${JSON.stringify(raw[field])})`);
-  const config = checked(configSchema, { ...generation.defaults, ...raw }, { file });
+  refuseKeys(whole);
+  const raw = inText ? textConfigOf(whole, file) : whole;
+  if (inText) refuseKeys(raw, inText);
+  const completed = { ...generation.defaults, ...raw };
+  const config = inText
+    ? checked(z.object({ text_config: configSchema }), { text_config: completed }, { file }).text_config
+    : checked(configSchema, completed, { file });
   for (const field of ['hidden_activation', 'hidden_act'] as const) {
     const activation = config[field];
     if (activation != null && activation !== 'gelu' && activation !== 'gelu_pytorch_tanh')
@@ -230,6 +266,20 @@ export function parseGemmaConfig(value: unknown, file: string): NativeGemmaConfi
 }
 
 type Refuse = (field: string, problem: string, fix?: string) => never;
+
+/** @throws InputError where the model that sees images does not describe its language model as a Gemma 3 */
+function textConfigOf(
+  { text_config: text }: { text_config?: Record<string, unknown> | null },
+  file: string,
+): Record<string, unknown> {
+  const refuse = (field: string, problem: string): never => {
+    throw new InputError(problem, { at: { file, field } });
+  };
+  if (text == null) return refuse('text_config', 'is missing: it describes the language model');
+  if (text.model_type !== undefined && text.model_type !== 'gemma3_text')
+    refuse('text_config.model_type', `must be gemma3_text, not ${JSON.stringify(text.model_type)}`);
+  return text;
+}
 
 function attentionOfLayers(
   config: HuggingFaceConfig,

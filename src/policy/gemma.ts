@@ -12,19 +12,14 @@ import type {
   NativeOptimizerConfig,
   NativeSource,
 } from '../native/types.js';
+import { type AdaptedModule, adaptedModules, type LoraSettings } from './adapted-modules.js';
 import { type GemmaSource, resolveGemma } from './gemma-config.js';
 import { fileDigest, modelIdentity } from './identity.js';
-import {
-  adapterFiles,
-  type LoraSettings,
-  loraScale,
-  loraTargets,
-  readAdapterConfig,
-  writeAdapterConfig,
-} from './peft.js';
+import { adapterFiles, bareName, readAdapter, writeAdapterConfig } from './peft.js';
 import type { Policy, StepReport, StepSettings } from './policy.js';
 import { type ReferenceRecord, recordName, recordText } from './reference-record.js';
-import { SafetensorsFile } from './safetensors.js';
+import { SafetensorsFile, type TensorEntry } from './safetensors.js';
+import { isVision, namesAmong, peftNames, visionNote } from './weight-names.js';
 
 export interface GemmaOptions {
   /** Type of base weights and activations; adapters, log-softmax and losses are float32 or better. Default float32. */
@@ -78,12 +73,19 @@ export class GemmaPolicy implements Policy<NativeBatch> {
     private readonly files: FileState[],
     /** What the model was opened with, as far as it changes the numbers. */
     private readonly settings: Pick<GemmaOptions, 'dtype' | 'baseDtype'>,
+    /** What whoever opens a model or loads an adapter should be told: what of their files is left alone. */
+    readonly notes: string[],
     /** The C++ model, for tests and tools that look at single tensors. */
     readonly native: NativeGemma,
   ) {}
 
   get config(): NativeGemmaConfig {
     return this.source.config;
+  }
+
+  /** Whether its checkpoint holds a vision model too, which is not loaded. */
+  private get multimodal(): boolean {
+    return this.source.kind === 'checkpoint' && this.source.multimodal;
   }
 
   /** Id of the BOS token, with which every prompt should start. */
@@ -105,8 +107,8 @@ export class GemmaPolicy implements Policy<NativeBatch> {
       return new addon.Gemma(source.config, { dtype, baseDtype, recompute });
     });
     try {
-      const { digests, states } = await loadWeights(native, source);
-      return new GemmaPolicy(source, digests, states, { dtype, baseDtype }, native);
+      const { digests, states, notes } = await loadWeights(native, source, model);
+      return new GemmaPolicy(source, digests, states, { dtype, baseDtype }, notes, native);
     } catch (error) {
       native.dispose();
       throw error;
@@ -115,20 +117,35 @@ export class GemmaPolicy implements Policy<NativeBatch> {
 
   /** Makes a new trainable adapter (A random, B zero: at first it changes nothing), replacing any that is there. */
   async addAdapter(lora: LoraSettings, training: AdapterTraining = {}): Promise<void> {
-    const { seed = 0, accumulators = 1, optimizer = defaultOptimizer } = training;
-    const { rank, targets = loraTargets } = lora;
-    const native = { rank, scale: loraScale(lora), targets: [...targets] };
-    await translated(this.native.addAdapter(native, seed, accumulators, optimizer));
-    this.adapter = { ...lora, targets: native.targets };
+    const { layers } = this.config;
+    const refuse = (key: string, problem: string): never => {
+      throw new InputError(problem, { at: { field: `lora.${key}` } });
+    };
+    const { modules } = adaptedModules(lora, { layers, prefix: peftNames(this.multimodal).model }, refuse);
+    await this.makeAdapter(lora, modules, training);
+  }
+
+  private async makeAdapter(
+    settings: LoraSettings,
+    modules: readonly AdaptedModule[],
+    { seed = 0, accumulators = 1, optimizer = defaultOptimizer }: AdapterTraining,
+  ): Promise<void> {
+    await translated(this.native.addAdapter(modules, seed, accumulators, optimizer));
+    this.adapter = settings;
   }
 
   /** Makes the adapter of a PEFT folder the trainable one. @throws InputError naming file and field or tensor */
   async loadAdapter(folder: string, training: AdapterTraining = {}): Promise<void> {
-    const lora = readAdapterConfig(folder, this.config.layers);
+    const { multimodal } = this;
+    const { settings, modules } = readAdapter(folder, { layers: this.config.layers, multimodal });
     using file = new SafetensorsFile(join(folder, adapterFiles.weights));
-    await this.addAdapter(lora, training);
-    await translated(this.native.loadAdapter(file));
+    const { used, skipped } = withoutVision(file.entries, multimodal);
+    const names = used.map(({ name }) => bareName(name));
+    await this.makeAdapter(settings, modules, training);
+    const { path, descriptor } = file;
+    await translated(this.native.loadAdapter({ path, descriptor, entries: used }, namesAmong(names, multimodal).model));
     this.files.push(file.state);
+    if (skipped.length > 0) this.notes.push(visionNote(folder, skipped));
   }
 
   /** @throws InputError naming a file of the model or of an adapter that is no longer what it was when it was read */
@@ -150,8 +167,8 @@ export class GemmaPolicy implements Policy<NativeBatch> {
     const { adapter } = this;
     if (!adapter) throw new InputError('there is no adapter to save', { at: { file: folder } });
     const write = async (partial: string) => {
-      await translated(this.native.saveAdapter(join(partial, adapterFiles.weights)));
-      writeAdapterConfig(partial, adapter, base);
+      await translated(this.native.saveAdapter(join(partial, adapterFiles.weights), peftNames(this.multimodal).model));
+      writeAdapterConfig(partial, adapter, base, this.multimodal);
       if (options.trained) writeFileWhole(join(partial, recordName), recordText(options.trained));
     };
     await writeFolderWhole(folder, write, { replace: options.replace });
@@ -257,21 +274,47 @@ export class GemmaPolicy implements Policy<NativeBatch> {
 async function loadWeights(
   native: NativeGemma,
   source: GemmaSource,
-): Promise<{ digests: string[]; states: FileState[] }> {
+  model: string,
+): Promise<{ digests: string[]; states: FileState[]; notes: string[] }> {
   if (source.kind === 'random') {
     await translated(native.randomize(source.seed, source.standardDeviation));
-    return { digests: [], states: [] };
+    return { digests: [], states: [], notes: [] };
   }
+  const { multimodal } = source;
   const files: SafetensorsFile[] = [];
   try {
     for (const file of source.files) files.push(new SafetensorsFile(file));
-    await translated(native.load(files));
+    const parts = files.map(({ path, descriptor, entries }) => ({
+      path,
+      descriptor,
+      ...withoutVision(entries, multimodal),
+    }));
+    const names = parts.flatMap(({ used }) => used.map(({ name }) => name));
+    await translated(
+      native.load(
+        parts.map(({ path, descriptor, used }) => ({ path, descriptor, entries: used })),
+        namesAmong(names, multimodal),
+      ),
+    );
     const digests: string[] = [];
     for (const file of files) digests.push(await fileDigest(file));
-    return { digests, states: files.map(({ state }) => state) };
+    const skipped = parts.flatMap((part) => part.skipped);
+    const notes = skipped.length > 0 ? [visionNote(model, skipped)] : [];
+    return { digests, states: files.map(({ state }) => state), notes };
   } finally {
     for (const file of files) file[Symbol.dispose]();
   }
+}
+
+/** The weights of the language model, and those of the vision model. */
+function withoutVision(
+  entries: readonly TensorEntry[],
+  multimodal: boolean,
+): { used: TensorEntry[]; skipped: TensorEntry[] } {
+  const used: TensorEntry[] = [];
+  const skipped: TensorEntry[] = [];
+  for (const entry of entries) (multimodal && isVision(bareName(entry.name)) ? skipped : used).push(entry);
+  return { used, skipped };
 }
 
 /** Turns the addon's errors into this package's; NATIVE_INPUT, whose text names file and tensor, into InputErrors. */

@@ -6,12 +6,14 @@ import { refuseSpecial } from '../files/read.js';
 import { writeFolderWhole } from '../files/write.js';
 import type { NativeGemmaConfig } from '../native/types.js';
 import { progress } from '../terminal/progress.js';
+import { type Adaptation, type LoraTarget, projectionPath } from './adapted-modules.js';
 import { checkpointCompanions, indexName } from './checkpoint-files.js';
 import { decodeFloats, floatSizes, isFloatType } from './float-types.js';
 import { resolveGemma } from './gemma-config.js';
 import { type MergeExtremes, mergeRows, type Update } from './merge-rows.js';
-import { adapterFiles, type LoraTarget, loraScale, projectionPath, readAdapterConfig } from './peft.js';
+import { adapterFiles, peftPrefix, plainPeftName, readAdapter } from './peft.js';
 import { SafetensorsFile, type TensorEntry } from './safetensors.js';
+import { plainName } from './weight-names.js';
 
 export interface MergeReport extends MergeExtremes {
   /** Weight matrices that changed. */
@@ -25,7 +27,7 @@ const CHUNK = 2 ** 22;
 
 /**
  * Writes a checkpoint with an adapter merged into its weights: the same files, names and types as the base's, so that
- * whatever loads the base loads it. Tensors are processed in pieces, so memory does not grow with the model. Sums are
+ * whatever loads the base loads it; one with a vision model keeps that. Tensors are processed in pieces, so memory does not grow with the model. Sums are
  * made in float64, then rounded to float32 and to the type of the checkpoint.
  * @param model checkpoint folder
  * @param adapter PEFT folder
@@ -44,10 +46,12 @@ export async function mergeAdapter(
       fix: 'name a checkpoint folder or an id of the hub',
     });
   const read = [...source.files, join(adapter, adapterFiles.weights)].map(stateOf);
-  const updates = readUpdates(adapter, source.config);
+  const { multimodal } = source;
+  const updates = readUpdates(adapter, source.config, multimodal);
   const write = (folder: string) => {
     const report = { merged: 0, files: source.files.length, largestChange: 0, largestRounding: 0 };
-    for (const file of source.files) mergeFile(file, join(folder, basename(file)), updates, report, quiet);
+    for (const file of source.files)
+      mergeFile(file, join(folder, basename(file)), updates, { report, multimodal, quiet });
     const [missing] = updates.keys();
     if (missing !== undefined)
       throw new InputError('is not in the checkpoint, and the adapter changes it', {
@@ -64,36 +68,49 @@ export async function mergeAdapter(
   return writeFolderWhole(out, write, { replace });
 }
 
-/** The updates of an adapter, by the name of the weight. It must have every tensor expected of it and no other. */
-function readUpdates(folder: string, config: NativeGemmaConfig): Map<string, Update> {
-  const lora = readAdapterConfig(folder, config.layers);
+/**
+ * The updates of an adapter, by the plain name of the weight. It must have every tensor expected of it and no other; of a vision model it
+ * may change any linear map.
+ */
+function readUpdates(folder: string, config: NativeGemmaConfig, multimodal: boolean): Map<string, Update> {
+  const { modules, visionModules } = readAdapter(folder, { layers: config.layers, multimodal });
   using file = new SafetensorsFile(join(folder, adapterFiles.weights));
-  const entries = new Map(file.entries.map((entry) => [entry.name, entry]));
-  const take = (name: string, shape: number[]): Float32Array => {
-    const entry = entries.get(name);
-    entries.delete(name);
-    const refuse = (problem: string): never => {
-      throw new InputError(problem, { at: { file: file.path, tensor: name } });
-    };
-    if (!entry) return refuse('is missing');
-    if (entry.shape.join() !== shape.join()) return refuse(`has shape [${entry.shape}], expected [${shape}]`);
-    if (!isFloatType(entry.dtype)) return refuse(`has type ${entry.dtype}; float32, bfloat16 and float16 are read`);
-    return decodeFloats(file.read(entry.begin, entry.end - entry.begin), entry.dtype);
+  const entries = new Map<string, TensorEntry>();
+  const refuse = (tensor: string, problem: string): never => {
+    throw new InputError(problem, { at: { file: file.path, tensor } });
+  };
+  for (const entry of file.entries) {
+    const name = plainPeftName(entry.name, multimodal);
+    if (entries.has(name)) refuse(entry.name, `is there as ${entries.get(name)?.name} too`);
+    entries.set(name, entry);
+  }
+  const take = (plain: string, shape: number[]): Float32Array => {
+    const entry = entries.get(plain);
+    entries.delete(plain);
+    if (!entry) return refuse(plain, 'is missing');
+    const { name, dtype } = entry;
+    if (entry.shape.join() !== shape.join()) return refuse(name, `has shape [${entry.shape}], expected [${shape}]`);
+    if (!isFloatType(dtype)) return refuse(name, `has type ${dtype}; float32, bfloat16 and float16 are read`);
+    return decodeFloats(file.read(entry.begin, entry.end - entry.begin), dtype);
   };
   const updates = new Map<string, Update>();
-  for (const target of lora.targets) {
-    const shape = projectionShape(target, config);
-    for (let layer = 0; layer < config.layers; layer++) {
-      const module = `model.layers.${layer}.${projectionPath(target)}`;
-      const a = take(`base_model.model.${module}.lora_A.weight`, [lora.rank, shape[1]]);
-      const b = take(`base_model.model.${module}.lora_B.weight`, [shape[0], lora.rank]);
-      updates.set(`${module}.weight`, { scale: loraScale(lora), rank: lora.rank, a, b, shape });
-    }
+  const add = (path: string, { rank, scale }: Adaptation, shape: [out: number, inputs: number]) => {
+    const a = take(`${peftPrefix}${path}.lora_A.weight`, [rank, shape[1]]);
+    const b = take(`${peftPrefix}${path}.lora_B.weight`, [shape[0], rank]);
+    updates.set(`${path}.weight`, { scale, rank, a, b, shape });
+  };
+  for (const module of modules) add(`model.${projectionPath(module)}`, module, projectionShape(module.target, config));
+  for (const [path, adaptation] of visionModules) {
+    const [a, b] = ['A', 'B'].map((part) => entries.get(`${peftPrefix}${path}.lora_${part}.weight`));
+    const [inputs, out] = [a?.shape[1], b?.shape[0]];
+    if (a?.shape.length !== 2 || b?.shape.length !== 2 || inputs === undefined || out === undefined)
+      refuse((a ?? b)?.name ?? path, 'is not of a linear map of the vision model, which alone can be merged there');
+    else add(path, adaptation, [out, inputs]);
   }
-  const [extra] = entries.keys();
+  const [extra] = entries.values();
   if (extra !== undefined)
     throw new InputError('is not expected', {
-      at: { file: file.path, tensor: extra },
+      at: { file: file.path, tensor: extra.name },
       fix: 'compare with adapter_config.json',
     });
   return updates;
@@ -118,7 +135,12 @@ function projectionShape(target: LoraTarget, config: NativeGemmaConfig): [out: n
 }
 
 /** Copies one weight file with its updates applied, and removes these from `updates`. */
-function mergeFile(from: string, to: string, updates: Map<string, Update>, report: MergeReport, quiet: boolean): void {
+function mergeFile(
+  from: string,
+  to: string,
+  updates: Map<string, Update>,
+  { report, multimodal, quiet }: { report: MergeReport; multimodal: boolean; quiet: boolean },
+): void {
   using source = new SafetensorsFile(from);
   const target = openSync(to, 'wx');
   const total = source.entries.at(-1)?.end ?? source.dataStart;
@@ -127,8 +149,9 @@ function mergeFile(from: string, to: string, updates: Map<string, Update>, repor
     // Types, shapes and places stay the same, and so does the header.
     writeAll(target, source.read(0, source.dataStart));
     for (const entry of source.entries) {
-      const update = updates.get(entry.name);
-      updates.delete(entry.name);
+      const name = plainName(entry.name, multimodal);
+      const update = updates.get(name);
+      updates.delete(name);
       const pieces = update ? mergedPieces(source, entry, update, report) : copiedPieces(source, entry);
       for (const piece of pieces) writeAll(target, piece);
       if (update) report.merged++;

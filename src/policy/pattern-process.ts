@@ -1,22 +1,34 @@
 import { answerRequests } from '../processes/bounded-child.js';
 
-/** Runs in a process of its own, see peft.ts: finds which texts a regular expression matches from start to end. */
+/** Runs in a process of its own, see adapted-modules.ts: matches expressions against texts. */
 
 export interface PatternRequest {
-  pattern: string;
+  /** Each begins the match where a text begins. */
+  expressions: readonly string[];
   texts: readonly string[];
 }
 
-export type PatternReply = { matched: boolean[] } | { problem: string };
+/** For each expression and text the part that a group `idx` has matched, '' where there is none; null where nothing matches. */
+export type PatternReply = { matches: (string | null)[][] } | { problem: string; expression: number };
 
-function replyTo({ pattern, texts }: PatternRequest): PatternReply {
-  let expression: RegExp;
-  try {
-    expression = new RegExp(`^(?:${pattern})$`, 's');
-  } catch (error) {
-    return { problem: (error as Error).message };
+function replyTo({ expressions, texts }: PatternRequest): PatternReply {
+  const matches: (string | null)[][] = [];
+  for (const [i, expression] of expressions.entries()) {
+    let compiled: RegExp;
+    try {
+      // With "u" what only Python's expressions have is an error, and not something else.
+      compiled = new RegExp(`^(?:${expression})`, 'su');
+    } catch (error) {
+      return { problem: (error as Error).message, expression: i };
+    }
+    matches.push(
+      texts.map((text) => {
+        const match = compiled.exec(text);
+        return match && (match.groups?.idx ?? '');
+      }),
+    );
   }
-  return { matched: texts.map((text) => expression.test(text)) };
+  return { matches };
 }
 
 answerRequests(replyTo);

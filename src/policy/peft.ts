@@ -4,46 +4,19 @@ import * as z from 'zod';
 import { InputError } from '../errors.js';
 import { checked, readJson, refuseSpecial } from '../files/read.js';
 import { writeFileWhole } from '../files/write.js';
-import { SyncProcess } from '../processes/sync-process.js';
-import type { PatternReply, PatternRequest } from './pattern-process.js';
+import {
+  type Adaptation,
+  type AdaptedModule,
+  adaptedModules,
+  type LoraSettings,
+  loraTargets,
+  projectionPath,
+} from './adapted-modules.js';
 import { SafetensorsFile, type TensorEntry } from './safetensors.js';
+import { isVision, peftNames, plainName } from './weight-names.js';
 
 /** The files of a PEFT adapter folder. */
 export const adapterFiles = { config: 'adapter_config.json', weights: 'adapter_model.safetensors' } as const;
-
-/** The projections LoRA can adapt, by PEFT's short names, each with its place in a layer. */
-const projections = {
-  q_proj: 'self_attn.q_proj',
-  k_proj: 'self_attn.k_proj',
-  v_proj: 'self_attn.v_proj',
-  o_proj: 'self_attn.o_proj',
-  gate_proj: 'mlp.gate_proj',
-  up_proj: 'mlp.up_proj',
-  down_proj: 'mlp.down_proj',
-} as const;
-export type LoraTarget = keyof typeof projections;
-export const loraTargets = Object.keys(projections) as LoraTarget[];
-
-/** Path of a projection inside its layer, such as "self_attn.q_proj". */
-export function projectionPath(target: LoraTarget): string {
-  return projections[target];
-}
-
-/** LoRA y += (α/r) x Aᵀ Bᵀ as PEFT names it. */
-export interface LoraSettings {
-  /** r. */
-  rank: number;
-  /** α; the update is scaled by α/r, or by α/√r when rank-stabilised. */
-  alpha: number;
-  /** Default: all seven projections. */
-  targets?: readonly string[];
-  rankStabilised?: boolean;
-}
-
-/** The factor on the low-rank update. */
-export function loraScale({ rank, alpha, rankStabilised }: LoraSettings): number {
-  return alpha / (rankStabilised ? Math.sqrt(rank) : rank);
-}
 
 const empty = (value: unknown): boolean =>
   value == null || value === false || (typeof value === 'object' && Object.keys(value).length === 0);
@@ -56,7 +29,6 @@ const ignored = new Set([
   'ensure_weight_tying',
   'eva_config',
   'inference_mode',
-  'layers_pattern',
   'lora_dropout',
   'lora_ga_config',
   'loftq_config',
@@ -69,14 +41,10 @@ const ignored = new Set([
 /** Keys that must be off, and why; any other unknown key must be empty too. */
 const refused: Record<string, string> = {
   alora_invocation_tokens: 'activated LoRA is not supported',
-  alpha_pattern: 'one alpha for all projections is supported',
-  exclude_modules: 'list the wanted projections in target_modules instead',
   fan_in_fan_out: 'transposed weights are not Gemma’s',
   layer_replication: 'replicated layers are not supported',
-  layers_to_transform: 'an adapter must cover every layer',
   lora_bias: 'biases are not supported',
   modules_to_save: 'only LoRA weights can be loaded, no whole modules',
-  rank_pattern: 'one rank for all projections is supported',
   target_parameters: 'use target_modules',
   trainable_token_indices: 'trained embeddings are not supported: Gemma ties embedding and head',
   use_dora: 'DoRA is not supported',
@@ -85,22 +53,55 @@ const refused: Record<string, string> = {
 /** Initialisations that also change the base weights; without that change the adapter means something else. */
 const changesBase = /^(pissa|olora|corda|loftq|lora_ga)/;
 
+const rank = z.int().min(1).max(65536);
+const alpha = z.number().refine((value) => Number.isFinite(Math.fround(value)), 'is too large for a number of 32 bits');
+const names = z.union([z.string(), z.array(z.string())]);
+const layer = z.int().min(0);
+
 const configSchema = z.looseObject({
   peft_type: z.string(),
   task_type: z.string().nullish(),
-  r: z.int().min(1).max(65536),
-  lora_alpha: z.number().refine((alpha) => Number.isFinite(Math.fround(alpha)), 'is too large for a number of 32 bits'),
-  target_modules: z.union([z.string(), z.array(z.string())]),
+  r: rank,
+  lora_alpha: alpha,
+  target_modules: names,
   use_rslora: z.boolean().nullish(),
+  rank_pattern: z.record(z.string(), rank).nullish(),
+  alpha_pattern: z.record(z.string(), alpha).nullish(),
+  exclude_modules: names.nullish(),
+  layers_to_transform: z.union([layer, z.array(layer)]).nullish(),
+  layers_pattern: names.nullish(),
   bias: z.string().nullish(),
   init_lora_weights: z.union([z.boolean(), z.string()]).nullish(),
 });
 
+/** PEFT's keys of the settings. */
+const keys = {
+  rank: 'r',
+  alpha: 'lora_alpha',
+  targets: 'target_modules',
+  rankStabilised: 'use_rslora',
+  rankPattern: 'rank_pattern',
+  alphaPattern: 'alpha_pattern',
+  excludeModules: 'exclude_modules',
+  layersToTransform: 'layers_to_transform',
+  layersPattern: 'layers_pattern',
+} as const satisfies Record<keyof LoraSettings, keyof z.infer<typeof configSchema>>;
+
+export interface PeftAdapter {
+  settings: LoraSettings;
+  modules: AdaptedModule[];
+  /** What it does to the vision model, by path, such as "vision_tower.encoder.layers.0.mlp.fc1". */
+  visionModules: Map<string, Adaptation>;
+}
+
 /**
- * Reads adapter_config.json of a PEFT folder for a model of `layers` layers. Refuses whatever this package cannot compute exactly.
+ * Reads adapter_config.json of a PEFT folder. Refuses whatever this package cannot compute exactly.
  * @throws InputError naming the file and field
  */
-export function readAdapterConfig(folder: string, layers: number): LoraSettings & { targets: LoraTarget[] } {
+export function readAdapter(
+  folder: string,
+  { layers, multimodal }: { layers: number; multimodal: boolean },
+): PeftAdapter {
   const file = join(folder, adapterFiles.config);
   for (const name of Object.values(adapterFiles))
     if (!existsSync(join(folder, name)))
@@ -126,117 +127,127 @@ export function readAdapterConfig(folder: string, layers: number): LoraSettings 
     if (Object.hasOwn(configSchema.shape, key) || ignored.has(key) || empty(value)) continue;
     refuse(key, `${refused[key] ?? 'is not known to this version'} (found ${JSON.stringify(value)})`);
   }
-  checkRank(join(folder, adapterFiles.weights), config.r);
-  return {
+  const given: LoraSettings = {
     rank: config.r,
     alpha: config.lora_alpha,
-    targets: matchTargets(config.target_modules, layers, (problem) => refuse('target_modules', problem)),
+    targets: config.target_modules,
     rankStabilised: config.use_rslora === true,
+  };
+  for (const key of ['rankPattern', 'alphaPattern', 'excludeModules', 'layersToTransform', 'layersPattern'] as const)
+    if (!empty(config[keys[key]])) Object.assign(given, { [key]: config[keys[key]] });
+  const weights = headerOf(join(folder, adapterFiles.weights));
+  const inVision = weights.filter(({ name }) => multimodal && isVision(bareName(name)));
+  const visionPaths = new Set(inVision.map(({ name }) => modulePath(plainName(bareName(name), multimodal))));
+  const { modules, others } = adaptedModules(
+    given,
+    {
+      layers,
+      prefix: peftNames(multimodal).model,
+      others: multimodal ? [...visionPaths].map((path) => `model.${path}`) : undefined,
+    },
+    (key, problem) => refuse(keys[key], problem),
+  );
+  checkRanks(join(folder, adapterFiles.weights), weights, modules, multimodal);
+  return {
+    settings: plainest(given, modules, layers),
+    modules,
+    visionModules: new Map([...others].map(([path, adaptation]) => [path.replace(/^model\./, ''), adaptation])),
   };
 }
 
-/**
- * Checks the weights against `r` before anything of that rank is allocated: a typo could make it huge. A file that cannot be read is left
- * to the loading, which explains it in full.
- * @throws InputError naming the file and the first tensor of another rank
- */
-function checkRank(file: string, rank: number): void {
-  let entries: TensorEntry[];
+/** Before the names of an adapter's weights. */
+export const peftPrefix = 'base_model.model.';
+
+/** The name of an adapter's weight without what PEFT puts before all of them. */
+export function bareName(name: string): string {
+  return name.startsWith(peftPrefix) ? name.slice(peftPrefix.length) : name;
+}
+
+/** The name that an adapter's weight has in every form, see {@link plainName}. */
+export function plainPeftName(name: string, multimodal: boolean): string {
+  return name.startsWith(peftPrefix) ? peftPrefix + plainName(bareName(name), multimodal) : name;
+}
+
+/** "….q_proj.lora_A.weight" → "….q_proj" */
+function modulePath(name: string): string {
+  return name.replace(/\.lora_[AB]\.weight$/, '');
+}
+
+/** What is in a safetensors file; nothing where it cannot be read, which loading then explains in full. */
+function headerOf(file: string): readonly TensorEntry[] {
   try {
     using opened = new SafetensorsFile(file);
-    entries = opened.entries;
+    return opened.entries;
   } catch {
-    return;
+    return [];
   }
-  for (const path of Object.values(projections))
-    for (const { name, shape } of entries)
-      if (name.endsWith(`.${path}.lora_A.weight`) && shape.length === 2 && shape[0] !== rank)
-        throw new InputError(
-          `has shape [${shape.join(', ')}], but ${adapterFiles.config} has r = ${rank}: expected [${rank}, ${shape[1]}]`,
-          { at: { file, tensor: name } },
-        );
 }
 
 /**
- * PEFT's rule: a list matches ends of module paths; a string is a regular expression over whole paths, or `all-linear`
- * (which PEFT saves as the list of all paths). A projection must be adapted in every layer or in none.
+ * Checks the weights against the ranks before anything of those is allocated: a typo could make one huge.
+ * @throws InputError naming the file and the first tensor of another rank
  */
-function matchTargets(
-  wanted: string | readonly string[],
-  layers: number,
-  refuse: (problem: string) => never,
-): LoraTarget[] {
-  if (wanted === 'all-linear') return loraTargets;
-  const pathOf = (target: LoraTarget, layer: number) => `model.layers.${layer}.${projections[target]}`;
-  const paths = loraTargets.flatMap((target) => Array.from({ length: layers }, (_, n) => pathOf(target, n)));
-  const patterns =
-    typeof wanted === 'string'
-      ? [pathPattern(wanted, [...paths, ...tiedModules], refuse)]
-      : wanted.map((name) => ({ name, matches: pathEnd(name) }));
-  for (const { name, matches } of patterns) {
-    for (const tied of tiedModules)
-      if (matches(tied)) refuse(`"${name}" means ${tied}, which cannot be adapted: Gemma ties embedding and head`);
-    if (!paths.some(matches)) refuse(`unknown target "${name}"; valid are ${loraTargets.join(', ')}`);
+function checkRanks(
+  file: string,
+  weights: readonly TensorEntry[],
+  modules: readonly AdaptedModule[],
+  multimodal: boolean,
+): void {
+  const entries = new Map(weights.map((entry) => [plainPeftName(entry.name, multimodal), entry]));
+  for (const module of modules) {
+    const entry = entries.get(`${peftPrefix}model.${projectionPath(module)}.lora_A.weight`);
+    if (entry?.shape.length === 2 && entry.shape[0] !== module.rank)
+      throw new InputError(
+        `has shape [${entry.shape.join(', ')}], but ${adapterFiles.config} has rank ${module.rank}: expected [${module.rank}, ${entry.shape[1]}]`,
+        { at: { file, tensor: entry.name } },
+      );
   }
-  const found = loraTargets.filter((target) => {
-    const adapted = Array.from({ length: layers }, (_, n) =>
-      patterns.some(({ matches }) => matches(pathOf(target, n))),
-    );
-    const count = adapted.filter(Boolean).length;
-    if (count > 0 && count < layers) refuse(`has ${target} in ${count} of ${layers} layers; it must be in all or none`);
-    return count > 0;
-  });
-  if (found.length === 0) refuse('is empty: nothing would be adapted');
-  return found;
 }
 
-const tiedModules = ['lm_head', 'model.embed_tokens'];
-
-function pathEnd(name: string): (path: string) => boolean {
-  return (path) => path === name || path.endsWith(`.${name}`);
+/** The settings with names of projections alone, where the adapted ones are so in all layers. */
+function plainest(given: LoraSettings, modules: readonly AdaptedModule[], layers: number): LoraSettings {
+  const found = new Set(modules.map(({ target }) => target));
+  if (modules.length < layers * found.size) return given;
+  const { excludeModules: _, layersToTransform: __, layersPattern: ___, ...rest } = given;
+  return { ...rest, targets: loraTargets.filter((target) => found.has(target)) };
 }
 
-/** Limits in MB and seconds on a regular expression: one from a file may be crafted so that it never ends. */
-const PATTERN_LIMITS = { memory: 64, seconds: 10 };
-const patternRunner = new SyncProcess<PatternRequest, PatternReply>(
-  new URL('./pattern-process.js', import.meta.url).href,
-  PATTERN_LIMITS.memory,
-);
+/** The vision model, which is not trained here, as PEFT names modules to leave out: by an expression of whole paths. */
+const visionModules = '.*vision_tower.*';
 
-function pathPattern(pattern: string, paths: readonly string[], refuse: (problem: string) => never) {
-  const outcome = patternRunner.ask({ pattern, texts: paths }, PATTERN_LIMITS.seconds);
-  if (typeof outcome === 'string') {
-    const { memory, seconds } = PATTERN_LIMITS;
-    return refuse(
-      `its regular expression takes more than ${outcome === 'late' ? `${seconds} s` : `${memory} MB`}; list the projections`,
-    );
+/** `excluded` and the vision model. */
+function withoutVision(excluded: string | readonly string[] = []): string {
+  if (excluded.length === 0) return visionModules;
+  if (typeof excluded !== 'string') {
+    const ends = excluded.map((name) => name.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&')).join('|');
+    return `(?:.*\\.)?(?:${ends})|${visionModules}`;
   }
-  const { reply } = outcome;
-  if ('problem' in reply) return refuse(`is not a regular expression: ${reply.problem}`);
-  const matched = new Set(paths.filter((_, i) => reply.matched[i]));
-  return { name: pattern, matches: (path: string) => matched.has(path) };
+  return excluded.endsWith(visionModules) ? excluded : `(?:${excluded})|${visionModules}`;
 }
 
-/** Writes adapter_config.json as PEFT reads it. */
+/** Writes adapter_config.json as PEFT reads it. @param multimodal of the model, whose modules PEFT finds by it */
 export function writeAdapterConfig(
   folder: string,
   lora: LoraSettings,
   base: { baseModel?: string; revision?: string },
+  multimodal: boolean,
 ): void {
   const config = {
-    alpha_pattern: {},
+    alpha_pattern: lora.alphaPattern ?? {},
     base_model_name_or_path: base.baseModel ?? null,
     bias: 'none',
+    exclude_modules: (multimodal ? withoutVision(lora.excludeModules) : lora.excludeModules) ?? null,
     fan_in_fan_out: false,
     inference_mode: true,
     init_lora_weights: true,
-    layers_to_transform: null,
+    layers_pattern: lora.layersPattern ?? null,
+    layers_to_transform: lora.layersToTransform ?? null,
     lora_alpha: lora.alpha,
     lora_dropout: 0,
     modules_to_save: null,
     peft_type: 'LORA',
     r: lora.rank,
-    rank_pattern: {},
+    rank_pattern: lora.rankPattern ?? {},
     revision: base.revision ?? null,
     target_modules: lora.targets ?? loraTargets,
     task_type: 'CAUSAL_LM',

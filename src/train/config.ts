@@ -9,7 +9,7 @@ import { parseYaml, printYaml } from '../files/yaml.js';
 import { maxThreads } from '../native/types.js';
 import { methodPrefixes, weightingNames } from '../objective/group-weights.js';
 import { lossNames } from '../objective/losses.js';
-import { loraTargets } from '../policy/peft.js';
+import { loraTargets } from '../policy/adapted-modules.js';
 import { keyAdvice, valueAdvice } from './other-names.js';
 import { watchedLosses } from './plateau.js';
 import { scheduleNames } from './schedule.js';

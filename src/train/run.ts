@@ -101,7 +101,7 @@ async function trainLocked(
   reader.refuseIdleTokenizer('tokenizer');
   await prepareAdapter(policy, local, data.train.groups.length);
   if (from) await policy.loadState(from.policyFile);
-  for (const text of [...data.warnings, templateWarning(local) ?? []].flat()) warn(text);
+  for (const text of [...policy.notes, ...data.warnings, templateWarning(local) ?? []].flat()) warn(text);
 
   using stop = new StopRequest(
     (signal) => ui.log(`${signal}: finishing this step and saving; once more stops at once`),

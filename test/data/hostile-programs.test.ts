@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { loadPairs } from '../../src/data/pairs/dataset.js';
 import { openTokenizer } from '../../src/data/text/tokenizer.js';
-import { adapterFiles, readAdapterConfig } from '../../src/policy/peft.js';
+import { adapterFiles, readAdapter } from '../../src/policy/peft.js';
 import { temporaryFolder } from '../temporary-folder.js';
 import { inputError, writeLines } from './helpers.js';
 
@@ -63,6 +63,7 @@ describe('programs without end', () => {
 
   it('an adapter’s target_modules', { timeout: 60_000 }, async () => {
     const place = join(folder, 'adapter');
+    const model = { layers: 2, multimodal: false };
     mkdirSync(place);
     const source = 'test/fixtures/gemma-tiny/adapter';
     copyFileSync(join(source, adapterFiles.weights), join(place, adapterFiles.weights));
@@ -70,9 +71,9 @@ describe('programs without end', () => {
     const write = (target_modules: string) =>
       writeFileSync(join(place, adapterFiles.config), JSON.stringify({ ...config, target_modules }));
     write('(([a-z0-9_.]+)+)+!');
-    const error = await inputError(() => readAdapterConfig(place, 2));
+    const error = await inputError(() => readAdapter(place, model));
     expect(error.message).toMatch(/target_modules": its regular expression takes more than 10 s/);
     write('.*\\.(q|v)_proj');
-    expect(readAdapterConfig(place, 2).targets).toEqual(['q_proj', 'v_proj']);
+    expect(readAdapter(place, model).settings.targets).toEqual(['q_proj', 'v_proj']);
   });
 });

@@ -18,10 +18,10 @@ it('entries of safetensors that nobody has checked', { timeout }, async () => {
   using policy = await GemmaPolicy.open('random:tiny?layers=1&hidden=8&heads=1&head=8&mlp=8&vocab=16', { threads: 1 });
   await policy.addAdapter({ rank: 1, alpha: 1 });
   const path = join(folder, 'unchecked');
-  await policy.native.saveAdapter(path);
+  await policy.native.saveAdapter(path, 'model.');
   using file = new SafetensorsFile(path);
   const { descriptor, entries } = file;
-  await policy.native.loadAdapter(file);
+  await policy.native.loadAdapter(file, 'model.');
   // Also those whose bytes lie in the file and are not the tensor's: unaligned, or another's.
   const odd = [NaN, Infinity, -1, 0.5, 2 ** 31, 2 ** 32, 2 ** 53 - 1, 2 ** 53, 1e300, '8', null, undefined, [], {}];
   const outcomes = { read: 0, refused: 0 };
@@ -50,7 +50,7 @@ it('entries of safetensors that nobody has checked', { timeout }, async () => {
     for (let left = 1 + random.integer(3); left > 0; left--) pick(changes)();
     try {
       const unchecked = { path, descriptor, entries: changed as unknown as typeof entries };
-      await policy.native.loadAdapter(unchecked);
+      await policy.native.loadAdapter(unchecked, 'model.');
       outcomes.read++;
     } catch (error) {
       if ((error as { code?: unknown }).code !== 'NATIVE_INPUT') throw new Error(`input ${i}`, { cause: error });
@@ -60,5 +60,5 @@ it('entries of safetensors that nobody has checked', { timeout }, async () => {
   console.info('entries', outcomes);
   expect(outcomes.refused).toBeGreaterThan(inputs / 10);
   expect(outcomes.read).toBeGreaterThan(inputs / 50);
-  await policy.native.loadAdapter(file);
+  await policy.native.loadAdapter(file, 'model.');
 });

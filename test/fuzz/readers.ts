@@ -15,7 +15,7 @@ import { fileTarget, scratchFolder, type Target } from './target.js';
 
 async function loadAdapter(policy: GemmaPolicy, path: string): Promise<void> {
   using file = new SafetensorsFile(path);
-  await policy.native.loadAdapter(file).catch((error) => {
+  await policy.native.loadAdapter(file, 'model.').catch((error) => {
     // What GemmaPolicy makes of it; its own method wants a whole PEFT folder.
     throw error.code === 'NATIVE_INPUT' ? new InputError(error.message, { cause: error }) : error;
   });
@@ -101,7 +101,7 @@ export const readers: Record<string, () => Promise<Target>> = {
     const policy = await GemmaPolicy.open(smallest, { threads: 1 });
     await policy.addAdapter({ rank: 1, alpha: 1 });
     const [adapter, state] = ['adapter', 'state'].map((name) => join(workFolder(), name));
-    await policy.native.saveAdapter(adapter);
+    await policy.native.saveAdapter(adapter, 'model.');
     await policy.saveState(state);
     const isState = (file: string) => readFileSync(file).includes('first_moment');
     return fileTarget('file.safetensors', [readFileSync(adapter), readFileSync(state)], (file) =>

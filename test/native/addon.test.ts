@@ -10,6 +10,7 @@ import type {
   NativeGemmaOptions,
   NativeTensorFile,
 } from '../../src/native/types.js';
+import { peftNames } from '../../src/policy/weight-names.js';
 import { plainGemma } from './plain-gemma.js';
 
 /**
@@ -58,8 +59,9 @@ function script(
 describe('errors', () => {
   it('rejects bad input with NATIVE_INPUT, naming the argument', async () => {
     const model = make();
+    const names = peftNames(false);
     await model.randomize(1, 0.1);
-    await expect(model.load('weights' as unknown as NativeTensorFile[])).rejects.toMatchObject({
+    await expect(model.load('weights' as unknown as NativeTensorFile[], names)).rejects.toMatchObject({
       code: 'NATIVE_INPUT',
       message: expect.stringContaining('files'),
     });
@@ -67,7 +69,7 @@ describe('errors', () => {
       model.forward({ ...BATCH, tokens: [1] as unknown as Int32Array }, 'policy', false),
     ).rejects.toMatchObject({ code: 'NATIVE_INPUT', message: expect.stringContaining('batch.tokens') });
     const closed = { path: 'closed.safetensors', descriptor: 2 ** 31 - 1, entries: [] };
-    await expect(model.load([closed])).rejects.toMatchObject({
+    await expect(model.load([closed], names)).rejects.toMatchObject({
       code: 'NATIVE_INPUT',
       message: expect.stringMatching(/^closed\.safetensors: cannot be used: /),
     });

@@ -140,7 +140,6 @@ describe('config.json', () => {
   });
 
   it.each([
-    ['model_type', 'gemma3', /vision/],
     ['model_type', 'gemma3n', /must be one of gemma, gemma2/],
     ['model_type', 'llama', /must be one of gemma, gemma2/],
     ['model_type', undefined, /must be one of gemma, gemma2/],
@@ -165,6 +164,50 @@ describe('config.json', () => {
     expect(parse).toThrow(InputError);
     expect(parse).toThrow(text);
     expect(parse).toThrow(`folder/config.json, field "${field}"`);
+  });
+
+  it('of a Gemma 3 that sees images is that of its language model', () => {
+    // As the file of google/gemma-3-4b-pt on the hub has it, which leaves out transformers' defaults.
+    const gemma3 = {
+      architectures: ['Gemma3ForConditionalGeneration'],
+      boi_token_index: 255999,
+      eoi_token_index: 256000,
+      eos_token_id: [1, 106],
+      image_token_index: 262144,
+      initializer_range: 0.02,
+      mm_tokens_per_image: 256,
+      model_type: 'gemma3',
+      text_config: {
+        hidden_size: 2560,
+        intermediate_size: 10240,
+        model_type: 'gemma3_text',
+        num_hidden_layers: 34,
+        rope_scaling: { factor: 8.0, rope_type: 'linear' },
+        sliding_window: 1024,
+      },
+      torch_dtype: 'bfloat16',
+      vision_config: { hidden_size: 1152, model_type: 'siglip_vision_model', num_hidden_layers: 27 },
+    };
+    expect(parseGemmaConfig(gemma3, '')).toEqual(parseRandomModel('random:gemma-3-4b').config);
+    const text = gemma3.text_config;
+    for (const [change, field, problem] of [
+      [{ text_config: undefined }, 'text_config', /is missing/],
+      [{ text_config: null }, 'text_config', /is missing/],
+      [{ text_config: { ...text, model_type: 'gemma3n_text' } }, 'text_config.model_type', /must be gemma3_text/],
+      [{ text_config: { ...text, hidden_size: undefined } }, 'text_config.hidden_size', /is missing/],
+      [{ text_config: { ...text, num_hidden_layers: undefined } }, 'text_config.num_hidden_layers', /is missing/],
+      [{ text_config: { ...text, sliding_window: undefined } }, 'text_config.sliding_window', /is missing/],
+      [{ text_config: { ...text, num_attention_heads: 6 } }, 'text_config.num_key_value_heads', /does not divide/],
+      [{ text_config: { ...text, final_logit_softcapping: 30 } }, 'text_config.final_logit_softcapping', /another/],
+      [{ text_config: { ...text, tie_word_embeddings: false } }, 'text_config.tie_word_embeddings', /ties/],
+      [{ text_config: { ...text, attention_bias: true } }, 'text_config.attention_bias', /biases/],
+      [{ tie_word_embeddings: false }, 'tie_word_embeddings', /ties/],
+      [{ quantization_config: { bits: 4 } }, 'quantization_config', /quantised/],
+    ] as const) {
+      const parse = () => parseGemmaConfig({ ...gemma3, ...change }, 'config.json');
+      expect(parse).toThrow(problem);
+      expect(parse).toThrow(`config.json, field "${field}"`);
+    }
   });
 
   it('with another rotary type or no object at all is refused', () => {

@@ -3,8 +3,9 @@ import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { InputError } from '../../src/errors.js';
 import { GemmaPolicy } from '../../src/policy/gemma.js';
-import { readAdapterConfig } from '../../src/policy/peft.js';
+import { readAdapter } from '../../src/policy/peft.js';
 import { SafetensorsFile } from '../../src/policy/safetensors.js';
+import { peftNames } from '../../src/policy/weight-names.js';
 import { temporaryFolder } from '../temporary-folder.js';
 import {
   allGradients,
@@ -339,6 +340,7 @@ describe('an adapter', () => {
     expect(existsSync(join(folder, 'none'))).toBe(false);
   });
 
+  const model = { layers: 2, multimodal: false };
   const withConfig = (change: Record<string, unknown>) => {
     const target = join(folder, 'adapter');
     cpSync(fixture('gemma-tiny/adapter'), target, { recursive: true });
@@ -349,13 +351,13 @@ describe('an adapter', () => {
 
   it('has its targets as a list, a pattern over paths, or all-linear', () => {
     const all = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'];
-    expect(readAdapterConfig(fixture('gemma-tiny/adapter'), 2)).toEqual({
+    expect(readAdapter(fixture('gemma-tiny/adapter'), model).settings).toEqual({
       rank: 4,
       alpha: 8,
       targets: all,
       rankStabilised: false,
     });
-    const targets = (wanted: unknown) => readAdapterConfig(withConfig({ target_modules: wanted }), 2).targets;
+    const targets = (wanted: unknown) => readAdapter(withConfig({ target_modules: wanted }), model).settings.targets;
     expect(targets('all-linear')).toEqual(all);
     expect(targets(['v_proj', 'self_attn.q_proj'])).toEqual(['q_proj', 'v_proj']);
     // How PEFT saves all-linear.
@@ -372,29 +374,40 @@ describe('an adapter', () => {
     ['lora_alpha', null, /must be a number, not null/],
     ['target_modules', ['q_porj'], /unknown target "q_porj"; valid are q_proj, k_proj/],
     ['target_modules', [], /empty/],
-    ['target_modules', ['model.layers.0.self_attn.q_proj'], /1 of 2 layers/],
     ['target_modules', ['lm_head'], /ties/],
     ['target_modules', ['embed_tokens'], /ties/],
     ['target_modules', '.*', /ties/],
-    ['target_modules', '.*\\.1\\..*q_proj', /1 of 2 layers/],
     ['target_modules', 'x(', /regular expression/],
     ['target_modules', 'nothing', /unknown target "nothing"/],
     ['bias', 'all', /"none"/],
     ['use_dora', true, /DoRA/],
     ['lora_bias', true, /biases/],
     ['modules_to_save', ['lm_head'], /whole modules/],
-    ['rank_pattern', { q_proj: 8 }, /one rank/],
-    ['alpha_pattern', { q_proj: 8 }, /one alpha/],
-    ['layers_to_transform', [0], /every layer/],
+    ['target_modules', '(?P<a>q)_proj', /regular expression/],
+    ['target_modules', '.*q_proj\\Z', /regular expression/],
+    ['rank_pattern', { q_proj: 0 }, /at least 1/],
+    ['rank_pattern', { 'q(': 8 }, /regular expression/],
+    ['alpha_pattern', { q_proj: '8' }, /must be a number/],
+    ['layers_to_transform', [-1], /at least 0/],
+    ['layers_pattern', 'layers', /needs layers_to_transform/],
     ['fan_in_fan_out', true, /transposed/],
-    ['exclude_modules', ['q_proj'], /target_modules/],
+    ['exclude_modules', 7, /exclude_modules/],
     ['init_lora_weights', 'pissa', /base weights/],
     ['a_future_option', 3, /not known/],
   ])('whose config has %s = %j is refused by name', (field, value, text) => {
-    const read = () => readAdapterConfig(withConfig({ [field]: value }), 2);
+    const read = () => readAdapter(withConfig({ [field]: value }), model);
     expect(read).toThrow(InputError);
     expect(read).toThrow(text);
-    expect(read).toThrow(`field "${field}"`);
+    // Within a list or an object it is the entry.
+    expect(read).toThrow(`field "${field}`);
+  });
+
+  it('that adapts nothing, or that PEFT itself would not read, is refused by name', () => {
+    const read = (change: Record<string, unknown>) => () => readAdapter(withConfig(change), model);
+    expect(read({ layers_to_transform: [2] })).toThrow(/"target_modules".*nothing would be adapted/);
+    expect(read({ exclude_modules: '.*' })).toThrow(/"target_modules".*nothing would be adapted/);
+    expect(read({ target_modules: '.*_proj', layers_to_transform: 0 })).toThrow(/"layers_to_transform".*as in PEFT/);
+    expect(read({ layers_to_transform: 0, layers_pattern: '(layers' })).toThrow(/"layers_pattern".*expression/);
   });
 
   it('whose weights do not fit is refused by file and tensor, with both shapes', async () => {
@@ -506,7 +519,7 @@ describe('a bad argument is an InputError that names it', () => {
     await expect(policy.forward(batch)).rejects.toThrow(/addAdapter first/);
     await expect(policy.freezeReference()).rejects.toThrow(/addAdapter first/);
     await expect(policy.addAdapter({ rank: 2, alpha: 2, targets: ['q'] })).rejects.toThrow(
-      /unknown projection "q"; known: q_proj/,
+      /field "lora\.targets": unknown target "q"; valid are q_proj/,
     );
     await policy.addAdapter({ rank: 2, alpha: 2 });
     await expect(policy.backward(new Float64Array(2), new Int32Array(1))).rejects.toThrow(/forward pass/);
@@ -519,6 +532,8 @@ describe('a bad argument is an InputError that names it', () => {
     await policy.backward(new Float64Array(2), new Int32Array(1));
     await expect(policy.step(new Float64Array(2), { learningRate: 1 })).rejects.toThrow(/2 entries for 1 accumulators/);
     await expect(policy.step(new Float64Array(1), { learningRate: Number.NaN })).rejects.toThrow(/learningRate/);
-    await expect(policy.native.load('x' as unknown as [])).rejects.toThrow(/files: expected an array/);
+    await expect(policy.native.load('x' as unknown as [], peftNames(false))).rejects.toThrow(
+      /files: expected an array/,
+    );
   });
 });

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { expect } from 'vitest';
 import type { NativeBatch } from '../../src/native/types.js';
 import { Random } from '../../src/numbers/random.js';
 import type { GemmaPolicy } from '../../src/policy/gemma.js';
@@ -61,6 +62,20 @@ export async function allValues(policy: GemmaPolicy): Promise<Float64Array> {
   const parts: number[] = [];
   for (const { name } of policy.native.trainable()) parts.push(...(await policy.native.readTrainable(name)));
   return Float64Array.from(parts);
+}
+
+/** The gradients of the adapter, in accumulator 0, are those of the same names, to 1e-4 each, and there are no others. */
+export async function expectGradients(policy: GemmaPolicy, gradients: Record<string, number[]>): Promise<void> {
+  const names = policy.native.trainable().map(({ name }) => name);
+  expect(new Set(names)).toEqual(new Set(Object.keys(gradients)));
+  const norm = (values: ArrayLike<number>) => Math.hypot(...Array.from(values));
+  const longest = Math.max(...names.map((name) => norm(gradients[name])));
+  for (const name of names) {
+    const ours = await policy.native.readGradient(name, Float64Array.of(1));
+    const error = norm(gradients[name].map((value, i) => ours[i] - value));
+    // A query that sees one key has no gradient at all.
+    expect(error, name).toBeLessThan(1e-4 * norm(gradients[name]) + 1e-7 * longest);
+  }
 }
 
 /** Gives every trainable tensor N(0, 0.2²) values, B too, so that both factors have a gradient. */

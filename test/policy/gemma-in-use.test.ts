@@ -18,6 +18,7 @@ import { InputError } from '../../src/errors.js';
 import { GemmaPolicy } from '../../src/policy/gemma.js';
 import { mergeAdapter } from '../../src/policy/merge.js';
 import { SafetensorsFile } from '../../src/policy/safetensors.js';
+import { peftNames } from '../../src/policy/weight-names.js';
 import { temporaryFolder } from '../temporary-folder.js';
 import { fixture, packedBatch, randomTrees, responseCount, shakeAdapter } from './gemma-helpers.js';
 
@@ -166,7 +167,9 @@ describe('what is no regular file is refused at once', () => {
     // The addon itself, whoever opened it.
     const descriptor = openSync(join(folder, 'state'), constants.O_RDONLY | constants.O_NONBLOCK);
     const file = { path: 'state', descriptor, entries: [] };
-    expect((await inputFault(policy.native.load([file]).catch(native))).message).toBe('state: is not a regular file');
+    expect((await inputFault(policy.native.load([file], peftNames(false)).catch(native))).message).toBe(
+      'state: is not a regular file',
+    );
     closeSync(descriptor);
   });
 });
@@ -198,7 +201,7 @@ describe('sizes that the weights do not confirm', () => {
     );
     const before = process.memoryUsage().rss;
     using file = new SafetensorsFile(weights);
-    expect((await inputFault(huge.load([file]).catch(native))).message).toMatch(
+    expect((await inputFault(huge.load([file], peftNames(false)).catch(native))).message).toMatch(
       /model\.safetensors: holds 20 tensors, too few for a model of 1073741824 layers/,
     );
     expect(process.memoryUsage().rss - before).toBeLessThan(1e8);

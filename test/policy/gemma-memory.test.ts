@@ -41,13 +41,20 @@ describe('recompute', () => {
     expect(await outcome(model, { recompute: true }, 97)).toEqual(await outcome(model, {}, 97));
   });
 
-  it('works where only some projections are adapted', async () => {
+  it.each([
+    ['some projections', { targets: ['down_proj'] }, 5],
+    ['some layers', { layersToTransform: [1, 3] }, 4],
+  ])('works where only %s are adapted', async (_, part, layers) => {
     const run = async (recompute: boolean) => {
-      using policy = await GemmaPolicy.open('random:tiny', { recompute, threads: 1 });
-      await policy.addAdapter({ rank: 2, alpha: 2, targets: ['down_proj'] });
+      using policy = await GemmaPolicy.open('random:tiny?layers=5', { recompute, threads: 1 });
+      await policy.addAdapter({ rank: 2, alpha: 2, ...part });
       await shakeAdapter(policy);
       const batch = packedBatch([{ prompt: [2, 5, 9], responses: [[7, 1], [8]] }]);
       await policy.forward(batch);
+      const nodes = Object.entries(await policy.native.recordedNodes());
+      // Layers before the first adapted one have no graph at all, those behind it are recomputed whether they have an adapter or not.
+      const count = nodes.reduce((sum, [name, n]) => sum + (name.includes('Recomputed') ? n : 0), 0);
+      expect(count).toBe(recompute ? layers : 0);
       await policy.backward(Float64Array.of(1, -1), Int32Array.of(0));
       return await allGradients(policy, Float64Array.of(1));
     };

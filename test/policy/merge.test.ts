@@ -247,7 +247,7 @@ describe.skipIf(!hasTransformers)(
     it('load a merged checkpoint and agree on its log-probs, PEFT merging the same', async () => {
       const out = at('for-python');
       await mergeAdapter(tiny, join(tiny, 'adapter'), out, { quiet });
-      const { merged, theirs } = askTransformers<{ merged: number[]; theirs: number[] }>(
+      const { merged, theirs } = await askTransformers<{ merged: number[]; theirs: number[] }>(
         `
 model = ${load}
 peft = PeftModel.from_pretrained(model, a["adapter"]).merge_and_unload()
@@ -259,7 +259,7 @@ print(json.dumps({"merged": logps(AutoModelForCausalLM.from_pretrained(a["out"])
 
     it('write an adapter (rsLoRA, few targets) that is read here, and read the one that is written here', async () => {
       const saved = at('from-peft');
-      const { theirs } = askTransformers<{ theirs: number[] }>(
+      const { theirs } = await askTransformers<{ theirs: number[] }>(
         `
 torch.manual_seed(0)
 config = LoraConfig(r=3, lora_alpha=7, use_rslora=True, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
@@ -274,7 +274,7 @@ print(json.dumps({"theirs": logps(peft)}))`,
       expect(largestDifference(ours, theirs)).toBeLessThan(1e-5);
       const again = at('to-peft');
       await policy.saveAdapter(again, { baseModel: tiny });
-      const { back } = askTransformers<{ back: number[] }>(
+      const { back } = await askTransformers<{ back: number[] }>(
         `print(json.dumps({"back": logps(PeftModel.from_pretrained(${load}, a["again"]))}))`,
         { model: tiny, again, texts },
       );

@@ -127,7 +127,7 @@ print(json.dumps([
         responses: [chosen, rejected].map((letter) => tokenizer.encode(letter)),
       }));
       const texts = trees.flatMap(({ prompt, responses }) => responses.map((r) => [Array.from(prompt), Array.from(r)]));
-      const { theirs } = askTransformers<{ theirs: number[] }>(
+      const { theirs } = await askTransformers<{ theirs: number[] }>(
         `
 model = AutoModelForCausalLM.from_pretrained(a["folder"], dtype=torch.float32).eval()
 print(json.dumps({"theirs": logps(model)}))`,

@@ -23,7 +23,7 @@ const program = (way: string, delay: number) => `
   const models = [0, 1, 2].map(() => new Gemma(${JSON.stringify(config)}, ${JSON.stringify(kinds)}));
   Promise.all(models.map(async (model) => {
     await model.randomize(1, 0.1);
-    await model.addAdapter({ rank: 2, scale: 1, targets: ['q_proj'] }, 0, 1, { betas: [0.9, 0.999], epsilon: 1e-8, weightDecay: 0 });
+    await model.addAdapter([0, 1].map((layer) => ({ layer, target: 'q_proj', rank: 2, scale: 1 })), 0, 1, { betas: [0.9, 0.999], epsilon: 1e-8, weightDecay: 0 });
     for (let i = 0; i < 500; i++) {
       model.forward(batch, 'policy', true).catch(() => {});
       model.backward(new Float64Array(10), new Int32Array(1)).catch(() => {});
