@@ -1,7 +1,7 @@
 import { InputError, type InputLocation } from '../../errors.js';
 import { editDistance } from '../tables/near-matches.js';
 import { parseNotation, withoutMaps } from '../tables/notation.js';
-import { checkCharacters, describe, type Row, type RowLocation } from '../tables/row.js';
+import { checkCharacters, describe, listOf, type Row, type RowLocation } from '../tables/row.js';
 import { readRows } from '../tables/rows.js';
 import { commonBeginning, commonTurns } from './layouts.js';
 import { type ChatMessage, isConversation, readConversation } from './messages.js';
@@ -34,6 +34,8 @@ export interface ReadPairsOptions {
   vocabulary?: number;
   /** What becomes of a prompt, or of the first turn of a conversation. */
   template?: PromptTemplate;
+  /** Other columns to read; of Parquet only those that are named come. */
+  columns?: readonly string[];
 }
 
 const unusableKinds = ['empty', 'degenerate', 'tooLong'] as const;
@@ -69,7 +71,10 @@ export class PairParser {
   }
 
   rows(file: string, onBytes?: (bytes: number) => void): AsyncGenerator<Row> {
-    return readRows(file, [...new Set([...this.groupBy, 'weight', ...textColumns, ...idColumns])], { onBytes });
+    const { columns = [] } = this.options;
+    return readRows(file, [...new Set([...this.groupBy, 'weight', ...textColumns, ...idColumns, ...columns])], {
+      onBytes,
+    });
   }
 
   /** @throws InputError naming file, line or row, and field; an {@link UnusablePair} where a text is empty */
@@ -238,9 +243,9 @@ function readText(value: unknown, field: string, at: RowLocation): string {
 function readIds(row: Row, field: string, vocabulary?: number): Int32Array {
   const value = cell(row, field);
   const at = { ...row.at, field };
-  // Parquet's lists of integers come as typed arrays, of 64-bit ones as BigInt.
-  const list = ArrayBuffer.isView(value) ? Array.from(value as unknown as ArrayLike<number | bigint>) : value;
-  if (!Array.isArray(list)) throw new InputError(`expected a list of token ids, found ${describe(value)}`, { at });
+  // Parquet's 64-bit integers come as BigInt.
+  const list = listOf(value);
+  if (list === undefined) throw new InputError(`expected a list of token ids, found ${describe(value)}`, { at });
   if (list.length === 0) throw new UnusablePair('empty', 'is empty', { at, fix: 'give at least one token id' });
   const limit = vocabulary ?? 2 ** 31;
   // A loop, not from(): this is most of the work of reading ids.

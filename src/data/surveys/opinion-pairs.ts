@@ -4,17 +4,11 @@ import { InputError, present } from '../../errors.js';
 import { orderedRecord } from '../../files/ordered-record.js';
 import { Random } from '../../numbers/random.js';
 import { listNames } from '../../terminal/names.js';
+import { mostOptions, optionLetter } from '../pairs/opinion-questions.js';
 import { type PromptTemplate, paperTemplate } from '../pairs/prompt-template.js';
 import { nearMatches } from '../tables/near-matches.js';
 import { isParquet } from '../tables/rows.js';
-import {
-  type BadRow,
-  badRowText,
-  opinionPrompt,
-  optionLetter,
-  type Survey,
-  type SurveyQuestion,
-} from './global-opinions.js';
+import { type BadRow, badRowText, opinionPrompt, type Survey, type SurveyQuestion } from './global-opinions.js';
 
 /** Preference pairs of a survey: what is asked of the model, which answer wins, and which questions are kept for the test. */
 
@@ -301,7 +295,7 @@ function checkCountries(survey: Survey, countries: readonly string[]): void {
 /** Rows whose answers of a wanted country cannot be right. */
 function contradictions(survey: Survey, countries: readonly string[]): BadRow[] {
   return survey.questions.flatMap(({ line, options, selections }) => {
-    if (options.length > 26)
+    if (options.length > mostOptions)
       return [{ line, field: 'options', problem: `${options.length} options, more than there are letters` }];
     for (const country of countries) {
       const shares = selections.get(country) ?? [];
