@@ -8,6 +8,7 @@ import { runIdentity } from './identity.js';
 import { localNames, namesAsBegun, pairReader, readRunData } from './inputs.js';
 import { StopRequest } from './interrupt.js';
 import type { MetricsLine } from './metrics-line.js';
+import { pairObjective, refuseSoftLabels } from './objective.js';
 import { ReferenceCache } from './reference-cache.js';
 import { RunFolder } from './run-folder.js';
 import { RunHooks, type RunParts } from './run-hooks.js';
@@ -99,6 +100,8 @@ async function trainLocked(
   const reader = pairReader(local.model, policy, local.tokenizer, ui.quiet);
   const data = await readRunData(reader, config.data);
   reader.refuseIdleTokenizer('tokenizer');
+  for (const split of [data.train, data.validation, data.test])
+    if (split) refuseSoftLabels(pairObjective(config.objective), split);
   await prepareAdapter(policy, local, data.train.groups.length);
   if (from) await policy.loadState(from.policyFile);
   for (const text of [...data.warnings, templateWarning(local) ?? []].flat()) warn(text);

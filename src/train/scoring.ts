@@ -213,9 +213,15 @@ export function pairsAt({ pairs }: Pairs, indices: ArrayLike<number>): Tokenised
 }
 
 /** Columns the metrics need from the pairs themselves. */
-export function pairColumns(pairs: readonly TokenisedPair[]): { groups: Int32Array; weights: Float64Array } {
+export function pairColumns(pairs: readonly TokenisedPair[]): {
+  groups: Int32Array;
+  weights: Float64Array;
+  /** Of each pair the share that prefers its chosen response. */
+  preferences: Float64Array;
+} {
   return {
     groups: Int32Array.from(pairs, (pair) => pair.group),
     weights: Float64Array.from(pairs, (pair) => pair.weight),
+    preferences: Float64Array.from(pairs, ({ preference = 1 }) => preference),
   };
 }

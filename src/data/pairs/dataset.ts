@@ -31,6 +31,8 @@ export interface TokenisedPair {
   rejected: Int32Array;
   /** Weight within its group: ≥ 0, mean 1 over the group. */
   weight: number;
+  /** Soft label: the share of the group that prefers the chosen response, in [0, 1]. Absent: 1. */
+  preference?: number;
 }
 
 export interface PairDataset {
@@ -140,6 +142,7 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
       chosen: tokens.chosen,
       rejected: tokens.rejected,
       weight: record.weight,
+      preference: record.preference,
     });
   };
 
