@@ -16,6 +16,7 @@ export { runSeed, runSeeds, type SeedJob, type SeedResult } from './bandit/run.j
 export { type FigureOutcome, runFigures } from './bandit/run-figures.js';
 export { type TrainingState, train as trainLogLinear } from './bandit/training.js';
 export * from './data/pairs/dataset.js';
+export type { OpinionQuestion } from './data/pairs/opinion-questions.js';
 export * from './data/pairs/packing.js';
 export * from './data/pairs/sampler.js';
 export { openTokenizer, type TextTokenizer } from './data/text/tokenizer.js';
@@ -48,5 +49,6 @@ export { pairObjective } from './train/objective.js';
 export { ReferenceCache } from './train/reference-cache.js';
 export { runTraining } from './train/run.js';
 export { Reference, type ScoredDataset, scoredDataset } from './train/scoring.js';
+export { evaluateSurvey, type OpinionSummary, type SurveySummary, scoredSurvey } from './train/survey.js';
 export { trainPolicy } from './train/trainer.js';
 export type { TrainerHooks } from './train/trainer-hooks.js';

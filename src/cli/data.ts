@@ -1,6 +1,6 @@
-import type { Command, OptionValues } from '@commander-js/extra-typings';
+import { type Command, Option, type OptionValues } from '@commander-js/extra-typings';
 import { paperTemplate } from '../data/pairs/prompt-template.js';
-import type { Fold, OpinionSummary } from '../data/surveys/opinion-pairs.js';
+import type { Fold, OpinionPairing, OpinionSummary } from '../data/surveys/opinion-pairs.js';
 import { SURVEY_ROWS } from '../data/surveys/survey-topics.js';
 import { InputError } from '../errors.js';
 import { counted } from '../terminal/format.js';
@@ -39,6 +39,14 @@ export function registerData(program: Command): void {
         )
         .addOption(surveyTemplate())
         .addOption(seedOption('decides the split and which answers lose').default(42))
+        .addOption(
+          new Option(
+            '--pairs <which>',
+            'argmax: the most frequent answer against another; all: every two answers, with the share that prefers the first as its `preference`',
+          )
+            .choices(['argmax', 'all'] satisfies OpinionPairing[])
+            .default('argmax'),
+        )
         .option('--multi-pair', 'up to four pairs a question, from the ranking of its answers')
         .option('--skip-bad-rows', 'leave out rows that cannot be read, instead of stopping'),
     ),
@@ -48,7 +56,9 @@ export function registerData(program: Command): void {
       const { worldRegions } = await import('../data/surveys/world-regions.js');
       const { writeFolderWhole } = await import('../files/write.js');
       const out = checkOut(options, { inputs: [options.file], folder: madeOfSurvey });
-      const { regions, groups, seed, fold, multiPair, skipBadRows, template } = options;
+      const { regions, groups, seed, fold, pairs, multiPair, skipBadRows, template } = options;
+      if (multiPair && pairs === 'all')
+        throw new InputError('does nothing with --pairs all', { at: { field: '--multi-pair' }, fix: 'leave it out' });
       if (!groups && !regions)
         throw new InputError('is missing', { at: { field: '--groups' }, fix: 'name countries, or give --regions' });
       if (regions && !fold)
@@ -62,6 +72,7 @@ export function registerData(program: Command): void {
         groups: groups ?? worldRegions(survey),
         seed,
         fold,
+        pairs,
         multiPair,
         skipBadRows,
         template,

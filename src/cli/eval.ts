@@ -6,7 +6,15 @@ import { maxThreads } from '../native/types.js';
 import { lossNames } from '../objective/losses.js';
 import { warn } from '../terminal/output.js';
 import type { PairReader } from '../train/inputs.js';
-import { countOption, defineAction, parsedOption, parseList, parseNumber, templateOption } from './command.js';
+import {
+  countOption,
+  defineAction,
+  type Output,
+  parsedOption,
+  parseList,
+  parseNumber,
+  templateOption,
+} from './command.js';
 
 const dtypes = ['float32', 'bfloat16', 'float64'] as const;
 type DType = (typeof dtypes)[number];
@@ -45,8 +53,15 @@ export function registerEval(program: Command): void {
       ).default(parseObjective('--objective', 'dpo,beta=0.1'), 'dpo,beta=0.1'),
     )
     .addOption(groupByOption().default(['group'], 'group'))
-    .option('--drop-unusable', 'leave out pairs that are too long, empty or equal, and count them (default: an error)');
+    .option('--drop-unusable', 'leave out pairs that are too long, empty or equal, and count them (default: an error)')
+    .addOption(
+      new Option(
+        '--survey',
+        "how near the model's answers to the pairs' questions are to each group's, over all options (needs their `shares`), instead of metrics of pairs",
+      ).conflicts('objective'),
+    );
   defineAction(command, async (options, output) => {
+    if (options.survey) return evaluateOpinions(options, output);
     const { pairObjective } = await import('../train/objective.js');
     const { evaluatePairs } = await import('../train/evaluate.js');
     const { Reference, scoredDataset } = await import('../train/scoring.js');
@@ -73,12 +88,44 @@ export function registerEval(program: Command): void {
       bar.stop(),
     );
     policy.checkFiles();
-    if (scorer.reference) output.log(`reference: ${scorer.reference.text}`);
-    if (scorer.template) output.log(`template: ${scorer.template.text}`);
+    logChosen(scorer, output);
     output.log(groupTable(options.pairs, summary));
-    const { reference: held, template } = scorer;
-    return { ...summary, dropped: data.report.dropped, reference: held?.adapter, template: template?.text };
+    return { ...summary, dropped: data.report.dropped, ...chosen(scorer) };
   });
+}
+
+/** `group-robust eval --survey`. */
+async function evaluateOpinions(options: ScorerOptions & { batch?: number }, output: Output): Promise<object> {
+  const { evaluateSurvey, scoredSurvey } = await import('../train/survey.js');
+  const { Reference } = await import('../train/scoring.js');
+  const { ReferenceCache } = await import('../train/reference-cache.js');
+  const { progress } = await import('../terminal/progress.js');
+  const { surveyTable } = await import('./survey-table.js');
+  using scorer = await openScorer(options, { usesReference: true, usesGroups: true, usesSurvey: true });
+  const { policy, data } = scorer;
+  const quiet = options.quiet || output.json;
+  const reference = new Reference(policy, {
+    cache: new ReferenceCache(() => policy.referenceIdentity(), warn),
+    progress: (_, pairs) => progress('reference', pairs, quiet),
+  });
+  const scored = present(await scoredSurvey(data, reference, options.batch));
+  const bar = progress('scoring', scored.pairs.length, quiet);
+  const survey = await evaluateSurvey(policy, scored, { onProgress: bar.update }).finally(() => bar.stop());
+  policy.checkFiles();
+  logChosen(scorer, output);
+  output.log(surveyTable(options.pairs, survey));
+  return { survey, dropped: data.report.dropped, ...chosen(scorer) };
+}
+
+/** For people, what the policy was held against and how prompts were read. */
+function logChosen({ reference, template }: Scorer, output: Output): void {
+  if (reference) output.log(`reference: ${reference.text}`);
+  if (template) output.log(`template: ${template.text}`);
+}
+
+/** The same for programs. */
+function chosen({ reference, template }: Scorer) {
+  return { reference: reference?.adapter, template: template?.text };
 }
 
 export function groupByOption() {
@@ -195,13 +242,18 @@ async function chooseTemplate(
 
 /**
  * Opens model, adapters and pairs as the shared options say.
- * @param uses whether anything is held against a reference, else none is opened; and whether groups matter beside the template
+ * @param uses whether anything is held against a reference, else none is opened; whether groups matter beside the template; and whether
+ * the questions of a survey are read
  */
-export function openScorer(options: ScorerOptions, uses: { usesReference: boolean; usesGroups: boolean }) {
+export function openScorer(
+  options: ScorerOptions,
+  uses: { usesReference: boolean; usesGroups: boolean; usesSurvey?: boolean },
+) {
   const { maxLength, dropUnusable } = options;
   return openModel(options, uses, async (reader, how) => {
     const unusable = dropUnusable ? 'drop' : 'error';
-    const data = await reader.read(options.pairs, { ...how, maxLength, unusable });
+    const survey = uses.usesSurvey ? 'required' : undefined;
+    const data = await reader.read(options.pairs, { ...how, maxLength, unusable, survey });
     return { data, warnings: data.report.warnings };
   });
 }
@@ -258,6 +310,8 @@ export async function openModel<Data>(
     throw error;
   }
 }
+
+type Scorer = Pick<Awaited<ReturnType<typeof openScorer>>, 'reference' | 'template'>;
 
 /** @throws InputError where one is given twice */
 function parseColumns(flag: string, text: string): string[] {

@@ -31,7 +31,9 @@ export function registerMerge(program: Command): void {
           `rounding to the checkpoint's type costs at most ${largestRounding.toPrecision(3)}`,
       );
       if (template !== undefined)
-        warn(`the adapter was trained with the template "${template}", which a checkpoint does not carry: pass --template`);
+        warn(
+          `the adapter was trained with the template "${template}", which a checkpoint does not carry: pass --template`,
+        );
       return { out: out.path, template, ...report };
     },
   );

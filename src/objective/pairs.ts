@@ -31,8 +31,17 @@ export interface PairTerms {
   rejectedLogRatios: Float64Array;
 }
 
-/** Loss l(h) and the two cotangents ±l'(h) of every pair; h = chosen log-ratio − rejected log-ratio. */
-export function preferenceTerms(loss: MarginLoss, reduction: Reduction, logps: PairLogProbabilities): PairTerms {
+/**
+ * Loss l(h) and the two cotangents ±l'(h) of every pair; h = chosen log-ratio − rejected log-ratio. With a soft label p, the share that
+ * prefers the chosen response, the loss is what both labels have together, p l(h) + (1 − p) l(−h).
+ * @param preferences [n] p of each pair, in [0, 1]; default 1, a hard label
+ */
+export function preferenceTerms(
+  loss: MarginLoss,
+  reduction: Reduction,
+  logps: PairLogProbabilities,
+  preferences?: ArrayLike<number>,
+): PairTerms {
   const n = logps.chosen.length;
   const terms: PairTerms = {
     losses: new Float64Array(n),
@@ -46,8 +55,15 @@ export function preferenceTerms(loss: MarginLoss, reduction: Reduction, logps: P
     const rejectedScale = responseScale(reduction, logps.rejectedLengths, i);
     const chosen = chosenScale * (logps.chosen[i] - logps.referenceChosen[i]);
     const rejected = rejectedScale * (logps.rejected[i] - logps.referenceRejected[i]);
-    const slope = loss.derivative(chosen - rejected);
-    terms.losses[i] = loss.value(chosen - rejected);
+    const margin = chosen - rejected;
+    const preference = preferences?.[i] ?? 1;
+    let value = loss.value(margin);
+    let slope = loss.derivative(margin);
+    if (preference !== 1) {
+      value = preference * value + (1 - preference) * loss.value(-margin);
+      slope = preference * slope - (1 - preference) * loss.derivative(-margin);
+    }
+    terms.losses[i] = value;
     terms.chosenCotangents[i] = slope * chosenScale;
     terms.rejectedCotangents[i] = -slope * rejectedScale;
     terms.chosenLogRatios[i] = chosen;

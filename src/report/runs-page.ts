@@ -51,6 +51,7 @@ function csvRecords(
   scores: Scores | undefined,
 ): CsvRow[] {
   if (scores === undefined) return [];
+  const { survey } = scores;
   const alpha = metrics.find(({ step }) => step === scores.step);
   return [...scores.groups].map(([group, { count, standard_error: errors = {}, ...means }]) => ({
     run: folder,
@@ -66,6 +67,11 @@ function csvRecords(
     'loss standard error': errors.loss,
     'rewards/accuracies standard error': errors['rewards/accuracies'],
     alpha: alpha?.[`group/${group}/alpha`],
+    similarity: survey?.policy.groups.get(group)?.similarity,
+    'similarity standard error': survey?.policy.groups.get(group)?.standard_error,
+    'reference similarity': survey?.reference?.groups.get(group)?.similarity,
+    'uniform similarity': survey?.uniform.groups.get(group)?.similarity,
+    'calibration error': survey?.policy.groups.get(group)?.calibration_error,
   }));
 }
 

@@ -24,12 +24,28 @@ const means = z.looseObject({
   'logps/accuracies': metric,
 } satisfies Record<PairMetric, typeof metric>);
 
+const similarity = z.number();
+const opinions = z.looseObject({
+  groups: byName(
+    z.looseObject({
+      questions: z.number().int().positive(),
+      similarity,
+      standard_error: z.number().optional(),
+      calibration_error: z.number().optional(),
+    }),
+  ),
+  mean: z.looseObject({ similarity }),
+  group_mean: z.looseObject({ similarity }),
+  worst: z.looseObject({ similarity }),
+});
+
 const evaluationSchema = z.looseObject({
   groups: byName(
     means.extend({ count: z.number().int().positive(), loss: z.number(), standard_error: means.optional() }),
   ).refine((groups) => groups.size > 0, 'holds no group'),
   group_order: z.array(z.string()).optional(),
   mean: z.looseObject({ loss: z.number() }),
+  survey: z.looseObject({ policy: opinions, reference: opinions.optional(), uniform: opinions }).optional(),
 });
 
 const count = z.number().int().min(0);
@@ -67,6 +83,9 @@ export type ScoredSplit = (typeof scoredSplits)[number];
 export type GroupScores = ReadonlyMap<string, GroupMeans>;
 export type GroupMeans = MetricMeans & { count: number; loss: number; standard_error?: MetricMeans };
 
+/** How near one model is to the answers of the groups; see src/train/survey.ts. */
+export type Opinions = z.infer<typeof opinions>;
+
 /** Metrics of one policy on one split. */
 export interface Scores {
   /** The optimiser step after which the policy was scored. */
@@ -74,6 +93,8 @@ export interface Scores {
   groups: GroupScores;
   /** Loss, mean over pairs, each by its weight. */
   pairMean: number;
+  /** Where the pairs carry questions of a survey: the policy beside its reference and the uniform distribution. */
+  survey?: { policy: Opinions; reference?: Opinions; uniform: Opinions };
 }
 
 /** One training run. */
@@ -150,8 +171,8 @@ export async function readRun(folder: string): Promise<Run> {
 /** Undefined where the run has no such file. */
 function testScores(file: string, step: number): Scores | undefined {
   if (!existsSync(file)) return undefined;
-  const { groups, group_order = [], mean } = checked(evaluationSchema, readJson(file), { file });
-  return { step, groups: inOrder(groups, group_order), pairMean: mean.loss };
+  const { groups, group_order = [], mean, survey } = checked(evaluationSchema, readJson(file), { file });
+  return { step, groups: inOrder(groups, group_order), pairMean: mean.loss, survey };
 }
 
 /** Named first those of `order`, in that order, as JSON does not keep it; then the others. */

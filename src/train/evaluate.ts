@@ -4,7 +4,7 @@ import type { Policy } from '../policy/policy.js';
 import type { TrainConfig } from './config.js';
 import { GroupMetrics, type GroupSummary, type PairMetricValues } from './metrics.js';
 import { checkFinite } from './non-finite.js';
-import type { PairObjective } from './objective.js';
+import { type PairObjective, refuseSoftLabels } from './objective.js';
 import { byPair, packForScoring, pairColumns, pairsAt, type ScoredDataset } from './scoring.js';
 
 /**
@@ -24,7 +24,7 @@ export function evaluationDue(
  * Exact metrics over a whole split. Every pair is scored once, in the batches in which the reference was scored, so that margins are exactly
  * 0 while policy and reference are the same model. α cannot move here: group weights are not even an argument.
  *
- * @throws NonFiniteError naming the pairs whose scores are not finite
+ * @throws NonFiniteError naming the pairs whose scores are not finite; InputError for soft labels with a loss that has no use for them
  */
 export async function evaluatePairs(
   policy: Policy<NativeBatch>,
@@ -42,6 +42,7 @@ export async function evaluatePairs(
     pause?: () => void;
   } = {},
 ): Promise<GroupSummary> {
+  refuseSoftLabels(objective, data);
   const metrics = new GroupMetrics(data.groups);
   let done = 0;
   for (const batch of batches) {
@@ -49,8 +50,8 @@ export async function evaluatePairs(
     const packed = packForScoring(data, batch);
     const scores = byPair(packed, await policy.logProbabilities(packed.batch, 'policy'));
     const pairs = pairsAt(data, batch);
-    const { groups, weights } = pairColumns(pairs);
-    const values = objective.evaluate(reference?.addTo(scores, batch) ?? scores).metrics;
+    const { groups, weights, preferences } = pairColumns(pairs);
+    const values = objective.evaluate(reference?.addTo(scores, batch) ?? scores, preferences).metrics;
     checkFinite(pairs, values);
     metrics.add(groups, weights, values);
     onValues?.(batch, values);

@@ -59,7 +59,10 @@ const SHOWN_BYTES = 16 * MEGABYTE;
 export interface PairReader {
   read(
     file: string,
-    options?: Pick<LoadPairsOptions, 'groups' | 'groupBy' | 'groupOptional' | 'template' | 'maxLength' | 'unusable'>,
+    options?: Pick<
+      LoadPairsOptions,
+      'groups' | 'groupBy' | 'groupOptional' | 'template' | 'maxLength' | 'unusable' | 'survey'
+    >,
   ): Promise<PairDataset>;
   /** Of a file of prompts, or of pairs whose responses do not matter. */
   readPrompts(
@@ -131,9 +134,9 @@ export async function readRunData(reader: PairReader, data: TrainConfig['data'])
         ? 'take the group out of data.groups, or add pairs of it'
         : 'all its pairs were left out: correct some, raise data.maxLength, or remove them from the file',
     });
-  const other = (file: string | undefined) => file && reader.read(file, { ...common, groups: train.groups });
-  const validation = (await other(data.validation)) || undefined;
-  const test = (await other(data.test)) || undefined;
+  const shared = { ...common, groups: train.groups };
+  const validation = data.validation === undefined ? undefined : await reader.read(data.validation, shared);
+  const test = data.test === undefined ? undefined : await reader.read(data.test, { ...shared, survey: 'optional' });
   const warnings = [train, validation, test].flatMap((split) => split?.report.warnings ?? []);
   if (data.validation !== undefined && data.validation === data.test)
     warnings.push(

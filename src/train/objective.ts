@@ -1,6 +1,8 @@
-import { present } from '../errors.js';
+import type { PairDataset } from '../data/pairs/dataset.js';
+import { InputError, present } from '../errors.js';
 import { marginLoss } from '../objective/losses.js';
 import { type PairLogProbabilities, preferenceTerms, supervisedTerms } from '../objective/pairs.js';
+import { counted } from '../terminal/format.js';
 import type { Objective } from './config.js';
 import type { PairMetricValues } from './metrics.js';
 
@@ -21,7 +23,26 @@ export interface PairObjective {
   readonly usesReference: boolean;
   /** Responses a training step has to score. */
   readonly responses: 'both' | 'chosen';
-  evaluate(scores: PairScores): PairOutcome;
+  /** @param preferences [n] soft labels, of use to the losses that compare two responses; default 1 */
+  evaluate(scores: PairScores, preferences?: ArrayLike<number>): PairOutcome;
+}
+
+/** @throws InputError naming the first pair with a soft label, where the objective looks at the chosen response only */
+export function refuseSoftLabels(
+  { responses }: PairObjective,
+  { file, pairs }: Pick<PairDataset, 'file' | 'pairs'>,
+): void {
+  if (responses === 'both') return;
+  const soft = pairs.filter(({ preference = 1 }) => preference !== 1);
+  const [first] = soft;
+  if (first === undefined) return;
+  throw new InputError(
+    `${counted(soft.length, 'pair')} (first ${first.id}) have soft labels, which do nothing with loss: sft`,
+    {
+      at: { file, field: 'preference' },
+      fix: 'fine-tune on pairs with hard labels: leave the column out, or of a survey take `data global-opinions --pairs argmax`',
+    },
+  );
 }
 
 export function pairObjective(objective: Objective): PairObjective {
@@ -39,8 +60,8 @@ export function pairObjective(objective: Objective): PairObjective {
   return {
     usesReference: true,
     responses: 'both',
-    evaluate(scores) {
-      const terms = preferenceTerms(loss, reduction, withBoth(scores));
+    evaluate(scores, preferences) {
+      const terms = preferenceTerms(loss, reduction, withBoth(scores), preferences);
       const { chosenLogRatios, rejectedLogRatios } = terms;
       return {
         losses: terms.losses,
@@ -51,8 +72,8 @@ export function pairObjective(objective: Objective): PairObjective {
           'rewards/chosen': chosenLogRatios.map((ratio) => loss.beta * ratio),
           'rewards/rejected': rejectedLogRatios.map((ratio) => loss.beta * ratio),
           'rewards/margins': chosenLogRatios.map((ratio, i) => loss.beta * (ratio - present(rejectedLogRatios[i]))),
-          'rewards/accuracies': chosenLogRatios.map((ratio, i) => (ratio > present(rejectedLogRatios[i]) ? 1 : 0)),
-          ...logProbabilityMetrics(scores),
+          'rewards/accuracies': accuracies(chosenLogRatios, rejectedLogRatios, preferences),
+          ...logProbabilityMetrics(scores, preferences),
         },
       };
     },
@@ -69,11 +90,20 @@ function withBoth(scores: PairScores): PairLogProbabilities {
   };
 }
 
-function logProbabilityMetrics({ chosen, rejected }: PairScores): PairMetricValues {
+/** Of each pair the share of its labels that the two values rank rightly: p, 1 − p, or 0 for a tie; 1 or 0 of a hard label. */
+function accuracies(chosen: Float64Array, rejected: Float64Array, preferences?: ArrayLike<number>): Float64Array {
+  return chosen.map((value, i) => {
+    const preference = preferences?.[i] ?? 1;
+    const other = present(rejected[i]);
+    return value > other ? preference : value < other ? 1 - preference : 0;
+  });
+}
+
+function logProbabilityMetrics({ chosen, rejected }: PairScores, preferences?: ArrayLike<number>): PairMetricValues {
   if (rejected === undefined) return { 'logps/chosen': chosen };
   return {
     'logps/chosen': chosen,
     'logps/rejected': rejected,
-    'logps/accuracies': chosen.map((logp, i) => (logp > present(rejected[i]) ? 1 : 0)),
+    'logps/accuracies': accuracies(chosen, rejected, preferences),
   };
 }

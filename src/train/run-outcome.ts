@@ -1,15 +1,18 @@
 import { rmSync } from 'node:fs';
+import type { PairDataset } from '../data/pairs/dataset.js';
 import { csv } from '../files/csv.js';
+import type { NativeBatch } from '../native/types.js';
+import type { Policy } from '../policy/policy.js';
 import type { ReferenceRecord } from '../policy/reference-record.js';
 import { progress } from '../terminal/progress.js';
 import { evaluatePairs } from './evaluate.js';
 import type { HubNames } from './inputs.js';
-import type { GroupSummary } from './metrics.js';
 import { NonFiniteError } from './non-finite.js';
 import { pairObjective } from './objective.js';
 import type { RunHooks, RunParts } from './run-hooks.js';
 import { amendRecord } from './run-record.js';
-import { type ScoredDataset, scoredDataset } from './scoring.js';
+import { type Reference, type ScoredDataset, scoredDataset } from './scoring.js';
+import { evaluateSurvey, type ScoredSurvey, type SurveySummary, scoredSurvey, type TestScores } from './survey.js';
 import type { BestEvaluation } from './trainer-hooks.js';
 
 /**
@@ -21,10 +24,10 @@ export async function writeOutcome(
   run: RunParts,
   { last, best, alphaHistory }: RunHooks,
   origin: { hub: HubNames; trained: ReferenceRecord },
-): Promise<GroupSummary | undefined> {
+): Promise<TestScores | undefined> {
   const { config, folder, checkpoints, policy, data, reference } = run;
   const { usesReference } = pairObjective(config.objective);
-  const scoredTest = data.test && (await scoredDataset(data.test, usesReference ? reference : undefined));
+  const test = data.test && (await scoredTest(data.test, usesReference ? reference : undefined));
   folder.write(
     'alpha',
     csv(
@@ -39,12 +42,22 @@ export async function writeOutcome(
   amendRecord(folder, data, () => ({ steps: undefined, best: undefined }));
   const steps = last.step;
   const ofLast = config.checkpoint.best ? { steps } : { steps, best };
-  const test = await writePolicy(run, scoredTest, origin, ofLast, lastPolicy);
+  const scores = await writePolicy(run, test, origin, ofLast, lastPolicy);
   if (config.checkpoint.best && best) {
     await policy.loadState(await checkpoints.policyFile(best.step));
-    await writePolicy(run, scoredTest, origin, { steps, best }, bestPolicy);
+    await writePolicy(run, test, origin, { steps, best }, bestPolicy);
   }
-  return test;
+  return scores;
+}
+
+/** The test split, ready to be scored: its pairs and, where they carry them, its questions. */
+interface ScoredTest {
+  pairs: ScoredDataset;
+  survey: ScoredSurvey | undefined;
+}
+
+async function scoredTest(data: PairDataset, reference: Reference | undefined): Promise<ScoredTest> {
+  return { pairs: await scoredDataset(data, reference), survey: await scoredSurvey(data, reference) };
 }
 
 /** Where an adapter and its test metrics are written. */
@@ -54,25 +67,25 @@ const bestPolicy = { adapter: 'bestAdapter', evaluation: 'bestEvaluation', pairs
 /** Writes the adapter of the policy as it is now, then what the record says of it, then its exact test metrics. */
 async function writePolicy(
   { config, folder, policy, data, stop, checkHold, ui }: RunParts,
-  test: ScoredDataset | undefined,
+  test: ScoredTest | undefined,
   { hub, trained }: { hub: HubNames; trained: ReferenceRecord },
   outcome: { steps: number; best?: BestEvaluation },
   names: typeof lastPolicy | typeof bestPolicy,
-): Promise<GroupSummary | undefined> {
+): Promise<TestScores | undefined> {
   checkHold();
   // The adapter first: scoring may take long, or fail on a pair whose score is not finite.
   const base = { baseModel: hub.model?.id ?? config.model, revision: hub.model?.commit };
   await policy.saveAdapter(folder.at(names.adapter), base, { trained, replace: true });
   amendRecord(folder, data, () => outcome);
   if (!test) return undefined;
-  const bar = progress('scoring the test pairs', test.data.pairs.length, ui.quiet);
+  const bar = progress('scoring the test pairs', test.pairs.data.pairs.length, ui.quiet);
   const pause = () => {
     folder.checkHeld();
     stop.check(`while the test pairs were scored; all ${outcome.steps} steps are saved`);
   };
   try {
     const byPair = new Map<number, object>();
-    const scores = await evaluatePairs(policy, test, pairObjective(config.objective), {
+    const ofPairs = await evaluatePairs(policy, test.pairs, pairObjective(config.objective), {
       onProgress: bar.update,
       onValues: (indices, values) => {
         indices.forEach((pair, i) => {
@@ -81,8 +94,10 @@ async function writePolicy(
       },
       pause,
     });
+    const survey = test.survey && (await scoreSurvey(policy, test.survey, { quiet: ui.quiet, pause }));
     checkHold();
-    folder.write(names.pairs, pairLines(test, byPair));
+    folder.write(names.pairs, pairLines(test.pairs, byPair));
+    const scores: TestScores = { ...ofPairs, ...(survey && { survey }) };
     folder.writeJson(names.evaluation, scores);
     return scores;
   } catch (error) {
@@ -94,6 +109,15 @@ async function writePolicy(
   } finally {
     bar.stop();
   }
+}
+
+async function scoreSurvey(
+  policy: Policy<NativeBatch>,
+  survey: ScoredSurvey,
+  { quiet, pause }: { quiet: boolean; pause: () => void },
+): Promise<SurveySummary> {
+  const bar = progress('scoring the questions', survey.pairs.length, quiet);
+  return evaluateSurvey(policy, survey, { onProgress: bar.update, pause }).finally(() => bar.stop());
 }
 
 /** A line for each pair, in the order of its file: where it stands there, its group and its metrics. */

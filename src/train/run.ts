@@ -7,8 +7,8 @@ import { methodName, type TrainConfig } from './config.js';
 import { runIdentity } from './identity.js';
 import { localNames, namesAsBegun, pairReader, readRunData } from './inputs.js';
 import { StopRequest } from './interrupt.js';
-import type { GroupSummary } from './metrics.js';
 import type { MetricsLine } from './metrics-line.js';
+import { pairObjective, refuseSoftLabels } from './objective.js';
 import { ReferenceCache } from './reference-cache.js';
 import { RunFolder } from './run-folder.js';
 import { RunHooks, type RunParts } from './run-hooks.js';
@@ -18,6 +18,7 @@ import { openForTraining, prepareAdapter, templateWarning, trainedAgainst } from
 import { provenance, versions } from './run-record.js';
 import { begunWith, findStart } from './run-start.js';
 import { Reference } from './scoring.js';
+import type { TestScores } from './survey.js';
 import { trainPolicy } from './trainer.js';
 import type { BestEvaluation } from './trainer-hooks.js';
 
@@ -31,10 +32,10 @@ export interface RunResult {
   /** Last line of metrics.jsonl. */
   last: MetricsLine;
   alpha: Record<string, number>;
-  /** Pairs scored by the reference, and how many forward passes that took: 0 where all scores came from the cache. */
+  /** Pairs scored by the reference (of each question of a survey, its options in pairs too), and how many forward passes that took: 0 where all scores came from the cache. */
   reference: { pairs: number; forwardPasses: number };
   /** Exact metrics of the test split, where there is one. */
-  test?: GroupSummary;
+  test?: TestScores;
   /** The evaluation with the smallest worst-group validation loss, where there is a validation split. */
   best?: BestEvaluation;
 }
@@ -99,6 +100,8 @@ async function trainLocked(
   const reader = pairReader(local.model, policy, local.tokenizer, ui.quiet);
   const data = await readRunData(reader, config.data);
   reader.refuseIdleTokenizer('tokenizer');
+  for (const split of [data.train, data.validation, data.test])
+    if (split) refuseSoftLabels(pairObjective(config.objective), split);
   await prepareAdapter(policy, local, data.train.groups.length);
   if (from) await policy.loadState(from.policyFile);
   for (const text of [...policy.notes, ...data.warnings, templateWarning(local) ?? []].flat()) warn(text);

@@ -9,6 +9,11 @@ import type { ReferenceCache } from './reference-cache.js';
 
 /** Scoring pairs with a policy: the only place where pairs are packed into trees and scores of responses put back into columns. */
 
+/** A data set, as far as scoring needs it. */
+interface Pairs {
+  readonly pairs: readonly TokenisedPair[];
+}
+
 /** Log-probabilities of the packed responses, by pair, with their lengths. `logps` is [responses]. */
 export function byPair(packed: PackedPairs, logps: Float64Array): PairScores {
   const { chosen, rejected } = pairLogProbabilities(packed, logps);
@@ -26,7 +31,7 @@ const scoringTokens = 1024;
  *
  * @param maxPairs most pairs of a batch; default: as many as fill 1024 tokens (a longer pair is a batch of its own)
  */
-export function scoringBatches({ pairs }: PairDataset, maxPairs = Number.POSITIVE_INFINITY): Int32Array[] {
+export function scoringBatches({ pairs }: Pairs, maxPairs = Number.POSITIVE_INFINITY): Int32Array[] {
   const byPrompt: number[][] = [];
   promptNumbers(pairs).forEach((number, pair) => {
     byPrompt[number] ??= [];
@@ -61,7 +66,7 @@ export function scoringBatches({ pairs }: PairDataset, maxPairs = Number.POSITIV
 }
 
 /** Pairs packed for scoring. Groups matter to gradients only and are ignored here, so that pairs of different groups can share a prompt. */
-export function packForScoring(data: PairDataset, indices: ArrayLike<number>): PackedPairs {
+export function packForScoring(data: Pairs, indices: ArrayLike<number>): PackedPairs {
   return packPairs(
     // The fields of a pair are getters, which a spread would not copy.
     pairsAt(data, indices).map(({ id, prompt, chosen, rejected, weight }) => ({
@@ -118,7 +123,7 @@ export class Reference {
     } = {},
   ) {}
 
-  async score(data: PairDataset, batches: readonly Int32Array[]): Promise<ReferenceScores> {
+  async score(data: Pairs & Pick<PairDataset, 'file'>, batches: readonly Int32Array[]): Promise<ReferenceScores> {
     const { cache, progress, pause } = this.options;
     // Packed again each time: all batches at once would take more memory than the pairs themselves.
     const packed = function* () {
@@ -203,14 +208,20 @@ export function packBatch(data: PairDataset, indices: ArrayLike<number>, respons
 }
 
 /** The pairs with these indices. */
-export function pairsAt({ pairs }: PairDataset, indices: ArrayLike<number>): TokenisedPair[] {
+export function pairsAt({ pairs }: Pairs, indices: ArrayLike<number>): TokenisedPair[] {
   return Array.from(indices, (pair) => pairs[pair]);
 }
 
 /** Columns the metrics need from the pairs themselves. */
-export function pairColumns(pairs: readonly TokenisedPair[]): { groups: Int32Array; weights: Float64Array } {
+export function pairColumns(pairs: readonly TokenisedPair[]): {
+  groups: Int32Array;
+  weights: Float64Array;
+  /** Of each pair the share that prefers its chosen response. */
+  preferences: Float64Array;
+} {
   return {
     groups: Int32Array.from(pairs, (pair) => pair.group),
     weights: Float64Array.from(pairs, (pair) => pair.weight),
+    preferences: Float64Array.from(pairs, ({ preference = 1 }) => preference),
   };
 }

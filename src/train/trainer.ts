@@ -13,7 +13,7 @@ import { evaluatePairs, evaluationDue } from './evaluate.js';
 import { alphaMetrics, flatMetrics, GroupMetrics, type GroupSummary } from './metrics.js';
 import type { Metrics, MetricsLine } from './metrics-line.js';
 import { checkFinite, NonFiniteError, namesOf } from './non-finite.js';
-import { type PairObjective, pairObjective } from './objective.js';
+import { type PairObjective, pairObjective, refuseSoftLabels } from './objective.js';
 import { Plateau, watchedLoss } from './plateau.js';
 import { learningRateAt } from './schedule.js';
 import {
@@ -98,6 +98,7 @@ class Trainer {
   ) {
     const { objective, batch, optimizer, seed } = settings;
     this.objective = pairObjective(objective);
+    for (const data of [train, validation]) if (data) refuseSoftLabels(this.objective, data);
     this.weighting = groupWeights(objective, train.counts);
     this.alphaStep = this.weighting.step;
     this.sampler = createSampler({
@@ -201,8 +202,8 @@ class Trainer {
     const policyScores = byPair(packed, await policy.forward(packed.batch));
     const scores = this.referenceScores?.addTo(policyScores, micro) ?? policyScores;
     const pairs = pairsAt(train, micro);
-    const { groups, weights } = pairColumns(pairs);
-    const outcome = objective.evaluate(scores);
+    const { groups, weights, preferences } = pairColumns(pairs);
+    const outcome = objective.evaluate(scores, preferences);
     checkFinite(pairs, outcome.metrics);
     if (this.step === 1 && totals.size === 0 && this.settings.reference !== 'base') {
       const warning = startingGapWarning(scores);

@@ -123,6 +123,7 @@ describe('group-robust data', () => {
     ['regions in random tenths', ['--regions'], '--fold'],
     ['a fold beyond the last', ['--groups', 'A', '--fold', '6/5'], '--fold'],
     ['two folds', ['--groups', 'A', '--fold', '1/2'], 'three or more'],
+    ['up to four of all pairs', ['--groups', 'A', '--pairs', 'all', '--multi-pair'], 'does nothing with --pairs all'],
     ['half a fold', ['--groups', 'A', '--fold', '1.5/5'], '--fold'],
   ])('exits 2 on %s and leaves nothing', async (name, args, message) => {
     const out = join(folder, name.replaceAll(' ', '-'));

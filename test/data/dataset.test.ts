@@ -81,6 +81,23 @@ describe('loadPairs', () => {
     expect((await inputError(() => loadPairs(zeros, { tokenizer }))).message).toContain('"b"');
   });
 
+  it('keeps soft labels; of pairs without one all prefer the chosen response', async () => {
+    const file = writeLines(folder, 'soft.jsonl', [
+      text('a', 'A', 'B', { preference: 0.75 }),
+      text('a', 'A', 'C', { preference: 0 }),
+    ]);
+    const preferences = async (file: string) =>
+      (await loadPairs(file, { tokenizer })).pairs.map((pair) => pair.preference);
+    expect(await preferences(file)).toEqual([0.75, 0]);
+    const csv = writeLines(folder, 'soft.csv', [
+      'group,prompt,chosen,rejected,preference',
+      'a,q,A,B,0.75',
+      'a,q,A,C,1',
+    ]);
+    expect(await preferences(csv)).toEqual([0.75, 1]);
+    expect(await preferences(writeLines(folder, 'hard.jsonl', [text('a')]))).toEqual([1]);
+  });
+
   it('makes weights (2, 0) the same group loss as leaving the second pair out', async () => {
     const both = writeLines(folder, 'two.jsonl', [
       text('a', 'A', 'B', { weight: 2 }),

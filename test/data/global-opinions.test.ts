@@ -214,6 +214,31 @@ describe('opinionPairs', () => {
     expect([...questions.values()].map((pairs) => pairs.size)).toEqual(Array.from({ length: 40 }, () => 4));
   });
 
+  it('makes every pair that has answers under pairs: all, with the share that prefers the likelier one', async () => {
+    const shares = [0.1, 0.6, 0, 0.3, 0];
+    const made = pairsOf(await survey(row('q', { X: shares }, ['a', 'b', 'c', 'd', 'e'])), { pairs: 'all' });
+    const labels = all(made).map(({ chosen, rejected, preference }) => [chosen + rejected, preference]);
+    const ofTwo = (won: number, lost: number) => expect.closeTo(won / (won + lost), 12);
+    expect(Object.fromEntries(labels)).toEqual({
+      BD: ofTwo(0.6, 0.3),
+      BA: ofTwo(0.6, 0.1),
+      BC: 1,
+      BE: 1,
+      DA: ofTwo(0.3, 0.1),
+      DC: 1,
+      DE: 1,
+      AC: 1,
+      AE: 1,
+    });
+    expect(labels).toHaveLength(9);
+    expect(made.summary).toMatchObject({ pairs: 'all', groups: { X: { pairs: { train: 9 } } } });
+    // A question stays in its split, whatever its pairs.
+    const file = await many(40, 3);
+    const rows = (made: ReturnType<typeof pairsOf>) => new Set(made.splits.train.map(({ row }) => row));
+    expect(rows(pairsOf(file, { pairs: 'all' }))).toEqual(rows(pairsOf(file)));
+    expect(all(pairsOf(file)).every((pair) => !('preference' in pair))).toBe(true);
+  });
+
   it('keeps the last of several equal questions', async () => {
     const made = pairsOf(
       await survey(

@@ -48,11 +48,11 @@ describe('splitLines', () => {
 
 describe('pairs files', () => {
   it('reads text and ids, skips blank lines, keeps line numbers', async () => {
-    const file = writeLines(folder, 'good.jsonl', [good, '', { ...ids, weight: 0, note: 'ignored' }]);
+    const file = writeLines(folder, 'good.jsonl', [good, '', { ...ids, weight: 0, preference: 0.25, note: 'ignored' }]);
     const records = [];
     for await (const record of readPairs(file)) records.push(record);
     expect(records).toEqual([
-      { kind: 'text', ...good, weight: 1, at: { file, line: 1 } },
+      { kind: 'text', ...good, weight: 1, preference: 1, at: { file, line: 1 } },
       {
         kind: 'ids',
         group: 'a',
@@ -60,6 +60,7 @@ describe('pairs files', () => {
         chosen: Int32Array.of(7, 1),
         rejected: Int32Array.of(8, 1),
         weight: 0,
+        preference: 0.25,
         at: { file, line: 3 },
       },
     ]);
@@ -84,6 +85,13 @@ describe('pairs files', () => {
     ['a weight that is text', { ...good, weight: '1' }, 'weight'],
     ['a misspelt weight', { ...good, wieght: 2 }, 'wieght'],
     ['weights in the plural', { ...good, Weights: 2 }, 'Weights'],
+    ['a preference above 1', { ...good, preference: 1.1 }, 'preference'],
+    ['a negative preference', { ...good, preference: -0.1 }, 'preference'],
+    ['a preference in per cent', { ...good, preference: 70 }, 'preference'],
+    ['a preference that is null', { ...good, preference: null }, 'preference'],
+    ['a preference that is text', { ...good, preference: 'A' }, 'preference'],
+    ['a misspelt preference', { ...good, prefernce: 0.5 }, 'prefernce'],
+    ['preferences in the plural', { ...good, Preferences: 0.5 }, 'Preferences'],
     ['text beside ids', { ...ids, chosen: 'x' }, 'chosen'],
     ['missing ids', { ...ids, rejected_ids: undefined }, 'rejected_ids'],
     ['empty ids', { ...ids, chosen_ids: [] }, 'chosen_ids'],

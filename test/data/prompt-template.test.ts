@@ -116,6 +116,17 @@ describe('opposite labels of equal prompts in different groups', () => {
   });
 });
 
+it('opposite labels are those of most of a group', async () => {
+  const row = (group: string, preference?: number) => ({ group, prompt: 'Q', chosen: 'x', rejected: 'y', preference });
+  const count = async (...rows: object[]) => {
+    const file = writeLines(folder, 'soft.jsonl', rows);
+    return (await loadPairs(file, { tokenizer: () => openTokenizer('random:tiny') })).report.warnings.length;
+  };
+  expect(await count(row('a', 0.6), row('b', 0.4))).toBe(1);
+  expect(await count(row('a', 0.6), row('b', 0.5))).toBe(0);
+  expect(await count(row('a', 0.4), row('b', 0.1))).toBe(0);
+});
+
 it('{prompt} alone is no template: a run with it is the run without one', () => {
   const config = (data: object) =>
     resolveConfig({

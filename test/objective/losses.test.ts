@@ -101,6 +101,73 @@ describe('margin losses', () => {
   });
 });
 
+describe('soft labels', () => {
+  const loss = fc.constantFrom<LossSettings>(
+    { loss: 'dpo', beta: 0.7 },
+    { loss: 'dpo', beta: 2, labelSmoothing: 0.2 },
+    { loss: 'ipo', beta: 0.1 },
+    { loss: 'hinge', beta: 0.5 },
+  );
+  const preference = fc.double({ min: 0, max: 1, noNaN: true });
+  const logp = fc.double({ min: -20, max: 0, noNaN: true });
+  const logps = (...[chosen, rejected, referenceChosen, referenceRejected]: number[]) => ({
+    chosen: Float64Array.of(chosen),
+    rejected: Float64Array.of(rejected),
+    referenceChosen: Float64Array.of(referenceChosen),
+    referenceRejected: Float64Array.of(referenceRejected),
+    chosenLengths: Int32Array.of(2),
+    rejectedLengths: Int32Array.of(5),
+  });
+  /** The same pair with its labels exchanged. */
+  const exchanged = ([w, l, refW, refL]: number[]) => {
+    const { chosenLengths, rejectedLengths, ...rest } = logps(l, w, refL, refW);
+    return { ...rest, chosenLengths: rejectedLengths, rejectedLengths: chosenLengths };
+  };
+
+  it('have loss and gradients of the two hard labels, each by its share', () => {
+    fc.assert(
+      fc.property(
+        loss,
+        fc.constantFrom('sum' as const, 'mean' as const),
+        preference,
+        fc.tuple(logp, logp, logp, logp),
+        (settings, reduction, p, values) => {
+          const l = marginLoss(settings);
+          const soft = preferenceTerms(l, reduction, logps(...values), [p]);
+          const right = preferenceTerms(l, reduction, logps(...values));
+          const wrong = preferenceTerms(l, reduction, exchanged(values));
+          const mixed = (one: number, other: number) => p * one + (1 - p) * other;
+          expect(soft.losses[0]).toBeCloseTo(mixed(right.losses[0], wrong.losses[0]), 9);
+          expect(soft.chosenCotangents[0]).toBeCloseTo(
+            mixed(right.chosenCotangents[0], wrong.rejectedCotangents[0]),
+            9,
+          );
+          expect(soft.rejectedCotangents[0]).toBeCloseTo(
+            mixed(right.rejectedCotangents[0], wrong.chosenCotangents[0]),
+            9,
+          );
+          expect(preferenceTerms(l, reduction, logps(...values), [1])).toEqual(right);
+        },
+      ),
+    );
+  });
+
+  it('have the gradient of central differences, and the closed forms of DPO and IPO', () => {
+    const [p, beta, h] = [0.3, 0.8, 0.7];
+    const at = (shift: number) => logps(-1 + shift, -2, -1.5, -1.8);
+    for (const [name, value] of [
+      // Cross-entropy of p against σ(βh); and (h − 1/(2β))² with the mean target, plus the variance of the labels.
+      ['dpo', -p * Math.log(1 / (1 + Math.exp(-beta * h))) - (1 - p) * Math.log(1 / (1 + Math.exp(beta * h)))],
+      ['ipo', (h - (2 * p - 1) / (2 * beta)) ** 2 + (p * (1 - p)) / beta ** 2],
+    ] as const) {
+      const of = (shift: number) => preferenceTerms(marginLoss({ loss: name, beta }), 'sum', at(shift), [p]);
+      expect(of(0).losses[0]).toBeCloseTo(value, 12);
+      const numeric = (of(1e-5).losses[0] - of(-1e-5).losses[0]) / 2e-5;
+      expect(of(0).chosenCotangents[0]).toBeCloseTo(numeric, 7);
+    }
+  });
+});
+
 describe('reductions', () => {
   // Chosen token log-ratios [0.5, 0.5], rejected [−0.25 × 4].
   const logps = {

@@ -50,6 +50,28 @@ function keepBest(folder: string, step: number, losses: number[]): void {
   writeFileSync(join(folder, 'evaluation-best.json'), JSON.stringify({ groups: Object.fromEntries(groups), mean }));
 }
 
+/** As a run on a survey's pairs leaves it: similarities by group, of the policy and of its reference. */
+function answerSurvey(folder: string, policy: number[], reference?: number[]): void {
+  const opinions = (similarities: number[]) => ({
+    groups: Object.fromEntries(
+      groupNames.map((name, g) => [
+        name,
+        { questions: 9 - g, similarity: similarities[g], standard_error: 0.01, calibration_error: 0.3 - 0.1 * g },
+      ]),
+    ),
+    mean: { similarity: 0.61 },
+    group_mean: { similarity: similarities.reduce((sum, one) => sum + one) / 3 },
+    worst: { group: groupNames[0], similarity: Math.min(...similarities) },
+  });
+  changeFile(folder, 'evaluation.json', (evaluation) => {
+    evaluation.survey = {
+      policy: opinions(policy),
+      ...(reference && { reference: opinions(reference) }),
+      uniform: opinions([0.5, 0.5, 0.5]),
+    };
+  });
+}
+
 describe('the page of several runs', () => {
   const read = async () => renderPage(runsPage(await Promise.all(folders.map(readRun))));
 
@@ -176,6 +198,53 @@ describe('the page of several runs', () => {
           ),
         ]),
       ]);
+  });
+
+  it('sets the answers to a survey beside those of the references, once where methods share them', async () => {
+    const caption = 'Similarity of the distribution over all options to each group’s answers (1 − JSD), test';
+    expect(await read()).not.toContain('1 − JSD');
+    const similarities = (seed: number) => [0.7 + 0.01 * seed, 0.8, 0.9];
+    folders.forEach((folder, i) => {
+      answerSurvey(folder, similarities(i), [0.6, 0.6, 0.6]);
+    });
+    const html = await read();
+    expectSoundPage(html);
+    const [head, first, ...others] = tableOf(html, `${caption}, mean ± standard error over seeds`);
+    expect(head).toEqual(['Group', 'Questions', 'IPO', 'GR-IPO', 'Reference', 'Uniform']);
+    const of = (seed: number) => similarities(seed)[0];
+    expect(first.slice(0, 4)).toEqual(['Nigeria', '9', overSeeds(of), overSeeds((seed) => of(seed + 3))]);
+    const means = (cells: string[]) => cells.map((cell) => Number.parseFloat(cell));
+    expect(means(first.slice(4))).toEqual([0.6, 0.5]);
+    expect(others.slice(2).map(([name, , ...cells]) => [name, ...means(cells)])).toEqual([
+      ['Worst group', 0.71, 0.74, 0.6, 0.5],
+      ['Mean over questions', 0.61, 0.61, 0.61, 0.61],
+      ['Mean over groups', expect.closeTo(0.8 + 0.01 / 3, 3), expect.closeTo(0.8 + 0.04 / 3, 3), 0.6, 0.5],
+    ]);
+    const [, , calibration] = tableOf(
+      html,
+      'Expected calibration error of the win share of one option against another',
+    );
+    expect([calibration[0], ...means(calibration.slice(1))]).toEqual([escaped(groupNames[1]), 0.2, 0.2]);
+
+    folders = [folders[0], folders[3]];
+    answerSurvey(folders[1], similarities(1), [0.65, 0.6, 0.6]);
+    const apart = tableOf(await read(), caption);
+    expect(apart[0].slice(2)).toEqual(['IPO', 'GR-IPO', 'Reference of IPO', 'Reference of GR-IPO', 'Uniform']);
+    const withErrors = (cells: string[]) => cells.map((cell) => cell.split(' ± ').map(Number));
+    expect(withErrors(apart[1].slice(2))).toEqual([0.7, 0.71, 0.6, 0.65, 0.5].map((mean) => [mean, 0.01]));
+    answerSurvey(folders[1], similarities(1));
+    const [only, row] = tableOf(await read(), caption);
+    expect(only.slice(2)).toEqual(['IPO', 'GR-IPO', 'Reference', 'Uniform']);
+    expect(withErrors(row.slice(4, 5))).toEqual([[0.6, 0.01]]);
+    const csv = parse(runsCsv(await Promise.all(folders.map(readRun))), { columns: true }) as Record<string, string>[];
+    expect(csv.filter(({ similarity }) => similarity !== '').map((line) => line.split)).toEqual(Array(6).fill('test'));
+    expect(csv[0]).toMatchObject({
+      similarity: '0.7',
+      'similarity standard error': '0.01',
+      'reference similarity': '0.6',
+      'uniform similarity': '0.5',
+      'calibration error': '0.3',
+    });
   });
 
   it('shows environment and configurations', async () => {

@@ -101,8 +101,8 @@ describe.skipIf(!hasTransformers)('greedy answers are those of transformers (ski
   const names = ['gemma-tiny', 'gemma2-tiny', 'gemma3-tiny'];
   const maxTokens = 32;
   let theirs: { answers: number[][]; ended: number[] }[];
-  beforeAll(() => {
-    theirs = askTransformers(
+  beforeAll(async () => {
+    theirs = await askTransformers(
       `
 torch.set_num_threads(1)
 def answers(folder):

@@ -97,6 +97,22 @@ describe('pair objective', () => {
     expect([...(metrics['logps/accuracies'] ?? [])]).toEqual([1, 0]);
   });
 
+  it('counts of a soft label the share of the group that is agreed with', () => {
+    const objective = pairObjective({ loss: 'dpo', beta: 2, reduction: 'sum', weights: 'erm' });
+    // The rewards prefer the chosen response of the first pair, and neither of the second; the same exchanged.
+    const { chosen, rejected, referenceChosen, referenceRejected } = scores;
+    const exchanged = {
+      chosen: rejected,
+      rejected: chosen,
+      referenceChosen: referenceRejected,
+      referenceRejected: referenceChosen,
+    };
+    for (const metric of ['rewards/accuracies', 'logps/accuracies'] as const) {
+      expect([...(objective.evaluate(scores, [0.75, 0.75]).metrics[metric] ?? [])]).toEqual([0.75, 0]);
+      expect([...(objective.evaluate(exchanged, [0.75, 0.75]).metrics[metric] ?? [])]).toEqual([0.25, 0]);
+    }
+  });
+
   it('supervised fine-tuning needs no reference and no rejected response', () => {
     const objective = pairObjective({ loss: 'sft', reduction: 'sum', weights: 'erm' });
     expect(objective).toMatchObject({ usesReference: false, responses: 'chosen' });

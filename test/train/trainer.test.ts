@@ -158,6 +158,57 @@ function expectClose(actual: ArrayLike<number>, expected: ArrayLike<number>, dig
   for (let i = 0; i < expected.length; i++) expect(actual[i]).toBeCloseTo(expected[i], digits);
 }
 
+describe('soft labels', () => {
+  const preferences = [0.9, 0.5, 0.25, 1, 0];
+  const soft = { ...five, pairs: five.pairs.map((pair, i) => ({ ...pair, preference: preferences[i] })) };
+  /** Each pair with either label, as much as it has of it; a group of n pairs has 2n of these, whose weights have mean 1 too. */
+  const hard: PairDataset = {
+    ...five,
+    pairs: five.pairs.flatMap((pair, i) => [
+      { ...pair, weight: 2 * preferences[i] },
+      { ...pair, chosen: pair.rejected, rejected: pair.chosen, weight: 2 * (1 - preferences[i]) },
+    ]),
+    counts: five.counts.map((count) => 2 * count),
+  };
+  const objectives: Objective[] = [
+    grIpo,
+    ipo,
+    { loss: 'dpo', beta: 0.5, reduction: 'mean', labelSmoothing: 0.1, weights: 'mirror-ascent', step: 0.3 },
+    { loss: 'dpo', beta: 0.5, reduction: 'sum', weights: 'importance' },
+    { loss: 'hinge', beta: 0.5, reduction: 'sum', weights: 'uniform' },
+  ];
+
+  it.each(objectives)('train and evaluate as both hard labels by their shares: $loss, $weights', async (objective) => {
+    const [one, other] = await Promise.all([
+      run({ objective }, soft, soft),
+      run({ objective, batch: { size: 10, sampler: 'proportional' } }, hard, hard),
+    ]);
+    expectClose(one.policy.theta, other.policy.theta, 12);
+    one.alpha.forEach((alpha, step) => {
+      expectClose(alpha, other.alpha[step], 12);
+    });
+    for (const metric of ['eval_loss', 'eval_worst/loss', 'eval_rewards/accuracies', 'eval_logps/accuracies'])
+      expectClose(
+        one.lines.map((line) => Number(line[metric])),
+        other.lines.map((line) => Number(line[metric])),
+        12,
+      );
+    expect(one.policy.theta).not.toEqual((await run({ objective })).policy.theta);
+  });
+
+  it('are refused by fine-tuning, whose loss looks at one response', async () => {
+    const objective: Objective = { loss: 'sft', reduction: 'sum', weights: 'erm' };
+    const refused =
+      /field "preference": 4 pairs \(first made.jsonl:1\) have soft labels, which do nothing with loss: sft/;
+    await expect(run({ objective }, soft)).rejects.toThrow(refused);
+    await expect(run({ objective }, five, soft)).rejects.toThrow(refused);
+    const scored = evaluatePairs(new UnigramPolicy(), await scoredDataset(soft, undefined), pairObjective(objective));
+    await expect(scored).rejects.toThrow(refused);
+    const all = { ...five, pairs: five.pairs.map((pair) => ({ ...pair, preference: 1 })) };
+    expect((await run({ objective }, all)).lines).toEqual((await run({ objective })).lines);
+  });
+});
+
 describe('training loop', () => {
   it('takes the step that Algorithm 1 prescribes, by hand', async () => {
     const { policy, lines, alpha } = await run({ steps: 1 });

@@ -4,6 +4,13 @@ import { listNames, shortName } from '../../terminal/names.js';
 import { type RowLocation, rowNumber } from '../tables/row.js';
 import { hasTurnMarks, refuseInTurn } from '../text/control-tokens.js';
 import { jointTexts, type TextTokenizer, type TokenisedText, tokenisePair } from '../text/tokenizer.js';
+import {
+  carriesShares,
+  type OpinionQuestion,
+  OpinionQuestions,
+  questionTexts,
+  readShares,
+} from './opinion-questions.js';
 import { oppositeLabels } from './opposite-labels.js';
 import { PairStore } from './pair-store.js';
 import { PairParser, type PreferenceRecord, type ReadPairsOptions, type UnusableKind, UnusablePair } from './pairs.js';
@@ -24,6 +31,8 @@ export interface TokenisedPair {
   rejected: Int32Array;
   /** Weight within its group: ≥ 0, mean 1 over the group. */
   weight: number;
+  /** Soft label: the share of the group that prefers the chosen response, in [0, 1]. Absent: 1. */
+  preference?: number;
 }
 
 export interface PairDataset {
@@ -34,6 +43,8 @@ export interface PairDataset {
   pairs: TokenisedPair[];
   /** Pairs of each group. */
   counts: number[];
+  /** The different questions of a survey that the pairs carry, in the order of the file; absent where none were looked for or there are none. */
+  questions?: OpinionQuestion[];
   report: LoadReport;
 }
 
@@ -59,6 +70,11 @@ export interface LoadPairsOptions extends ReadPairsOptions {
   onBytes?: (bytes: number) => void;
   /** What to do with a pair that is too long, or has an empty text or equal responses. Default: error. */
   unusable?: 'error' | 'drop';
+  /**
+   * Read the questions of the survey that the pairs are made of, by their `shares`. `optional`: where the first pair carries one. Default:
+   * other columns are ignored.
+   */
+  survey?: 'required' | 'optional';
 }
 
 /** Texts are tokenised so many records at a time, or fewer that have this many characters. */
@@ -82,7 +98,10 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
     boundaryDiffers: { count: 0, firstLines: [] },
     warnings: [],
   };
-  const parser = new PairParser(options);
+  const parser = new PairParser({ ...options, columns: options.survey && ['shares'] });
+  const survey = new OpinionQuestions();
+  // Of an optional survey the first pair decides.
+  let hasShares = options.survey === 'optional' ? undefined : options.survey === 'required';
   let tokenizer: TextTokenizer | undefined;
   const seen = { markers: 0, othersTurns: 0, withoutBos: 0 };
 
@@ -100,7 +119,7 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
     return groups.push(name) - 1;
   };
 
-  const add = (record: PreferenceRecord): void => {
+  const add = ({ record, shares }: Waiting): void => {
     const group = indexOf(record.group, record.at);
     if (record.kind !== 'ids') tokenizer ??= openFor(record, options);
     const tokens = record.kind === 'ids' ? record : tokenise(record, tokenizer!, report);
@@ -110,6 +129,11 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
     if (tokenizer && options.vocabulary !== undefined)
       checkVocabulary(tokens, tokenizer, options.vocabulary, record.at);
     refuseUnusable(tokens, options.maxLength, record);
+    if (shares && record.kind === 'text')
+      survey.add(record, group, shares, tokenizer!, (ofOptions) => {
+        if (options.vocabulary !== undefined) checkVocabulary(ofOptions, tokenizer!, options.vocabulary, record.at);
+        refuseUnusable(ofOptions, options.maxLength, record);
+      });
     counts[group]++;
     weightSums[group] += record.weight;
     store.add(rowNumber(record.at), {
@@ -118,6 +142,7 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
       chosen: tokens.chosen,
       rejected: tokens.rejected,
       weight: record.weight,
+      preference: record.preference,
     });
   };
 
@@ -129,15 +154,17 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
       report.dropped[error.kind]++;
     }
   };
-  let waiting: PreferenceRecord[] = [];
+  let waiting: Waiting[] = [];
   let characters = 0;
   const addWaiting = (): void => {
-    const texts = waiting.flatMap((record) => (record.kind === 'text' ? jointTexts(record) : []));
+    const texts = waiting.flatMap(({ record, shares }) =>
+      record.kind === 'text' ? [...jointTexts(record), ...(shares ? questionTexts(record, shares) : [])] : [],
+    );
     if (texts.length > 0) {
-      tokenizer ??= openFor(waiting.find(({ kind }) => kind === 'text')!, options);
+      tokenizer ??= openFor(waiting.find(({ record }) => record.kind === 'text')!.record, options);
       tokenizer.prepare?.(texts);
     }
-    for (const record of waiting) orDrop(() => add(record));
+    for (const one of waiting) orDrop(() => add(one));
     waiting = [];
     characters = 0;
   };
@@ -145,7 +172,8 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
     for await (const row of parser.rows(file, options.onBytes)) {
       orDrop(() => {
         const record = parser.parse(row);
-        waiting.push(record);
+        hasShares ??= carriesShares(row, record);
+        waiting.push({ record, shares: hasShares ? readShares(row, record) : undefined });
         if (record.kind === 'text') characters += record.prompt.length + record.chosen.length + record.rejected.length;
       });
       if (waiting.length >= AT_ONCE.records || characters >= AT_ONCE.characters) addWaiting();
@@ -170,7 +198,13 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
   }
   warn(file, groups, counts, report, seen);
   if (groups.length > 1) warnOfOpposites(file, pairs, report);
-  return { file, groups, pairs, counts, report };
+  return { file, groups, pairs, counts, report, ...(hasShares && { questions: survey.questions }) };
+}
+
+/** A pair that is read, and the shares that it carries. */
+interface Waiting {
+  record: PreferenceRecord;
+  shares: number[] | undefined;
 }
 
 type ChatRecord = PreferenceRecord & { kind: 'chat' };

@@ -18,9 +18,11 @@ export function oppositeLabels(pairs: readonly TokenisedPair[]): OppositeLabels 
   const found = { pairs: 0, prompts: 0 };
   for (const members of byPrompt) {
     if (members.every((pair) => pairs[pair].group === pairs[members[0]].group)) continue;
-    const labels = members.map((pair) => {
-      const { group, chosen, rejected } = pairs[pair];
-      const [won, lost] = [chosen.join(' '), rejected.join(' ')];
+    const labels = members.flatMap((pair) => {
+      const { group, chosen, rejected, preference = 1 } = pairs[pair];
+      // A soft label says what most of the group prefer, if it says anything.
+      if (preference === 0.5) return [];
+      const [won, lost] = (preference > 0.5 ? [chosen, rejected] : [rejected, chosen]).map((ids) => ids.join(' '));
       return { group, label: `${won}|${lost}`, opposite: `${lost}|${won}` };
     });
     const groups = new Map<string, Set<number>>();

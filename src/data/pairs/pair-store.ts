@@ -27,6 +27,7 @@ class Block {
   size = 0;
   readonly lines = new Float64Array(BLOCK);
   readonly weights = new Float64Array(BLOCK);
+  readonly preferences = new Float64Array(BLOCK);
   readonly groups = new Int32Array(BLOCK);
   /** Where the tokens of each pair begin, and those of the pair after the last. */
   readonly starts = new Int32Array(BLOCK + 1);
@@ -36,7 +37,10 @@ class Block {
 
   constructor(readonly file: string) {}
 
-  add(line: number, { group, prompt, chosen, rejected, weight }: Omit<TokenisedPair, 'id'>): StoredPair {
+  add(
+    line: number,
+    { group, prompt, chosen, rejected, weight, preference = 1 }: Omit<TokenisedPair, 'id'>,
+  ): StoredPair {
     const row = this.size++;
     const start = this.starts[row];
     const end = start + prompt.length + chosen.length + rejected.length;
@@ -50,6 +54,7 @@ class Block {
     this.tokens.set(rejected, start + prompt.length + chosen.length);
     this.lines[row] = line;
     this.weights[row] = weight;
+    this.preferences[row] = preference;
     this.groups[row] = group;
     this.starts[row + 1] = end;
     this.promptLengths[row] = prompt.length;
@@ -83,6 +88,10 @@ class StoredPair implements TokenisedPair {
 
   set weight(weight: number) {
     this.block.weights[this.row] = weight;
+  }
+
+  get preference(): number {
+    return this.block.preferences[this.row];
   }
 
   get prompt(): Int32Array {

@@ -1,7 +1,8 @@
 import { InputError, type InputLocation } from '../../errors.js';
+import { keysOf } from '../../files/ordered-record.js';
 import { editDistance } from '../tables/near-matches.js';
 import { parseNotation, withoutMaps } from '../tables/notation.js';
-import { checkCharacters, describe, type Row, type RowLocation } from '../tables/row.js';
+import { checkCharacters, describe, listOf, type Row, type RowLocation } from '../tables/row.js';
 import { readRows } from '../tables/rows.js';
 import { commonBeginning, commonTurns } from './layouts.js';
 import { type ChatMessage, isConversation, readConversation } from './messages.js';
@@ -24,11 +25,13 @@ export interface RecordOrigin {
   group: string;
   /** Importance of the pair within its group, ≥ 0, as given (1 where absent). */
   weight: number;
+  /** Share of the group that prefers the chosen response, in [0, 1] (1 where absent: a hard label). */
+  preference: number;
   at: RowLocation;
 }
 
 /** A prompt without responses, as it stands in the file. */
-export type PromptRecord = Omit<RecordOrigin, 'weight'> &
+export type PromptRecord = Omit<RecordOrigin, 'weight' | 'preference'> &
   (
     | { kind: 'text'; prompt: string }
     | { kind: 'chat'; prompt: ChatMessage[] }
@@ -45,6 +48,8 @@ export interface ReadPairsOptions {
   vocabulary?: number;
   /** What becomes of a prompt, or of the first turn of a conversation. */
   template?: PromptTemplate;
+  /** Other columns to read; of Parquet only those that are named come. */
+  columns?: readonly string[];
 }
 
 const unusableKinds = ['empty', 'degenerate', 'tooLong'] as const;
@@ -61,6 +66,13 @@ export class UnusablePair extends InputError {
   }
 }
 
+/** Columns of numbers that are 1 where they are absent, and what they may be. */
+const optionalNumbers = {
+  weight: { least: 0, most: Number.MAX_VALUE, text: 'finite number ≥ 0' },
+  preference: { least: 0, most: 1, text: 'number from 0 to 1' },
+} as const;
+type OptionalColumn = keyof typeof optionalNumbers;
+const optionalColumns = keysOf(optionalNumbers);
 const textColumns = ['prompt', 'chosen', 'rejected'] as const;
 const idColumns = ['prompt_ids', 'chosen_ids', 'rejected_ids'] as const;
 
@@ -80,15 +92,23 @@ export class PairParser {
   }
 
   rows(file: string, onBytes?: (bytes: number) => void): AsyncGenerator<Row> {
-    return readRows(file, [...new Set([...this.groupBy, 'weight', ...textColumns, ...idColumns])], { onBytes });
+    const { columns = [] } = this.options;
+    return readRows(
+      file,
+      [...new Set([...this.groupBy, ...optionalColumns, ...textColumns, ...idColumns, ...columns])],
+      {
+        onBytes,
+      },
+    );
   }
 
   /** @throws InputError naming file, line or row, and field; an {@link UnusablePair} where a text is empty */
   parse(row: Row): PreferenceRecord {
     const group = readGroup(row, this.options, this.groupBy);
-    const weight = readWeight(row, this.groupBy);
+    const weight = readOptional(row, 'weight', this.groupBy);
+    const preference = readOptional(row, 'preference', this.groupBy);
     const ids = idColumns.filter((column) => row.values[column] != null);
-    if (ids.length === 0) return { group, weight, at: row.at, ...this.texts(row, group) };
+    if (ids.length === 0) return { group, weight, preference, at: row.at, ...this.texts(row, group) };
     for (const field of textColumns)
       if (row.values[field] != null)
         throw new InputError(`is given beside "${ids[0]}"`, {
@@ -97,7 +117,7 @@ export class PairParser {
         });
     this.refuseTemplate(row, ids[0]);
     const [prompt, chosen, rejected] = idColumns.map((field) => readIds(row, field, this.options.vocabulary));
-    return { group, weight, at: row.at, kind: 'ids', prompt, chosen, rejected };
+    return { group, weight, preference, at: row.at, kind: 'ids', prompt, chosen, rejected };
   }
 
   /** A row of which only the prompt is read. @throws InputError naming file, line or row, and field */
@@ -239,25 +259,26 @@ function readGroup(row: Row, { groupOptional }: ReadPairsOptions, groupBy: reado
 
 const decimal = /^\s*\+?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*$/i;
 
-function readWeight(row: Row, groupBy: readonly string[]): number {
-  const at = { ...row.at, field: 'weight' };
-  if (!row.columns.includes('weight')) {
-    // The one optional column: a slip of the pen here would change results in silence.
+function readOptional(row: Row, column: OptionalColumn, groupBy: readonly string[]): number {
+  const at = { ...row.at, field: column };
+  if (!row.columns.includes(column)) {
+    // Nothing else tells that it is missing: a slip of the pen here would change results in silence.
     const misspelt = row.columns.find((field) => {
       const name = field.toLowerCase();
-      return !groupBy.includes(field) && name.startsWith('w') && editDistance(name, 'weight') <= 2;
+      return !groupBy.includes(field) && name.startsWith(column.charAt(0)) && editDistance(name, column) <= 2;
     });
     if (misspelt === undefined) return 1;
-    throw new InputError('is not known, and looks like a misspelt "weight"', {
+    throw new InputError(`is not known, and looks like a misspelt "${column}"`, {
       at: { ...at, field: misspelt },
-      fix: 'write "weight", or give the field a name less like it',
+      fix: `write "${column}", or give the field a name less like it`,
     });
   }
-  const value = row.values.weight;
+  const { least, most, text } = optionalNumbers[column];
+  const value = row.values[column];
   const isText = row.untyped && typeof value === 'string' && value.trim() !== '';
-  const weight = typeof value === 'bigint' || (isText && decimal.test(value)) ? Number(value) : value;
-  if (typeof weight === 'number' && Number.isFinite(weight) && weight >= 0) return weight;
-  throw new InputError(`expected a finite number ≥ 0, found ${describe(value)}`, {
+  const number = typeof value === 'bigint' || (isText && decimal.test(value)) ? Number(value) : value;
+  if (typeof number === 'number' && number >= least && number <= most) return number;
+  throw new InputError(`expected a ${text}, found ${describe(value)}`, {
     at,
     fix: row.untyped ? 'write it as 0.5 or 5e-1, and one in each row' : undefined,
   });
@@ -277,9 +298,9 @@ function readText(value: unknown, field: string, at: RowLocation): string {
 function readIds(row: Row, field: string, vocabulary?: number): Int32Array {
   const value = cell(row, field);
   const at = { ...row.at, field };
-  // Parquet's lists of integers come as typed arrays, of 64-bit ones as BigInt.
-  const list = ArrayBuffer.isView(value) ? Array.from(value as unknown as ArrayLike<number | bigint>) : value;
-  if (!Array.isArray(list)) throw new InputError(`expected a list of token ids, found ${describe(value)}`, { at });
+  // Parquet's 64-bit integers come as BigInt.
+  const list = listOf(value);
+  if (list === undefined) throw new InputError(`expected a list of token ids, found ${describe(value)}`, { at });
   if (list.length === 0) throw new UnusablePair('empty', 'is empty', { at, fix: 'give at least one token id' });
   const limit = vocabulary ?? 2 ** 31;
   // A loop, not from(): this is most of the work of reading ids.

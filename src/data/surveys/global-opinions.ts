@@ -2,10 +2,11 @@ import { createHash } from 'node:crypto';
 import { InputError } from '../../errors.js';
 import { checkUnchanged, stateOf } from '../../files/opened-file.js';
 import { hashFile, readWhole } from '../../files/read.js';
+import { optionLetter } from '../pairs/opinion-questions.js';
 import { type PromptTemplate, paperTemplate } from '../pairs/prompt-template.js';
 import { readCsv } from '../tables/csv.js';
 import { parseNotation } from '../tables/notation.js';
-import { type BadRowHandler, describe, type Row, type RowLocation, rowNumber } from '../tables/row.js';
+import { type BadRowHandler, describe, listOf, type Row, type RowLocation, rowNumber } from '../tables/row.js';
 import { readRows } from '../tables/rows.js';
 
 /**
@@ -160,12 +161,6 @@ function readSelections(value: unknown): Map<string, number[]> {
   );
 }
 
-/** Parquet's lists of numbers come as typed arrays. */
-function listOf(value: unknown): unknown[] | undefined {
-  if (ArrayBuffer.isView(value)) return Array.from(value as unknown as ArrayLike<number | bigint>);
-  return Array.isArray(value) ? value : undefined;
-}
-
 /** The prompt of the paper: a line that names the country and the question, an instruction, one line for each option. */
 export function opinionPrompt(
   country: string,
@@ -175,11 +170,6 @@ export function opinionPrompt(
 ): string {
   const lines = options.map((option, i) => `\n${optionLetter(i)}. ${option}`);
   return template.fill(country, `${question}\nSelect the best response:${lines.join('')}`);
-}
-
-/** A, B, C, … */
-export function optionLetter(option: number): string {
-  return String.fromCharCode(65 + option);
 }
 
 /** "line 7, field \"options\": is not a list" */

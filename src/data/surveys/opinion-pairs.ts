@@ -4,17 +4,11 @@ import { InputError, present } from '../../errors.js';
 import { orderedRecord } from '../../files/ordered-record.js';
 import { Random } from '../../numbers/random.js';
 import { listNames } from '../../terminal/names.js';
+import { mostOptions, optionLetter } from '../pairs/opinion-questions.js';
 import { type PromptTemplate, paperTemplate } from '../pairs/prompt-template.js';
 import { nearMatches } from '../tables/near-matches.js';
 import { isParquet } from '../tables/rows.js';
-import {
-  type BadRow,
-  badRowText,
-  opinionPrompt,
-  optionLetter,
-  type Survey,
-  type SurveyQuestion,
-} from './global-opinions.js';
+import { type BadRow, badRowText, opinionPrompt, type Survey, type SurveyQuestion } from './global-opinions.js';
 
 /** Preference pairs of a survey: what is asked of the model, which answer wins, and which questions are kept for the test. */
 
@@ -25,6 +19,8 @@ export interface OpinionPair {
   /** Letters. */
   chosen: string;
   rejected: string;
+  /** Of those who chose one of the two, the share that chose `chosen`; absent where the label is hard. */
+  preference?: number;
   /** Row of the survey it comes from. */
   row: number;
   /** Row in which this question, whatever its options, capitals and punctuation, is asked first. */
@@ -35,6 +31,9 @@ export interface OpinionPair {
 
 export type OpinionSplit = 'train' | 'validation' | 'test';
 export const opinionSplits: readonly OpinionSplit[] = ['train', 'validation', 'test'];
+
+/** See {@link OpinionOptions.pairs}. */
+export type OpinionPairing = 'argmax' | 'all';
 
 /** Countries that count as one group; each is asked in its own name. */
 export interface CountryGroup {
@@ -58,7 +57,12 @@ export interface OpinionOptions {
    * a question are in one split. Default: the paper's split, 80/10/10 within each group.
    */
   fold?: Fold;
-  /** Up to four pairs a question, from the ranking of all options, instead of one. */
+  /**
+   * `argmax`: one pair a question with a hard label, the most frequent answer against another (the default). `all`: every two options that
+   * anyone chose, with the share that prefers each as a soft label.
+   */
+  pairs?: OpinionPairing;
+  /** Up to four pairs a question, from the ranking of all options, instead of one; of `argmax`. */
   multiPair?: boolean;
   /** Leave bad rows out and count them, instead of refusing the file. */
   skipBadRows?: boolean;
@@ -87,6 +91,7 @@ export interface OpinionSummary {
   seed: number;
   /** Absent where the split is the paper's. */
   fold?: Fold;
+  pairs: OpinionPairing;
   multiPair: boolean;
   template: string;
   /** Rows left out because they cannot be read or contradict themselves. */
@@ -123,7 +128,7 @@ export function opinionPairs(survey: Survey, options: OpinionOptions): OpinionPa
     typeof group === 'string' ? { name: group, countries: [group] } : group,
   );
   const countries = wanted.flatMap((group) => group.countries);
-  const { template = paperTemplate } = options;
+  const { template = paperTemplate, pairs: pairing = 'argmax' } = options;
   const badRows = [...survey.bad, ...contradictions(survey, countries)].sort((a, b) => a.line - b.line);
   if (badRows.length > 0 && !options.skipBadRows) refuse(survey.file, badRows);
   checkCountries(survey, countries);
@@ -148,19 +153,21 @@ export function opinionPairs(survey: Survey, options: OpinionOptions): OpinionPa
     for (const split of opinionSplits)
       for (const { prompt, written, row, question, shares } of assigned[split]) {
         const random = Random.stream(options.seed, 'global-opinions', 'pairs', prompt);
-        const pairs = options.multiPair ? rankedPairs(shares, random) : [winnerAndLoser(shares, random)];
-        for (const [winner, loser] of pairs)
+        const hardPairs = options.multiPair ? rankedPairs : winnerAndLoser;
+        const labelled: Labelled[] = pairing === 'all' ? softPairs(shares) : hardPairs(shares, random);
+        for (const { winner, loser, preference } of labelled)
           splits[split].push({
             group: name,
             prompt: written,
             chosen: optionLetter(winner),
             rejected: optionLetter(loser),
+            ...(preference !== undefined && { preference }),
             row,
             question,
             shares: normalised(shares),
           });
         counts.questions[split]++;
-        counts.pairs[split] += pairs.length;
+        counts.pairs[split] += labelled.length;
         if (shares.filter((share) => share === Math.max(...shares)).length > 1) counts.tied++;
       }
   }
@@ -173,6 +180,7 @@ export function opinionPairs(survey: Survey, options: OpinionOptions): OpinionPa
       source: { file: survey.file, sha256: survey.sha256, rows: survey.rows },
       seed: options.seed,
       ...(options.fold && { fold: options.fold }),
+      pairs: pairing,
       multiPair: options.multiPair ?? false,
       template: template.text,
       badRows,
@@ -301,7 +309,7 @@ function checkCountries(survey: Survey, countries: readonly string[]): void {
 /** Rows whose answers of a wanted country cannot be right. */
 function contradictions(survey: Survey, countries: readonly string[]): BadRow[] {
   return survey.questions.flatMap(({ line, options, selections }) => {
-    if (options.length > 26)
+    if (options.length > mostOptions)
       return [{ line, field: 'options', problem: `${options.length} options, more than there are letters` }];
     for (const country of countries) {
       const shares = selections.get(country) ?? [];
@@ -339,17 +347,36 @@ function filterReason(question: SurveyQuestion, shares: number[]): FilterReason 
   return question.options.length === 1 ? 'singleOption' : undefined;
 }
 
-function winnerAndLoser(shares: number[], random: Random): [winner: number, loser: number] {
-  const winner = shares.indexOf(Math.max(...shares));
-  const loser = random.integer(shares.length - 1);
-  return [winner, loser < winner ? loser : loser + 1];
+/** Two options, and the soft label of the first where it has one. */
+interface Labelled {
+  winner: number;
+  loser: number;
+  preference?: number;
 }
 
-/** Four of the pairs that a ranking by share gives, or all where there are fewer; options of equal share rank in their order. */
-function rankedPairs(shares: number[], random: Random): [winner: number, loser: number][] {
+function winnerAndLoser(shares: number[], random: Random): Labelled[] {
+  const winner = shares.indexOf(Math.max(...shares));
+  const loser = random.integer(shares.length - 1);
+  return [{ winner, loser: loser < winner ? loser : loser + 1 }];
+}
+
+/** Four of the pairs that a ranking by share gives, or all where there are fewer. */
+function rankedPairs(shares: number[], random: Random): Labelled[] {
+  return random.shuffle(ranked(shares)).slice(0, 4);
+}
+
+/** All pairs, the winner being what more people chose; of two options that nobody chose none prefers either. */
+function softPairs(shares: readonly number[]): Labelled[] {
+  return ranked(shares).flatMap(({ winner, loser }) => {
+    const [won, lost] = [present(shares[winner]), present(shares[loser])];
+    return won + lost > 0 ? [{ winner, loser, preference: won / (won + lost) }] : [];
+  });
+}
+
+/** Every two options, the more frequent one first; options of equal share rank in their order. */
+function ranked(shares: readonly number[]): Labelled[] {
   const ranking = [...shares.entries()].sort(([, a], [, b]) => b - a).map(([option]) => option);
-  const pairs = ranking.flatMap((winner, i) => ranking.slice(i + 1).map((loser): [number, number] => [winner, loser]));
-  return random.shuffle(pairs).slice(0, 4);
+  return ranking.flatMap((winner, i) => ranking.slice(i + 1).map((loser) => ({ winner, loser })));
 }
 
 /** 80 % train; of the rest half test and half validation, with pandas' rounding (half to even). Indices ascend. */

@@ -33,6 +33,12 @@ export function refuseRepeated(columns: readonly string[], at: InputLocation): v
     throw new InputError('is the name of two columns', { at: { ...at, field: repeated }, fix: 'rename one' });
 }
 
+/** A value that is a list; Parquet's lists of numbers come as typed arrays. Undefined where it is none. */
+export function listOf(value: unknown): unknown[] | undefined {
+  if (ArrayBuffer.isView(value)) return Array.from(value as unknown as ArrayLike<number | bigint>);
+  return Array.isArray(value) ? value : undefined;
+}
+
 /** A value of the user's file in a message, cut where it is long. */
 export function describe(value: unknown): string {
   if (value === undefined) return 'nothing';

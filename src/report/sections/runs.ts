@@ -7,7 +7,15 @@ import { type Axis, errorEnds, type Point, type Series } from '../charts.js';
 import { groupBy } from '../group-by.js';
 import type { Figure, Section } from '../html.js';
 import { groupColours, methodColours, methodTitle, orderMethods } from '../palette.js';
-import { commonSplit, differingSettings, type GroupMeans, type Run, type ScoredSplit, type Scores } from '../runs.js';
+import {
+  commonSplit,
+  differingSettings,
+  type GroupMeans,
+  type Opinions,
+  type Run,
+  type ScoredSplit,
+  type Scores,
+} from '../runs.js';
 import type { Table } from '../table.js';
 
 /** A run with the scores of one of its policies on the split that the report is about. */
@@ -133,6 +141,8 @@ export function runsSection(runs: readonly Run[]): Section {
       groupTable(methods, groups, 'loss', split),
       groupTable(methods, groups, 'rewards/accuracies', split),
       groupTable(methods, groups, 'logps/accuracies', split),
+      similarityTable([...methods, ...best], groups, split),
+      calibrationTable([...methods, ...best], groups),
     ].filter((table) => table !== null),
     figures: [...groupBars(methods, drawn, split), ...curves(methods, drawn, groups.length, colours)],
   };
@@ -364,6 +374,97 @@ function groupTable(
   };
 }
 
+/** How near the answers of each method are to those of the groups, with references and the uniform distribution beside them. */
+function similarityTable(all: readonly Method[], groups: readonly string[], split: ScoredSplit): Table | null {
+  const methods = all.filter(({ runs }) => runs.some(({ survey }) => survey));
+  if (methods.length === 0) return null;
+  const row = (name: string, count: string, of: (opinions: Opinions) => Measure, compared: readonly Compared[]) => [
+    name,
+    count,
+    ...compared.map(({ runs }) => measured(runs, of)),
+  ];
+  const ofGroup = (group: string) => (opinions: Opinions) => {
+    const { similarity = null, standard_error = null } = opinions.groups.get(group) ?? {};
+    return { mean: similarity, standard_error };
+  };
+  const alone = ({ similarity }: { similarity: number }) => ({ mean: similarity, standard_error: null });
+  const policies = methods.map(({ title, runs }) => ({ title, runs: runs.map(({ survey }) => survey?.policy) }));
+  const cells = ({ runs }: Compared) => JSON.stringify(groups.map((group) => measured(runs, ofGroup(group))));
+  const references = merged('Reference', methods, ({ survey }) => survey?.reference, cells);
+  const uniform = merged('Uniform', methods, ({ survey }) => survey?.uniform, cells);
+  const compared = [...policies, ...references, ...uniform];
+  return {
+    caption: `Similarity of the distribution over all options to each group’s answers (1 − JSD), ${split}${seedsCaption(methods).replace('pairs', 'questions')}`,
+    columns: [
+      { title: 'Group' },
+      { title: 'Questions', numeric: true },
+      ...compared.map(({ title }) => ({ title, numeric: true })),
+    ],
+    rows: [
+      ...groups.map((group) =>
+        row(
+          group,
+          range(policies.flatMap(({ runs }) => runs.flatMap((policy) => policy?.groups.get(group)?.questions ?? []))),
+          ofGroup(group),
+          compared,
+        ),
+      ),
+      row('Worst group', '', ({ worst }) => alone(worst), compared),
+      row('Mean over questions', '', ({ mean }) => alone(mean), compared),
+      row('Mean over groups', '', ({ group_mean }) => alone(group_mean), compared),
+    ],
+  };
+}
+
+/** Null where there is no survey. */
+function calibrationTable(all: readonly Method[], groups: readonly string[]): Table | null {
+  const methods = all.filter(({ runs }) => runs.some(({ survey }) => survey));
+  if (methods.length === 0) return null;
+  return {
+    caption: 'Expected calibration error of the win share of one option against another',
+    columns: [{ title: 'Group' }, ...methods.map(({ title }) => ({ title, numeric: true }))],
+    rows: groups.map((group) => [
+      group,
+      ...methods.map(({ runs }) =>
+        overSeeds(runs.map(({ survey }) => survey?.policy.groups.get(group)?.calibration_error ?? null)),
+      ),
+    ]),
+  };
+}
+
+/** A column of distributions, one for each run. */
+interface Compared {
+  title: string;
+  runs: readonly (Opinions | undefined)[];
+}
+/** Its error is that over questions. */
+interface Measure {
+  mean: number | null;
+  standard_error: number | null;
+}
+
+function measured(runs: Compared['runs'], of: (opinions: Opinions) => Measure): Estimate | null {
+  const values = runs.map((opinions) => (opinions ? of(opinions) : { mean: null, standard_error: null }));
+  return overSeeds(
+    values.map(({ mean }) => mean),
+    values[0]?.standard_error,
+  );
+}
+
+/** What methods are compared with, once where it is the same for all of them: runs that start from one model have one reference. */
+function merged(
+  title: string,
+  methods: readonly Method[],
+  of: (run: ScoredRun) => Opinions | undefined,
+  key: (column: Compared) => string,
+): Compared[] {
+  const columns = methods
+    .map((method) => ({ title: `${title} of ${method.title}`, runs: method.runs.map(of) }))
+    .filter(({ runs }) => runs.some((opinions) => opinions));
+  const different = [...groupBy(columns, key).values()].map(([first]) => present(first));
+  return different.length === 1 ? different.map(({ runs }) => ({ title, runs })) : different;
+}
+
 function groupBars(methods: readonly Method[], groups: readonly string[], split: ScoredSplit): Figure[] {
   const bars = (name: string, shown: readonly Method[], metric: GroupMetric, value: Axis): Figure => ({
     name,
@@ -593,6 +694,7 @@ function groupScore(runs: readonly ScoredRun[], group: string, metric: GroupMetr
 }
 
 function range(counts: readonly number[]): string {
+  if (counts.length === 0) return '–';
   const [low, high] = [smallest(counts), largest(counts)];
   return low === high ? formatCount(low) : `${formatCount(low)}–${formatCount(high)}`;
 }
