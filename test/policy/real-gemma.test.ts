@@ -91,7 +91,7 @@ describe.skipIf(!hasWeights || made?.status === 3)(
         prompt: Int32Array.from([2, ...tokenizer.encode(text)]),
       }));
       const maxTokens = 12;
-      const theirs = askTransformers<number[][]>(
+      const theirs = await askTransformers<number[][]>(
         `
 model = AutoModelForCausalLM.from_pretrained(a["folder"], dtype=torch.float32).eval()
 print(json.dumps([
