@@ -38,6 +38,11 @@ export type ReferenceRecord = z.infer<typeof schema>;
 export async function adapterDigest(folder: string): Promise<string> {
   const settings = readJson(join(folder, adapterFiles.config)) as Record<string, unknown>;
   const scaling = ['r', 'lora_alpha', 'use_rslora'].map((key) => settings[key] ?? null);
+  // Only where there are any, since records were written before these were read.
+  for (const key of ['rank_pattern', 'alpha_pattern']) {
+    const pattern = settings[key];
+    if (pattern && Object.keys(pattern).length > 0) scaling.push(pattern);
+  }
   using file = new OpenedFile(join(folder, adapterFiles.weights));
   const weights = await fileDigest(file);
   return createHash('sha256')
