@@ -41,7 +41,7 @@ export async function adapterDigest(folder: string): Promise<string> {
   // Only where there are any, since records were written before these were read.
   for (const key of ['rank_pattern', 'alpha_pattern']) {
     const pattern = settings[key];
-    if (pattern && Object.keys(pattern).length > 0) scaling.push(pattern);
+    if (pattern && Object.keys(pattern).length > 0) scaling.push([key, pattern]);
   }
   using file = new OpenedFile(join(folder, adapterFiles.weights));
   const weights = await fileDigest(file);

@@ -8,7 +8,7 @@ it('an adapter’s digest changes with whatever scales its update, and with noth
   const folder = join(temporaryFolder(), 'adapter');
   cpSync('test/fixtures/gemma-tiny/adapter', folder, { recursive: true });
   const file = join(folder, 'adapter_config.json');
-  const settings = JSON.parse(readFileSync(file, 'utf8')) as object;
+  const settings = JSON.parse(readFileSync(file, 'utf8')) as { use_rslora?: boolean };
   const digestWith = (changes: object) => {
     writeFileSync(file, JSON.stringify({ ...settings, ...changes }));
     return adapterDigest(folder);
@@ -17,8 +17,8 @@ it('an adapter’s digest changes with whatever scales its update, and with noth
   expect(await digestWith({ rank_pattern: {}, alpha_pattern: null, base_model_name_or_path: 'elsewhere' })).toBe(plain);
   const others = [
     { lora_alpha: 1 },
-    { r: 1 },
-    { use_rslora: true },
+    { r: 5 },
+    { use_rslora: !settings.use_rslora },
     { alpha_pattern: { q_proj: 2 } },
     { alpha_pattern: { q_proj: 3 } },
     { rank_pattern: { q_proj: 2 } },
