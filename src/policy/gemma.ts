@@ -12,7 +12,7 @@ import type {
   NativeOptimizerConfig,
   NativeSource,
 } from '../native/types.js';
-import { type AdaptedModule, adaptedModules, type LoraSettings } from './adapted-modules.js';
+import { type AdaptedModule, adaptedModules, type LoraSettings, loraTargets } from './adapted-modules.js';
 import { type GemmaSource, resolveGemma } from './gemma-config.js';
 import { fileDigest, modelIdentity } from './identity.js';
 import { adapterFiles, bareName, readAdapter, writeAdapterConfig } from './peft.js';
@@ -122,7 +122,7 @@ export class GemmaPolicy implements Policy<NativeBatch> {
       throw new InputError(problem, { at: { field: `lora.${key}` } });
     };
     const { modules } = adaptedModules(lora, { layers, prefix: peftNames(this.multimodal).model }, refuse);
-    await this.makeAdapter(lora, modules, training);
+    await this.makeAdapter({ ...lora, targets: lora.targets ?? loraTargets }, modules, training);
   }
 
   private async makeAdapter(

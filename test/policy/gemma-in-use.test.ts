@@ -266,5 +266,7 @@ it('whole numbers out of range are refused by name, in whatever type the addon k
     [{ seed: 2 ** 53 }, `seed: expected at most ${2 ** 53 - 1}`],
   ] as const)
     expect((await inputFault(policy.addAdapter({ rank: 2, alpha: 4 }, training))).message).toBe(expected);
-  expect((await inputFault(policy.addAdapter({ rank: 65_537, alpha: 4 }))).message).toMatch(/^lora\.rank: expected/);
+  expect((await inputFault(policy.addAdapter({ rank: 65_537, alpha: 4 }))).message).toMatch(
+    /^lora\[0\]\.rank: expected/,
+  );
 });
