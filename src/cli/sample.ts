@@ -7,15 +7,13 @@ import { counted } from '../terminal/format.js';
 import { listNames } from '../terminal/names.js';
 import type { PairReader } from '../train/inputs.js';
 import { countOption, defineAction, numberOption, parsedOption, parseList } from './command.js';
-import { groupByOption, type ModelOptions, openModel, withModel } from './eval.js';
+import { groupByOption, type ModelOptions, modelCommand, openModel } from './eval.js';
 import { checkOut, openLines, requireOut } from './out.js';
 
 /** `group-robust sample`: answers of the policy, drawn token by token. */
 export function registerSample(program: Command): void {
   const command = requireOut(
-    withModel(
-      program.command('sample').description('draw answers of the policy to prompts, or to those of a pairs file'),
-    )
+    modelCommand(program, 'sample', 'draw answers of the policy to prompts, or to those of a pairs file')
       .option('--pairs <file>', 'pairs as JSONL, CSV or Parquet: their prompts are answered')
       .option('--prompts <file>', 'the same with prompts alone')
       .addOption(groupByOption())
