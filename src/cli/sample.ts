@@ -1,7 +1,7 @@
 import type { Command } from '@commander-js/extra-typings';
 import type { TokenisedPrompt } from '../data/pairs/prompts.js';
 import type { TextTokenizer } from '../data/text/tokenizer.js';
-import { InputError } from '../errors.js';
+import { InputError, present } from '../errors.js';
 import type { Answer } from '../sample/answers.js';
 import { counted } from '../terminal/format.js';
 import { listNames } from '../terminal/names.js';
@@ -51,7 +51,7 @@ export function registerSample(program: Command): void {
     let stopped = 0;
     try {
       for await (const answer of drawAnswers(policy, prompts, settings)) {
-        const line = lineOf(answer, prompts[answer.prompt], tokenizer);
+        const line = lineOf(answer, present(prompts[answer.prompt]), tokenizer);
         // Under --json stdout has room for the one object only.
         if (out.stdout && output.json) all.push(line);
         else file.append(`${JSON.stringify(line)}\n`);
@@ -134,7 +134,7 @@ function promptsOf({ pairs, groups, report }: Awaited<ReturnType<PairReader['rea
   const prompts = pairs.map(({ id, group, prompt }) => ({
     id,
     line: Number(id.slice(id.lastIndexOf(':') + 1)),
-    group: groups[group],
+    group: present(groups[group]),
     prompt,
   }));
   return { prompts, warnings: report.warnings };
