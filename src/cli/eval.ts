@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { type Command, Option, type OptionValues } from '@commander-js/extra-typings';
+import { type Command, Option } from '@commander-js/extra-typings';
 import { type PromptTemplate, parseTemplate, plainTemplate } from '../data/pairs/prompt-template.js';
 import { InputError, present } from '../errors.js';
 import { maxThreads } from '../native/types.js';
@@ -138,7 +138,7 @@ export function groupByOption() {
 
 /** A command with the options that `eval` and `logprobs` share. */
 export function scoringCommand(program: Command, name: 'eval' | 'logprobs', description: string) {
-  return withModel(program.command(name).description(description))
+  return modelCommand(program, name, description)
     .option(
       '--reference-adapter <folder>',
       'reference = the model with this adapter, or `base` (default: what the adapter was trained against, where its folder says so)',
@@ -150,11 +150,11 @@ export function scoringCommand(program: Command, name: 'eval' | 'logprobs', desc
     .addOption(countOption('--max-length <n>', 'a longer pair is an error', { min: 2 }).default(8192));
 }
 
-/** Adds the options that name a model and say how prompts are read for it. */
-export function withModel<Arguments extends unknown[], Options extends OptionValues, Globals extends OptionValues>(
-  command: Command<Arguments, Options, Globals>,
-) {
-  return command
+/** A command with the options that name a model and say how prompts are read for it. */
+export function modelCommand(program: Command, name: 'eval' | 'logprobs' | 'sample', description: string) {
+  return program
+    .command(name)
+    .description(description)
     .requiredOption('--model <model>', 'checkpoint folder, hub id such as google/gemma-2b, or random:NAME?key=value')
     .option('--adapter <folder>', 'PEFT adapter of the policy, folder or hub id (default: none)')
     .option('--tokenizer <path>', "tokenizer.json or its folder (default: the model's own)")

@@ -1,21 +1,19 @@
 import type { Command } from '@commander-js/extra-typings';
 import type { TokenisedPrompt } from '../data/pairs/prompts.js';
 import type { TextTokenizer } from '../data/text/tokenizer.js';
-import { InputError } from '../errors.js';
+import { InputError, present } from '../errors.js';
 import type { Answer } from '../sample/answers.js';
 import { counted } from '../terminal/format.js';
 import { listNames } from '../terminal/names.js';
 import type { PairReader } from '../train/inputs.js';
 import { countOption, defineAction, numberOption, parsedOption, parseList } from './command.js';
-import { groupByOption, type ModelOptions, openModel, withModel } from './eval.js';
+import { groupByOption, type ModelOptions, modelCommand, openModel } from './eval.js';
 import { checkOut, openLines, requireOut } from './out.js';
 
 /** `group-robust sample`: answers of the policy, drawn token by token. */
 export function registerSample(program: Command): void {
   const command = requireOut(
-    withModel(
-      program.command('sample').description('draw answers of the policy to prompts, or to those of a pairs file'),
-    )
+    modelCommand(program, 'sample', 'draw answers of the policy to prompts, or to those of a pairs file')
       .option('--pairs <file>', 'pairs as JSONL, CSV or Parquet: their prompts are answered')
       .option('--prompts <file>', 'the same with prompts alone')
       .addOption(groupByOption())
@@ -53,7 +51,7 @@ export function registerSample(program: Command): void {
     let stopped = 0;
     try {
       for await (const answer of drawAnswers(policy, prompts, settings)) {
-        const line = lineOf(answer, prompts[answer.prompt], tokenizer);
+        const line = lineOf(answer, present(prompts[answer.prompt]), tokenizer);
         // Under --json stdout has room for the one object only.
         if (out.stdout && output.json) all.push(line);
         else file.append(`${JSON.stringify(line)}\n`);
@@ -136,7 +134,7 @@ function promptsOf({ pairs, groups, report }: Awaited<ReturnType<PairReader['rea
   const prompts = pairs.map(({ id, group, prompt }) => ({
     id,
     line: Number(id.slice(id.lastIndexOf(':') + 1)),
-    group: groups[group],
+    group: present(groups[group]),
     prompt,
   }));
   return { prompts, warnings: report.warnings };
