@@ -61,7 +61,7 @@ describe('programs without end', () => {
     expect(openTokenizer('random:tiny').encode('a').length).toBe(1);
   });
 
-  it('an adapter’s target_modules', { timeout: 60_000 }, async () => {
+  it('an adapter’s target_modules', { timeout: 120_000 }, async () => {
     const place = join(folder, 'adapter');
     const model = { layers: 2, multimodal: false };
     mkdirSync(place);
