@@ -8,10 +8,11 @@ export function jensenShannonSimilarity(p: ArrayLike<number>, q: ArrayLike<numbe
   if (p.length !== q.length) throw new RangeError(`distributions over ${p.length} and ${q.length} options`);
   let divergence = 0;
   for (let i = 0; i < p.length; i++) {
-    const middle = (p[i] + q[i]) / 2;
+    // Not halved, which the smallest numbers do not survive.
+    const both = p[i] + q[i];
     // An option without mass adds nothing: x log x → 0.
-    if (p[i] > 0) divergence += (p[i] / 2) * Math.log2(p[i] / middle);
-    if (q[i] > 0) divergence += (q[i] / 2) * Math.log2(q[i] / middle);
+    if (p[i] > 0) divergence += (p[i] / 2) * Math.log2((2 * p[i]) / both);
+    if (q[i] > 0) divergence += (q[i] / 2) * Math.log2((2 * q[i]) / both);
   }
   // Rounding may leave the sum a hair outside of [0, 1].
   return 1 - Math.min(1, Math.max(0, divergence));

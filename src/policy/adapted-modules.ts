@@ -119,7 +119,9 @@ function adaptationsOf(
   const excluded = named('excludeModules', lora.excludeModules ?? [], paths, refuse);
   const targeted = named('targets', lora.targets, paths, refuse);
   const inLayers = layerFilter(lora, paths, refuse);
-  const adapted = paths.filter((path) => !excluded(path) && targeted(path) && inLayers(path));
+  // As in PEFT, layers_to_transform selects among what ends of paths mean; a whole path means itself.
+  const isWhole = (path: string) => typeof lora.targets !== 'string' && lora.targets.includes(path);
+  const adapted = paths.filter((path) => !excluded(path) && targeted(path) && (inLayers(path) || isWhole(path)));
   const rankOf = patterned('rankPattern', lora.rankPattern, lora.rank, adapted, refuse);
   const alphaOf = patterned('alphaPattern', lora.alphaPattern, lora.alpha, adapted, refuse);
   return new Map(

@@ -135,6 +135,8 @@ export function readAdapter(
   };
   for (const key of ['rankPattern', 'alphaPattern', 'excludeModules', 'layersToTransform', 'layersPattern'] as const)
     if (!empty(config[keys[key]])) Object.assign(given, { [key]: config[keys[key]] });
+  if (multimodal)
+    for (const key of ['rankPattern', 'alphaPattern'] as const) refuseOlderNames(keys[key], given[key], refuse);
   const weights = headerOf(join(folder, adapterFiles.weights));
   const inVision = weights.filter(({ name }) => multimodal && isVision(bareName(name)));
   const visionPaths = new Set(inVision.map(({ name }) => modulePath(plainName(bareName(name), multimodal))));
@@ -153,6 +155,20 @@ export function readAdapter(
     modules,
     visionModules: new Map([...others].map(([path, adaptation]) => [path.replace(/^model\./, ''), adaptation])),
   };
+}
+
+/** Weights are read under the names of every version of transformers, but a pattern with older ones would match nothing today, in PEFT too. */
+function refuseOlderNames(
+  field: string,
+  pattern: Readonly<Record<string, number>> = {},
+  refuse: (field: string, problem: string) => never,
+): void {
+  const older = Object.keys(pattern).find((key) => /language_model\\?\.model\b|\bvision_model\b/.test(key));
+  if (older !== undefined)
+    refuse(
+      field,
+      `"${older}" has names of an older transformers; its modules are model.language_model.… and model.vision_tower.… now`,
+    );
 }
 
 /** Before the names of an adapter's weights. */

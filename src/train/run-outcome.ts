@@ -94,6 +94,7 @@ async function writePolicy(
       },
       pause,
     });
+    bar.stop();
     const survey = test.survey && (await scoreSurvey(policy, test.survey, { quiet: ui.quiet, pause }));
     checkHold();
     folder.write(names.pairs, pairLines(test.pairs, byPair));

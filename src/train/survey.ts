@@ -44,6 +44,7 @@ interface OpinionMeasures {
 }
 
 export interface GroupOpinions extends OpinionMeasures {
+  /** Different ones: what a group was asked in the words of several countries counts once, with the mean of its similarities. */
   questions: number;
   /** Of the similarity, over the group's questions; absent for one question. */
   standard_error?: number;
@@ -157,31 +158,33 @@ export async function evaluateSurvey(
 /** @param logps [questions][options] log-probabilities of the options, up to a constant of each question */
 function opinionSummary(
   groups: readonly string[],
-  questions: readonly Pick<OpinionQuestion, 'group' | 'shares'>[],
+  questions: readonly Pick<OpinionQuestion, 'group' | 'question' | 'shares'>[],
   logps: readonly Float64Array[],
 ): OpinionSummary {
   const overall = new Calibration();
-  const byGroup = groups.map(() => ({ similarities: [] as number[], calibration: new Calibration() }));
-  questions.forEach(({ group, shares }, q) => {
+  const byGroup = groups.map(() => ({ ofQuestions: new Map<string, number[]>(), calibration: new Calibration() }));
+  questions.forEach(({ group, question, shares }, q) => {
     const scores = present(logps[q]);
     const total = logSumExp(scores);
-    const { similarities, calibration } = present(byGroup[group]);
-    similarities.push(
-      jensenShannonSimilarity(
-        scores.map((score) => Math.exp(score - total)),
-        shares,
-      ),
+    const { ofQuestions, calibration } = present(byGroup[group]);
+    const similarity = jensenShannonSimilarity(
+      scores.map((score) => Math.exp(score - total)),
+      shares,
     );
+    ofQuestions.set(question, [...(ofQuestions.get(question) ?? []), similarity]);
     for (const [predicted, observed] of winShares(scores, shares))
       for (const table of [overall, calibration]) table.add(predicted, observed);
   });
+  const mean = (values: readonly number[]) => estimate(values).mean;
   const measures = (calibration: Calibration) => ({
     calibration_error: calibration.error(),
     calibration: calibration.table(),
   });
   const asked = groups.flatMap((name, g) => {
-    const { similarities, calibration } = present(byGroup[g]);
-    if (similarities.length === 0) return [];
+    const { ofQuestions, calibration } = present(byGroup[g]);
+    if (ofQuestions.size === 0) return [];
+    // The countries of a region answer one question much alike, so that errors over their answers would come out too small.
+    const similarities = [...ofQuestions.values()].map(mean);
     const { mean: similarity, standard_error } = estimate(similarities);
     return [
       {
@@ -197,7 +200,6 @@ function opinionSummary(
     ];
   });
   const worst = asked.reduce((one, other) => (other.opinions.similarity < one.opinions.similarity ? other : one));
-  const mean = (values: readonly number[]) => estimate(values).mean;
   return {
     groups: orderedRecord(asked.map(({ name, opinions }) => [name, opinions])),
     group_order: asked.map(({ name }) => name),

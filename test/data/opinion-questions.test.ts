@@ -35,6 +35,8 @@ it('are read once each, all options tokenised like a response, and nothing else 
       ['A', 'B', 'C'].slice(0, options.length).map((letter) => [...tokens(letter), tokenizer.eos]),
     );
   }
+  // Without a column that says otherwise, each is its own.
+  expect(questions!.map(({ id, question }) => question === id)).toEqual([true, true, true, true]);
   const { questions: none, ...plain } = await load(write(...rows), { survey: undefined });
   expect(none).toBeUndefined();
   expect(data).toEqual(plain);
@@ -47,6 +49,22 @@ it('come of CSV too, and rounded shares are made to sum to 1', async () => {
   ]);
   const [{ shares }] = (await load(file)).questions!;
   expect(shares).toEqual([1 / 3, 1 / 3, 1 / 3].map((share) => expect.closeTo(share, 12)));
+});
+
+it('that are the same in other words say so by their column `question`', async () => {
+  const rows = [
+    { ...pair, question: 7 },
+    { ...pair, prompt: 'In other words?\n', question: 7 },
+  ];
+  expect((await load(write(...rows))).questions!.map(({ question }) => question)).toEqual(['7', '7']);
+});
+
+it('are refused where a tokenizer does not tell two options apart', async () => {
+  const encode = (text: string) => Int32Array.from(tokenizer.encode(text.replace('C', 'B')));
+  const blind = { ...tokenizer, bos: tokenizer.bos, eos: tokenizer.eos, encode } as typeof tokenizer;
+  const error = await inputError(() => load(write({ ...pair, rejected: 'B' }), { tokenizer: () => blind }));
+  expect(error.location).toMatchObject({ line: 1, field: 'shares' });
+  expect(error.message).toContain('options B and C, which become the same tokens');
 });
 
 it('of a pair that is left out are left out', async () => {

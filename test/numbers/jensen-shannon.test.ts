@@ -36,6 +36,10 @@ it('is 1 − [H((p + q)/2) − (H(p) + H(q))/2], within [0, 1], however near the
   );
 });
 
+it('is 1 also where the smallest number there is stands beside nothing', () => {
+  expect(jensenShannonSimilarity([1, Number.MIN_VALUE], [1, 0])).toBe(1);
+});
+
 it('refuses distributions over different options', () => {
   expect(() => jensenShannonSimilarity([1], [0.5, 0.5])).toThrow(RangeError);
 });

@@ -408,6 +408,13 @@ describe('an adapter', () => {
     expect(read({ exclude_modules: '.*' })).toThrow(/"target_modules".*nothing would be adapted/);
     expect(read({ target_modules: '.*_proj', layers_to_transform: 0 })).toThrow(/"layers_to_transform".*as in PEFT/);
     expect(read({ layers_to_transform: 0, layers_pattern: '(layers' })).toThrow(/"layers_pattern".*expression/);
+    // Of one that sees images: PEFT would read these and do nothing with them.
+    const seeing = (change: Record<string, unknown>) => () =>
+      readAdapter(withConfig(change), { layers: 2, multimodal: true });
+    for (const old of ['language_model\\.model\\.layers.*', 'vision_tower.vision_model.encoder.layers.0.mlp.fc1'])
+      for (const field of ['rank_pattern', 'alpha_pattern'])
+        expect(seeing({ [field]: { [old]: 4 } })).toThrow(new RegExp(`"${field}".*older transformers`));
+    expect(seeing({ alpha_pattern: { 'model.language_model.layers.0.self_attn.q_proj': 4 } })).not.toThrow();
   });
 
   it('whose weights do not fit is refused by file and tensor, with both shapes', async () => {

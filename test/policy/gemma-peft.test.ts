@@ -58,6 +58,10 @@ const adapters: Record<string, Record<string, unknown>> = {
     layers_to_transform: [2],
     layers_pattern: ['blocks', 'lay.*'],
   },
+  'a whole path, which no list of layers leaves out': {
+    target_modules: ['model.layers.0.self_attn.q_proj', 'v_proj'],
+    layers_to_transform: [1],
+  },
   'modules left out by ends': { target_modules: all, exclude_modules: ['k_proj', 'layers.2.self_attn.v_proj'] },
   'modules left out by an expression': { target_modules: 'all-linear', exclude_modules: '.*layers\\.[01]\\.mlp.*' },
   'targets in some layers': { target_modules: ['layers.1.self_attn.q_proj', 'model.layers.2.mlp.up_proj'] },

@@ -5,10 +5,12 @@ import { type RowLocation, rowNumber } from '../tables/row.js';
 import { hasTurnMarks, refuseInTurn } from '../text/control-tokens.js';
 import { jointTexts, type TextTokenizer, type TokenisedText, tokenisePair } from '../text/tokenizer.js';
 import {
+  type AskedQuestion,
   carriesShares,
   type OpinionQuestion,
   OpinionQuestions,
   questionTexts,
+  readQuestion,
   readShares,
 } from './opinion-questions.js';
 import { oppositeLabels } from './opposite-labels.js';
@@ -98,7 +100,7 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
     boundaryDiffers: { count: 0, firstLines: [] },
     warnings: [],
   };
-  const parser = new PairParser({ ...options, columns: options.survey && ['shares'] });
+  const parser = new PairParser({ ...options, columns: options.survey && ['shares', 'question'] });
   const survey = new OpinionQuestions();
   // Of an optional survey the first pair decides.
   let hasShares = options.survey === 'optional' ? undefined : options.survey === 'required';
@@ -119,7 +121,7 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
     return groups.push(name) - 1;
   };
 
-  const add = ({ record, shares }: Waiting): void => {
+  const add = ({ record, asked }: Waiting): void => {
     const group = indexOf(record.group, record.at);
     if (record.kind !== 'ids') tokenizer ??= openFor(record, options);
     const tokens = record.kind === 'ids' ? record : tokenise(record, tokenizer!, report);
@@ -129,8 +131,8 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
     if (tokenizer && options.vocabulary !== undefined)
       checkVocabulary(tokens, tokenizer, options.vocabulary, record.at);
     refuseUnusable(tokens, options.maxLength, record);
-    if (shares && record.kind === 'text')
-      survey.add(record, group, shares, tokenizer!, (ofOptions) => {
+    if (asked && record.kind === 'text')
+      survey.add(record, group, asked, tokenizer!, (ofOptions) => {
         if (options.vocabulary !== undefined) checkVocabulary(ofOptions, tokenizer!, options.vocabulary, record.at);
         refuseUnusable(ofOptions, options.maxLength, record);
       });
@@ -157,8 +159,8 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
   let waiting: Waiting[] = [];
   let characters = 0;
   const addWaiting = (): void => {
-    const texts = waiting.flatMap(({ record, shares }) =>
-      record.kind === 'text' ? [...jointTexts(record), ...(shares ? questionTexts(record, shares) : [])] : [],
+    const texts = waiting.flatMap(({ record, asked }) =>
+      record.kind === 'text' ? [...jointTexts(record), ...(asked ? questionTexts(record, asked.shares) : [])] : [],
     );
     if (texts.length > 0) {
       tokenizer ??= openFor(waiting.find(({ record }) => record.kind === 'text')!.record, options);
@@ -173,7 +175,8 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
       orDrop(() => {
         const record = parser.parse(row);
         hasShares ??= carriesShares(row, record);
-        waiting.push({ record, shares: hasShares ? readShares(row, record) : undefined });
+        const asked = hasShares ? { question: readQuestion(row), shares: readShares(row, record) } : undefined;
+        waiting.push({ record, asked });
         if (record.kind === 'text') characters += record.prompt.length + record.chosen.length + record.rejected.length;
       });
       if (waiting.length >= AT_ONCE.records || characters >= AT_ONCE.characters) addWaiting();
@@ -204,7 +207,7 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
 /** A pair that is read, and the shares that it carries. */
 interface Waiting {
   record: PreferenceRecord;
-  shares: number[] | undefined;
+  asked: AskedQuestion | undefined;
 }
 
 type ChatRecord = PreferenceRecord & { kind: 'chat' };

@@ -1,6 +1,6 @@
 import { InputError } from '../../errors.js';
 import { parseNotation } from '../tables/notation.js';
-import { describe, listOf, type Row, rowNumber } from '../tables/row.js';
+import { describe, listOf, type Row, type RowLocation, rowNumber } from '../tables/row.js';
 import { type TextTokenizer, tokenisePair } from '../text/tokenizer.js';
 import type { PreferenceRecord } from './pairs.js';
 
@@ -12,6 +12,8 @@ export interface OpinionQuestion {
   id: string;
   /** Index into the data set's groups. */
   group: number;
+  /** Equal for what is asked several times of one group, in other words: of countries of one region, say. Else the id. */
+  question: string;
   /** Starts with BOS. */
   prompt: Int32Array;
   /** [options] the responses A, B, C, …, each with its EOS. */
@@ -29,6 +31,13 @@ export const mostOptions = 26;
 
 /** How far the sum of rounded shares may be from 1. */
 const rounding = 0.02;
+
+/** What a row says of its question besides the pair. */
+export interface AskedQuestion {
+  question?: string;
+  /** [options] */
+  shares: number[];
+}
 
 type TextRecord = PreferenceRecord & { kind: 'text' };
 
@@ -82,7 +91,8 @@ export function carriesShares(row: Row, record: PreferenceRecord): boolean {
 /** Of CSV it is a list in JSON's or Python's notation. */
 function sharesOf({ values, untyped }: Row): unknown[] | undefined {
   const value = values.shares;
-  if (!untyped || typeof value !== 'string') return listOf(value);
+  if (!untyped || typeof value !== 'string')
+    return listOf(value)?.map((share) => (typeof share === 'bigint' ? Number(share) : share));
   try {
     return listOf(parseNotation(value));
   } catch {
@@ -90,8 +100,30 @@ function sharesOf({ values, untyped }: Row): unknown[] | undefined {
   }
 }
 
+/** What a row says of its question, see {@link OpinionQuestion}: of one survey, the row in which it is asked first. */
+export function readQuestion({ values }: Row): string | undefined {
+  return values.question == null ? undefined : String(values.question);
+}
+
 function isOption(text: string, options: number): boolean {
   return text.length === 1 && text >= 'A' && text <= optionLetter(options - 1);
+}
+
+/** The mass of one would count for the other. */
+function refuseEqual(options: readonly Int32Array[], at: RowLocation): void {
+  const seen = new Map<string, number>();
+  for (const [option, ids] of options.entries()) {
+    const other = seen.get(ids.join());
+    if (other !== undefined)
+      throw new InputError(
+        `has options ${optionLetter(other)} and ${optionLetter(option)}, which become the same tokens`,
+        {
+          at: { ...at, field: 'shares' },
+          fix: 'take a tokenizer that tells the letters apart',
+        },
+      );
+    seen.set(ids.join(), option);
+  }
 }
 
 /** What is tokenised of a question. */
@@ -105,32 +137,29 @@ export class OpinionQuestions {
   private readonly known = new Set<string>();
 
   /**
+   * @param asked of {@link readQuestion} and {@link readShares}
    * @param check called with the tokens of two options at a time, which throws where the model cannot read them
    * @throws as `check`; then nothing is added
    */
   add(
     record: TextRecord,
     group: number,
-    shares: number[],
+    { question, shares }: AskedQuestion,
     tokenizer: TextTokenizer,
     check: (tokens: { prompt: Int32Array; chosen: Int32Array; rejected: Int32Array }) => void,
   ): void {
     const key = JSON.stringify([group, record.prompt, shares]);
     if (this.known.has(key)) return;
     const texts = { prompt: record.prompt, chosen: optionLetter(0) };
-    const tokenised = shares.slice(1).map((_, i) => {
-      const tokens = tokenisePair(tokenizer, { ...texts, rejected: optionLetter(i + 1) }, record.at);
-      check(tokens);
-      return tokens;
-    });
+    const tokenised = shares
+      .slice(1)
+      .map((_, i) => tokenisePair(tokenizer, { ...texts, rejected: optionLetter(i + 1) }, record.at));
     const { prompt, chosen } = tokenised[0];
+    const options = [chosen, ...tokenised.map(({ rejected }) => rejected)];
+    refuseEqual(options, record.at);
+    tokenised.forEach(check);
     this.known.add(key);
-    this.questions.push({
-      id: `${record.at.file}:${rowNumber(record.at)}`,
-      group,
-      prompt,
-      options: [chosen, ...tokenised.map(({ rejected }) => rejected)],
-      shares,
-    });
+    const id = `${record.at.file}:${rowNumber(record.at)}`;
+    this.questions.push({ id, group, question: question ?? id, prompt, options, shares });
   }
 }

@@ -389,7 +389,11 @@ function similarityTable(all: readonly Method[], groups: readonly string[], spli
   };
   const alone = ({ similarity }: { similarity: number }) => ({ mean: similarity, standard_error: null });
   const policies = methods.map(({ title, runs }) => ({ title, runs: runs.map(({ survey }) => survey?.policy) }));
-  const cells = ({ runs }: Compared) => JSON.stringify(groups.map((group) => measured(runs, ofGroup(group))));
+  // By the similarities alone: what stands beside them depends on how many seeds a method has.
+  const cells = ({ runs }: Compared) =>
+    JSON.stringify([
+      ...new Set(runs.map((run) => JSON.stringify(groups.map((group) => run?.groups.get(group)?.similarity ?? null)))),
+    ]);
   const references = merged('Reference', methods, ({ survey }) => survey?.reference, cells);
   const uniform = merged('Uniform', methods, ({ survey }) => survey?.uniform, cells);
   const compared = [...policies, ...references, ...uniform];
