@@ -15,7 +15,6 @@ const greedy: AnswerSettings = {
   count: 1,
   seed: 0,
   maxTokens: 16,
-  stops: new Set(),
   batch: 16,
 };
 
@@ -38,7 +37,7 @@ const kernels: NativeKernels[] = ['fused', 'libtorch'];
 const prompts = [
   [2, 77, 105],
   [2, 9, 33, 51, 180, 8, 14, 99, 120, 121, 5],
-].map((ids, i) => ({ id: `prompts:${i + 1}`, line: i + 1, prompt: Int32Array.from(ids) }));
+].map((ids, i) => ({ id: `prompts:${i + 1}`, line: i + 1, prompt: Int32Array.from(ids), stops: new Set<number>() }));
 
 describe.each(generations.flatMap((name) => kernels.map((chosen) => ({ name, chosen }))))(
   '$name with its adapter, $chosen kernels',
