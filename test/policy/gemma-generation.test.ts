@@ -2,6 +2,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { loadNative } from '../../src/native/load.js';
 import type { DType, NativeKernels } from '../../src/native/types.js';
 import { GemmaPolicy } from '../../src/policy/gemma.js';
+import { resolveGemma } from '../../src/policy/gemma-config.js';
 import { type AnswerSettings, drawAnswers } from '../../src/sample/answers.js';
 import { fixture, largestDifference, packedBatch, shakeAdapter } from './gemma-helpers.js';
 
@@ -145,5 +146,13 @@ describe('a step', () => {
     await expect(policy.release(sequence)).rejects.toThrow(/was released/);
     await policy.addAdapter({ rank: 2, alpha: 2 });
     await expect(policy.decode([copy], one)).rejects.toThrow(/weights or adapter have changed/);
+  });
+
+  it('of a model without weights is refused, of no sequence too', async () => {
+    const { config } = resolveGemma('random:tiny?layers=1');
+    const { Gemma } = loadNative();
+    const model = new Gemma(config, { dtype: 'float32', baseDtype: 'float32', recompute: false });
+    await expect(model.decode([], new Int32Array())).rejects.toThrow(/the model has no weights yet/);
+    model.dispose();
   });
 });
