@@ -271,6 +271,7 @@ int64_t Model::fork(int64_t sequence, int64_t room) {
 }
 
 std::vector<float> Model::decode(const std::vector<int64_t>& sequences, const std::vector<int32_t>& tokens) {
+  if (!weights_) throw InputError(kNoWeights);
   if (tokens.size() != sequences.size())
     throw InputError("tokens has " + std::to_string(tokens.size()) + " entries for " +
                      std::to_string(sequences.size()) + " sequences");

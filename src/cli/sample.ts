@@ -5,6 +5,7 @@ import { InputError, present } from '../errors.js';
 import type { Answer } from '../sample/answers.js';
 import { counted } from '../terminal/format.js';
 import { listNames } from '../terminal/names.js';
+import { warn } from '../terminal/output.js';
 import type { PairReader } from '../train/inputs.js';
 import { countOption, defineAction, numberOption, parsedOption, parseList } from './command.js';
 import { groupByOption, type ModelOptions, modelCommand, openModel } from './eval.js';
@@ -42,16 +43,21 @@ export function registerSample(program: Command): void {
     using opened = await openModel(options, { usesReference: false, usesGroups: true }, (reader, how) =>
       readPrompts(reader, source, { ...options, ...how, groupBy: options.groupBy }),
     );
-    const { policy, tokenizer, data: prompts } = opened;
+    const { policy, tokenizer } = opened;
     const stops = await stopsOf(opened);
-    const settings = { temperature, topP, count, seed, maxTokens, batch, stops };
+    const prompts = opened.data.map((prompt) => ({ ...prompt, stops: stops[prompt.kind === 'ids' ? 'ids' : 'text'] }));
+    const settings = { temperature, topP, count, seed, maxTokens, batch };
     const bar = progress('sampling', prompts.length * count, options.quiet || output.json);
     const all: object[] = [];
     let answers = 0;
     let stopped = 0;
+    let unreadable = 0;
     try {
       for await (const answer of drawAnswers(policy, prompts, settings)) {
-        const line = lineOf(answer, present(prompts[answer.prompt]), tokenizer);
+        const prompt = present(prompts[answer.prompt]);
+        const text = prompt.kind === 'ids' ? undefined : textOf(answer, prompt, present(tokenizer));
+        if (text?.response_ids) unreadable++;
+        const line = lineOf(answer, prompt, text);
         // Under --json stdout has room for the one object only.
         if (out.stdout && output.json) all.push(line);
         else file.append(`${JSON.stringify(line)}\n`);
@@ -63,6 +69,11 @@ export function registerSample(program: Command): void {
     }
     policy.checkFiles();
     file.finish();
+    if (unreadable > 0)
+      warn(
+        `${counted(unreadable, 'answer')} of ${answers} hold ids that the tokenizer does not know and \`response\` leaves out; ` +
+          'these lines have all of them as `response_ids`',
+      );
     const template = opened.template?.text;
     if (!out.stdout && template !== undefined) output.log(`template: ${template}`);
     if (!out.stdout)
@@ -116,9 +127,8 @@ async function readPrompts(
   { groups, groupBy, template }: Pick<ModelOptions, 'groupBy' | 'template'> & { groups?: readonly string[] },
 ): Promise<{ data: TokenisedPrompt[]; warnings: readonly string[] }> {
   const groupOptional = groupBy === undefined && groups === undefined && !template?.usesGroup;
-  const how = { groupBy: groupBy ?? ['group'], groupOptional, template };
-  const { prompts, warnings } =
-    kind === 'pairs' ? promptsOf(await reader.read(file, how)) : await reader.readPrompts(file, how);
+  const how = { groupBy: groupBy ?? ['group'], groupOptional, template, ofPairs: kind === 'pairs' };
+  const { prompts, warnings } = await reader.readPrompts(file, how);
   if (groups === undefined) return { data: prompts, warnings };
   const there = [...new Set(prompts.map(({ group }) => group))];
   const missing = groups.filter((group) => !there.includes(group));
@@ -130,42 +140,44 @@ async function readPrompts(
   return { data: prompts.filter(({ group }) => groups.includes(group)), warnings };
 }
 
-function promptsOf({ pairs, groups, report }: Awaited<ReturnType<PairReader['read']>>) {
-  const prompts = pairs.map(({ id, group, prompt }) => ({
-    id,
-    line: Number(id.slice(id.lastIndexOf(':') + 1)),
-    group: present(groups[group]),
-    prompt,
-  }));
-  return { prompts, warnings: report.warnings };
-}
-
-/** What ends an answer: the checkpoint's own stop tokens and, of a tokenizer that was used, EOS and Gemma's end of a turn. */
-async function stopsOf({ model, tokenizer }: { model: string; tokenizer?: TextTokenizer }): Promise<Set<number>> {
+/** What ends an answer: the checkpoint's own stop tokens and, to a prompt of text, the tokenizer's EOS and Gemma's end of a turn. */
+async function stopsOf({ model, tokenizer }: { model: string; tokenizer?: TextTokenizer }) {
   const { stopTokens } = await import('../policy/stop-tokens.js');
   const { endOfTurn } = await import('../data/text/control-tokens.js');
-  const stops = new Set(stopTokens(model));
-  if (tokenizer) for (const id of [tokenizer.eos, ...endOfTurn(tokenizer)]) stops.add(id);
-  return stops;
+  const ids = stopTokens(model);
+  return { ids: new Set(ids), text: new Set(tokenizer ? [...ids, tokenizer.eos, ...endOfTurn(tokenizer)] : ids) };
 }
 
-/** As text where a tokenizer has read the prompts, else as ids. */
+interface AnswerText {
+  prompt: string;
+  response: string;
+  /** Where the tokenizer does not know all of them: a model may have more rows than it has tokens. */
+  response_ids?: number[];
+}
+
+function textOf(
+  { tokens, finishReason }: Answer,
+  { prompt }: Pick<TokenisedPrompt, 'prompt'>,
+  tokenizer: TextTokenizer,
+): AnswerText {
+  return {
+    prompt: tokenizer.decode(prompt[0] === tokenizer.bos ? prompt.subarray(1) : prompt),
+    response: tokenizer.decode(finishReason === 'stop' ? tokens.slice(0, -1) : tokens),
+    ...(tokens.some((id) => id >= tokenizer.vocabulary) && { response_ids: tokens }),
+  };
+}
+
+/** @param text absent: the prompt was given as ids, and so are both here */
 function lineOf(
   { sample, tokens, logProbability, finishReason }: Answer,
   { line, group, prompt }: TokenisedPrompt,
-  tokenizer: TextTokenizer | undefined,
+  text: AnswerText | undefined,
 ): object {
-  const texts = tokenizer
-    ? {
-        prompt: tokenizer.decode(prompt[0] === tokenizer.bos ? prompt.subarray(1) : prompt),
-        response: tokenizer.decode(finishReason === 'stop' ? tokens.slice(0, -1) : tokens),
-      }
-    : { prompt_ids: Array.from(prompt), response_ids: tokens };
   return {
     line,
     ...(group === '' ? {} : { group }),
     sample,
-    ...texts,
+    ...(text ?? { prompt_ids: Array.from(prompt), response_ids: tokens }),
     logprob: logProbability,
     tokens: tokens.length,
     finish_reason: finishReason,

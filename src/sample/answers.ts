@@ -9,8 +9,6 @@ export interface AnswerSettings extends SamplingSettings {
   seed: number;
   /** Most tokens of an answer. */
   maxTokens: number;
-  /** Tokens that end an answer, as its last. */
-  stops: ReadonlySet<number>;
   /** Answers that are computed side by side. */
   batch: number;
 }
@@ -22,6 +20,8 @@ export interface AnswerablePrompt {
   /** Number that its random streams are named by, whatever other prompts there are. */
   line: number;
   prompt: Int32Array;
+  /** Tokens that end an answer to it, as its last. */
+  stops: ReadonlySet<number>;
 }
 
 export interface Answer {
@@ -47,7 +47,7 @@ export async function* drawAnswers(
   prompts: readonly AnswerablePrompt[],
   settings: AnswerSettings,
 ): AsyncGenerator<Answer> {
-  const { count, seed, maxTokens, stops, batch } = settings;
+  const { count, seed, maxTokens, batch } = settings;
   const sampler = new TokenSampler(settings);
   const total = prompts.length * count;
   const finished = new Map<number, Answer>();
@@ -67,10 +67,18 @@ export async function* drawAnswers(
       );
     answer.tokens.push(token);
     answer.logProbability += logProbability;
-    if (stops.has(token)) answer.finishReason = 'stop';
+    if (prompts[answer.prompt].stops.has(token)) answer.finishReason = 'stop';
     else if (answer.tokens.length < maxTokens) return true;
     finished.set(answer.prompt * count + answer.sample, answer);
     return false;
+  };
+
+  /** Gives what is finished, and whose turn it is. */
+  const give = function* (): Generator<Answer> {
+    for (let next = finished.get(given); next !== undefined; next = finished.get(given)) {
+      finished.delete(given++);
+      yield next;
+    }
   };
 
   while (given < total) {
@@ -89,12 +97,11 @@ export async function* drawAnswers(
         opened = undefined;
       }
       begun++;
+      // Here too: where answers end at their first token, none is ever active.
+      yield* give();
     }
     if (active.length > 0) active = await step(policy, active, extend);
-    for (let next = finished.get(given); next !== undefined; next = finished.get(given)) {
-      finished.delete(given++);
-      yield next;
-    }
+    yield* give();
   }
 }
 

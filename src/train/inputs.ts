@@ -67,7 +67,7 @@ export interface PairReader {
   /** Of a file of prompts, or of pairs whose responses do not matter. */
   readPrompts(
     file: string,
-    options?: Pick<LoadPromptsOptions, 'groupBy' | 'groupOptional' | 'template'>,
+    options?: Pick<LoadPromptsOptions, 'groupBy' | 'groupOptional' | 'template' | 'ofPairs'>,
   ): Promise<PromptDataset>;
   /** The tokenizer; undefined where all that was read is token ids. */
   tokenizer(): TextTokenizer | undefined;

@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { openTokenizer } from '../../src/data/text/tokenizer.js';
 import { stopTokens } from '../../src/policy/stop-tokens.js';
 import { inputError } from '../data/helpers.js';
 import { temporaryFolder } from '../temporary-folder.js';
@@ -13,11 +14,13 @@ const write = (name: string, rows: object[]) => {
   return at(name);
 };
 
+// Pairs that nothing can be learnt from have prompts to answer.
 const rows = ['Egypt', 'Peru', 'Egypt'].map((group, i) => ({
   group,
   prompt: `Is it ${i}?`,
   chosen: 'A',
-  rejected: 'B',
+  rejected: 'A',
+  weight: -1,
 }));
 const pairs = write('pairs.jsonl', rows);
 const prompts = write(
@@ -107,6 +110,33 @@ describe('sample', () => {
   });
 });
 
+it('answers ids with ids and text with text, each with its own stop tokens, whatever other rows are', () => {
+  const ids = { prompt_ids: [2, 60] };
+  const drawTo = (some: object[]) =>
+    sample('--model', model, '--prompts', write('mixed.jsonl', some), '--count', '200', '--out', '-', '--json');
+  const mixed = drawTo([ids, { prompt: 'Why?' }]);
+  const samples: Line[] = mixed.json.samples;
+  const [ofIds, ofText] = [samples.slice(0, 200), samples.slice(200)];
+  expect(drawTo([ids]).json.samples).toEqual(ofIds);
+  // Random models have no stop tokens, their tokenizer has EOS.
+  expect(ofIds.some(({ response_ids }) => response_ids.slice(0, -1).includes(1))).toBe(true);
+  expect(ofIds.every(({ finish_reason }) => finish_reason === 'length')).toBe(true);
+  expect(ofText).toHaveLength(200);
+  expect(ofText.some(({ finish_reason }) => finish_reason === 'stop')).toBe(true);
+  expect(ofText.every(({ response }) => typeof response === 'string')).toBe(true);
+
+  // The model has 1024 rows for the 1004 tokens of its tokenizer.
+  const { vocabulary } = openTokenizer(model);
+  const odd = ofText.filter(({ response_ids }) => response_ids !== undefined);
+  expect(odd.length).toBeGreaterThan(0);
+  for (const { response_ids, tokens } of odd) {
+    expect(response_ids).toHaveLength(tokens);
+    expect(Math.max(...response_ids)).toBeGreaterThanOrEqual(vocabulary);
+  }
+  const warning = `warning: ${odd.length} answers of 400 hold ids that the tokenizer does not know`;
+  expect(mixed.stderr.split(warning)).toHaveLength(2);
+});
+
 it.each([
   [['--pairs', pairs, '--prompts', prompts], /field "--pairs": and --prompts are both given/],
   [['--pairs', pairs, '--temperature', '0', '--top-p', '0.9'], /field "--top-p": does nothing with --temperature 0/],
@@ -119,6 +149,14 @@ it.each([
 });
 
 it("a checkpoint's own stop tokens are one or several, in generation_config.json before config.json", async () => {
+  writeFileSync(at('config.json'), '{"text_config": {}}');
+  // The default of transformers.
+  expect(stopTokens(folder)).toEqual([1]);
+  // As transformers 5 writes a multimodal one.
+  writeFileSync(at('config.json'), '{"text_config": {"eos_token_id": 7}}');
+  expect(stopTokens(folder)).toEqual([7]);
+  writeFileSync(at('config.json'), '{"eos_token_id": 8, "text_config": {"eos_token_id": 7}}');
+  expect(stopTokens(folder)).toEqual([8]);
   writeFileSync(at('config.json'), '{"eos_token_id": 1}');
   expect(stopTokens(folder)).toEqual([1]);
   writeFileSync(at('generation_config.json'), '{}');

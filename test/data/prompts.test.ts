@@ -58,6 +58,38 @@ describe('prompts', () => {
     }
   });
 
+  it.each([
+    ['text', { chosen: 'Is it so? A', rejected: 'Is it so? B' }],
+    ['turns', { chosen: [...turns, ...answers('A')], rejected: [...turns, ...answers('B')] }],
+    [
+      'turns beside a text',
+      { prompt: 'x', chosen: [...turns, ...answers('A')], rejected: [...turns, ...answers('B')] },
+    ],
+  ])('in responses of %s are those of pairs', async (_, pair) => {
+    const row = { group: 'Peru', ...pair };
+    const { prompts } = await load([row], { ofPairs: true, template });
+    const { pairs } = await loadPairs(writeLines(folder, 'pairs.jsonl', [row]), {
+      tokenizer: () => tokenizer,
+      template,
+    });
+    expect(prompts[0].prompt).toEqual(pairs[0].prompt);
+  });
+
+  it('of pairs are read whatever else the pairs hold', async () => {
+    const odd = [
+      { chosen: 'A', rejected: 'A' },
+      { chosen: '', rejected: 'B' },
+      { chosen: 'A', weight: -1, preference: 2 },
+    ].map((rest) => ({ prompt: 'Is it so?', ...rest }));
+    const ids = { prompt_ids: [2, 5], chosen_ids: [], chosen: 'A', rejected: 'A' };
+    const { prompts } = await load([...odd, ids], { ofPairs: true });
+    const [{ prompt }] = (await load([{ prompt: 'Is it so?' }])).prompts;
+    expect(prompts.map(({ kind, prompt: tokens }) => [kind, tokens])).toEqual([
+      ...odd.map(() => ['text', prompt]),
+      ['ids', Int32Array.of(2, 5)],
+    ]);
+  });
+
   it('of ids are as given; a row needs no group where it is optional', async () => {
     const { prompts, warnings } = await load([{ prompt_ids: [2, 5] }, { prompt_ids: [7], group: 'a' }]);
     expect(prompts.map(({ group, prompt }) => [group, ...prompt])).toEqual([
@@ -76,7 +108,14 @@ describe('prompts', () => {
   it.each<[object[], object, RegExp]>([
     [[], {}, /holds no prompt/],
     [[{ text: 'x' }], {}, /field "prompt": there is no such column\n {2}fix: add a column "prompt", or "prompt_ids"/],
-    [[{ prompt: ' ' }], {}, /field "prompt": is empty/],
+    [[{ prompt: ' ' }], {}, /field "prompt": is empty\n {2}fix: fill it in, or remove the row$/],
+    [[{ prompt_ids: [] }], {}, /field "prompt_ids": is empty\n {2}fix: fill it in, or remove the row$/],
+    [
+      [{ chosen: 'So. A', rejected: 'So. A' }],
+      { ofPairs: true },
+      /field "chosen": is empty after what .* fix: add a column "prompt", or remove the row$/s,
+    ],
+    [[{ chosen: 'A' }], { ofPairs: true }, /field "prompt": there is no such column/],
     [[{ prompt: 'x', prompt_ids: [2] }], {}, /field "prompt": is given beside "prompt_ids"/],
     [[{ prompt: 'x' }], { groupOptional: false }, /field "group": there is no such column/],
     [[{ prompt: 'x', group: null }], {}, /field "group": expected the name of a group/],

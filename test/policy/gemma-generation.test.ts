@@ -2,6 +2,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { loadNative } from '../../src/native/load.js';
 import type { DType, NativeKernels } from '../../src/native/types.js';
 import { GemmaPolicy } from '../../src/policy/gemma.js';
+import { resolveGemma } from '../../src/policy/gemma-config.js';
 import { type AnswerSettings, drawAnswers } from '../../src/sample/answers.js';
 import { fixture, largestDifference, packedBatch, shakeAdapter } from './gemma-helpers.js';
 
@@ -15,7 +16,6 @@ const greedy: AnswerSettings = {
   count: 1,
   seed: 0,
   maxTokens: 16,
-  stops: new Set(),
   batch: 16,
 };
 
@@ -38,7 +38,7 @@ const kernels: NativeKernels[] = ['fused', 'libtorch'];
 const prompts = [
   [2, 77, 105],
   [2, 9, 33, 51, 180, 8, 14, 99, 120, 121, 5],
-].map((ids, i) => ({ id: `prompts:${i + 1}`, line: i + 1, prompt: Int32Array.from(ids) }));
+].map((ids, i) => ({ id: `prompts:${i + 1}`, line: i + 1, prompt: Int32Array.from(ids), stops: new Set<number>() }));
 
 describe.each(generations.flatMap((name) => kernels.map((chosen) => ({ name, chosen }))))(
   '$name with its adapter, $chosen kernels',
@@ -146,5 +146,13 @@ describe('a step', () => {
     await expect(policy.release(sequence)).rejects.toThrow(/was released/);
     await policy.addAdapter({ rank: 2, alpha: 2 });
     await expect(policy.decode([copy], one)).rejects.toThrow(/weights or adapter have changed/);
+  });
+
+  it('of a model without weights is refused, of no sequence too', async () => {
+    const { config } = resolveGemma('random:tiny?layers=1');
+    const { Gemma } = loadNative();
+    const model = new Gemma(config, { dtype: 'float32', baseDtype: 'float32', recompute: false });
+    await expect(model.decode([], new Int32Array())).rejects.toThrow(/the model has no weights yet/);
+    model.dispose();
   });
 });

@@ -89,6 +89,7 @@ describe.skipIf(!hasWeights || made?.status === 3)(
         id: `p:${i}`,
         line: i,
         prompt: Int32Array.from([2, ...tokenizer.encode(text)]),
+        stops: new Set(stopTokens(folder)),
       }));
       const maxTokens = 12;
       const theirs = await askTransformers<number[][]>(
@@ -100,7 +101,7 @@ print(json.dumps([
 ]))`,
         { folder, most: maxTokens, prompts: prompts.map(({ prompt }) => Array.from(prompt)) },
       );
-      const greedy = { temperature: 0, topP: 1, count: 1, seed: 0, maxTokens, stops: new Set(stopTokens(folder)) };
+      const greedy = { temperature: 0, topP: 1, count: 1, seed: 0, maxTokens };
       for (const batch of [1, 2]) {
         const ours: Answer[] = [];
         for await (const answer of drawAnswers(policy, prompts, { ...greedy, batch })) ours.push(answer);

@@ -18,13 +18,13 @@ const settings: AnswerSettings = {
   count: 3,
   seed: 7,
   maxTokens: 9,
-  stops: new Set([1]),
   batch: 16,
 };
 const prompts = [[2, 5, 3], [2], [2, 4, 4, 0, 5]].map((ids, i) => ({
   id: `p:${i + 1}`,
   line: i + 1,
   prompt: Int32Array.from(ids),
+  stops: new Set([1]),
 }));
 
 async function draw(some = prompts, changes: Partial<AnswerSettings> = {}): Promise<Answer[]> {
@@ -79,6 +79,32 @@ describe('answers', () => {
     expect(new Set(answers.map(({ finishReason }) => finishReason)).size).toBe(2);
   });
 
+  it("end with their own prompt's stop tokens alone", async () => {
+    const all = await draw(prompts, { count: 40 });
+    const mixed = await draw([prompts[0], { ...prompts[1], stops: new Set() }], { count: 40 });
+    expect(mixed.slice(0, 40)).toEqual(all.slice(0, 40));
+    const free = mixed.slice(40);
+    expect(free.every(({ tokens }) => tokens.length === 9)).toBe(true);
+    expect(free.some(({ tokens }) => tokens.slice(0, -1).includes(1))).toBe(true);
+  });
+
+  it('come one by one where each ends at its first token', async () => {
+    let prefills = 0;
+    const counting = {
+      prefill: (prompt: Int32Array) => {
+        prefills++;
+        return policy.prefill(prompt);
+      },
+      fork: policy.fork.bind(policy),
+      decode: policy.decode.bind(policy),
+      release: policy.release.bind(policy),
+    };
+    const before: number[] = [];
+    for await (const _ of drawAnswers(counting, prompts, { ...settings, count: 1, maxTokens: 1 }))
+      before.push(prefills);
+    expect(before).toEqual([1, 2, 3]);
+  });
+
   it('leave no keys and values behind', async () => {
     const before = loadNative().liveTensors();
     await draw();
@@ -126,8 +152,9 @@ print(json.dumps([answers(folder) for folder in a["folders"]]))`,
     using model = await GemmaPolicy.open(fixture(name), { threads: 1 });
     await model.loadAdapter(fixture(`${name}/adapter`));
     const some = given.map((ids, line) => ({ id: `p:${line}`, line, prompt: Int32Array.from(ids) }));
-    const ours = async (of: typeof some, stops: number[]) => {
-      const greedy = { ...settings, temperature: 0, count: 1, maxTokens, stops: new Set(stops) };
+    const ours = async (prompts: typeof some, stops: number[]) => {
+      const greedy = { ...settings, temperature: 0, count: 1, maxTokens };
+      const of = prompts.map((prompt) => ({ ...prompt, stops: new Set(stops) }));
       const answers: number[][] = [];
       for await (const { tokens } of drawAnswers(model, of, greedy)) answers.push(tokens);
       return answers;

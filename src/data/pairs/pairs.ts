@@ -34,7 +34,8 @@ export interface RecordOrigin {
 export type PromptRecord = Omit<RecordOrigin, 'weight' | 'preference'> &
   (
     | { kind: 'text'; prompt: string }
-    | { kind: 'chat'; prompt: ChatMessage[] }
+    /** `shared`: as of a preference. */
+    | { kind: 'chat'; shared: boolean; prompt: ChatMessage[] }
     /** Used exactly as given. */
     | { kind: 'ids'; prompt: Int32Array }
   );
@@ -120,8 +121,38 @@ export class PairParser {
     return { group, weight, preference, at: row.at, kind: 'ids', prompt, chosen, rejected };
   }
 
-  /** A row of which only the prompt is read. @throws InputError naming file, line or row, and field */
-  parsePrompt(row: Row): PromptRecord {
+  /**
+   * A row of which only the prompt is read.
+   * @param ofPairs whether the row is a pair, whose prompt may be what `chosen` and `rejected` begin with
+   * @throws InputError naming file, line or row, and field
+   */
+  parsePrompt(row: Row, { ofPairs = false }: { ofPairs?: boolean } = {}): PromptRecord {
+    const implicit = ofPairs && hasImplicitPrompt(row);
+    try {
+      return implicit ? this.implicitPrompt(row) : this.ownPrompt(row);
+    } catch (error) {
+      if (!(error instanceof UnusablePair)) throw error;
+      // Nothing leaves prompts out, as pairs are left out that nothing can be learnt from.
+      const { problem, location: at } = error;
+      throw implicit
+        ? new InputError(`${problem} after what "chosen" and "rejected" both begin with, which is the prompt`, {
+            at,
+            fix: 'add a column "prompt", or remove the row',
+          })
+        : new InputError(problem, { at, fix: 'fill it in, or remove the row' });
+    }
+  }
+
+  private implicitPrompt(row: Row): PromptRecord {
+    const { at } = row;
+    const group = readGroup(row, this.options, this.groupBy);
+    const texts = this.texts(row, group);
+    return texts.kind === 'chat'
+      ? { group, at, kind: 'chat', shared: texts.shared, prompt: texts.prompt }
+      : { group, at, kind: 'text', prompt: texts.prompt };
+  }
+
+  private ownPrompt(row: Row): PromptRecord {
     const { at } = row;
     const group = readGroup(row, this.options, this.groupBy);
     if (row.values.prompt_ids != null) {
@@ -137,7 +168,8 @@ export class PairParser {
     const prompt = cell(row, 'prompt');
     if (isConversation(prompt)) {
       const turns = readConversation(prompt, at, 'prompt');
-      return { group, at, kind: 'chat', prompt: this.template ? fillFirstTurn(this.template, group, turns) : turns };
+      const filled = this.template ? fillFirstTurn(this.template, group, turns) : turns;
+      return { group, at, kind: 'chat', shared: false, prompt: filled };
     }
     const text = readText(prompt, 'prompt', at);
     return { group, at, kind: 'text', prompt: this.template?.fill(group, text) ?? text };
@@ -193,6 +225,14 @@ export class PairParser {
     for (const field of ['chosen', 'rejected'] as const) readText(parts[field], field, row.at);
     return { kind: 'text' as const, ...parts, prompt: fill(parts.prompt) };
   }
+}
+
+/** Whether a pair's prompt stands in its responses: it has none, or, beside conversations, a text that only repeats their first turn. */
+function hasImplicitPrompt(row: Row): boolean {
+  if (row.values.prompt_ids != null || !['chosen', 'rejected'].every((field) => row.columns.includes(field)))
+    return false;
+  if (!row.columns.includes('prompt')) return true;
+  return typeof cell(row, 'prompt') === 'string' && isConversation(cell(row, 'chosen'));
 }
 
 /** @throws InputError where the row has no such column, with those it has */

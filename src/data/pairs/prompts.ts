@@ -13,6 +13,8 @@ export interface TokenisedPrompt {
   line: number;
   /** '' for none. */
   group: string;
+  /** What stands in the file. */
+  kind: PromptRecord['kind'];
   /** Starts with BOS where it was text. */
   prompt: Int32Array;
 }
@@ -26,11 +28,15 @@ export interface PromptDataset {
 export type LoadPromptsOptions = Pick<
   LoadPairsOptions,
   'groupBy' | 'groupOptional' | 'template' | 'vocabulary' | 'bos' | 'onBytes'
-> & { tokenizer: () => TextTokenizer };
+> & {
+  tokenizer: () => TextTokenizer;
+  /** Whether the rows are pairs, whose prompt may be what `chosen` and `rejected` begin with. */
+  ofPairs?: boolean;
+};
 
 /**
  * Reads and tokenises a file of prompts: JSONL, CSV or Parquet with `prompt`, as text or a conversation, or `prompt_ids`. Other columns,
- * responses too, are not looked at; prompts become the same tokens as those of pairs.
+ * responses too, are not looked at, but where a pair has its prompt in them; prompts become the same tokens as those of pairs.
  * @throws InputError naming file, line or row, and field
  */
 export async function loadPrompts(file: string, options: LoadPromptsOptions): Promise<PromptDataset> {
@@ -38,10 +44,10 @@ export async function loadPrompts(file: string, options: LoadPromptsOptions): Pr
   const prompts: TokenisedPrompt[] = [];
   const seen = { markers: 0, withoutBos: 0 };
   for await (const row of parser.rows(file, options.onBytes)) {
-    const record = parser.parsePrompt(row);
-    const { group, at } = record;
+    const record = parser.parsePrompt(row, options);
+    const { kind, group, at } = record;
     const line = rowNumber(at);
-    prompts.push({ id: `${file}:${line}`, line, group, prompt: tokensOf(record, options) });
+    prompts.push({ id: `${file}:${line}`, line, group, kind, prompt: tokensOf(record, options) });
     if (record.kind === 'ids' && options.bos !== undefined && record.prompt[0] !== options.bos) seen.withoutBos++;
     if (record.kind === 'text' && hasTurnMarks(options.tokenizer(), { ...record, chosen: '', rejected: '' }))
       seen.markers++;
@@ -70,10 +76,13 @@ function tokensOf(record: PromptRecord, { tokenizer: open, vocabulary }: LoadPro
   return prompt;
 }
 
-function conversationTokens(tokenizer: TextTokenizer, { prompt, at }: PromptRecord & { kind: 'chat' }): Int32Array {
+function conversationTokens(
+  tokenizer: TextTokenizer,
+  { prompt, shared, at }: PromptRecord & { kind: 'chat' },
+): Int32Array {
   const template = tokenizer.chatTemplate(at);
   prompt.forEach((turn, i) => {
-    refuseInTurn(tokenizer, turn, at, `prompt[${i}]`);
+    refuseInTurn(tokenizer, turn, at, `${shared ? 'chosen' : 'prompt'}[${i}]`);
   });
   return tokenisePrompt(tokenizer, template.render(prompt, true, { ...at, field: 'prompt' }), at, 'template');
 }
