@@ -56,7 +56,8 @@ export class SyncProcess<Request extends object, Reply> {
     const { port, signal } = this.thread;
     Atomics.store(signal, 0, 0);
     port.postMessage({ request, seconds, wait: longestWait(seconds) });
-    Atomics.wait(signal, 0, 0);
+    // What wakes this thread may be the notification of the request before, come late: it is sent after that one's signal is set.
+    while (Atomics.load(signal, 0) === 0) Atomics.wait(signal, 0, 0);
     return receiveMessageOnPort(port)!.message;
   }
 
