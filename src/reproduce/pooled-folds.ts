@@ -129,17 +129,21 @@ export async function poolFolds(runs: readonly PooledRun[]): Promise<Pooled> {
   /** Mean over seeds of a measure of a method, or of the difference of two. */
   const measured = (measure: Measure, method: Method, minus?: Method): Interval => {
     const { metric, of } = measures[measure];
-    const ofSeed = (seed: number, times: Float64Array) => {
-      const value = (name: Method) =>
-        of(groupMeans(present(tested.get(name)?.get(seed)), groups.length, metric, times));
-      return value(method) - (minus === undefined ? 0 : value(minus));
-    };
-    const mean = (times: Float64Array) => seeds.reduce((sum, seed) => sum + ofSeed(seed, times), 0) / seeds.length;
+    const ofSeeds = (name: Method) =>
+      seeds.map((seed) => valuesOf(present(tested.get(name)?.get(seed)), groups.length, metric));
+    const own = ofSeeds(method);
+    const others = minus === undefined ? [] : ofSeeds(minus);
+    const bySeed = (times: Float64Array) =>
+      own.map((values, i) => {
+        const other = others[i];
+        return of(groupMeans(values, times)) - (other === undefined ? 0 : of(groupMeans(other, times)));
+      });
+    const mean = (times: Float64Array) => bySeed(times).reduce((sum, ofSeed) => sum + ofSeed, 0) / seeds.length;
     return {
       mean: mean(once),
       // The same draws for all, so that differences are paired.
       interval: bootstrapInterval(questions.size, mean, Random.stream(0, 'pooled-folds')),
-      seeds: seeds.map((seed) => ofSeed(seed, once)),
+      seeds: bySeed(once),
     };
   };
   const all = <T>(of: (measure: Measure) => T) =>
@@ -201,18 +205,33 @@ function judged(claim: string, measure: Measure, { mean, interval, seeds }: Inte
   };
 }
 
-/** Means of a metric by group, with each question counted as often as `times` says; a group of which none was drawn keeps its mean. */
-function groupMeans(pairs: readonly Tested[], groups: number, metric: Metric, times: Float64Array): number[] {
-  const sums = Array.from({ length: groups }, () => ({ sum: 0, count: 0, all: 0, pairs: 0 }));
-  for (const { pair, question, group } of pairs) {
-    const drawn = present(times[question]);
-    const ofGroup = present(sums[group]);
-    ofGroup.sum += drawn * pair[metric];
-    ofGroup.count += drawn;
-    ofGroup.all += pair[metric];
-    ofGroup.pairs++;
-  }
-  return sums.flatMap(({ sum, count, all, pairs }) => (count > 0 ? [sum / count] : pairs > 0 ? [all / pairs] : []));
+/** A metric of the pairs of a group in one seed. */
+interface GroupValues {
+  mean: number;
+  values: readonly { value: number; question: number }[];
+}
+
+/** Of the groups that have pairs. */
+function valuesOf(pairs: readonly Tested[], groups: number, metric: Metric): GroupValues[] {
+  const values = Array.from({ length: groups }, () => [] as { value: number; question: number }[]);
+  for (const { pair, question, group } of pairs) present(values[group]).push({ value: pair[metric], question });
+  return values
+    .filter(({ length }) => length > 0)
+    .map((ofGroup) => ({ mean: ofGroup.reduce((sum, { value }) => sum + value, 0) / ofGroup.length, values: ofGroup }));
+}
+
+/** Means by group with each question counted as often as `times` says; a group of which none was drawn keeps its mean. */
+function groupMeans(groups: readonly GroupValues[], times: Float64Array): number[] {
+  return groups.map(({ mean, values }) => {
+    let sum = 0;
+    let count = 0;
+    for (const { value, question } of values) {
+      const drawn = times[question] as number;
+      sum += drawn * value;
+      count += drawn;
+    }
+    return count > 0 ? sum / count : mean;
+  });
 }
 
 function groupSummary(bySeed: ReadonlyMap<number, readonly Tested[]>, group: number): GroupMean {
