@@ -6,7 +6,7 @@ import { GemmaPolicy } from '../../src/policy/gemma.js';
 import { mergeAdapter } from '../../src/policy/merge.js';
 import { temporaryFolder } from '../temporary-folder.js';
 import { allValues, expectGradients, largestDifference, packedBatch, type Tree } from './gemma-helpers.js';
-import { askTransformers, hasTransformers } from './transformers.js';
+import { askTransformers, gemma3, hasTransformers, sizes } from './transformers.js';
 
 /**
  * Adapters of some modules only, with ranks and scales of their own, and models that see images: what PEFT and transformers compute of
@@ -14,20 +14,8 @@ import { askTransformers, hasTransformers } from './transformers.js';
  */
 const root = temporaryFolder();
 
-const vocabulary = 101;
-const sizes = {
-  vocab_size: vocabulary,
-  hidden_size: 24,
-  intermediate_size: 40,
-  num_hidden_layers: 5,
-  num_attention_heads: 6,
-  num_key_value_heads: 3,
-  head_dim: 10,
-};
-const gemma3 = { ...sizes, model_type: 'gemma3_text', query_pre_attn_scalar: 7, sliding_window: 9 };
-
 const random = Random.stream(0, 'gemma-peft');
-const ids = (count: number) => Int32Array.from({ length: count }, () => random.integer(vocabulary - 3));
+const ids = (count: number) => Int32Array.from({ length: count }, () => random.integer(sizes.vocab_size - 3));
 const trees: Tree[] = [
   { prompt: ids(3), responses: [ids(1), ids(12)] },
   { prompt: ids(40), responses: [ids(2), ids(5)] },

@@ -7,7 +7,7 @@ import { GemmaPolicy } from '../../src/policy/gemma.js';
 import { mergeAdapter } from '../../src/policy/merge.js';
 import { temporaryFolder } from '../temporary-folder.js';
 import { expectGradients, largestDifference, packedBatch, type Tree } from './gemma-helpers.js';
-import { askTransformers, hasTransformers } from './transformers.js';
+import { askTransformers, gemma3, hasTransformers, sizes } from './transformers.js';
 
 /**
  * Fresh random checkpoints of every generation, made by transformers from the very config.json that is read here: what it computes
@@ -15,16 +15,6 @@ import { askTransformers, hasTransformers } from './transformers.js';
  */
 const root = temporaryFolder();
 
-const vocabulary = 101;
-const sizes = {
-  vocab_size: vocabulary,
-  hidden_size: 24,
-  intermediate_size: 40,
-  num_hidden_layers: 5,
-  num_attention_heads: 6,
-  num_key_value_heads: 3,
-  head_dim: 10,
-};
 const gemma2 = {
   ...sizes,
   model_type: 'gemma2',
@@ -33,7 +23,6 @@ const gemma2 = {
   final_logit_softcapping: 2.5,
   sliding_window: 9,
 };
-const gemma3 = { ...sizes, model_type: 'gemma3_text', query_pre_attn_scalar: 7, sliding_window: 9 };
 const byKind = {
   full_attention: { rope_type: 'linear', factor: 4, rope_theta: 5000 },
   sliding_attention: { rope_type: 'default' },
@@ -68,7 +57,7 @@ const configs: Record<string, object> = {
 
 // Prompts shorter and longer than a window and than a tile of rows; responses that share a prompt's last tile, and that have their own.
 const random = Random.stream(0, 'gemma-transformers');
-const ids = (count: number) => Int32Array.from({ length: count }, () => random.integer(vocabulary));
+const ids = (count: number) => Int32Array.from({ length: count }, () => random.integer(sizes.vocab_size));
 const trees: Tree[] = [
   { prompt: ids(3), responses: [ids(1), ids(12)] },
   { prompt: ids(62), responses: [ids(2), ids(30), ids(5)] },

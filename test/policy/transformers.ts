@@ -87,3 +87,15 @@ export async function askTransformers<T>(script: string, args: object): Promise<
   if (error !== undefined) throw new Error(error);
   return JSON.parse(printed) as T;
 }
+
+/** Odd sizes of a small model, as config.json of every generation names them. */
+export const sizes = {
+  vocab_size: 101,
+  hidden_size: 24,
+  intermediate_size: 40,
+  num_hidden_layers: 5,
+  num_attention_heads: 6,
+  num_key_value_heads: 3,
+  head_dim: 10,
+};
+export const gemma3 = { ...sizes, model_type: 'gemma3_text', query_pre_attn_scalar: 7, sliding_window: 9 };
