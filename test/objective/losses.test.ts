@@ -101,13 +101,15 @@ describe('margin losses', () => {
   });
 });
 
+/** One of each form of a loss. */
+const someLoss = fc.constantFrom<LossSettings>(
+  { loss: 'dpo', beta: 0.7 },
+  { loss: 'dpo', beta: 2, labelSmoothing: 0.2 },
+  { loss: 'ipo', beta: 0.1 },
+  { loss: 'hinge', beta: 0.5 },
+);
+
 describe('soft labels', () => {
-  const loss = fc.constantFrom<LossSettings>(
-    { loss: 'dpo', beta: 0.7 },
-    { loss: 'dpo', beta: 2, labelSmoothing: 0.2 },
-    { loss: 'ipo', beta: 0.1 },
-    { loss: 'hinge', beta: 0.5 },
-  );
   const preference = fc.double({ min: 0, max: 1, noNaN: true });
   const logp = fc.double({ min: -20, max: 0, noNaN: true });
   const logps = (...[chosen, rejected, referenceChosen, referenceRejected]: number[]) => ({
@@ -127,7 +129,7 @@ describe('soft labels', () => {
   it('have loss and gradients of the two hard labels, each by its share', () => {
     fc.assert(
       fc.property(
-        loss,
+        someLoss,
         fc.constantFrom('sum' as const, 'mean' as const),
         preference,
         fc.tuple(logp, logp, logp, logp),
@@ -200,17 +202,11 @@ describe('reductions', () => {
 });
 
 describe('sums over many margins', () => {
-  const settings = fc.constantFrom<LossSettings>(
-    { loss: 'dpo', beta: 0.7 },
-    { loss: 'dpo', beta: 2, labelSmoothing: 0.2 },
-    { loss: 'ipo', beta: 0.1 },
-    { loss: 'hinge', beta: 0.5 },
-  );
   const margin = fc.oneof(fc.double({ min: -5, max: 5, noNaN: true }), fc.double({ min: -1e6, max: 1e6, noNaN: true }));
 
   it('equal the values and derivatives one by one', () => {
     fc.assert(
-      fc.property(settings, fc.array(margin, { maxLength: 50 }), (chosen, list) => {
+      fc.property(someLoss, fc.array(margin, { maxLength: 50 }), (chosen, list) => {
         const loss = marginLoss(chosen);
         const margins = Float64Array.from(list);
         const sum = loss.sumAndDifferentiate(margins);
