@@ -1,6 +1,6 @@
-import { checkText, outcomeSigns } from '../terminal/checks.js';
+import { type Check, checkText, outcomeSigns } from '../terminal/checks.js';
 import { printable } from '../terminal/names.js';
-import type { Page } from './html.js';
+import type { Page, Section } from './html.js';
 import { type Table, type TextCell, textRows } from './table.js';
 
 /** A page as GitHub-flavoured Markdown: everything but the figures, whose captions it lists, and the configurations. */
@@ -9,12 +9,8 @@ export function renderMarkdown({ title, summary, sections, environment }: Page):
   const blocks = [
     `# ${escaped(title)}`,
     escaped(summary),
-    checks.map((check) => `- ${cellText({ outcome: check.outcome })} ${escaped(checkText(check))}`).join('\n'),
-    ...sections.flatMap((section) => [
-      `## ${escaped(section.title)}`,
-      ...(section.text ?? []).map(escaped),
-      ...(section.tables ?? []).map(tableText),
-    ]),
+    checksText(checks),
+    ...sections.map(sectionText),
     '## Environment',
     tableText({
       caption: 'Where and with what this was made',
@@ -23,6 +19,20 @@ export function renderMarkdown({ title, summary, sections, environment }: Page):
     }),
   ];
   return `${blocks.filter((block) => block !== '').join('\n\n')}\n`;
+}
+
+/** The same of one section of a page, its checks last. */
+export function sectionMarkdown(section: Section): string {
+  return [sectionText(section), checksText(section.checks ?? [])].join('\n\n');
+}
+
+function sectionText(section: Section): string {
+  const { title, text = [], tables = [] } = section;
+  return [`## ${escaped(title)}`, ...text.map(escaped), ...tables.map(tableText)].join('\n\n');
+}
+
+function checksText(checks: readonly Check[]): string {
+  return checks.map((check) => `- ${cellText({ outcome: check.outcome })} ${escaped(checkText(check))}`).join('\n');
 }
 
 function tableText(table: Table): string {

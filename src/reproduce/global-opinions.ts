@@ -17,8 +17,9 @@ import { type Check, checkLine } from '../terminal/checks.js';
 import { loadConfig, type TrainConfig } from '../train/config.js';
 import { checkIdentity, type RunIdentity, settingsOf } from '../train/identity.js';
 import { runTraining } from '../train/run.js';
-import { type PooledRun, pooledSection, poolFolds } from './pooled-folds.js';
+import { pooledSection, poolFolds } from './pooled-folds.js';
 import { experimentFolder, likeStage, type Method, placeSettings, type Stage, setting, stageConfig } from './stages.js';
+import { type TestedRun, testedPairs, testedPairsCsv } from './tested-pairs.js';
 
 /** The countries of the paper's experiment, as the data set names them. */
 export const paperCountries = ['Nigeria', 'Egypt', 'India (Current national sample)', 'China', 'Japan'] as const;
@@ -73,7 +74,7 @@ interface Part {
 
 /**
  * Runs the experiment in `folder`: for each seed pairs in seed-S/data/, then seed-S/sft/, ipo/ and gr-ipo/, each as `group-robust train`
- * would, then report.html and runs.csv; with folds the same in each seed-S/fold-F/, and the tests of all folds together as pooled.json. A
+ * would, then report.html and runs.csv; with folds the same in each seed-S/fold-F/, and the tests of all folds pair by pair as tested.csv and together as pooled.json. A
  * seed redraws all that is random: the split, the losing answers, the adapter that SFT starts with, and the order of batches. SFT is part
  * of it, since a model trained on another split would have seen test questions of this one. Finished runs are kept and interrupted ones continued; more seeds and methods may be added later. The report is renewed after each split, so that it shows what is done.
  *
@@ -112,7 +113,7 @@ export async function opinionExperiment(
   for (const { folder, pairs } of made) await writeFolderWhole(folder, (partial) => writeOpinionPairs(partial, pairs));
 
   let outcome: OpinionOutcome | undefined;
-  const done: Done[] = [];
+  const done: TestedRun[] = [];
   for (const [i, { part, configs }] of plan.entries()) {
     for (const [j, config] of configs.entries()) {
       // The report is the last thing that a run writes.
@@ -163,16 +164,11 @@ function dataOf({ folder }: Part): string {
   return join(folder, 'data');
 }
 
-/** A finished run of a method. */
-interface Done extends PooledRun {
-  run: string;
-}
-
-/** Writes report.html, runs.csv and, with folds, pooled.json, of what is done. */
+/** Writes report.html, runs.csv and, with folds, tested.csv and pooled.json, of what is done. */
 async function report(
   experiment: OpinionExperiment,
   model: string | undefined,
-  done: readonly Done[],
+  done: readonly TestedRun[],
 ): Promise<OpinionOutcome> {
   const { folder, folds, methods } = experiment;
   const runs = await Promise.all(done.map(({ run }) => readRun(run)));
@@ -181,7 +177,8 @@ async function report(
   const whole = done.filter(
     ({ seed }) => done.filter((one) => one.seed === seed).length === (folds ?? 0) * methods.length,
   );
-  const pooled = whole.length === 0 ? undefined : await poolFolds(whole);
+  const tested = await testedPairs(whole);
+  const pooled = tested.length === 0 ? undefined : poolFolds(tested);
   const checks =
     folds !== undefined ? (pooled?.checks ?? []) : [...robustChecks(runs, 'loss'), ...robustChecks(runs, 'accuracy')];
   const [ofRuns, ...others] = page.sections;
@@ -202,6 +199,7 @@ async function report(
     }),
   );
   writeFileWhole(join(folder, 'runs.csv'), runsCsv(runs));
+  if (pooled) writeFileWhole(join(folder, 'tested.csv'), testedPairsCsv(tested));
   if (pooled) writeFileWhole(join(folder, 'pooled.json'), `${JSON.stringify(pooled, null, 2)}\n`);
   return { report: reportFile, checks, runs: done.map(({ run }) => run) };
 }

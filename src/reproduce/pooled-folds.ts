@@ -1,9 +1,4 @@
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
-import { z } from 'zod';
-import { splitLines } from '../data/tables/lines.js';
 import { InputError, present } from '../errors.js';
-import { checked, parseJson, readBytes } from '../files/read.js';
 import { bootstrapInterval } from '../numbers/bootstrap.js';
 import { Random } from '../numbers/random.js';
 import type { Section } from '../report/html.js';
@@ -12,6 +7,7 @@ import type { Table } from '../report/table.js';
 import type { Check } from '../terminal/checks.js';
 import { formatNumber } from '../terminal/format.js';
 import type { Method } from './stages.js';
+import type { TestedPair } from './tested-pairs.js';
 
 /**
  * The tests of all folds of a seed together: each question is tested once, so that small groups have all their questions in one mean. What
@@ -19,25 +15,16 @@ import type { Method } from './stages.js';
  * answers of all countries and seeds.
  */
 
-/** A run that was tested on one fold. */
-export interface PooledRun {
-  run: string;
-  method: Method;
-  seed: number;
-  /** Folder of its pairs. */
-  data: string;
-}
-
 /** What is said of one method and seed; groups count the same in means over groups. */
 const measures = {
   'worst-group loss': { metric: 'loss', of: worst(Math.max), wanted: 'lower' },
   'mean loss over groups': { metric: 'loss', of: groupMean, wanted: 'lower' },
   'gap between groups in loss': { metric: 'loss', of: gap, wanted: 'lower' },
-  'worst-group reward accuracy': { metric: 'rewards/accuracies', of: worst(Math.min), wanted: 'higher' },
-  'mean reward accuracy over groups': { metric: 'rewards/accuracies', of: groupMean, wanted: 'higher' },
-  'gap between groups in reward accuracy': { metric: 'rewards/accuracies', of: gap, wanted: 'lower' },
-  'worst-group accuracy of the policy': { metric: 'logps/accuracies', of: worst(Math.min), wanted: 'higher' },
-  'mean accuracy of the policy over groups': { metric: 'logps/accuracies', of: groupMean, wanted: 'higher' },
+  'worst-group reward accuracy': { metric: 'reward_accuracy', of: worst(Math.min), wanted: 'higher' },
+  'mean reward accuracy over groups': { metric: 'reward_accuracy', of: groupMean, wanted: 'higher' },
+  'gap between groups in reward accuracy': { metric: 'reward_accuracy', of: gap, wanted: 'lower' },
+  'worst-group accuracy of the policy': { metric: 'policy_accuracy', of: worst(Math.min), wanted: 'higher' },
+  'mean accuracy of the policy over groups': { metric: 'policy_accuracy', of: groupMean, wanted: 'higher' },
 } as const;
 type Measure = keyof typeof measures;
 const measureNames = Object.keys(measures) as Measure[];
@@ -76,56 +63,38 @@ interface GroupMean {
   policyAccuracy: number;
 }
 
-const pairSchema = z.looseObject({
-  line: z.number().int().positive(),
-  group: z.string(),
-  loss: z.number(),
-  'rewards/accuracies': z.number(),
-  'logps/accuracies': z.number(),
-});
-type PairMetrics = z.infer<typeof pairSchema>;
 type Metric = (typeof measures)[Measure]['metric'];
-
-const questionSchema = z.looseObject({ question: z.number().int().min(0) });
 
 /** A tested pair. */
 interface Tested {
-  pair: PairMetrics;
+  pair: TestedPair;
   /** Index of its question. */
   question: number;
   group: number;
 }
 
 /**
- * @param runs of several methods on the same folds of one or more seeds. Scores are those of the best step where a run kept it.
- * @throws InputError naming the file that is missing or damaged
+ * @param pairs tested by several methods on the same folds of one or more seeds
+ * @throws InputError where a method has not tested what the others have, or has tested a pair twice
  */
-export async function poolFolds(runs: readonly PooledRun[]): Promise<Pooled> {
+export function poolFolds(pairs: readonly TestedPair[]): Pooled {
   const questions = new Map<number, number>();
   const groups: string[] = [];
   const tested = new Map<Method, Map<number, Tested[]>>();
-  for (const { run, method, seed, data } of runs) {
-    const rows = await readLines(join(data, 'test.jsonl'), questionSchema);
-    const best = join(run, 'evaluation-best-pairs.jsonl');
-    const file = existsSync(best) ? best : join(run, 'evaluation-pairs.jsonl');
+  for (const pair of pairs) {
+    const { method, seed } = pair;
     const ofMethod = tested.get(method) ?? new Map<number, Tested[]>();
     tested.set(method, ofMethod);
     const ofSeed = ofMethod.get(seed) ?? [];
     ofMethod.set(seed, ofSeed);
-    for (const pair of await readLines(file, pairSchema)) {
-      const asked = rows[pair.line - 1]?.question;
-      if (asked === undefined)
-        throw new InputError(`names line ${pair.line}, which ${join(data, 'test.jsonl')} does not have`, {
-          at: { file },
-        });
-      const question = questions.get(asked) ?? questions.size;
-      questions.set(asked, question);
-      if (!groups.includes(pair.group)) groups.push(pair.group);
-      ofSeed.push({ pair, question, group: groups.indexOf(pair.group) });
-    }
+    const question = questions.get(pair.question) ?? questions.size;
+    questions.set(pair.question, question);
+    if (!groups.includes(pair.group)) groups.push(pair.group);
+    ofSeed.push({ pair, question, group: groups.indexOf(pair.group) });
   }
+  checkSameTests(pairs);
   const once = new Float64Array(questions.size).fill(1);
-  const seeds = [...new Set(runs.map(({ seed }) => seed))];
+  const seeds = [...new Set(pairs.map(({ seed }) => seed))];
   /** Mean over seeds of a measure of a method, or of the difference of two. */
   const measured = (measure: Measure, method: Method, minus?: Method): Interval => {
     const { metric, of } = measures[measure];
@@ -178,6 +147,30 @@ export async function poolFolds(runs: readonly PooledRun[]): Promise<Pooled> {
     differences,
     checks,
   };
+}
+
+/** Differences of methods mean something only between tests of the same pairs. */
+function checkSameTests(pairs: readonly TestedPair[]): void {
+  const tests = new Map<Method, Set<string>>();
+  for (const { method, seed, question, group } of pairs) {
+    const ofMethod = tests.get(method) ?? new Set();
+    tests.set(method, ofMethod);
+    const name = `question ${question} of "${group}" in seed ${seed}`;
+    if (ofMethod.has(name)) throw new InputError(`${methodTitle(method)} has tested ${name} twice`);
+    ofMethod.add(name);
+  }
+  const [[first, all], ...others] = [...tests] as [[Method, Set<string>], ...[Method, Set<string>][]];
+  const checkIn = (has: Method, own: Iterable<string>, lacks: Method, tested: ReadonlySet<string>) => {
+    for (const name of own)
+      if (!tested.has(name))
+        throw new InputError(`${methodTitle(lacks)} has not tested ${name}, but ${methodTitle(has)} has`, {
+          fix: 'pool runs of the same seeds and folds',
+        });
+  };
+  for (const [method, own] of others) {
+    checkIn(first, all, method, own);
+    checkIn(method, own, first, all);
+  }
 }
 
 /** Each robust method with each other one of the same loss. */
@@ -240,8 +233,8 @@ function groupSummary(bySeed: ReadonlyMap<number, readonly Tested[]>, group: num
   return {
     pairs: pairs.length / bySeed.size,
     loss: mean('loss'),
-    rewardAccuracy: mean('rewards/accuracies'),
-    policyAccuracy: mean('logps/accuracies'),
+    rewardAccuracy: mean('reward_accuracy'),
+    policyAccuracy: mean('policy_accuracy'),
   };
 }
 
@@ -255,13 +248,6 @@ function groupMean(means: readonly number[]): number {
 
 function gap(means: readonly number[]): number {
   return Math.max(...means) - Math.min(...means);
-}
-
-async function readLines<T>(file: string, schema: z.ZodType<T>): Promise<T[]> {
-  const lines: T[] = [];
-  for await (const { number: line, text } of splitLines(readBytes(file), file))
-    lines.push(checked(schema, parseJson(text, { file, line }), { file, line }));
-  return lines;
 }
 
 /** For a page. */

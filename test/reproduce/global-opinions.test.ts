@@ -151,6 +151,12 @@ it('tests every question once in folds, adds methods to what is done, and judges
     }),
   );
   expect(pooled.methods['gr-ipo'].measures['worst-group loss'].mean).toBeCloseTo(worst, 9);
+  const pool = ['--import', 'tsx', 'experiments/global-opinions/pool.ts', join(target, 'tested.csv')];
+  const again = spawnSync(process.execPath, [...pool, '--json'], { encoding: 'utf8' });
+  expect(JSON.parse(again.stdout), again.stderr).toEqual(pooled);
+  const text = spawnSync(process.execPath, pool, { encoding: 'utf8' }).stdout;
+  expect(text).toContain('## All folds together');
+  expect(text).toContain(`${pooled.checks[0].outcome} ${pooled.checks[0].claim}`);
   expect(two.checks.map(({ claim }) => claim)).toContain('GR-IPO lowers the worst group’s test loss against IS-IPO');
   const page = readFileSync(join(target, 'report.html'), 'utf8');
   expectSoundPage(page);

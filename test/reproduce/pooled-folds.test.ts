@@ -2,8 +2,9 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { Random } from '../../src/numbers/random.js';
-import { type PooledRun, pooledSection, poolFolds } from '../../src/reproduce/pooled-folds.js';
+import { pooledSection, poolFolds } from '../../src/reproduce/pooled-folds.js';
 import type { Method } from '../../src/reproduce/stages.js';
+import { readTestedPairs, type TestedRun, testedPairs, testedPairsCsv } from '../../src/reproduce/tested-pairs.js';
 import { temporaryFolder } from '../temporary-folder.js';
 
 const root = temporaryFolder();
@@ -18,7 +19,7 @@ interface Fake {
 }
 
 /** The files of a run and its pairs, with other lines between, as where pairs were left out. */
-function fake({ method, seed, pairs, best }: Fake): PooledRun {
+function fake({ method, seed, pairs, best }: Fake): TestedRun {
   const run = join(root, `${made++}`);
   const data = join(run, 'data');
   mkdirSync(data, { recursive: true });
@@ -39,10 +40,12 @@ function fake({ method, seed, pairs, best }: Fake): PooledRun {
   return { run, method, seed, data };
 }
 
+const poolRuns = async (runs: TestedRun[]) => poolFolds(await testedPairs(runs));
+
 describe('poolFolds', () => {
   it('takes means over all folds before the worst group is looked for, by hand', async () => {
     // Group a is worst in fold one, b in fold two; over both it is b: (1 + 8)/2 against (6 + 1)/2.
-    const pooled = await poolFolds([
+    const pooled = await poolRuns([
       fake({
         method: 'ipo',
         seed: 1,
@@ -117,7 +120,7 @@ describe('poolFolds', () => {
     );
 
   it('pairs the methods question by question, so that noise they share cancels', async () => {
-    const { differences, checks, methods } = await poolFolds(runs(() => 0.1));
+    const { differences, checks, methods } = await poolRuns(runs(() => 0.1));
     expect(Object.keys(differences)).toEqual(['gr-dpo - dpo', 'gr-dpo - is-dpo']);
     const { mean, interval, seeds } = differences['gr-dpo - dpo']['worst-group loss'];
     expect(mean).toBeCloseTo(-0.1, 9);
@@ -132,7 +135,7 @@ describe('poolFolds', () => {
   });
 
   it('is unclear where seeds disagree, and fails where the whole interval says the contrary', async () => {
-    const outcome = async (gain: (seed: number) => number) => (await poolFolds(runs(gain))).checks[0].outcome;
+    const outcome = async (gain: (seed: number) => number) => (await poolRuns(runs(gain))).checks[0].outcome;
     expect(await outcome((seed) => (seed === 1 ? 0.3 : -0.1))).toBe('unclear');
     expect(await outcome(() => -0.1)).toBe('fails');
   });
@@ -140,8 +143,65 @@ describe('poolFolds', () => {
   it('names a file that does not fit its pairs', async () => {
     const run = fake({ method: 'ipo', seed: 1, pairs: [[0, 'a', 1, 1]] });
     writeFileSync(join(run.data, 'test.jsonl'), '{"question": 0}\n');
-    await expect(poolFolds([run])).rejects.toThrow(/evaluation-pairs\.jsonl: names line 2/);
+    await expect(testedPairs([run])).rejects.toThrow(/evaluation-pairs\.jsonl: names line 2/);
     rmSync(join(run.run, 'evaluation-pairs.jsonl'));
-    await expect(poolFolds([run])).rejects.toThrow(/evaluation-pairs\.jsonl/);
+    await expect(testedPairs([run])).rejects.toThrow(/evaluation-pairs\.jsonl/);
+  });
+
+  it('refuses methods that have tested other pairs, or one twice', async () => {
+    const run = (method: Method, ...questions: number[]) =>
+      fake({ method, seed: 1, pairs: questions.map((question) => [question, 'a', 1, 1]) });
+    await expect(poolRuns([run('ipo', 0, 1), run('gr-ipo', 0)])).rejects.toThrow(
+      /GR-IPO has not tested question 1 of "a" in seed 1, but IPO has/,
+    );
+    await expect(poolRuns([run('ipo', 0), run('gr-ipo', 0, 1)])).rejects.toThrow(/IPO has not tested question 1/);
+    await expect(poolRuns([run('ipo', 0, 0)])).rejects.toThrow(/IPO has tested question 0 of "a" in seed 1 twice/);
   });
 });
+
+describe('tested.csv', () => {
+  const file = join(root, 'tested.csv');
+  const row = 'gr-ipo,1,7,"Avaland, north",0.1,0.5,1';
+  const header = 'method,seed,question,group,loss,reward_accuracy,policy_accuracy';
+
+  it('brings back every number as it was', async () => {
+    const pairs = await testedPairs(runsOfTwo());
+    writeFileSync(file, testedPairsCsv(pairs));
+    expect(await readTestedPairs(file)).toEqual(pairs);
+    writeFileSync(file, `${header}\n${row}\n`);
+    expect(await readTestedPairs(file)).toEqual([
+      {
+        method: 'gr-ipo',
+        seed: 1,
+        question: 7,
+        group: 'Avaland, north',
+        loss: 0.1,
+        reward_accuracy: 0.5,
+        policy_accuracy: 1,
+      },
+    ]);
+  });
+
+  it('names what is wrong in it', async () => {
+    const refuses = async (text: string, message: RegExp) => {
+      writeFileSync(file, text);
+      await expect(readTestedPairs(file)).rejects.toThrow(message);
+    };
+    await refuses(`${header}\n`, /holds no tested pair/);
+    await refuses(`${header}\n${row}\n${row.replace('gr-ipo', 'best')}\n`, /:3, field "method"/);
+    await refuses(`${header}\n${row.replace('0.1', '')}\n`, /:2, field "loss"/);
+    await refuses(`${header}\n${row.replace('0.1', 'low')}\n`, /:2, field "loss": expected a number/);
+    await refuses(`${header.replace('loss', 'cost')}\n${row}\n`, /field "loss"/);
+  });
+});
+
+function runsOfTwo(): TestedRun[] {
+  const random = Random.stream(3, 'losses');
+  return (['ipo', 'gr-ipo'] as const).map((method) =>
+    fake({
+      method,
+      seed: 2,
+      pairs: Array.from({ length: 5 }, (_, question) => [question, 'a', 10 * random.normal(), 1]),
+    }),
+  );
+}
