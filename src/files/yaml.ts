@@ -14,7 +14,7 @@ export function parseYaml(text: string, at: InputLocation, fix?: string): Parsed
   let document: Document.Parsed;
   let value: unknown;
   try {
-    document = parseDocument(text, { lineCounter: lines });
+    document = parseDocument(text, { lineCounter: lines, logLevel: 'error' });
     if (document.errors.length === 0) value = document.toJS();
   } catch (cause) {
     // An alias without its anchor, so many that they make the document huge, or nesting that exhausts the stack.

@@ -378,10 +378,19 @@ export function resolveConfig(raw: unknown, locate: (path: PropertyKey[]) => Inp
       ? unknown
       : issues.map(({ message, path }) => {
           const at = { ...locate(path), field: path.join('.') || '(top level)' };
-          return new InputError(message, { at, fix: valueAdvice(path.join('.'), valueAt(raw, path)) });
+          const value = valueAt(raw, path);
+          const name = path.join('.');
+          return new InputError(message, { at, fix: textAdvice(name, value, message) ?? valueAdvice(name, value) });
         });
   const [fault, ...others] = faults;
   throw present(fault).followedBy(others);
+}
+
+/** A text that begins with a brace, a bracket or a star is something else in YAML. */
+function textAdvice(name: string, value: unknown, message: string): string | undefined {
+  return isObject(value) && message.startsWith('must be text')
+    ? `put the text in quotes, which --set needs inside those of the shell: --set '${name}="…"'`
+    : undefined;
 }
 
 function unknownKeys(
@@ -451,7 +460,9 @@ function applyOverride(raw: Record<PropertyKey, unknown>, override: string): str
   const name = override.slice(0, split);
   const parents = name.split('.');
   const last = parents.splice(-1);
-  const { value } = parseYaml(override.slice(split + 1), { field: `--set ${name}` });
+  const text = override.slice(split + 1);
+  const quotes = `the value is YAML; quotes around text go inside those of the shell: --set '${name}="…"'`;
+  const { value } = parseYaml(text, { field: `--set ${name}` }, quotes);
   let node = raw;
   for (const key of parents) {
     node[key] ??= {};

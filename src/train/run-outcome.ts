@@ -42,11 +42,18 @@ export async function writeOutcome(
   amendRecord(folder, data, () => ({ steps: undefined, best: undefined }));
   const steps = last.step;
   const ofLast = config.checkpoint.best ? { steps } : { steps, best };
-  const scores = await writePolicy(run, test, origin, ofLast, lastPolicy);
+  let fault: unknown;
+  const scores = await writePolicy(run, test, origin, ofLast, lastPolicy).catch((error: unknown) => {
+    // The best step may be from before the scores went wrong: it is written all the same.
+    if (!(error instanceof NonFiniteError)) throw error;
+    fault = error;
+    return undefined;
+  });
   if (config.checkpoint.best && best) {
     await policy.loadState(await checkpoints.policyFile(best.step));
     await writePolicy(run, test, origin, { steps, best }, bestPolicy);
   }
+  if (fault) throw fault;
   return scores;
 }
 

@@ -68,6 +68,14 @@ describe('training configuration', () => {
     expect(config.data.groups).toEqual(['A', 'B (x)']);
   });
 
+  it.each(['{group}: {prompt}', '{group} says: why: {prompt}', '*{prompt}*', '[{group}'])(
+    'a text that YAML takes for something else, %s, is told about quotes',
+    (text) => {
+      expect(() => load(base, [`data.template=${text}`])).toThrow(/--set 'data\.template="…"'/);
+      expect(load(base, [`data.template="${text} {prompt} {group}"`]).data.template).toBe(`${text} {prompt} {group}`);
+    },
+  );
+
   it('an unknown key is named with its line and the keys that exist', () => {
     const error = failure(`${base}optimizer:\n  learningrate: 0.1\n`);
     expect(error.location).toMatchObject({ field: 'optimizer.learningrate', line: 10 });

@@ -360,6 +360,33 @@ it('a test split whose scores are not finite names pairs and fix, and costs noth
   expect(contents(config.output)).toEqual(before);
 });
 
+it('tests and writes the best step though the scores of the last one are not finite', async () => {
+  const config = configFor(
+    { loss: 'ipo', beta: 0.1, ...gr },
+    { data: { train, validation, test: validation }, evaluateEvery: 2, checkpoint: { every: 2, best: true } },
+  );
+  const save = GemmaPolicy.prototype.saveAdapter;
+  const score = GemmaPolicy.prototype.logProbabilities;
+  let lastIsTested = false;
+  vi.spyOn(GemmaPolicy.prototype, 'saveAdapter').mockImplementation(function (this: GemmaPolicy, ...args) {
+    lastIsTested = args[0] === join(config.output, 'adapter');
+    return save.apply(this, args);
+  });
+  vi.spyOn(GemmaPolicy.prototype, 'logProbabilities').mockImplementation(async function (this: GemmaPolicy, ...args) {
+    const scores = await score.apply(this, args);
+    return lastIsTested && args[1] === 'policy' ? scores.fill(Number.POSITIVE_INFINITY) : scores;
+  });
+  await expect(run(config)).rejects.toThrow(/^after all 6 steps: .*--adapter .*adapter, which is written$/s);
+  vi.restoreAllMocks();
+  const files = ['adapter-best/adapter_model.safetensors', 'evaluation-best.json', 'evaluation-best-pairs.jsonl'];
+  const written = () => files.map((file) => readFileSync(join(config.output, file)));
+  const before = written();
+  expect(existsSync(join(config.output, 'evaluation.json'))).toBe(false);
+  rmSync(config.output, { recursive: true });
+  await run(config);
+  expect(written()).toEqual(before);
+});
+
 it('a run stopped shortly before its end keeps the checkpoints of one without a break', async () => {
   const config = configFor({ loss: 'ipo', beta: 0.1, ...gr }, { steps: 7, checkpoint: { every: 2, keep: 2 } });
   await run(config);
