@@ -1,6 +1,7 @@
 #include "bindings/gemma.h"
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/DeviceGuard.h>
 
 #include <climits>
 #include <map>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "bindings/arguments.h"
+#include "bindings/device.h"
 #include "bindings/errors.h"
 #include "bindings/job_queue.h"
 #include "gemma/model.h"
@@ -71,9 +73,11 @@ at::ScalarType readDtype(const Napi::Value& value, const std::string& field) {
 
 std::unique_ptr<Model> makeModel(const Napi::CallbackInfo& info) {
   const auto options = readObject(info[1], "options");
-  return std::make_unique<Model>(readConfig(info[0]), readDtype(options.Get("dtype"), "options.dtype"),
-                                 readDtype(options.Get("baseDtype"), "options.baseDtype"),
-                                 readBoolean(options.Get("recompute"), "options.recompute"));
+  return std::make_unique<Model>(readConfig(info[0]),
+                                 ModelOptions{readDtype(options.Get("dtype"), "options.dtype"),
+                                              readDtype(options.Get("baseDtype"), "options.baseDtype"),
+                                              readDevice(options.Get("device"), "options.device"),
+                                              readBoolean(options.Get("recompute"), "options.recompute")});
 }
 
 Source readSource(const Napi::Value& value) {
@@ -199,7 +203,12 @@ class Gemma : public Napi::ObjectWrap<Gemma> {
     return guarded(info.Env(), [&]() -> Napi::Value {
       const auto owner = info.This().As<Napi::Object>();
       try {
-        return queue_.submit(owner, prepare(), toJs...);
+        // Of several GPUs the model's is the current one of its thread.
+        auto onDevice = [this, work = prepare()] {
+          const c10::DeviceGuard guard(model_->device());
+          return work();
+        };
+        return queue_.submit(owner, std::move(onDevice), toJs...);
       } catch (const InputError&) {
         auto deferred = Napi::Promise::Deferred::New(info.Env());
         deferred.Reject(toJsError(info.Env(), currentFailure()).Value());

@@ -7,6 +7,7 @@
 
 #include "bench/measure.h"
 #include "bindings/arguments.h"
+#include "bindings/device.h"
 #include "bindings/errors.h"
 #include "bindings/job_queue.h"
 #include "kernels/implementation.h"
@@ -19,7 +20,8 @@ Kernels readKernels(const Napi::Value& value) {
   const std::string name = readString(value, "kernels");
   if (name == "fused") return Kernels::kFused;
   if (name == "libtorch") return Kernels::kLibTorch;
-  throw InputError("kernels: expected fused or libtorch");
+  if (name == "sequences") return Kernels::kSequences;
+  throw InputError("kernels: expected fused, libtorch or sequences");
 }
 
 void switchKernels(const Napi::CallbackInfo& info) {
@@ -31,13 +33,6 @@ at::ScalarType readKernelDtype(const Napi::Value& value) {
   if (name == "float32") return at::kFloat;
   if (name == "bfloat16") return at::kBFloat16;
   throw InputError("dtype: expected float32 or bfloat16");
-}
-
-c10::Device readDevice(const Napi::Value& value) {
-  const std::string name = readString(value, "device");
-  if (name == "cpu") return c10::Device(c10::kCPU);
-  if (name == "cuda") return c10::Device(c10::kCUDA, 0);
-  throw InputError("device: expected cpu or cuda");
 }
 
 KernelSizes readSizes(const Napi::Value& value) {
@@ -118,7 +113,7 @@ class KernelBench : public Napi::ObjectWrap<KernelBench> {
       return queue_.submit(
           info.This().As<Napi::Object>(),
           [kernel = readString(setting.Get("kernel"), "kernel"), sizes = readSizes(setting.Get("sizes")),
-           dtype = readKernelDtype(setting.Get("dtype")), device = readDevice(setting.Get("device")),
+           dtype = readKernelDtype(setting.Get("dtype")), device = readDevice(setting.Get("device"), "device"),
            seconds = readNumber(setting.Get("seconds"), "seconds")] {
             return group_robust::measureKernel(kernel, sizes, dtype, device, seconds);
           },
@@ -137,7 +132,7 @@ class KernelBench : public Napi::ObjectWrap<KernelBench> {
       return queue_.submit(
           info.This().As<Napi::Object>(),
           [kernel = readString(setting.Get("kernel"), "kernel"), sizes = readSizes(setting.Get("sizes")),
-           dtype = readKernelDtype(setting.Get("dtype")), device = readDevice(setting.Get("device")),
+           dtype = readKernelDtype(setting.Get("dtype")), device = readDevice(setting.Get("device"), "device"),
            kernels = readKernels(info[1]), inputs = readArrays(info[2])] {
             return group_robust::runKernel(kernel, sizes, dtype, device, kernels, inputs);
           },
@@ -155,7 +150,7 @@ class KernelBench : public Napi::ObjectWrap<KernelBench> {
       const auto setting = readObject(info[0], "setting");
       return queue_.submit(
           info.This().As<Napi::Object>(),
-          [dtype = readKernelDtype(setting.Get("dtype")), device = readDevice(setting.Get("device")),
+          [dtype = readKernelDtype(setting.Get("dtype")), device = readDevice(setting.Get("device"), "device"),
            seconds = readNumber(setting.Get("seconds"), "seconds")] {
             return group_robust::measureMachine(dtype, device, seconds);
           },

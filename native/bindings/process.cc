@@ -5,11 +5,8 @@
 
 #include <atomic>
 
-#ifdef GROUP_ROBUST_CUDA
-#include <c10/cuda/CUDAFunctions.h>
-#endif
-
 #include "bindings/arguments.h"
+#include "bindings/device.h"
 #include "bindings/errors.h"
 #include "kernels/implementation.h"
 #include "kernels/product.h"
@@ -23,12 +20,16 @@ constexpr int kMostThreads = 1024;
 
 std::atomic<int> requestedThreads{0};  // 0: LibTorch's own choice
 
-int cudaDevices() {
-#ifdef GROUP_ROBUST_CUDA
-  return c10::cuda::device_count();
-#else
-  return 0;
-#endif
+const char* nameOf(Kernels kernels) {
+  switch (kernels) {
+    case Kernels::kFused:
+      return "fused";
+    case Kernels::kLibTorch:
+      return "libtorch";
+    case Kernels::kSequences:
+      return "sequences";
+  }
+  return "";
 }
 
 Napi::Value nativeInfo(const Napi::CallbackInfo& info) {
@@ -46,7 +47,7 @@ Napi::Value nativeInfo(const Napi::CallbackInfo& info) {
 #endif
     result.Set("cudaDevices", cudaDevices());
     result.Set("threads", requested > 0 ? requested : at::get_num_threads());
-    result.Set("kernels", chosenKernels() == Kernels::kFused ? "fused" : "libtorch");
+    result.Set("kernels", nameOf(chosenKernels()));
     result.Set("products", hasOneDnnProducts() ? "onednn" : "libtorch");
     return result;
   });

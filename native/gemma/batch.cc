@@ -2,15 +2,15 @@
 
 #include <ATen/ATen.h>
 
+#include <array>
 #include <string>
 #include <utility>
 
 #include "error_types.h"
+#include "kernels/upload.h"
 
 namespace group_robust {
 namespace {
-
-at::Tensor toTensor(const std::vector<int64_t>& values) { return at::tensor(values, at::TensorOptions(at::kLong)); }
 
 void check(const PackedTokens& packed, int64_t vocabulary) {
   if (packed.promptLengths.empty()) throw InputError("the batch has no trees");
@@ -43,7 +43,7 @@ void check(const PackedTokens& packed, int64_t vocabulary) {
 
 }  // namespace
 
-Batch makeBatch(const PackedTokens& packed, int64_t vocabulary) {
+Batch makeBatch(const PackedTokens& packed, int64_t vocabulary, const at::Device& device) {
   check(packed, vocabulary);
   Batch batch;
   std::vector<int64_t> tokens, positions, predictorRows, predictors, targets, responseOf;
@@ -81,12 +81,23 @@ Batch makeBatch(const PackedTokens& packed, int64_t vocabulary) {
     batch.trees.push_back({begin, static_cast<int64_t>(positions.size()) - begin, prompt, std::move(lengths)});
     batch.predicting.push_back(static_cast<int64_t>(predictorRows.size()) - promptPredictor);
   }
-  batch.tokens = toTensor(tokens);
-  batch.positions = toTensor(positions);
-  batch.predictorRows = toTensor(predictorRows);
-  batch.predictors = toTensor(predictors);
-  batch.targets = toTensor(targets);
-  batch.responseOf = toTensor(responseOf);
+  // All in one tensor, so that one copy takes them to the device.
+  const std::array<std::pair<at::Tensor*, const std::vector<int64_t>*>, 6> parts = {
+      {{&batch.tokens, &tokens},
+       {&batch.positions, &positions},
+       {&batch.predictorRows, &predictorRows},
+       {&batch.predictors, &predictors},
+       {&batch.targets, &targets},
+       {&batch.responseOf, &responseOf}}};
+  std::vector<int64_t> all;
+  for (const auto& [tensor, values] : parts) all.insert(all.end(), values->begin(), values->end());
+  const at::Tensor together = uploaded(at::tensor(all, at::TensorOptions(at::kLong)), device);
+  int64_t begin = 0;
+  for (const auto& [tensor, values] : parts) {
+    const auto size = static_cast<int64_t>(values->size());
+    *tensor = together.narrow(0, begin, size);
+    begin += size;
+  }
   batch.responses = response;
   return batch;
 }

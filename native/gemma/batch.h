@@ -18,8 +18,9 @@ struct PackedTokens {
 };
 
 /**
- * A batch of trees, ready for the model. Of the tokens, T have a row: all but the last one of each response, which is
- * predicted but predicts nothing. Of those, U predict at least one of the P response tokens.
+ * A batch of trees, ready for the model, its tensors on the model's device. Of the tokens, T have a row: all but the
+ * last one of each response, which is predicted but predicts nothing. Of those, U predict at least one of the P
+ * response tokens.
  */
 struct Batch {
   at::Tensor tokens;     // [T] int64
@@ -34,6 +35,6 @@ struct Batch {
 };
 
 /** Throws InputError on lengths that do not add up, an empty prompt or response, or an id outside [0, vocabulary). */
-Batch makeBatch(const PackedTokens& packed, int64_t vocabulary);
+Batch makeBatch(const PackedTokens& packed, int64_t vocabulary, const at::Device& device);
 
 }  // namespace group_robust

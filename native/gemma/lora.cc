@@ -46,11 +46,11 @@ std::string peftName(const std::string& model, const LoraTensor& tensor) {
 
 }  // namespace
 
-Adapter::Adapter(const GemmaConfig& config, const std::vector<LoraModule>& modules, at::ScalarType dtype, uint64_t seed,
-                 int64_t accumulators, const AdamWConfig& optimizer)
+Adapter::Adapter(const GemmaConfig& config, const std::vector<LoraModule>& modules, const at::TensorOptions& options,
+                 uint64_t seed, int64_t accumulators, const AdamWConfig& optimizer)
     : layerCount_(static_cast<size_t>(config.layers)),
       scales_(layerCount_),
-      optimizer_((validate(optimizer), optimizer), at::empty({0}, at::TensorOptions(dtype))) {
+      optimizer_((validate(optimizer), optimizer), at::empty({0}, options)) {
   if (modules.empty()) throw InputError("modules is empty: nothing would be trained");
   std::set<std::pair<int64_t, Projection>> seen;
   int64_t size = 0;
@@ -70,15 +70,15 @@ Adapter::Adapter(const GemmaConfig& config, const std::vector<LoraModule>& modul
       size += shape[0] * shape[1];
     }
   }
-  values_ = at::zeros({size}, at::TensorOptions(dtype));
-  accumulators_ = at::zeros({accumulators, size}, at::TensorOptions(dtype));
+  values_ = at::zeros({size}, options);
+  accumulators_ = at::zeros({accumulators, size}, options);
   optimizer_ = AdamW(optimizer, values_);
 
   const at::Generator generator = seededGenerator(seed);
   for (const LoraTensor& tensor : tensors_) {
     if (!tensor.isA) continue;
     const double bound = 1 / std::sqrt(static_cast<double>(tensor.shape[1]));
-    // Drawn in float32 whatever the type, so one seed means one adapter.
+    // Drawn in float32 on the CPU whatever the type and the device, so one seed means one adapter.
     values_.narrow(0, tensor.offset, tensor.size)
         .copy_(at::empty({tensor.size}, at::TensorOptions(at::kFloat)).uniform_(-bound, bound, generator));
   }
@@ -130,7 +130,7 @@ at::Tensor Adapter::combine(const at::Tensor& accumulators, const std::vector<do
   if (static_cast<int64_t>(coefficients.size()) != accumulators_.size(0))
     throw InputError("coefficients has " + std::to_string(coefficients.size()) + " entries for " +
                      std::to_string(accumulators_.size(0)) + " accumulators");
-  return at::mv(accumulators.t(), at::tensor(coefficients, at::TensorOptions(at::kDouble)).to(values_.scalar_type()));
+  return at::mv(accumulators.t(), at::tensor(coefficients, at::TensorOptions(at::kDouble)).to(values_.options()));
 }
 
 at::Tensor Adapter::gradient(const std::string& name, const std::vector<double>& coefficients) const {
@@ -177,16 +177,17 @@ void Adapter::load(const HeaderedFile& input, const std::string& model) {
 
 void Adapter::save(const std::string& file, const std::string& model) const {
   std::map<std::string, at::Tensor> tensors;
-  for (const LoraTensor& tensor : tensors_) tensors[peftName(model, tensor)] = values(tensor.name).to(at::kFloat);
+  for (const LoraTensor& tensor : tensors_)
+    tensors[peftName(model, tensor)] = values(tensor.name).to(at::kCPU, at::kFloat);
   writeSafetensors(file, tensors);
 }
 
 void Adapter::saveState(const std::string& file) const {
   const auto& [firstMoment, secondMoment, steps] = optimizer_.state();
   const at::Tensor count = at::full({1}, static_cast<double>(steps), at::TensorOptions(at::kDouble));
-  writeSafetensors(file, {{kStateValues, values_},
-                          {kStateFirstMoment, firstMoment},
-                          {kStateSecondMoment, secondMoment},
+  writeSafetensors(file, {{kStateValues, values_.cpu()},
+                          {kStateFirstMoment, firstMoment.cpu()},
+                          {kStateSecondMoment, secondMoment.cpu()},
                           {kStateSteps, count}});
 }
 
@@ -214,6 +215,8 @@ void Adapter::loadState(const HeaderedFile& input) {
     fail(kStateSteps, "must be a whole number from 0 to 2^53");
   state.steps = static_cast<int64_t>(steps);
   values_.copy_(values);
+  state.firstMoment = state.firstMoment.to(values_.device());
+  state.secondMoment = state.secondMoment.to(values_.device());
   optimizer_.restore(std::move(state));
   discardGradients();
 }

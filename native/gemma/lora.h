@@ -43,11 +43,11 @@ struct LoraTensor {
 class Adapter {
  public:
   /**
-   * A: Kaiming-uniform as PEFT, U(-1/√in, 1/√in), drawn in the order of `modules`; B: 0. Throws InputError on a module
-   * that the model lacks or that is there twice, and on a bad scale.
+   * Of the type and on the device of `options`. A: Kaiming-uniform as PEFT, U(-1/√in, 1/√in), drawn in the order of
+   * `modules`; B: 0. Throws InputError on a module that the model lacks or that is there twice, and on a bad scale.
    */
-  Adapter(const GemmaConfig& config, const std::vector<LoraModule>& modules, at::ScalarType dtype, uint64_t seed,
-          int64_t accumulators, const AdamWConfig& optimizer);
+  Adapter(const GemmaConfig& config, const std::vector<LoraModule>& modules, const at::TensorOptions& options,
+          uint64_t seed, int64_t accumulators, const AdamWConfig& optimizer);
 
   const LoraLayers& layers() const { return layers_; }
   const std::vector<LoraTensor>& tensors() const { return tensors_; }

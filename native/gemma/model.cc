@@ -16,7 +16,9 @@
 #include "kernels/recompute.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rowwise_product.h"
+#include "kernels/sequence_attention.h"
 #include "kernels/token_log_prob.h"
+#include "kernels/upload.h"
 #include "profile.h"
 
 namespace group_robust {
@@ -25,12 +27,12 @@ namespace {
 constexpr const char* kNoWeights = "the model has no weights yet: call load or randomize first";
 
 std::vector<float> toFloats(const at::Tensor& tensor) {
-  const at::Tensor flat = tensor.contiguous();
+  const at::Tensor flat = tensor.cpu().contiguous();
   return {flat.const_data_ptr<float>(), flat.const_data_ptr<float>() + flat.numel()};
 }
 
 std::vector<double> toVector(const at::Tensor& tensor) {
-  const at::Tensor flat = tensor.detach().to(at::kDouble).contiguous();
+  const at::Tensor flat = tensor.detach().to(at::kCPU, at::kDouble).contiguous();
   return {flat.const_data_ptr<double>(), flat.const_data_ptr<double>() + flat.numel()};
 }
 
@@ -65,18 +67,43 @@ std::vector<int64_t> lengthsOf(const std::vector<AttentionTree>& trees) {
   return lengths;
 }
 
+/** f() on a batch of `trees`; where a GPU has too little memory for it, the error says for what. */
+template <class F>
+auto withinMemory(const std::vector<AttentionTree>& trees, const F& f) {
+  try {
+    return f();
+  } catch (const c10::OutOfMemoryError& error) {
+    int64_t rows = 0, longest = 0;
+    for (const AttentionTree& tree : trees) {
+      rows += tree.length;
+      const auto response = std::max_element(tree.responses.begin(), tree.responses.end());
+      longest = std::max(longest, tree.prompt + (response == tree.responses.end() ? 0 : *response));
+    }
+    throw InputError("the device has too little memory for a batch of " + std::to_string(trees.size()) +
+                     " prompts and " + std::to_string(rows) + " tokens, the longest sequence " +
+                     std::to_string(longest) + "; lower batch.micro, or set recompute: true (" +
+                     error.what_without_backtrace() + ")");
+  }
+}
+
 }  // namespace
 
-Model::Model(const GemmaConfig& config, at::ScalarType dtype, at::ScalarType stored, bool recompute)
-    : config_(config), dtype_(dtype), stored_(stored), recompute_(recompute) {
+Model::Model(const GemmaConfig& config, const ModelOptions& options) : config_(config), options_(options) {
   validate(config);
-  if (stored != dtype && stored != at::kBFloat16)
+  if (options.stored != options.dtype && options.stored != at::kBFloat16)
     throw InputError("the base weights can be kept in bfloat16 or in the type of the activations");
+  if (!options.device.is_cpu()) {
+    // Two runs give the same bits: no sum in the order in which threads happen to come. Of the whole process.
+    at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
+    at::globalContext().setDeterministicFillUninitializedMemory(false);
+  }
 }
+
+at::Tensor Model::onDevice(const at::Tensor& tensor) const { return uploaded(tensor, options_.device); }
 
 void Model::load(const std::vector<HeaderedFile>& files, const WeightNames& names) {
   const c10::NoGradGuard noGrad;
-  Weights weights = loadWeights(config_, stored_, files, names);
+  Weights weights = loadWeights(config_, options_.stored, options_.device, files, names);
   forget();
   weights_ = std::move(weights);
 }
@@ -86,13 +113,14 @@ void Model::randomize(uint64_t seed, double standardDeviation) {
   if (!(standardDeviation >= 0 && std::isfinite(standardDeviation)))
     throw InputError("standardDeviation must be a finite number of at least 0");
   forget();
-  weights_ = randomWeights(config_, stored_, seed, standardDeviation);
+  weights_ = randomWeights(config_, options_.stored, options_.device, seed, standardDeviation);
 }
 
 void Model::addAdapter(const std::vector<LoraModule>& modules, uint64_t seed, int64_t accumulators,
                        const AdamWConfig& optimizer) {
   const c10::NoGradGuard noGrad;
-  Adapter adapter(config_, modules, accurate(dtype_), seed, accumulators, optimizer);
+  Adapter adapter(config_, modules, at::TensorOptions(accurate(options_.dtype)).device(options_.device), seed,
+                  accumulators, optimizer);
   forget();
   adapter_.emplace(std::move(adapter));
 }
@@ -139,31 +167,40 @@ std::vector<double> Model::forward(const PackedTokens& packed, Source source, bo
   if (!weights_) throw InputError(kNoWeights);
   if (record && source != Source::kPolicy) throw InputError("only the policy can be recorded for backward");
   if (record) adapter();
-  const Batch batch = makeBatch(packed, config_.vocabulary);
+  const Batch batch = makeBatch(packed, config_.vocabulary, options_.device);
   const c10::AutoGradMode gradients(record);
   if (record) recorded_.reset();  // before the pass, so that two graphs are never alive at once
-  const at::Tensor sums = responseLogProbabilities(batch, active(source));
-  std::vector<double> values = toVector(sums);
-  weights_->checkFiles();
-  if (record) recorded_ = Recorded{sums, batch.trees, batch.predicting};
-  return values;
+  return withinMemory(batch.trees, [&] {
+    const at::Tensor sums = responseLogProbabilities(batch, active(source));
+    std::vector<double> values = toVector(sums);
+    weights_->checkFiles();
+    if (record) recorded_ = Recorded{sums, batch.trees, batch.predicting};
+    return values;
+  });
 }
 
 std::vector<RotaryTable> Model::rotariesOf(const at::Tensor& positions) const {
   std::vector<RotaryTable> rotaries;
   for (const AttentionKind& kind : config_.attentionKinds)
-    rotaries.push_back(rotaryTable(positions, config_.headSize, kind.ropeTheta, kind.ropeFactor, dtype_));
+    rotaries.push_back(rotaryTable(positions, config_.headSize, kind.ropeTheta, kind.ropeFactor, options_.dtype));
   return rotaries;
+}
+
+Model::Attend Model::attentionWithin(const std::vector<AttentionTree>& trees) const {
+  const bool planned =
+      chosenKernels() == Kernels::kSequences || (options_.device.is_cuda() && chosenKernels() == Kernels::kFused);
+  return [trees, plan = planned ? std::optional(planSequences(trees, options_.device)) : std::nullopt](
+             size_t, const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+             const AttentionSettings& settings) {
+    return plan && takesSequences(query, settings) ? sequenceAttention(query, key, value, *plan, settings)
+                                                   : treeAttention(query, key, value, trees, settings);
+  };
 }
 
 at::Tensor Model::responseLogProbabilities(const Batch& batch, const LoraLayers* lora) const {
   const profile::Scope scope(profile::kEmbedding);
-  const auto attend = [trees = batch.trees](size_t, const at::Tensor& query, const at::Tensor& key,
-                                            const at::Tensor& value, const AttentionSettings& settings) {
-    return treeAttention(query, key, value, trees, settings);
-  };
-  const at::Tensor hidden =
-      hiddenStates({batch.tokens, rotariesOf(batch.positions), attend, batch.predictorRows}, lora);
+  const at::Tensor hidden = hiddenStates(
+      {batch.tokens, rotariesOf(batch.positions), attentionWithin(batch.trees), batch.predictorRows}, lora);
   const profile::Scope head(profile::kHead);
   const at::Tensor normed = rmsNorm(hidden, weights_->norm, config_.rmsEpsilon);
   const at::Tensor tokens = tokenLogProbabilities(normed.index_select(0, batch.predictors), weights_->embedding,
@@ -175,14 +212,15 @@ at::Tensor Model::responseLogProbabilities(const Batch& batch, const LoraLayers*
 
 at::Tensor Model::hiddenStates(const Pass& pass, const LoraLayers* lora) const {
   // Rounded to the compute type before the product: 45.25, not 45.2548, for hidden 2048 in bfloat16.
-  const at::Tensor scale = at::scalar_tensor(std::sqrt(static_cast<double>(config_.hidden)), at::TensorOptions(dtype_));
-  at::Tensor hidden = weights_->embedding.index_select(0, pass.tokens).to(dtype_) * scale;
+  const at::Tensor scale =
+      at::scalar_tensor(std::sqrt(static_cast<double>(config_.hidden)), at::TensorOptions(options_.dtype));
+  at::Tensor hidden = weights_->embedding.index_select(0, pass.tokens).to(options_.dtype) * scale;
   for (size_t n = 0; n < weights_->layers.size(); ++n) {
     // By value: when layers are recomputed, the backward pass calls it after this function has returned.
     const auto run = [this, n, pass, lora](const at::Tensor& x) { return layer(n, x, pass, lora); };
     // Gradients pass through layers without an adapter too, behind one that has it.
     const at::Tensor* differentiable = hidden.requires_grad() ? &hidden : firstTrainable(lora, n);
-    const bool saves = recompute_ && at::GradMode::is_enabled() && differentiable != nullptr;
+    const bool saves = options_.recompute && at::GradMode::is_enabled() && differentiable != nullptr;
     hidden = saves ? recomputed(run, hidden, *differentiable) : run(hidden);
   }
   return hidden;
@@ -247,14 +285,15 @@ Model::Prefilled Model::prefill(const std::vector<int32_t>& prompt) {
   const profile::Scope scope(profile::kEmbedding);
   const auto length = static_cast<int64_t>(prompt.size());
   KeyValueCache cache(weights_->layers.size());
-  const auto attend = [&](size_t n, const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+  const auto attend = [&, within = attentionWithin({{0, length, length, {}}})](
+                          size_t n, const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                           const AttentionSettings& settings) {
     cache.fill(n, key, value, settings.window);
-    return treeAttention(query, key, value, {{0, length, length, {}}}, settings);
+    return within(n, query, key, value, settings);
   };
-  const at::Tensor positions = at::arange(length);
+  const at::Tensor positions = onDevice(at::arange(length));
   const at::Tensor hidden = hiddenStates(
-      {at::tensor(prompt).to(at::kLong), rotariesOf(positions), attend, positions.narrow(0, length - 1, 1)},
+      {onDevice(at::tensor(prompt).to(at::kLong)), rotariesOf(positions), attend, positions.narrow(0, length - 1, 1)},
       active(Source::kPolicy));
   cache.advance(length);
   const at::Tensor row = logits(hidden, rowsTogether() > 1);
@@ -305,8 +344,8 @@ at::Tensor Model::decodeTogether(const std::vector<KeyValueCache*>& caches, cons
     std::vector<at::Tensor> cos, sin;
     for (const KeyValueCache* cache : caches) {
       const AttentionKind& of = config_.attentionKinds[kind];
-      const RotaryTable own = rotaryTable(at::full({1}, cache->length(), at::TensorOptions(at::kLong)),
-                                          config_.headSize, of.ropeTheta, of.ropeFactor, dtype_);
+      const RotaryTable own = rotaryTable(onDevice(at::full({1}, cache->length(), at::TensorOptions(at::kLong))),
+                                          config_.headSize, of.ropeTheta, of.ropeFactor, options_.dtype);
       cos.push_back(own.cos);
       sin.push_back(own.sin);
     }
@@ -323,9 +362,9 @@ at::Tensor Model::decodeTogether(const std::vector<KeyValueCache*>& caches, cons
     return at::stack(rows);
   };
   const bool rowwise = rowsTogether() > 1;
-  const at::Tensor hidden =
-      hiddenStates({at::tensor(tokens), rotaries, attend, at::arange(static_cast<int64_t>(caches.size())), rowwise},
-                   active(Source::kPolicy));
+  const at::Tensor hidden = hiddenStates({onDevice(at::tensor(tokens)), rotaries, attend,
+                                          onDevice(at::arange(static_cast<int64_t>(caches.size()))), rowwise},
+                                         active(Source::kPolicy));
   for (KeyValueCache* cache : caches) cache->advance(1);
   return logits(hidden, rowwise);
 }
@@ -333,7 +372,7 @@ at::Tensor Model::decodeTogether(const std::vector<KeyValueCache*>& caches, cons
 at::Tensor Model::logits(const at::Tensor& hidden, bool rowwise) const {
   const profile::Scope head(profile::kHead);
   // Of wide hidden states, as token log-probabilities are: a product of bfloat16 would round each logit to 8 bits.
-  const at::Tensor normed = rmsNorm(hidden, weights_->norm, config_.rmsEpsilon).to(accurate(dtype_));
+  const at::Tensor normed = rmsNorm(hidden, weights_->norm, config_.rmsEpsilon).to(accurate(options_.dtype));
   const at::Tensor all = FrozenMatrix{weights_->embedding, weights_->scratch, rowwise}.times(normed);
   if (config_.logitCap != 0)
     for (int64_t row = 0; row < all.size(0); ++row)
@@ -342,7 +381,10 @@ at::Tensor Model::logits(const at::Tensor& hidden, bool rowwise) const {
 }
 
 size_t Model::rowsTogether() const {
-  return chosenKernels() == Kernels::kFused && dtype_ != at::kDouble ? kRowsAtOnce : 1;
+  // The rows of a product by LibTorch may depend on how many there are.
+  return options_.device.is_cpu() && chosenKernels() != Kernels::kLibTorch && options_.dtype != at::kDouble
+             ? kRowsAtOnce
+             : 1;
 }
 
 void Model::release(int64_t sequence) {
@@ -381,7 +423,7 @@ void Model::backward(const std::vector<double>& cotangents, const std::vector<in
   const Recorded recorded = std::move(*recorded_);
   recorded_.reset();
   const profile::Scope scope(profile::kOther);
-  recorded.logProbabilities.backward(toTensor(cotangents));
+  withinMemory(recorded.trees, [&] { recorded.logProbabilities.backward(onDevice(toTensor(cotangents))); });
   weights_->checkFiles();
 }
 

@@ -20,15 +20,20 @@ namespace group_robust {
 /** Which adapter a forward pass uses: the trainable one, the frozen copy (none if never frozen), or none. */
 enum class Source { kPolicy, kReference, kBase };
 
+struct ModelOptions {
+  at::ScalarType dtype;  // of activations
+  /** Of the base weights: `dtype`, or bfloat16 for half the memory. */
+  at::ScalarType stored;
+  /** Where all of the model lives and is computed; a GPU's index is given. */
+  at::Device device;
+  /** Keep only the input of each layer for the backward pass, which computes the layers again. */
+  bool recompute;
+};
+
 /** A Gemma model with at most one trainable adapter. Used from one thread; see NativeGemma in src/native/types.ts. */
 class Model {
  public:
-  /**
-   * @param dtype type of activations
-   * @param stored type the base weights are kept in: `dtype`, or bfloat16 for half the memory
-   * @param recompute keep only the input of each layer for the backward pass, which computes the layers again
-   */
-  Model(const GemmaConfig& config, at::ScalarType dtype, at::ScalarType stored, bool recompute);
+  Model(const GemmaConfig& config, const ModelOptions& options);
 
   void load(const std::vector<HeaderedFile>& files, const WeightNames& names);
   void randomize(uint64_t seed, double standardDeviation);
@@ -66,6 +71,8 @@ class Model {
   /** How many nodes of each name the graph of the recorded forward pass has. */
   std::map<std::string, int64_t> recordedNodes() const;
 
+  const at::Device& device() const { return options_.device; }
+
   /** Bytes of weights, adapter, its accumulators and optimiser. */
   size_t bytes() const;
 
@@ -77,14 +84,15 @@ class Model {
     std::vector<int64_t> predicting;
   };
 
+  /** In layer n, query [T, heads, headSize], key and value [T, keyValueHeads, headSize] to [T, heads · headSize]. */
+  using Attend = std::function<at::Tensor(size_t n, const at::Tensor& query, const at::Tensor& key,
+                                          const at::Tensor& value, const AttentionSettings& settings)>;
+
   /** Rows of tokens on their way through the layers. */
   struct Pass {
     at::Tensor tokens;                  // [T] int64
     std::vector<RotaryTable> rotaries;  // of the rows' positions, by kind of attention
-    /** In layer n, query [T, heads, headSize], key and value [T, keyValueHeads, headSize] to [T, heads · headSize]. */
-    std::function<at::Tensor(size_t n, const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
-                             const AttentionSettings& settings)>
-        attend;
+    Attend attend;
     at::Tensor left;  // [U] int64: the rows that matter after the last layer's attention
     /** Whether no row's numbers may depend on the others; without a graph. */
     bool rowwise = false;
@@ -92,8 +100,11 @@ class Model {
 
   /** The adapter a pass uses; null: none. */
   const LoraLayers* active(Source source) const;
+  at::Tensor onDevice(const at::Tensor& tensor) const;
   /** After a change of weights or adapter: what was computed with the old ones is of no use. */
   void forget();
+  /** Attention within trees, in every layer; what depends on the trees alone is made once. */
+  Attend attentionWithin(const std::vector<AttentionTree>& trees) const;
   std::vector<RotaryTable> rotariesOf(const at::Tensor& positions) const;
   at::Tensor responseLogProbabilities(const Batch& batch, const LoraLayers* lora) const;
   /** What the head takes, [U, hidden]. */
@@ -109,9 +120,7 @@ class Model {
   KeyValueCache& cacheOf(int64_t sequence);
 
   GemmaConfig config_;
-  at::ScalarType dtype_;
-  at::ScalarType stored_;
-  bool recompute_;
+  ModelOptions options_;
   std::optional<Weights> weights_;
   std::optional<Adapter> adapter_;
   LoraLayers reference_;  // empty: the reference is the base

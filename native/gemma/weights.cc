@@ -94,8 +94,8 @@ void Weights::checkFiles() const {
     if (const auto mapped = file.lock()) mapped->check();
 }
 
-Weights loadWeights(const GemmaConfig& config, at::ScalarType dtype, const std::vector<HeaderedFile>& files,
-                    const WeightNames& names) {
+Weights loadWeights(const GemmaConfig& config, at::ScalarType dtype, const at::Device& device,
+                    const std::vector<HeaderedFile>& files, const WeightNames& names) {
   if (files.empty()) throw InputError("no safetensors file given");
   std::vector<SafetensorsFile> shards;
   shards.reserve(files.size());
@@ -152,18 +152,23 @@ Weights loadWeights(const GemmaConfig& config, at::ScalarType dtype, const std::
     throw InputError(sources[names.head]->path() + ": tensor " + jsonQuote(names.head) + ": differs from " +
                      names.model + "embed_tokens.weight; Gemma ties the two, so this is another kind of model");
   for (const SafetensorsFile& shard : shards) weights.files.push_back(shard.mapping());
+  // The head, which was compared above, is not needed again.
+  for (const auto& [name, shard] : sources) *slots[name].tensor = slots[name].tensor->to(device);
+  if (!device.is_cpu()) weights.checkFiles();  // while the mappings are there
   return weights;
 }
 
-Weights randomWeights(const GemmaConfig& config, at::ScalarType dtype, uint64_t seed, double standardDeviation) {
+Weights randomWeights(const GemmaConfig& config, at::ScalarType dtype, const at::Device& device, uint64_t seed,
+                      double standardDeviation) {
   Weights weights;
   weights.layers.resize(config.layers);
   const at::Generator generator = seededGenerator(seed);
   visitWeights(config, weights, [&](const std::string&, at::Tensor& tensor, at::IntArrayRef shape) {
     if (shape.size() == 1)
-      tensor = at::zeros(shape, at::TensorOptions(dtype));
+      tensor = at::zeros(shape, at::TensorOptions(dtype).device(device));
     else
-      tensor = at::empty(shape, at::TensorOptions(at::kFloat)).normal_(0, standardDeviation, generator).to(dtype);
+      tensor =
+          at::empty(shape, at::TensorOptions(at::kFloat)).normal_(0, standardDeviation, generator).to(device, dtype);
   });
   return weights;
 }

@@ -54,16 +54,18 @@ struct WeightNames {
 
 /**
  * Reads a checkpoint from its shards: tensors that are stored in `dtype` stay in the mapped files, the others are
- * converted one at a time. Every tensor must be there once with its shape, and no other; the head is
- * taken only if it equals the embedding it is tied to. Throws InputError naming files and tensors.
+ * converted one at a time; to a GPU each goes straight from there. Every tensor must be there once with its shape, and
+ * no other; the head is taken only if it equals the embedding it is tied to. Throws InputError naming files and
+ * tensors.
  */
-Weights loadWeights(const GemmaConfig& config, at::ScalarType dtype, const std::vector<HeaderedFile>& files,
-                    const WeightNames& names);
+Weights loadWeights(const GemmaConfig& config, at::ScalarType dtype, const at::Device& device,
+                    const std::vector<HeaderedFile>& files, const WeightNames& names);
 
 /**
  * N(0, standardDeviation²) for matrices, 0 for norms (which multiply by 1 + w). The numbers are drawn in float32
- * whatever the dtype, so one seed means one model.
+ * on the CPU whatever the dtype and the device, so one seed means one model.
  */
-Weights randomWeights(const GemmaConfig& config, at::ScalarType dtype, uint64_t seed, double standardDeviation);
+Weights randomWeights(const GemmaConfig& config, at::ScalarType dtype, const at::Device& device, uint64_t seed,
+                      double standardDeviation);
 
 }  // namespace group_robust

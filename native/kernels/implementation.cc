@@ -22,7 +22,7 @@ void setKernels(Kernels kernels) { chosen = kernels; }
 Kernels chosenKernels() { return chosen; }
 
 bool fusedKernelsFor(const at::Tensor& x) {
-  return chosen == Kernels::kFused && built(x.device()) &&
+  return chosen != Kernels::kLibTorch && built(x.device()) &&
          (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
 }
 

@@ -4,8 +4,11 @@
 
 namespace group_robust {
 
-/** kFused: the kernels of this folder. kLibTorch: the same in LibTorch's operations, the oracle and the fallback. */
-enum class Kernels { kFused, kLibTorch };
+/**
+ * kFused: the kernels of this folder. kLibTorch: the same in LibTorch's operations, the oracle and the fallback.
+ * kSequences: kFused, but for attention by sequences as on a GPU (sequence_attention.h), so that a CPU can check it.
+ */
+enum class Kernels { kFused, kLibTorch, kSequences };
 
 /** The one switch, for the whole process; kFused at first. */
 void setKernels(Kernels kernels);

@@ -16,17 +16,31 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/** x Aᵀ in the adapter's type, [T, rank]. */
+/**
+ * The type of the low-rank products: the adapter's on a CPU; on a GPU that of the data, where every pass over an output
+ * in float32 would take as long as the product itself.
+ */
+at::ScalarType lowRankType(const at::Tensor& x, const at::Tensor& a) {
+  return x.is_cpu() ? a.scalar_type() : x.scalar_type();
+}
+
+/** x Aᵀ, [T, rank]. */
 at::Tensor lowRank(const at::Tensor& x, const at::Tensor& a) {
   const profile::Scope scope(profile::kLora);
-  return product(x.to(a.scalar_type()), a);
+  const at::ScalarType type = lowRankType(x, a);
+  return product(x.to(type), a.to(type));
 }
 
 at::Tensor adapted(const at::Tensor& x, const FrozenMatrix& weight, const at::Tensor& low, const at::Tensor& b,
                    double scale) {
-  const at::Tensor y = weight.times(x).to(b.scalar_type());
+  const at::Tensor y = weight.times(x).to(low.scalar_type());
   const profile::Scope scope(profile::kLora);
-  return y.addmm_(low, b.t(), 1, scale).to(x.scalar_type());
+  return y.addmm_(low, b.to(low.scalar_type()).t(), 1, scale).to(x.scalar_type());
+}
+
+/** x yᵀ in the accumulators' type, also where x and y are narrower. */
+at::Tensor wideProduct(const at::Tensor& x, const at::Tensor& y, at::ScalarType type) {
+  return x.scalar_type() == type ? product(x, y) : at::mm(x, y.t(), type);
 }
 
 /** What the backward pass of one projection needs beside its input, as the context of an autograd function keeps it. */
@@ -56,24 +70,27 @@ struct Saved {
   at::Tensor backward(const at::Tensor& x, const at::Tensor& gradientOfOutput, bool needsInput) const {
     const profile::Section section = profile::current();
     const profile::Scope scope(profile::kLora);
-    const at::Tensor dy = gradientOfOutput.to(a.scalar_type());
-    const at::Tensor wide = x.to(a.scalar_type());
-    const at::Tensor lowGradient = product(dy, b.t()).mul_(scale);  // [T, rank]
+    const at::ScalarType type = lowRankType(x, a);
+    const at::Tensor dy = gradientOfOutput.to(type), wide = x.to(type);
+    const at::Tensor lowGradient = product(dy, b.to(type).t()).mul_(scale);  // [T, rank]
     for (const auto& [begin, end, accumulator] : *gradient->runs) {
       // [n, T]: as products they are taken with the rows of the batch last.
       const auto columns = [begin = begin, count = end - begin](const at::Tensor& t) {
         return t.narrow(0, begin, count).t();
       };
-      gradient->a.select(0, accumulator).add_(product(columns(lowGradient), columns(wide)));
-      gradient->b.select(0, accumulator).add_(product(columns(low), columns(dy)).t(), scale);
+      const auto summed = [&](const at::Tensor& t, const at::Tensor& u) {
+        return wideProduct(columns(t), columns(u), gradient->a.scalar_type());
+      };
+      gradient->a.select(0, accumulator).add_(summed(lowGradient, wide));
+      gradient->b.select(0, accumulator).add_(summed(low, dy).t(), scale);
     }
     if (!needsInput) return {};
     at::Tensor dx;
     {
       const profile::Scope frozen(section);
-      dx = weight.transposedTimes(gradientOfOutput).to(a.scalar_type());
+      dx = weight.transposedTimes(gradientOfOutput).to(type);
     }
-    return dx.addmm_(lowGradient, a).to(x.scalar_type());
+    return dx.addmm_(lowGradient, a.to(type)).to(x.scalar_type());
   }
 };
 

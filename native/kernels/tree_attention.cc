@@ -318,8 +318,8 @@ class TreeAttention : public torch::autograd::Function<TreeAttention> {
 };
 
 /** [length, length]: true where a row does not see a column. */
-at::Tensor unseenColumns(const AttentionTree& tree, int64_t window) {
-  const at::Tensor sees = at::zeros({tree.length, tree.length}, at::TensorOptions(at::kBool));
+at::Tensor unseenColumns(const AttentionTree& tree, int64_t window, const at::Device& device) {
+  const at::Tensor sees = at::zeros({tree.length, tree.length}, at::TensorOptions(at::kBool).device(device));
   sees.narrow(1, 0, tree.prompt).fill_(true);
   int64_t start = tree.prompt;
   for (const int64_t own : tree.responses) {
@@ -329,8 +329,8 @@ at::Tensor unseenColumns(const AttentionTree& tree, int64_t window) {
   // Rows lie in path order within a block, so "no later row" is causality.
   sees.tril_();
   if (window > 0) {
-    std::vector<at::Tensor> parts{at::arange(tree.prompt)};
-    for (const int64_t own : tree.responses) parts.push_back(at::arange(tree.prompt, tree.prompt + own));
+    std::vector<at::Tensor> parts{at::arange(tree.prompt, device)};
+    for (const int64_t own : tree.responses) parts.push_back(at::arange(tree.prompt, tree.prompt + own, device));
     const at::Tensor positions = at::cat(parts);
     sees.logical_and_((positions.unsqueeze(1) - positions.unsqueeze(0)).lt(window));
   }
@@ -342,7 +342,7 @@ at::Tensor unseenColumns(const AttentionTree& tree, int64_t window) {
 at::Tensor treeAttention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                          const std::vector<AttentionTree>& trees, const AttentionSettings& settings) {
   // Tiles are for the CPU, where float64 may use them too.
-  return query.is_cpu() && chosenKernels() == Kernels::kFused
+  return query.is_cpu() && chosenKernels() != Kernels::kLibTorch
              ? fusedTreeAttention(query, key, value, trees, settings)
              : composedTreeAttention(query, key, value, trees, settings);
 }
@@ -371,7 +371,7 @@ at::Tensor composedTreeAttention(const at::Tensor& query, const at::Tensor& key,
         settings.cap == 0 ? products
                           : at::tanh(products.to(accurate(products.scalar_type())) / settings.cap) * settings.cap;
     const at::Tensor scores = capped.view({groups, shared, n, n})
-                                  .masked_fill(unseenColumns(tree, settings.window).to(query.device()),
+                                  .masked_fill(unseenColumns(tree, settings.window, query.device()),
                                                -std::numeric_limits<double>::infinity());
     const at::Tensor weights = at::softmax(scores, -1, accurate(scores.scalar_type())).to(query.scalar_type());
     outputs.push_back(at::bmm(weights.view({groups, shared * n, n}), v)

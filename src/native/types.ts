@@ -51,6 +51,8 @@ export interface NativeGemmaOptions {
   dtype: DType;
   /** Type the base weights are kept in: `dtype`, or bfloat16, which is then widened a matrix at a time. */
   baseDtype: DType;
+  /** Where all of the model lives and is computed: cpu, or cuda:N. */
+  device: string;
   /** Keep only the input of each layer for backward, which computes the layer again. */
   recompute: boolean;
 }
@@ -215,9 +217,9 @@ export type NativeDevice = 'cpu' | 'cuda';
 
 /**
  * `fused`: the addon's own kernels, for float32 and bfloat16. `libtorch`: the same in LibTorch's operations, the oracle of the
- * fused ones and what every other type takes.
+ * fused ones and what every other type takes. `sequences`: `fused`, but for attention by sequences as on a GPU.
  */
-export type NativeKernels = 'fused' | 'libtorch';
+export type NativeKernels = 'fused' | 'libtorch' | 'sequences';
 
 export interface NativeMachineSetting {
   dtype: 'float32' | 'bfloat16';

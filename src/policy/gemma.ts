@@ -104,7 +104,7 @@ export class GemmaPolicy implements Policy<NativeBatch> {
     const addon = loadNative();
     const native = translatedNow(() => {
       if (threads !== undefined) addon.setThreads(threads);
-      return new addon.Gemma(source.config, { dtype, baseDtype, recompute });
+      return new addon.Gemma(source.config, { dtype, baseDtype, recompute, device: 'cpu' });
     });
     try {
       const { digests, states, notes } = await loadWeights(native, source, model);

@@ -367,7 +367,7 @@ describe('arguments', () => {
     [{ ...measured, sizes: { rows: 1 } }, /sizes\.columns/],
     [{ ...measured, sizes: { rows: 0, columns: 2 } }, /sizes\.rows: expected at least 1/],
     [{ ...measured, dtype: 'float64' }, /dtype/],
-    [{ ...measured, device: 'tpu' }, /device: expected cpu or cuda/],
+    [{ ...measured, device: 'tpu' }, /device: expected cpu, cuda or cuda:N/],
   ])('refuses %o', async (wrong, message) => {
     await expect(async () => bench.measureKernel(wrong as typeof measured)).rejects.toThrow(message);
   });
@@ -375,7 +375,7 @@ describe('arguments', () => {
   it('refuses inputs that do not fit, a wrong switch, and use after dispose', async () => {
     await expect(run('geglu', setting.sizes, [[1, 2]])).rejects.toThrow(/inputs: expected 3 arrays/);
     await expect(run('geglu', setting.sizes, [[1, 2], [1], [1, 2]])).rejects.toThrow(/inputs\[1\]: expected 2 numbers/);
-    expect(() => native.setKernels('fast' as NativeKernels)).toThrow(/kernels: expected fused or libtorch/);
+    expect(() => native.setKernels('fast' as NativeKernels)).toThrow(/kernels: expected fused, libtorch or sequences/);
     const other = new native.KernelBench();
     other.dispose();
     await expect(other.measureKernel(measured)).rejects.toMatchObject({ code: 'DISPOSED' });

@@ -1,0 +1,16 @@
+#pragma once
+
+#include <c10/core/Device.h>
+#include <napi.h>
+
+#include <string>
+
+namespace group_robust {
+
+/** NVIDIA cards that this build can use; 0 without CUDA or a driver. */
+int cudaDevices();
+
+/** cpu, cuda (its first card) or cuda:N. Throws InputError naming `name` where it is none of these or is not there. */
+c10::Device readDevice(const Napi::Value& value, const std::string& name);
+
+}  // namespace group_robust
