@@ -182,8 +182,12 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
       if (waiting.length >= AT_ONCE.records || characters >= AT_ONCE.characters) addWaiting();
     }
   } finally {
-    // Also where a row cannot be read: what is wrong with one before it comes first.
-    addWaiting();
+    try {
+      // Also where a row cannot be read: what is wrong with one before it comes first.
+      addWaiting();
+    } finally {
+      tokenizer?.endPreparing?.();
+    }
   }
 
   const { empty, degenerate, tooLong } = report.dropped;

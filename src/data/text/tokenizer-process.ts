@@ -9,7 +9,7 @@ import type { ChatMessage } from '../pairs/messages.js';
 import { describe } from '../tables/row.js';
 import { type ChatTemplate, readChatTemplate } from './chat-template.js';
 
-/** The program of a process of its own, see tokenizer.ts: it answers each {@link TokenizerRequest} with a {@link TokenizerReply}. */
+/** The program of a process of its own, see tokenizer-client.ts: it answers each {@link TokenizerRequest} with a {@link TokenizerReply}. */
 
 export interface TokenizerRequest {
   /** The tokenizer, and the file that it is read from at the first request. */
