@@ -80,7 +80,7 @@ export interface LoadPairsOptions extends ReadPairsOptions {
 }
 
 /** Texts are tokenised so many records at a time, or fewer that have this many characters. */
-const AT_ONCE = { records: 64, characters: 2 ** 20 };
+const AT_ONCE = { records: 256, characters: 2 ** 20 };
 
 /**
  * Reads and tokenises a pairs file: JSONL, CSV or Parquet, in one of TRL's layouts. Weights are scaled to mean 1 within each group, so that they say which pairs of a
