@@ -9,6 +9,7 @@ const THREAD = `
 const { fork } = require('node:child_process');
 const { workerData: { port, signal, forked } } = require('node:worker_threads');
 let child;
+let ended = false;
 const ask = (request, seconds, wait) => new Promise((done) => {
   const asked = child ??= fork(...forked);
   const timer = setTimeout(() => finish('late'), 1000 * wait);
@@ -30,10 +31,14 @@ port.on('message', async ({ request, seconds, wait }) => {
   const reused = child !== undefined;
   let outcome = await ask(request, seconds, wait);
   // It may have had the memory of requests before.
-  if (outcome === 'ended' && reused) outcome = await ask(request, seconds, wait);
+  if (outcome === 'ended' && reused && !ended) outcome = await ask(request, seconds, wait);
   port.postMessage(outcome);
   Atomics.store(signal, 0, 1);
   Atomics.notify(signal, 0);
+});
+port.on('close', () => {
+  ended = true;
+  child?.kill('SIGKILL');
 });
 `;
 
@@ -52,13 +57,35 @@ export class SyncProcess<Request extends object, Reply> {
 
   /** @param seconds of the processor, for the answer */
   ask(request: Request, seconds: number): Outcome<Reply> {
+    this.send(request, seconds);
+    return this.wait();
+  }
+
+  /** The first half of {@link ask}: others can be sent theirs before this one is waited for. */
+  send(request: Request, seconds: number): void {
     this.thread ??= this.start();
     const { port, signal } = this.thread;
     Atomics.store(signal, 0, 0);
     port.postMessage({ request, seconds, wait: longestWait(seconds) });
+  }
+
+  /** Whether what was sent has its outcome. */
+  get answered(): boolean {
+    return this.thread !== undefined && Atomics.load(this.thread.signal, 0) !== 0;
+  }
+
+  /** The outcome of what was sent, which is waited for once. */
+  wait(): Outcome<Reply> {
+    const { port, signal } = this.thread!;
     // What wakes this thread may be the notification of the request before, come late: it is sent after that one's signal is set.
     while (Atomics.load(signal, 0) === 0) Atomics.wait(signal, 0, 0);
     return receiveMessageOnPort(port)!.message;
+  }
+
+  /** Ends the process, whatever it is doing. */
+  end(): void {
+    this.thread?.port.close();
+    this.thread = undefined;
   }
 
   private start() {

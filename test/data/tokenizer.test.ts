@@ -78,6 +78,48 @@ describe('the tiny tokenizer', () => {
   });
 });
 
+describe('words of a tokenizer that takes a whole text for one', () => {
+  /** Pairs in the order of their rank, the last two of which go on into the next word. */
+  const merges = ['a b', '▁ a', '▁ ▁', '▁a b', 'ab c', '▁▁ ▁', '▁ 😀', '] ▁', '😀 ▁a'].map((pair) => pair.split(' '));
+  const characters = ['a', 'b', 'c', ' ', '▁', ']', '^', '😀', '\n'];
+  const vocab = Object.fromEntries(
+    ['<bos>', '<eos>', ...characters, ...merges.map((pair) => pair.join(''))].map((token, id) => [token, id]),
+  );
+  const json = (spelt: unknown) => ({
+    added_tokens: [],
+    normalizer: { type: 'Replace', pattern: { String: ' ' }, content: '▁' },
+    pre_tokenizer: null,
+    post_processor: null,
+    decoder: { type: 'Fuse' },
+    model: { type: 'BPE', vocab, merges: spelt, unk_token: null },
+  });
+  /** The textbook: the leftmost pair of the lowest rank is merged, until there is none. */
+  const merged = (text: string): number[] => {
+    const tokens = Array.from(text.replaceAll(' ', '▁'));
+    for (;;) {
+      const ranks = tokens.map((token, i) => merges.findIndex(([a, b]) => a === token && b === tokens[i + 1]));
+      const best = Math.min(...ranks.filter((rank) => rank >= 0));
+      if (best === Number.POSITIVE_INFINITY) return tokens.map((token) => vocab[token]);
+      const at = ranks.indexOf(best);
+      tokens.splice(at, 2, tokens[at] + tokens[at + 1]);
+    }
+  };
+
+  it.each([
+    ['lists', merges],
+    ['texts', merges.map((pair) => pair.join(' '))],
+  ])('are merged as within the text, also where a token goes on into the next word (merges as %s)', (name, spelt) => {
+    const file = join(folder, `words-${name}.json`);
+    writeFileSync(file, JSON.stringify(json(spelt)));
+    const tokenizer = openTokenizer('', file);
+    fc.assert(
+      fc.property(fc.array(fc.constantFrom(...characters), { maxLength: 40 }), (parts) => {
+        expect(tokenizer.encode(parts.join(''))).toEqual(merged(parts.join('')));
+      }),
+    );
+  });
+});
+
 describe('the boundary between prompt and response', () => {
   it('keeps prompt text out of the response where one token would span both (toy BPE with a merge "b c")', () => {
     const vocab = Object.fromEntries(

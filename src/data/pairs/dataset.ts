@@ -80,7 +80,7 @@ export interface LoadPairsOptions extends ReadPairsOptions {
 }
 
 /** Texts are tokenised so many records at a time, or fewer that have this many characters. */
-const AT_ONCE = { records: 64, characters: 2 ** 20 };
+const AT_ONCE = { records: 256, characters: 2 ** 20 };
 
 /**
  * Reads and tokenises a pairs file: JSONL, CSV or Parquet, in one of TRL's layouts. Weights are scaled to mean 1 within each group, so that they say which pairs of a
@@ -182,8 +182,12 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
       if (waiting.length >= AT_ONCE.records || characters >= AT_ONCE.characters) addWaiting();
     }
   } finally {
-    // Also where a row cannot be read: what is wrong with one before it comes first.
-    addWaiting();
+    try {
+      // Also where a row cannot be read: what is wrong with one before it comes first.
+      addWaiting();
+    } finally {
+      tokenizer?.endPreparing?.();
+    }
   }
 
   const { empty, degenerate, tooLong } = report.dropped;

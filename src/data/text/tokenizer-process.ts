@@ -9,7 +9,7 @@ import type { ChatMessage } from '../pairs/messages.js';
 import { describe } from '../tables/row.js';
 import { type ChatTemplate, readChatTemplate } from './chat-template.js';
 
-/** The program of a process of its own, see tokenizer.ts: it answers each {@link TokenizerRequest} with a {@link TokenizerReply}. */
+/** The program of a process of its own, see tokenizer-client.ts: it answers each {@link TokenizerRequest} with a {@link TokenizerReply}. */
 
 export interface TokenizerRequest {
   /** The tokenizer, and the file that it is read from at the first request. */
@@ -48,7 +48,15 @@ interface OpenTokenizer extends TokenizerFacts {
 }
 
 interface TokenizerJson {
-  model: { vocab: Record<string, number> };
+  model: {
+    vocab: Record<string, number>;
+    type?: string;
+    merges?: (string | readonly string[])[];
+    ignore_merges?: boolean;
+    end_of_word_suffix?: string | null;
+    continuing_subword_suffix?: string | null;
+  };
+  pre_tokenizer?: object | null;
   added_tokens?: { id: number; content: string; special?: boolean }[];
 }
 
@@ -68,7 +76,7 @@ function open(file: string): OpenTokenizer {
       throw new InputError(problem, { at: { file }, cause });
     }
   };
-  const tokenizer = understood(() => new Tokenizer(json, config));
+  const tokenizer = understood(() => new Tokenizer(cutIntoWords(json), config));
 
   const named = namedTokens(config);
   const special = (field: 'bos_token' | 'eos_token', usual: string): { token: string; id: number } => {
@@ -123,6 +131,27 @@ function open(file: string): OpenTokenizer {
       }
     },
   };
+}
+
+/**
+ * The same tokenizer, several times as fast where it is Gemma's, which takes a whole text for one word: between two characters that no
+ * merge joins a text can be cut, what comes before merged by itself, and words that the library has met before are in its cache. It
+ * is cut in front of a word's ▁, which is a space.
+ */
+function cutIntoWords(json: TokenizerJson): TokenizerJson {
+  const { type, merges, ignore_merges, end_of_word_suffix, continuing_subword_suffix } = json.model;
+  if (type !== 'BPE' || ignore_merges || end_of_word_suffix || continuing_subword_suffix) return json;
+  // Gemma 3 has one such merge, of "> </".
+  const joined = new Set<string>();
+  for (const merge of merges ?? []) {
+    const token = typeof merge === 'string' ? merge.replace(' ', '') : merge.join('');
+    for (const [, before = ''] of token.matchAll(/([^▁])▁/gu)) joined.add(before);
+  }
+  const uncut = Array.from(joined, (character) => `\\x{${character.codePointAt(0)!.toString(16)}}`).join('');
+  const pattern = { Regex: `(?<=[^▁${uncut}])(?=▁)` };
+  const words = { type: 'Split', pattern, behavior: 'Isolated', invert: false };
+  const pretokenizers = json.pre_tokenizer ? [json.pre_tokenizer, words] : [words];
+  return { ...json, pre_tokenizer: { type: 'Sequence', pretokenizers } };
 }
 
 /** The tokens that tokenizer_config.json has a name for: bos_token, eos_token, …, which templates may use. */

@@ -1,18 +1,12 @@
 import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { InputError, type InputLocation, placeOf, present } from '../../errors.js';
-import { SyncProcess } from '../../processes/sync-process.js';
+import { InputError, type InputLocation, present } from '../../errors.js';
 import { UnusablePair } from '../pairs/pairs.js';
 import type { ChatTemplate } from './chat-template.js';
 import { refuseInText } from './control-tokens.js';
-import type {
-  ControlToken,
-  TokenizerCall,
-  TokenizerFacts,
-  TokenizerReply,
-  TokenizerRequest,
-} from './tokenizer-process.js';
+import { type Sharing, TokenizerClient } from './tokenizer-client.js';
+import type { ControlToken, TokenizerFacts } from './tokenizer-process.js';
 
 /** Text to token ids and back. BOS and EOS are never added here: {@link tokenisePair} does that, exactly once. */
 export interface TextTokenizer {
@@ -27,6 +21,8 @@ export interface TextTokenizer {
   encode(text: string): number[];
   /** Encodes many texts at once, which is faster, and keeps what came of them until the next time. */
   prepare?(texts: readonly string[]): void;
+  /** Gives back what was taken for texts to prepare where they were many; to be called after the last. */
+  endPreparing?(): void;
   decode(ids: ArrayLike<number>): string;
   /** Its chat template. @throws InputError at `at`, the conversation that needs it, when it has none */
   chatTemplate(at: InputLocation): ChatTemplate;
@@ -57,73 +53,34 @@ export function openTokenizer(model: string, override?: string): TextTokenizer {
   return readTokenizer(file);
 }
 
-/** MB that the tokenizers may take in all; that of Gemma takes 600. */
-const MEMORY = 1536;
-/** Seconds: to open one, for any other request, and for each million characters of its text. */
-const TIME = { open: 60, least: 10, perMillion: 30 };
-
-/** Their regular expressions and chat templates are programs from a file: they run where time and memory are bounded. */
-const runner = new SyncProcess<TokenizerRequest, TokenizerReply>(
-  new URL('./tokenizer-process.js', import.meta.url).href,
-  MEMORY,
-);
-let lastId = 0;
-/** Tokenizers that nobody holds any longer. */
-let unused: number[] = [];
-const held = new FinalizationRegistry<number>((id) => unused.push(id));
-
-function ask<Value>(id: number, file: string, call: TokenizerCall, characters: number): Value {
-  const seconds = call.kind === 'open' ? TIME.open : Math.ceil(TIME.least + (TIME.perMillion * characters) / 1e6);
-  const outcome = runner.ask({ id, file, close: unused, call }, seconds);
-  unused = [];
-  if (typeof outcome === 'string') {
-    const what = call.kind === 'render' || call.kind === 'template' ? 'its chat template' : 'it';
-    const how = outcome === 'late' ? `longer than ${seconds} s` : `more than ${MEMORY} MB`;
-    const where = 'at' in call && call.at.file !== undefined ? ` with the conversation at ${placeOf(call.at)}` : '';
-    throw new InputError(`${what} takes ${how}${where}`, {
-      at: { file },
-      fix: 'check the loops of the template and the regular expressions of the tokenizer, or use those of the model',
-    });
-  }
-  const { reply } = outcome;
-  if ('value' in reply) return reply.value as Value;
-  const { problem, ...details } = reply;
-  throw new InputError(problem, details);
-}
-
-function readTokenizer(file: string): TextTokenizer {
-  const id = ++lastId;
-  const facts = ask<TokenizerFacts>(id, file, { kind: 'open' }, 0);
+/** @param sharing of what is prepared, among processes */
+export function readTokenizer(file: string, sharing?: Sharing): TextTokenizer {
+  const client = new TokenizerClient(file, sharing);
+  const facts = client.ask<TokenizerFacts>({ kind: 'open' });
   let prepared = new Map<string, number[]>();
-  const encode = (texts: readonly string[]) =>
-    ask<number[][]>(
-      id,
-      file,
-      { kind: 'encode', texts },
-      texts.reduce((sum, { length }) => sum + length, 0),
-    );
   const template: ChatTemplate = {
-    render: (messages, generate, at) =>
-      ask(id, file, { kind: 'render', messages, generate, at }, JSON.stringify(messages).length),
+    render: (messages, generate, at) => client.ask({ kind: 'render', messages, generate, at }),
   };
   let hasTemplate = false;
-  const tokenizer: TextTokenizer = {
+  return {
     file,
     ...facts,
     prepare(texts) {
-      const ids = encode(texts);
+      const ids = client.encodeShared(texts);
       prepared = new Map(texts.map((text, i) => [text, present(ids[i])]));
     },
-    encode: (text) => prepared.get(text)?.slice() ?? present(encode([text])[0]),
-    decode: (ids) => (ids.length === 0 ? '' : ask(id, file, { kind: 'decode', ids: Array.from(ids) }, ids.length)),
+    endPreparing() {
+      client.endSharing();
+    },
+    encode: (text) =>
+      prepared.get(text)?.slice() ?? present(client.ask<number[][]>({ kind: 'encode', texts: [text] })[0]),
+    decode: (ids) => (ids.length === 0 ? '' : client.ask({ kind: 'decode', ids: Array.from(ids) })),
     chatTemplate(at) {
-      if (!hasTemplate) ask(id, file, { kind: 'template', at }, 0);
+      if (!hasTemplate) client.ask({ kind: 'template', at });
       hasTemplate = true;
       return template;
     },
   };
-  held.register(tokenizer, id);
-  return tokenizer;
 }
 
 /** Token ids of one prompt and its two responses. */
