@@ -3,6 +3,7 @@
 #include <cctype>
 
 #ifdef GROUP_ROBUST_CUDA
+#include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
 #endif
 
@@ -43,6 +44,16 @@ c10::Device readDevice(const Napi::Value& value, const std::string& name) {
     throw InputError(name + ": there is no " + device + "; this build sees " + std::to_string(cudaDevices()) +
                      " CUDA devices");
   return {c10::kCUDA, static_cast<c10::DeviceIndex>(card)};
+}
+
+int64_t peakDeviceMemory(const c10::Device& device) {
+#ifdef GROUP_ROBUST_CUDA
+  if (device.is_cuda()) {
+    const auto statistics = c10::cuda::CUDACachingAllocator::getDeviceStats(device.index());
+    return statistics.allocated_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)].peak;
+  }
+#endif
+  throw InputError("device: only a card counts its tensors, not " + device.str());
 }
 
 }  // namespace group_robust

@@ -293,6 +293,8 @@ export interface NativeAddon {
   setThreads(count: number): void;
   /** Number of tensors' storages alive in models of this process, for leak tests. */
   liveTensors(): number;
+  /** Most bytes of tensors that were alive at once on a card, cuda:N. */
+  peakDeviceMemory(device: string): number;
   /** Matrix products of this process so far that models and kernels asked for, by what made them; see NativeInfo.products. */
   productCalls(): NativeProductCalls;
   /** Which kernels models use, process-wide, from the next operation on; `fused` at first. */

@@ -8,6 +8,7 @@ const ADDON = [
   'KernelBench',
   'liveTensors',
   'nativeInfo',
+  'peakDeviceMemory',
   'productCalls',
   'setKernels',
   'setThreads',
