@@ -153,7 +153,8 @@ Weights loadWeights(const GemmaConfig& config, at::ScalarType dtype, const at::D
                      names.model + "embed_tokens.weight; Gemma ties the two, so this is another kind of model");
   for (const SafetensorsFile& shard : shards) weights.files.push_back(shard.mapping());
   // The head, which was compared above, is not needed again.
-  for (const auto& [name, shard] : sources) *slots[name].tensor = slots[name].tensor->to(device);
+  for (const auto& [name, shard] : sources)
+    if (name != names.head) *slots[name].tensor = slots[name].tensor->to(device);
   if (!device.is_cpu()) weights.checkFiles();  // while the mappings are there
   return weights;
 }

@@ -7,6 +7,10 @@
 #include <optional>
 #include <tuple>
 
+#ifdef GROUP_ROBUST_CUDA
+#include <c10/cuda/CUDAException.h>
+#endif
+
 #include "kernels/precision.h"
 #include "kernels/upload.h"
 
@@ -42,6 +46,17 @@ at::Tensor attendOnCpu(const at::Tensor& query, const at::Tensor& keys, const at
                                      keys.slice(0, keyStarts[i], keyStarts[i + 1]),
                                      values.slice(0, keyStarts[i], keyStarts[i + 1]), settings));
   return at::cat(outputs);
+}
+
+/** From the generation of the A100 on. */
+bool hasFlashAttention(const at::Device& device) {
+#ifdef GROUP_ROBUST_CUDA
+  int major = 0;
+  C10_CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device.index()));
+  return major >= 8;
+#else
+  return false;
+#endif
 }
 
 at::Tensor flashAttention(const at::Tensor& query, const at::Tensor& keys, const at::Tensor& values,
@@ -90,7 +105,8 @@ SequencePlan planSequences(const std::vector<AttentionTree>& trees, const at::De
 bool takesSequences(const at::Tensor& query, const AttentionSettings& settings) {
   if (query.is_cpu()) return true;
   // What the kernel of LibTorch takes: heads of whole 16 bytes, at most 256 numbers.
-  return query.scalar_type() == at::kBFloat16 && settings.cap == 0 && query.size(2) % 8 == 0 && query.size(2) <= 256;
+  return query.scalar_type() == at::kBFloat16 && settings.cap == 0 && query.size(2) % 8 == 0 && query.size(2) <= 256 &&
+         hasFlashAttention(query.device());
 }
 
 at::Tensor sequenceAttention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
