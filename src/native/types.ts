@@ -47,6 +47,8 @@ export interface NativeGemmaConfig {
 }
 
 export interface NativeGemmaOptions {
+  /** Where the model lives and is computed: `cpu`, or `cuda:N`. */
+  device: string;
   /** Type of the activations. */
   dtype: DType;
   /** Type the base weights are kept in: `dtype`, or bfloat16, which is then widened a matrix at a time. */
