@@ -10,7 +10,8 @@ import { addonCandidates, loadNative } from '../native/load.js';
 import type { GemmaSource } from './gemma-config.js';
 
 /** Environment variables by which LibTorch and its libraries choose other kernels, and so other roundings. */
-const kernelVariables = /^(ATEN|CUBLAS|CUDA|DNNL|MKL|NVIDIA|ONEDNN|OPENBLAS|TORCH)_|^GLIBC_TUNABLES$/;
+const kernelVariables =
+  /^(ATEN|CUBLAS|DNNL|MKL|ONEDNN|OPENBLAS|TORCH)_|^(CUDA_DEVICE_ORDER|CUDA_VISIBLE_DEVICES|GLIBC_TUNABLES|NVIDIA_TF32_OVERRIDE)$/;
 
 /**
  * All that the scores of a model depend on, to the last bit, besides the batch: weights by content, every setting it was
