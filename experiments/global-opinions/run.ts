@@ -14,6 +14,7 @@ import {
   collect,
   countOption,
   defineAction,
+  deviceOption,
   parsedOption,
   parseList,
   parseNames,
@@ -63,6 +64,7 @@ const program = new Command('run.ts')
     '--authors',
     "of the authors' scripts: SFT's warm-up of 150 steps, IPO's rate of 2e-5, GR-IPO's sums of losses with a step of 5e-7 on alpha",
   )
+  .addOption(deviceOption('what the configurations say'))
   .option('--set <key=value>', 'override a key of all configurations; repeatable', collect)
   .option('--quiet', 'no progress')
   .option('--out <dir>', 'folder to make, or to go on with', 'runs/global-opinions');

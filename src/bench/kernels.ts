@@ -1,7 +1,6 @@
-import { InputError } from '../errors.js';
 import { loadNative } from '../native/load.js';
 import type { NativeDevice, NativeKernelSetting, NativePassMeasurement, NativeProductCalls } from '../native/types.js';
-import { BUILD_COMMAND } from '../package.js';
+import { resolveDevice } from '../policy/device.js';
 import { progress } from '../terminal/progress.js';
 import { callsSince, type MachineRecord, machineRecord } from './measure.js';
 
@@ -105,13 +104,9 @@ export async function benchmarkKernels(settings: KernelBenchmarkSettings = {}): 
   const { shape = 'gemma-2b', device = 'cpu', dtype = 'float32', seconds = 1, quiet = true } = settings;
   const native = loadNative();
   const info = native.nativeInfo();
-  if (device === 'cuda' && info.cudaDevices === 0)
-    throw new InputError(info.cudaBuilt ? 'there is no CUDA device' : 'the addon is built without CUDA', {
-      at: { field: '--device' },
-      fix: info.cudaBuilt ? 'use cpu' : `use cpu, or build for CUDA: GROUP_ROBUST_CUDA=1 ${BUILD_COMMAND}`,
-    });
+  resolveDevice(device, '--device');
   const bench = new native.KernelBench();
-  // On a GPU models take LibTorch's operations for attention: there is no kernel to measure.
+  // On a GPU attention is LibTorch's flash attention: there is no kernel of ours to measure.
   const table = kernelShapes[shape].filter(([kernel]) => device === 'cpu' || kernel !== 'tree-attention');
   const bar = progress('kernels', table.length, quiet);
   try {

@@ -2,7 +2,7 @@ import type { PairDataset, TokenisedPair } from '../data/pairs/dataset.js';
 import { packPairs, pairLogProbabilities, responseCotangents } from '../data/pairs/packing.js';
 import { GroupRobustError } from '../errors.js';
 import { loadNative } from '../native/load.js';
-import type { NativeProductCalls } from '../native/types.js';
+import type { DType, NativeProductCalls } from '../native/types.js';
 import { Random } from '../numbers/random.js';
 import { type GemmaOptions, GemmaPolicy } from '../policy/gemma.js';
 import { counted } from '../terminal/format.js';
@@ -27,7 +27,7 @@ export interface TrainStepSettings extends GemmaOptions {
 }
 
 export interface TrainStepBenchmark {
-  machine: MachineRecord & { torch: string; threads: number };
+  machine: MachineRecord & { torch: string; threads: number; device: string; dtype: DType };
   /** Median. */
   seconds_per_step: number;
   pairs_per_second: number;
@@ -35,12 +35,12 @@ export interface TrainStepBenchmark {
   tokens_per_second: number;
   /** Of the arithmetic that the step cannot do without (bench/flops.ts). */
   useful_gflops: number;
-  /** Float32 product of two 2048 × 2048 matrices, the best way there is, measured in this run. */
+  /** Product of two 2048 × 2048 matrices of the same type on the same device, the best way there is, measured in this run. */
   gemm_gflops: number;
   fraction_of_gemm: number;
   /** Matrix products of the steps, the first one too, by what made them. */
   product_calls: NativeProductCalls;
-  /** Largest resident set of the process, LibTorch and Node included. */
+  /** Largest resident set of the process, LibTorch and Node included; on a GPU most bytes of tensors at once. */
   peak_memory_bytes: number;
   /** Seconds a step, mean over the timed ones; `typescript` is all that is not in the model's thread. */
   breakdown: Record<string, number>;
@@ -67,6 +67,7 @@ export async function benchmarkTrainStep(
   using policy = await GemmaPolicy.open(model, settings);
   const data = randomPairs(settings, policy.config.vocabulary, policy.bos);
   await policy.addAdapter({ rank, alpha: 32 }, { accumulators: data.groups.length });
+  log(policy.placeText);
   log('checking one batch');
   const batchError = await checkBatch(policy, data);
   const gradientError = await checkGradient(policy, data);
@@ -106,12 +107,18 @@ export async function benchmarkTrainStep(
   const { batch } = packPairs(data.pairs, { responses: 'both' });
   const useful = stepFlops(policy.config, rank, batch).total / median;
   // Before the arrays that the measurement below takes.
-  const peak = process.resourceUsage().maxRSS * 1024;
+  const peak = policy.device === 'cpu' ? process.resourceUsage().maxRSS * 1024 : native.peakDeviceMemory(policy.device);
   policy.dispose();
-  const gemm = await gemmRate();
+  const gemm = await gemmRate(policy);
   const info = native.nativeInfo();
   return {
-    machine: { ...machineRecord(), torch: info.torchVersion, threads: info.threads },
+    machine: {
+      ...machineRecord(),
+      torch: info.torchVersion,
+      threads: info.threads,
+      device: policy.device,
+      dtype: policy.dtype,
+    },
     seconds_per_step: median,
     pairs_per_second: settings.batch / median,
     tokens_per_second: batch.tokens.length / median,
@@ -127,11 +134,16 @@ export async function benchmarkTrainStep(
   };
 }
 
-/** Float32 products a second of this machine, in flops. */
-async function gemmRate(): Promise<number> {
+/** Products a second where a model is, in its type, in flops; for float64, which is no type of the kernels, in float32. */
+async function gemmRate({ device, dtype }: Pick<GemmaPolicy, 'device' | 'dtype'>): Promise<number> {
   const bench = new (loadNative().KernelBench)();
+  const setting = {
+    dtype: dtype === 'float64' ? 'float32' : dtype,
+    device: device === 'cpu' ? device : 'cuda',
+    seconds: 1,
+  } as const;
   try {
-    return (await bench.measureMachine({ dtype: 'float32', device: 'cpu', seconds: 1 })).gemmFlopsPerSecond;
+    return (await bench.measureMachine(setting)).gemmFlopsPerSecond;
   } finally {
     bench.dispose();
   }

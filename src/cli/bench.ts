@@ -3,7 +3,7 @@ import type { KernelBenchmark, KernelDType, KernelShape } from '../bench/kernels
 import type { TrainStepBenchmark } from '../bench/train-step.js';
 import { maxThreads, type NativeDevice, type NativeProductCalls } from '../native/types.js';
 import { textTable } from '../terminal/text-table.js';
-import { countOption, defineAction, numberOption } from './command.js';
+import { countOption, defineAction, deviceOption, numberOption } from './command.js';
 
 /** `group-robust bench`: programs that first check their result, then time it. */
 export function registerBench(program: Command): void {
@@ -76,14 +76,22 @@ export function registerBench(program: Command): void {
       .addOption(countOption('--response <n>', 'tokens of each response, EOS not counted', { min: 1 }).default(1))
       .addOption(countOption('--pairs-per-prompt <n>', 'how many of the pairs share a prompt', { min: 1 }).default(1))
       .addOption(countOption('--steps <n>', 'timed steps, after one that is not timed', { min: 1 }).default(3))
-      .addOption(choice('--base-dtype <type>', 'type the base weights are kept in', dtypes))
+      .addOption(deviceOption('auto, a GPU where there is one'))
+      .addOption(
+        new Option(
+          '--base-dtype <type>',
+          'type the base weights are kept in (default: that of the step, float32 on the CPU, bfloat16 on a GPU)',
+        ).choices(dtypes),
+      )
       .option('--recompute', 'compute every layer again in the backward pass, for less memory')
       .addOption(countOption('--threads <n>', 'LibTorch threads (default: all cores)', { min: 1, max: maxThreads })),
     async ({ shape, layers, vocab, ...settings }, output) => {
       const { benchmarkTrainStep } = await import('../bench/train-step.js');
+      const { resolveDevice } = await import('../policy/device.js');
+      const device = resolveDevice(settings.device, '--device');
       const sizes = Object.entries({ layers, vocab }).flatMap(([name, size]) => (size ? [`${name}=${size}`] : []));
       const model = `random:${shape}${sizes.length > 0 ? `?${sizes.join('&')}` : ''}`;
-      const result = await benchmarkTrainStep({ ...settings, model }, output.log);
+      const result = await benchmarkTrainStep({ ...settings, device, model }, output.log);
       output.log(describeTrainStep(result));
       return result;
     },

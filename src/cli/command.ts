@@ -9,6 +9,7 @@ import { parse } from 'csv-parse/sync';
 import { parseTemplate } from '../data/pairs/prompt-template.js';
 import { editDistance } from '../data/tables/near-matches.js';
 import { InputError, messageOf, present, reportError } from '../errors.js';
+import { checkDevice, deviceNames } from '../policy/device.js';
 import { plainText, say, watchStdout, writeResult } from '../terminal/output.js';
 
 /** For options that may be given several times, such as `--set`. */
@@ -87,6 +88,15 @@ export function parsedOption<const Flags extends string, T>(
 export function templateOption(description: string) {
   return parsedOption('--template <text>', `${description}: a text with {group} and {prompt}`, (field, text) =>
     parseTemplate(text, { field }),
+  );
+}
+
+/** The option that says where a model is computed. */
+export function deviceOption(byDefault: string) {
+  return parsedOption(
+    '--device <device>',
+    `where the model is computed: ${deviceNames} (default: ${byDefault})`,
+    checkDevice,
   );
 }
 

@@ -9,6 +9,7 @@ import type { PairReader } from '../train/inputs.js';
 import {
   countOption,
   defineAction,
+  deviceOption,
   type Output,
   parsedOption,
   parseList,
@@ -25,7 +26,8 @@ export interface ModelOptions {
   adapter?: string;
   referenceAdapter?: string;
   tokenizer?: string;
-  dtype: DType;
+  device?: string;
+  dtype?: DType;
   baseDtype?: DType;
   threads?: number;
   groupBy?: readonly string[];
@@ -77,6 +79,7 @@ export function registerEval(program: Command): void {
       });
     using scorer = await openScorer(options, { usesReference, usesGroups: true });
     const { policy, data } = scorer;
+    output.log(policy.placeText);
     const quiet = options.quiet || output.json;
     const reference = new Reference(policy, {
       cache: new ReferenceCache(() => policy.referenceIdentity(), warn),
@@ -103,6 +106,7 @@ async function evaluateOpinions(options: ScorerOptions & { batch?: number }, out
   const { surveyTable } = await import('./survey-table.js');
   using scorer = await openScorer(options, { usesReference: true, usesGroups: true, usesSurvey: true });
   const { policy, data } = scorer;
+  output.log(policy.placeText);
   const quiet = options.quiet || output.json;
   const reference = new Reference(policy, {
     cache: new ReferenceCache(() => policy.referenceIdentity(), warn),
@@ -163,7 +167,13 @@ export function modelCommand(program: Command, name: 'eval' | 'logprobs' | 'samp
         "how the group comes into the prompt (default: as the adapter was trained; '{prompt}' leaves prompts as they are)",
       ),
     )
-    .addOption(new Option('--dtype <type>', 'type of weights and activations').choices(dtypes).default('float32'))
+    .addOption(deviceOption('auto, a GPU where there is one'))
+    .addOption(
+      new Option(
+        '--dtype <type>',
+        'type of weights and activations (default: float32 on the CPU, bfloat16 on a GPU)',
+      ).choices(dtypes),
+    )
     .addOption(
       new Option(
         '--base-dtype <type>',
@@ -271,13 +281,15 @@ export async function openModel<Data>(
   ) => Promise<{ data: Data; warnings: readonly string[] }>,
 ) {
   const { GemmaPolicy } = await import('../policy/gemma.js');
+  const { defaultDType, resolveDevice } = await import('../policy/device.js');
   const { localNames, pairReader } = await import('../train/inputs.js');
   if (options.referenceAdapter !== undefined && options.adapter === undefined)
     throw new InputError('is given without --adapter, so the policy would be the base model', {
       at: { field: '--reference-adapter' },
       fix: 'name the trained adapter with --adapter',
     });
-  const { dtype, baseDtype = dtype, threads } = options;
+  const device = resolveDevice(options.device, '--device');
+  const { dtype = defaultDType(device), baseDtype = dtype, threads } = options;
   if (baseDtype !== 'bfloat16' && baseDtype !== dtype)
     throw new InputError(`must be bfloat16, or --dtype (${dtype}), which is the default`, {
       at: { field: '--base-dtype' },
@@ -291,7 +303,7 @@ export async function openModel<Data>(
       fix: 'leave it out',
     });
   const groupBy = options.groupBy ?? (template?.usesGroup ? ['group'] : []);
-  const policy = await GemmaPolicy.open(names.model, { dtype, baseDtype, threads });
+  const policy = await GemmaPolicy.open(names.model, { device, dtype, baseDtype, threads });
   try {
     if (reference?.path !== undefined) {
       await policy.loadAdapter(reference.path);

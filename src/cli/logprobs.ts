@@ -22,6 +22,7 @@ export function registerLogprobs(program: Command): void {
     using file = openLines(out);
     using scorer = await openScorer(options, { usesReference: true, usesGroups: false });
     const { policy, data } = scorer;
+    if (!out.stdout) output.log(policy.placeText);
     const bar = progress('scoring', data.pairs.length, options.quiet || output.json);
     const waiting = new Map<number, object>();
     const all: object[] = [];

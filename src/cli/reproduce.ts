@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { type Command, Option } from '@commander-js/extra-typings';
-import { defineAction } from './command.js';
+import { defineAction, deviceOption } from './command.js';
 import { addOut, checkOut } from './out.js';
 
 /** `group-robust reproduce`: what `npm start` runs. Exits 1 when a claim fails. */
@@ -15,14 +15,16 @@ export function registerReproduce(program: Command): void {
         'instead: every synthetic figure of the paper with its numbers and claims, as SVG and CSV',
       ).conflicts('quick'),
     )
+    .addOption(deviceOption('cpu, since the model is tiny').conflicts('paper'))
     .option('--quiet', 'no progress');
   const complete = addOut(command, '--out <dir>', 'folder to make (default: runs/reproduce-TIME)');
-  defineAction(complete, async ({ quick, paper, quiet, ...flags }, output) => {
+  defineAction(complete, async ({ quick, paper, quiet, device: wish = 'cpu', ...flags }, output) => {
     const { reproduce, scales } = await import('../reproduce/reproduce.js');
     const { reproducePaper } = await import('../reproduce/paper.js');
     const { paperSeeds } = await import('../bandit/expected.js');
     const { checkLine, failed } = await import('../terminal/checks.js');
     const { loadNative } = await import('../native/load.js');
+    const { resolveDevice } = await import('../policy/device.js');
     const time = new Date().toISOString().slice(0, 19).replaceAll(':', '-');
     const { path, replace } = checkOut(flags, {
       byDefault: join('runs', `reproduce-${time}`),
@@ -30,9 +32,10 @@ export function registerReproduce(program: Command): void {
     });
     // Better now than after a minute of bandits; the paper's figures do not need it.
     if (!paper) loadNative();
+    const device = resolveDevice(wish, '--device');
     const result = paper
       ? await reproducePaper(paperSeeds, path, output.log, { quiet, replace })
-      : await reproduce(quick ? scales.quick : scales.standard, path, output.log, { quiet, replace });
+      : await reproduce(quick ? scales.quick : scales.standard, path, output.log, { quiet, replace, device });
     output.log('');
     for (const check of result.checks) output.log(checkLine(check));
     output.log(`\nreport: ${result.report} (${result.seconds.toFixed(0)} s)`);

@@ -44,6 +44,7 @@ export function registerSample(program: Command): void {
       readPrompts(reader, source, { ...options, ...how, groupBy: options.groupBy }),
     );
     const { policy, tokenizer } = opened;
+    if (!out.stdout) output.log(policy.placeText);
     const stops = await stopsOf(opened);
     const prompts = opened.data.map((prompt) => ({ ...prompt, stops: stops[prompt.kind === 'ids' ? 'ids' : 'text'] }));
     const settings = { temperature, topP, count, seed, maxTokens, batch };

@@ -1,7 +1,7 @@
 import { type Command, Option } from '@commander-js/extra-typings';
 import { writeRunReport } from '../report/run-report.js';
 import { counted } from '../terminal/format.js';
-import { collect, defineAction } from './command.js';
+import { collect, defineAction, deviceOption } from './command.js';
 
 /** `group-robust train CONFIG.yaml`: SFT, DPO, IPO, IS-DPO, IS-IPO, GR-DPO and GR-IPO; see src/train/config.ts for the keys. */
 export function registerTrain(program: Command): void {
@@ -10,13 +10,14 @@ export function registerTrain(program: Command): void {
     .description('train a Gemma with LoRA on grouped preference pairs')
     .argument('<config>', 'YAML configuration')
     .option('--set <key=value>', 'override a key, e.g. objective.beta=0.1; repeatable', collect)
+    .addOption(deviceOption('what the configuration says'))
     .addOption(new Option('--print-config', 'print the resolved configuration and stop').conflicts('resume'))
     .option('--resume', 'continue from the newest checkpoint of the run folder; start if there is none')
     .option('--quiet', 'no progress')
     .showHelpAfterError('Set keys of the configuration with --set, e.g. --set output=runs/second.');
-  defineAction(command, async ({ set = [], printConfig: printOnly, quiet = false, resume }, output, file) => {
+  defineAction(command, async ({ set = [], device, printConfig: printOnly, quiet = false, resume }, output, file) => {
     const { loadConfig, printConfig } = await import('../train/config.js');
-    const config = loadConfig(file, set);
+    const config = loadConfig(file, device === undefined ? set : [...set, `device=${device}`]);
     if (printOnly) {
       output.log(printConfig(config));
       return config;

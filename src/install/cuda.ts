@@ -11,11 +11,6 @@ import { findNvccs, neededLibraries, nvccAt, type Tool } from './tools.js';
 
 /** Building for CUDA: whether to, and with which compiler. */
 
-/** Older ones do not know the flags of today's nvcc. */
-export const CUDA_CMAKE = '3.24';
-/** The oldest driver that runs what CUDA 13 compiles (NVIDIA's CUDA 13.0 release notes, table of driver versions). */
-export const CUDA_13_DRIVER = 580;
-
 /**
  * Whether the addon is to be built for CUDA: as GROUP_ROBUST_CUDA says (1 or 0); without it as this checkout was built
  * before; the first time, where a LibTorch for CUDA and an nvcc for it are both here already.

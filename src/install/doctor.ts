@@ -6,7 +6,8 @@ import { addonCandidates, loaderAdvice } from '../native/load.js';
 import type { NativeInfo } from '../native/types.js';
 import { BUILD_COMMAND } from '../package.js';
 import { cacheFolder } from './cache.js';
-import { CUDA_13_DRIVER, CUDA_CMAKE, cachedNvcc, systemNvcc, wantsCuda } from './cuda.js';
+import { cachedNvcc, systemNvcc, wantsCuda } from './cuda.js';
+import { missingForGpu } from './gpu.js';
 import { findLibTorch, missingParts, type ResolvedLibTorch, SUPPORTED_TEXT } from './libtorch.js';
 import { readStamp } from './stamp.js';
 import {
@@ -55,17 +56,6 @@ function describe(torch: ResolvedLibTorch, env: NodeJS.ProcessEnv): string {
       ? 'CPU build'
       : `built with CUDA ${torch.cuda}, ${missing.length === 0 ? 'whole' : `for the CPU only: without ${missing.join(', ')}`}`;
   return `${torch.version}, ${parts}, C++11 ABI ${torch.cxx11Abi ? 'on' : 'off'}, ${torch.folder} (${torch.origin})`;
-}
-
-/** What a machine with a driver lacks for its GPU; '' where nothing. */
-function gpuAdvice(gpus: string[], info: NativeInfo | undefined, cmake: Tool | undefined): string {
-  if (gpus.some((gpu) => Number.parseInt(gpu, 10) < CUDA_13_DRIVER))
-    return `for the GPU: a driver ${CUDA_13_DRIVER} or later, or a LibTorch and nvcc of an older CUDA in LIBTORCH and on PATH`;
-  if (info?.cudaBuilt)
-    return info.cudaDevices > 0 ? '' : 'the addon sees no GPU: check CUDA_VISIBLE_DEVICES and nvidia-smi';
-  const tool =
-    cmake && !isAtLeast(cmake.version, CUDA_CMAKE) ? `CMake ${CUDA_CMAKE} or later (pip install cmake), then ` : '';
-  return `for the GPU: ${tool}GROUP_ROBUST_CUDA=1 ${BUILD_COMMAND}, which fetches what is missing with pip`;
 }
 
 /** Checks everything that a build and a run need. Fetches nothing. */
@@ -142,8 +132,9 @@ export async function diagnose(env: NodeJS.ProcessEnv = process.env): Promise<Di
       info.products === 'onednn' ? '' : `a step is slower; a LibTorch ${SUPPORTED_TEXT} with oneDNN has the entry`,
     );
 
-  // A GPU is never required.
+  // A GPU is never required, and where there is no driver nobody wants one.
   const gpus = findGpus(env);
+  const missing = gpus && missingForGpu({ info: loads ? info : undefined, gpus, cmake: findCmake(env) });
   const nvcc = torch?.cuda === undefined ? findNvccs(env)[0] : (systemNvcc(torch, env) ?? cachedNvcc(torch, env));
   const built = !loads
     ? addon
@@ -160,7 +151,7 @@ export async function diagnose(env: NodeJS.ProcessEnv = process.env): Promise<Di
       nvcc ? `nvcc ${nvcc.version} (${nvcc.command})` : 'no nvcc',
       built,
     ].join(', '),
-    gpus ? gpuAdvice(gpus, loads ? info : undefined, findCmake(env)) : '',
+    missing ? `for the GPU: ${missing.problem}; ${missing.fix}` : '',
   );
   add(
     'threads',

@@ -47,12 +47,12 @@ export interface NativeGemmaConfig {
 }
 
 export interface NativeGemmaOptions {
+  /** Where the model lives and is computed: `cpu`, or `cuda:N`. */
+  device: string;
   /** Type of the activations. */
   dtype: DType;
   /** Type the base weights are kept in: `dtype`, or bfloat16, which is then widened a matrix at a time. */
   baseDtype: DType;
-  /** Where all of the model lives and is computed: cpu, or cuda:N. */
-  device: string;
   /** Keep only the input of each layer for backward, which computes the layer again. */
   recompute: boolean;
 }

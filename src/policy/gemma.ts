@@ -9,10 +9,12 @@ import type {
   NativeBatch,
   NativeGemma,
   NativeGemmaConfig,
+  NativeGemmaOptions,
   NativeOptimizerConfig,
   NativeSource,
 } from '../native/types.js';
 import { type AdaptedModule, adaptedModules, type LoraSettings, loraTargets } from './adapted-modules.js';
+import { type Device, defaultDType, resolveDevice } from './device.js';
 import { type GemmaSource, resolveGemma } from './gemma-config.js';
 import { fileDigest, modelIdentity } from './identity.js';
 import { adapterFiles, bareName, readAdapter, writeAdapterConfig } from './peft.js';
@@ -22,7 +24,12 @@ import { SafetensorsFile, type TensorEntry } from './safetensors.js';
 import { isVision, namesAmong, peftNames, visionNote } from './weight-names.js';
 
 export interface GemmaOptions {
-  /** Type of base weights and activations; adapters, log-softmax and losses are float32 or better. Default float32. */
+  /** `cpu`, `cuda`, `cuda:N`, or `auto`, the default: the first GPU where the addon is built for CUDA and sees one, else the CPU. */
+  device?: string;
+  /**
+   * Type of base weights and activations; adapters, log-softmax and losses are float32 or better. Default float32 on the CPU, bfloat16
+   * on a GPU.
+   */
   dtype?: DType;
   /** Type the base weights are kept in: `dtype` (the default), or bfloat16 for half the memory of float32. */
   baseDtype?: DType;
@@ -41,6 +48,9 @@ export interface AdapterTraining {
   /** AdamW; default betas 0.9 and 0.999, epsilon 1e-8, no weight decay. */
   optimizer?: NativeOptimizerConfig;
 }
+
+/** What changes the numbers of a model, besides its files. */
+type OpenedWith = Omit<NativeGemmaOptions, 'recompute' | 'device'> & { device: Device };
 
 const defaultOptimizer: NativeOptimizerConfig = { betas: [0.9, 0.999], epsilon: 1e-8, weightDecay: 0 };
 
@@ -72,7 +82,7 @@ export class GemmaPolicy implements Policy<NativeBatch> {
     /** Weights and adapters, as they were when they were read. */
     private readonly files: FileState[],
     /** What the model was opened with, as far as it changes the numbers. */
-    private readonly settings: Pick<GemmaOptions, 'dtype' | 'baseDtype'>,
+    private readonly settings: OpenedWith,
     /** What whoever opens a model or loads an adapter should be told: what of their files is left alone. */
     readonly notes: string[],
     /** The C++ model, for tests and tools that look at single tensors. */
@@ -81,6 +91,21 @@ export class GemmaPolicy implements Policy<NativeBatch> {
 
   get config(): NativeGemmaConfig {
     return this.source.config;
+  }
+
+  /** Where it is computed. */
+  get device(): Device {
+    return this.settings.device;
+  }
+
+  /** Type of its activations. */
+  get dtype(): DType {
+    return this.settings.dtype;
+  }
+
+  /** Both for people, for whoever runs a model says at the start where. */
+  get placeText(): string {
+    return `device: ${this.device}, ${this.dtype}`;
   }
 
   /** Whether its checkpoint holds a vision model too, which is not loaded. */
@@ -96,19 +121,22 @@ export class GemmaPolicy implements Policy<NativeBatch> {
   /**
    * Opens a model without an adapter.
    * @param model a checkpoint folder in Hugging Face's layout, or `random:tiny`, `random:gemma-2b?layers=6&vocab=64000`
-   * @throws InputError naming file and field or tensor; NativeUnavailableError when the addon is not built
+   * @throws InputError naming file and field or tensor, or what is missing for the device; NativeUnavailableError when the addon is not
+   * built
    */
-  static async open(model: string, { threads, ...settings }: GemmaOptions = {}): Promise<GemmaPolicy> {
-    const { dtype = 'float32', baseDtype = dtype, recompute = false } = settings;
+  static async open(model: string, { threads, ...options }: GemmaOptions = {}): Promise<GemmaPolicy> {
     const source = resolveGemma(model);
     const addon = loadNative();
+    const device = resolveDevice(options.device);
+    const { dtype = defaultDType(device), baseDtype = dtype, recompute = false } = options;
+    const settings: OpenedWith = { device, dtype, baseDtype };
     const native = translatedNow(() => {
       if (threads !== undefined) addon.setThreads(threads);
-      return new addon.Gemma(source.config, { dtype, baseDtype, recompute, device: 'cpu' });
+      return new addon.Gemma(source.config, { ...settings, recompute });
     });
     try {
       const { digests, states, notes } = await loadWeights(native, source, model);
-      return new GemmaPolicy(source, digests, states, { dtype, baseDtype }, notes, native);
+      return new GemmaPolicy(source, digests, states, settings, notes, native);
     } catch (error) {
       native.dispose();
       throw error;

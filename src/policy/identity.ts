@@ -5,11 +5,13 @@ import { join } from 'node:path';
 import { checkUnchanged, type OpenedFile } from '../files/opened-file.js';
 import { writeFileWhole } from '../files/write.js';
 import { cacheFolder } from '../install/cache.js';
+import { findGpus } from '../install/tools.js';
 import { addonCandidates, loadNative } from '../native/load.js';
 import type { GemmaSource } from './gemma-config.js';
 
 /** Environment variables by which LibTorch and its libraries choose other kernels, and so other roundings. */
-const kernelVariables = /^(ATEN|DNNL|MKL|ONEDNN|OPENBLAS|TORCH)_|^GLIBC_TUNABLES$/;
+const kernelVariables =
+  /^(ATEN|CUBLAS|DNNL|MKL|ONEDNN|OPENBLAS|TORCH)_|^(CUDA_DEVICE_ORDER|CUDA_VISIBLE_DEVICES|GLIBC_TUNABLES|NVIDIA_TF32_OVERRIDE)$/;
 
 /**
  * All that the scores of a model depend on, to the last bit, besides the batch: weights by content, every setting it was
@@ -22,7 +24,7 @@ const kernelVariables = /^(ATEN|DNNL|MKL|ONEDNN|OPENBLAS|TORCH)_|^GLIBC_TUNABLES
 export function modelIdentity(
   source: GemmaSource,
   weights: readonly string[],
-  settings: object,
+  settings: Readonly<{ device: string }>,
   adapter: string | undefined,
 ): Record<string, unknown> {
   const addon = addonCandidates().find(existsSync);
@@ -35,6 +37,8 @@ export function modelIdentity(
     // LibTorch's version and the number of threads, which decides how sums are split.
     native: loadNative().nativeInfo(),
     processor: processorIdentity(),
+    // The addon does not say which cards they are.
+    cards: settings.device === 'cpu' ? undefined : findGpus(),
     environment: Object.entries(process.env)
       .filter(([name]) => kernelVariables.test(name))
       .sort(([a], [b]) => (a < b ? -1 : 1)),

@@ -7,6 +7,8 @@ import { InputError, present } from '../errors.js';
 import { readJson } from '../files/read.js';
 import { writeFileWhole, writeFolderWhole } from '../files/write.js';
 import { localCsv } from '../hub/local.js';
+import type { DType } from '../native/types.js';
+import { resolveDevice } from '../policy/device.js';
 import { renderPage } from '../report/html.js';
 import { methodTitle } from '../report/palette.js';
 import { writeRunReport } from '../report/run-report.js';
@@ -17,6 +19,7 @@ import { type Check, checkLine } from '../terminal/checks.js';
 import { loadConfig, type TrainConfig } from '../train/config.js';
 import { checkIdentity, type RunIdentity, settingsOf } from '../train/identity.js';
 import { runTraining } from '../train/run.js';
+import { withDType } from '../train/run-policy.js';
 import { pooledSection, poolFolds } from './pooled-folds.js';
 import { experimentFolder, likeStage, type Method, placeSettings, type Stage, setting, stageConfig } from './stages.js';
 import { type TestedRun, testedPairs, testedPairsCsv } from './tested-pairs.js';
@@ -50,6 +53,8 @@ export interface OpinionExperiment {
   configurations?: string;
   /** The settings of the authors' scripts that a configuration can say. */
   authors?: boolean;
+  /** Where all models are computed; default: as the configurations say. */
+  device?: string;
   /** `key=value` settings of all configurations. */
   overrides?: readonly string[];
   folder: string;
@@ -88,11 +93,14 @@ export async function opinionExperiment(
   const { folder, file, methods } = experiment;
   const parts = partsOf(experiment);
   const stages: Stage[] = ['sft', ...methods];
-  const plan = parts.map((part) => ({ part, configs: stages.map((stage) => configOf(experiment, stage, part)) }));
-  const first = present(plan[0]);
-  const identity = identityOf(experiment, stages, first.configs);
   const record = join(folder, 'experiment.json');
   const saved = existsSync(record) ? (readJson(record) as RunIdentity) : {};
+  const plan = parts.map((part) => ({
+    part,
+    configs: stages.map((stage) => configOf(experiment, stage, part, saved)),
+  }));
+  const first = present(plan[0]);
+  const identity = identityOf(experiment, stages, first.configs);
   checkSame(saved, identity, folder);
 
   const lacking = parts.filter((part) => !existsSync(dataOf(part)));
@@ -204,20 +212,25 @@ async function report(
   return { report: reportFile, checks, runs: done.map(({ run }) => run) };
 }
 
+/** @param saved what the experiment was begun with: on another device it goes on with the same types of numbers */
 function configOf(
-  { model, authors, overrides = [], configurations = experimentFolder('global-opinions') }: OpinionExperiment,
+  { model, authors, device, overrides = [], configurations = experimentFolder('global-opinions') }: OpinionExperiment,
   stage: Stage,
   part: Part,
+  saved: RunIdentity,
 ): TrainConfig {
   const { file, settings } = stageConfig(configurations, stage);
   const at = (name: string) => join(part.folder, name);
-  return loadConfig(file, [
+  const config = loadConfig(file, [
     ...settings,
     ...(authors ? (authorsSettings[likeStage(stage)] ?? []) : []),
     ...overrides,
     ...(model === undefined ? [] : [setting('model', model)]),
+    ...(device === undefined ? [] : [setting('device', device)]),
     ...placeSettings(stage, { seed: part.runSeed, output: at(stage), data: dataOf(part), sft: at('sft') }),
   ]);
+  const begun = (saved[`${stage}: dtype`] ?? saved['sft: dtype']) as DType | undefined;
+  return withDType(config, resolveDevice(config.device), begun);
 }
 
 function settingsInWords({ authors, configurations, overrides = [] }: OpinionExperiment): string {

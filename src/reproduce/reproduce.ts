@@ -8,6 +8,7 @@ import { trainingProblem } from '../bandit/preferences.js';
 import { runFigures } from '../bandit/run-figures.js';
 import { present } from '../errors.js';
 import { writeFileWhole } from '../files/write.js';
+import type { Device } from '../policy/device.js';
 import { renderPage } from '../report/html.js';
 import { readRun } from '../report/runs.js';
 import { provenance } from '../report/runs-page.js';
@@ -58,7 +59,7 @@ export async function reproduce(
   scale: Scale,
   folder: string,
   log: (text: string) => void,
-  { quiet = false, replace = false }: { quiet?: boolean; replace?: boolean } = {},
+  { quiet = false, replace = false, device = 'cpu' }: { quiet?: boolean; replace?: boolean; device?: Device } = {},
 ): Promise<Reproduction> {
   const started = Date.now();
   const stage = (n: number, title: string) => log(`\n[${n}/3] ${title}\n`);
@@ -85,12 +86,12 @@ export async function reproduce(
 
   if (replace) rmSync(folder, { recursive: true, force: true });
   stage(3, `A random model on an invented survey: SFT, then IPO and GR-IPO from it, ${scale.surveySeeds.length} seeds`);
-  log(`${surveyNote(scale.surveySeeds)}\n`);
+  log(`${surveyNote(scale.surveySeeds)}\n\ndevice: ${device}\n`);
   const surveyBar = progress('survey', 3 * scale.surveySeeds.length, quiet);
   let done = 0;
   const survey = await surveyRuns(join(folder, 'survey'), scale.surveySeeds, {
     workers: availableParallelism(),
-    overrides: scale.surveyOverrides,
+    overrides: [`device=${device}`, ...scale.surveyOverrides],
     onRun: (note) => surveyBar.update(++done, note),
   }).finally(() => surveyBar.stop());
   const trained = await Promise.all(survey.map(readRun));

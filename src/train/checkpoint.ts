@@ -23,7 +23,7 @@ export interface Checkpoint {
   log: LogPosition;
   /** What the run is made of; see identity.ts. */
   identity: Record<string, unknown>;
-  /** Versions of programs and the number of threads: with others, results may differ in their last bits. */
+  /** Versions of programs, number of threads and device: with others, results may differ in their last bits. */
   made: Record<string, unknown>;
   /** Made because the run was asked to stop; removed once the next one is there, as if the run had not been interrupted. */
   unscheduled?: boolean;

@@ -10,6 +10,7 @@ import { maxThreads } from '../native/types.js';
 import { methodPrefixes, weightingNames } from '../objective/group-weights.js';
 import { lossNames } from '../objective/losses.js';
 import { loraTargets } from '../policy/adapted-modules.js';
+import { deviceNames, devicePattern } from '../policy/device.js';
 import { keyAdvice, valueAdvice } from './other-names.js';
 import { watchedLosses } from './plateau.js';
 import { scheduleNames } from './schedule.js';
@@ -185,10 +186,19 @@ export const configSchema = z.strictObject({
     .describe(
       'With `adapter`: the reference is a frozen copy of it (`start`, the default) or the model without it (`base`).',
     ),
+  device: z
+    .string()
+    .regex(devicePattern, `must be ${deviceNames}`)
+    .default('auto')
+    .describe(
+      'Where the model is computed: `cpu`, `cuda`, `cuda:N` or `auto`, a GPU where the addon is built for CUDA and sees one, else the CPU. A run can be resumed on another one; its last bits may then differ.',
+    ),
   dtype: z
     .enum(['float32', 'bfloat16', 'float64'])
-    .default('float32')
-    .describe('Type of the base weights and activations; adapters and losses are float32 or better.'),
+    .optional()
+    .describe(
+      'Type of the base weights and activations; adapters and losses are float32 or better. Default: `float32` on the CPU, `bfloat16` on a GPU, and in a run that goes on what it began with.',
+    ),
   baseDtype: z
     .enum(['float32', 'bfloat16', 'float64'])
     .optional()
@@ -330,8 +340,10 @@ export function resolveConfig(raw: unknown, locate: (path: PropertyKey[]) => Inp
         refuse(['lora'], 'does nothing with adapter, which has its own rank and targets; remove one of the two');
       if (config.reference !== undefined && (config.adapter === undefined || config.objective.loss === 'sft'))
         refuse(['reference'], 'does nothing without an adapter to start from and a preference loss; remove it');
-      if (config.baseDtype !== undefined && config.baseDtype !== 'bfloat16' && config.baseDtype !== config.dtype)
-        refuse(['baseDtype'], `must be bfloat16, or dtype (${config.dtype}), which is the default`);
+      // Without dtype it is asked again once the device has decided that.
+      const { baseDtype, dtype = 'float32' } = config;
+      if (baseDtype !== undefined && baseDtype !== 'bfloat16' && baseDtype !== dtype)
+        refuse(['baseDtype'], `must be bfloat16, or dtype (${dtype}), which is the default`);
       if ((config.batch.micro ?? 1) > config.batch.size)
         refuse(['batch', 'micro'], `exceeds batch.size ${config.batch.size}; lower it`);
       if (config.evaluateEvery !== undefined && config.data.validation === undefined)

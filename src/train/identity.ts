@@ -9,12 +9,12 @@ import type { TrainConfig } from './config.js';
 
 /**
  * What a run is made of: the settings that decide its numbers, and the content of the files it reads. A run may be moved, or continued with
- * another number of threads or other checkpoints; with another identity it would be another run.
+ * another number of threads, on another device or with other checkpoints; with another identity it would be another run.
  */
 export type RunIdentity = Record<string, unknown>;
 
 /** Keys that may differ when a run is resumed. */
-const free = /^(output|threads|recompute|checkpoint\.(every|keep)|nonFinite\..*)$/;
+const free = /^(output|device|threads|recompute|checkpoint\.(every|keep)|nonFinite\..*)$/;
 /** Keys that name files: their content counts, not where they lie. */
 const inputs = ['model', 'tokenizer', 'adapter', 'data.train', 'data.validation', 'data.test'];
 

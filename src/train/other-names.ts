@@ -87,7 +87,9 @@ const otherNumbers: Readonly<Record<string, (values: Values) => string | undefin
     typeof steps === 'number' && steps > 0 ? 'leave it out: max_steps overrides it' : undefined,
   adam_beta1: betasAdvice,
   adam_beta2: betasAdvice,
-  bf16: ({ bf16 }) => (bf16 === true ? 'write dtype: bfloat16' : 'leave it out: float32 is the default'),
+  bf16: ({ bf16 }) => `write dtype: ${bf16 === true ? 'bfloat16' : 'float32'}`,
+  use_cpu: ({ use_cpu }) =>
+    use_cpu === true ? 'write device: cpu' : 'leave it out: a GPU is taken where there is one',
   // Here the run ends at the evaluation after the last one that `patience` allows.
   early_stopping_patience: ({ early_stopping_patience: value }) =>
     typeof value === 'number' && value > 0
@@ -131,6 +133,7 @@ function lossAdvice(type: unknown): string {
 const otherValues: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   'objective.loss': { sigmoid: 'dpo', nll: 'sft' },
   'optimizer.schedule': { constant_with_warmup: 'constant' },
+  device: { gpu: 'cuda' },
   dtype: { bf16: 'bfloat16', fp32: 'float32', float: 'float32' },
   baseDtype: { bf16: 'bfloat16', fp32: 'float32', float: 'float32' },
 };

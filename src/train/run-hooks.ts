@@ -133,9 +133,11 @@ export class RunHooks implements TrainerHooks, Disposable {
   private goOn(from: Start): RunLog {
     const { config, folder, data, marks } = this.run;
     const { made } = marks;
-    if (JSON.stringify(from.made) !== JSON.stringify(made))
+    // Runs were on a CPU before they recorded where they are.
+    const before = { ...from.made, device: from.made.device ?? 'cpu' };
+    if (JSON.stringify(before) !== JSON.stringify(made))
       this.onWarning(
-        `the run began with ${JSON.stringify(from.made)} and goes on with ${JSON.stringify(made)}: ` +
+        `the run began with ${JSON.stringify(before)} and goes on with ${JSON.stringify(made)}: ` +
           'its numbers may differ in their last bits from those of an uninterrupted run',
       );
     // The step after which the run went on, when, and with what.

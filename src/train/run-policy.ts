@@ -1,14 +1,25 @@
+import type { DType } from '../native/types.js';
+import { type Device, defaultDType } from '../policy/device.js';
 import { GemmaPolicy } from '../policy/gemma.js';
 import { adapterReference, type ReferenceRecord, readRecord } from '../policy/reference-record.js';
-import { defaultLora, methodName, type TrainConfig } from './config.js';
+import { defaultLora, methodName, resolveConfig, type TrainConfig } from './config.js';
 import type { HubNames } from './inputs.js';
 import { pairObjective } from './objective.js';
 
 /** The policy of a run and its reference, as the configuration says. */
 
-export async function openForTraining(config: TrainConfig): Promise<GemmaPolicy> {
+/**
+ * The configuration with its `dtype`, which by default is that of the device.
+ * @param begun of a run that goes on: with another type of numbers it would be another run, wherever it goes on
+ */
+export function withDType(config: TrainConfig, device: Device, begun?: DType): TrainConfig {
+  // Resolved again, which puts the key in its place and holds baseDtype against it.
+  return config.dtype === undefined ? resolveConfig({ ...config, dtype: begun ?? defaultDType(device) }) : config;
+}
+
+export async function openForTraining(config: TrainConfig, device: Device): Promise<GemmaPolicy> {
   const { model, dtype, baseDtype, recompute, threads } = config;
-  return GemmaPolicy.open(model, { dtype, baseDtype, recompute, threads });
+  return GemmaPolicy.open(model, { device, dtype, baseDtype, recompute, threads });
 }
 
 /** A new adapter, or the one to start from; in that case it is frozen as the reference unless the base is asked for. */

@@ -4,6 +4,7 @@ import { orderedRecord } from '../files/ordered-record.js';
 import { hashFile } from '../files/read.js';
 import { loadNative } from '../native/load.js';
 import { packageVersion } from '../package.js';
+import type { Device } from '../policy/device.js';
 import { methodName, type TrainConfig } from './config.js';
 import type { RunData } from './inputs.js';
 import type { RunFolder } from './run-folder.js';
@@ -11,9 +12,13 @@ import type { RunFolder } from './run-folder.js';
 /** run.json: how a run was made. */
 
 /** What the last bits of a run's numbers depend on, besides its identity. */
-export function versions(): { versions: Record<string, string>; threads: number } {
+export function versions(device: Device): { versions: Record<string, string>; threads: number; device: Device } {
   const { torchVersion, threads } = loadNative().nativeInfo();
-  return { versions: { 'group-robust-po': packageVersion(), node: process.version, torch: torchVersion }, threads };
+  return {
+    versions: { 'group-robust-po': packageVersion(), node: process.version, torch: torchVersion },
+    threads,
+    device,
+  };
 }
 
 export async function provenance(config: TrainConfig, data: RunData, made: object): Promise<object> {

@@ -58,8 +58,10 @@ export async function findStart(
   return undefined;
 }
 
-/** The names of model, adapter and tokenizer that a run began with; none where its folder does not tell. */
-export function begunWith(folder: RunFolder): Parameters<typeof namesAsBegun>[1] {
+/** What a run began with: the names of model, adapter and tokenizer, and its type of numbers; nothing where its folder does not tell. */
+export function begunWith(
+  folder: RunFolder,
+): Parameters<typeof namesAsBegun>[1] & { names: Partial<Pick<TrainConfig, 'dtype'>> } {
   if (!folder.has('config') || !folder.has('record')) return { names: {}, hub: {} };
   const { hub = {} } = checked(z.object({ hub: hubNamesSchema.optional() }), folder.readRecord(), {
     file: folder.at('record'),

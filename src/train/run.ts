@@ -1,6 +1,7 @@
 import { checkUnchanged, type FileState } from '../files/opened-file.js';
 import { orderedRecord } from '../files/ordered-record.js';
 import { refuseExisting } from '../files/write.js';
+import { resolveDevice } from '../policy/device.js';
 import { progress } from '../terminal/progress.js';
 import { Checkpoints } from './checkpoint.js';
 import { methodName, type TrainConfig } from './config.js';
@@ -14,7 +15,7 @@ import { RunFolder } from './run-folder.js';
 import { RunHooks, type RunParts } from './run-hooks.js';
 import { lockRun, type RunLock, runLockName } from './run-lock.js';
 import { writeOutcome } from './run-outcome.js';
-import { openForTraining, prepareAdapter, templateWarning, trainedAgainst } from './run-policy.js';
+import { openForTraining, prepareAdapter, templateWarning, trainedAgainst, withDType } from './run-policy.js';
 import { provenance, versions } from './run-record.js';
 import { begunWith, findStart } from './run-start.js';
 import { Reference } from './scoring.js';
@@ -82,21 +83,25 @@ interface Ui {
 
 async function trainLocked(
   lock: RunLock,
-  config: TrainConfig,
+  asked: TrainConfig,
   ui: Ui,
   { resume = false, again = 'the same command with --resume', report }: RunOptions,
 ): Promise<RunResult> {
   const warn = (text: string) => ui.log(`warning: ${text}`);
-  const checkpoints = new Checkpoints(config.output, config.checkpoint.keep, config.checkpoint.best);
-  if (!resume) refuseExisting(config.output, runLockName, 'go on with it by --resume, ');
-  const folder = new RunFolder(config.output, lock);
-  const named = resume ? namesAsBegun(config, begunWith(folder)) : config;
+  const checkpoints = new Checkpoints(asked.output, asked.checkpoint.keep, asked.checkpoint.best);
+  if (!resume) refuseExisting(asked.output, runLockName, 'go on with it by --resume, ');
+  const folder = new RunFolder(asked.output, lock);
+  const begun = resume ? begunWith(folder) : undefined;
+  const device = resolveDevice(asked.device);
+  const config = withDType(asked, device, begun?.names.dtype);
+  const named = begun ? namesAsBegun(config, begun) : config;
   const { names: local, hub } = await localNames(named, { quiet: ui.quiet });
   const inputs: FileState[] = [];
   const identity = await runIdentity(local, inputs);
   const from = resume ? await findStart(local, folder, checkpoints, identity, warn) : undefined;
 
-  using policy = await openForTraining(local);
+  using policy = await openForTraining(local, device);
+  ui.log(policy.placeText);
   const reader = pairReader(local.model, policy, local.tokenizer, ui.quiet);
   const data = await readRunData(reader, config.data);
   reader.refuseIdleTokenizer('tokenizer');
@@ -125,7 +130,7 @@ async function trainLocked(
   };
   const trained = await trainedAgainst(local, hub, folder.at('adapter'));
   const started = Date.now();
-  const made = versions();
+  const made = versions(device);
   const marks = { identity, made };
   const run: RunParts = { config, folder, checkpoints, policy, data, reference, from, marks, stop, checkHold, ui };
   const hooks = new RunHooks(run, await provenance(config, data, { ...made, hub }));

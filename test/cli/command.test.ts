@@ -49,6 +49,7 @@ describe('a usage error exits with 2 and makes nothing, help with 0:', () => {
     ['global-opinions/run.ts', ['--seeds', 'x'], 2],
     ['global-opinions/run.ts', ['--groups', 'Nigeria,,Egypt'], 2],
     ['global-opinions/run.ts', ['--file', 'none.csv'], 2],
+    ['global-opinions/run.ts', ['--device', 'gpu'], 2],
     ['paper-figure.ts', ['2', '--out', 'node_modules'], 2],
     ['paper-figure.ts', [], 2],
     ['paper-figure.ts', ['3'], 2],

@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { type LoadPairsOptions, loadPairs } from '../../src/data/pairs/dataset.js';
+import { carriesShares, readShares } from '../../src/data/pairs/opinion-questions.js';
+import type { PreferenceRecord } from '../../src/data/pairs/pairs.js';
 import { openTokenizer } from '../../src/data/text/tokenizer.js';
 import { temporaryFolder } from '../temporary-folder.js';
 import { inputError, writeLines } from './helpers.js';
@@ -49,6 +51,18 @@ it('come of CSV too, and rounded shares are made to sum to 1', async () => {
   ]);
   const [{ shares }] = (await load(file)).questions!;
   expect(shares).toEqual([1 / 3, 1 / 3, 1 / 3].map((share) => expect.closeTo(share, 12)));
+});
+
+it('may be 64-bit integers, as Parquet gives them', () => {
+  const { shares: _, ...texts } = pair;
+  const at = { file: 'pairs.parquet', row: 1 };
+  const record: PreferenceRecord = { ...texts, kind: 'text', weight: 1, preference: 1, at };
+  for (const shares of [BigInt64Array.of(0n, 0n, 1n), [0n, 0n, 1n]]) {
+    const values = { ...texts, shares };
+    const row = { at, columns: Object.keys(values), values, untyped: false };
+    expect(carriesShares(row, record)).toBe(true);
+    expect(readShares(row, record)).toEqual([0, 0, 1]);
+  }
 });
 
 it('that are the same in other words say so by their column `question`', async () => {

@@ -3,6 +3,7 @@ import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { type Diagnosis, diagnose, probeAddon } from '../../src/install/doctor.js';
+import { missingForGpu } from '../../src/install/gpu.js';
 import { loadNative } from '../../src/native/load.js';
 import { PACKAGE_ROOT } from '../../src/package.js';
 import { temporaryFolder } from '../temporary-folder.js';
@@ -75,6 +76,10 @@ describe('a GPU', () => {
     expect(cuda).toMatchObject({ ok: true, found: expect.stringMatching(/^driver 580\.95\.05, NVIDIA H100/) });
     // In a build for CUDA, which sees no card here, the advice is another.
     expect(cuda?.fix).toMatch(/GROUP_ROBUST_CUDA=1 npm run build|the addon sees no GPU/);
+    // In the words with which a model on the GPU is refused.
+    const info = loadNative().nativeInfo();
+    const missing = missingForGpu({ info, gpus: ['580.95.05, NVIDIA H100 80GB HBM3'], cmake: undefined });
+    expect(cuda?.fix).toContain(`for the GPU: ${missing?.problem}; `);
   });
 
   it('with a driver too old for the CUDA that would be fetched is told so', async () =>

@@ -27,7 +27,7 @@ const BATCH: NativeBatch = {
 /** Big enough that filling it with random numbers takes some hundreds of milliseconds. */
 const SLOW: NativeGemmaConfig = { ...plainGemma, hidden: 256, vocabulary: 64_000 };
 
-const OPTIONS: NativeGemmaOptions = { dtype: 'float32', baseDtype: 'float32', recompute: false, device: 'cpu' };
+const OPTIONS: NativeGemmaOptions = { device: 'cpu', dtype: 'float32', baseDtype: 'float32', recompute: false };
 
 const native = loadNative();
 const models: NativeGemma[] = [];

@@ -151,7 +151,7 @@ describe('a step', () => {
   it('of a model without weights is refused, of no sequence too', async () => {
     const { config } = resolveGemma('random:tiny?layers=1');
     const { Gemma } = loadNative();
-    const model = new Gemma(config, { dtype: 'float32', baseDtype: 'float32', recompute: false, device: 'cpu' });
+    const model = new Gemma(config, { device: 'cpu', dtype: 'float32', baseDtype: 'float32', recompute: false });
     await expect(model.decode([], new Int32Array())).rejects.toThrow(/the model has no weights yet/);
     model.dispose();
   });

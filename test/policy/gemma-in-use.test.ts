@@ -197,7 +197,7 @@ describe('sizes that the weights do not confirm', () => {
     const { loadNative } = await import('../../src/native/load.js');
     const huge = new (loadNative().Gemma)(
       { ...policy.config, layers: 2 ** 30 },
-      { dtype: 'float32', baseDtype: 'float32', recompute: false, device: 'cpu' },
+      { device: 'cpu', dtype: 'float32', baseDtype: 'float32', recompute: false },
     );
     const before = process.memoryUsage().rss;
     using file = new SafetensorsFile(weights);

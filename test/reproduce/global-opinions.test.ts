@@ -2,7 +2,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { expect, it } from 'vitest';
+import { afterEach, expect, it, vi } from 'vitest';
 import { writeSurvey } from '../../src/data/surveys/invented-survey.js';
 import { Random } from '../../src/numbers/random.js';
 import { GroupTotals, robustStep } from '../../src/objective/aggregate.js';
@@ -10,6 +10,7 @@ import { groupWeights } from '../../src/objective/group-weights.js';
 import { type OpinionExperiment, opinionExperiment } from '../../src/reproduce/global-opinions.js';
 import { comparedMethods, experimentFolder, placeSettings, stageConfig } from '../../src/reproduce/stages.js';
 import { loadConfig } from '../../src/train/config.js';
+import { pretendCards } from '../policy/pretend-cards.js';
 import { expectSoundPage } from '../report/page.js';
 import { temporaryFolder } from '../temporary-folder.js';
 
@@ -17,6 +18,10 @@ import { temporaryFolder } from '../temporary-folder.js';
 const root = temporaryFolder();
 mkdirSync(join(root, 'survey'));
 await writeSurvey(join(root, 'survey'), { seed: 1, rows: 400 });
+
+afterEach(() => {
+  vi.restoreAllMocks();
+});
 
 const folder = join(root, 'out');
 const at = (...path: string[]) => join(folder, ...path);
@@ -125,6 +130,16 @@ it('draws pairs and trains SFT and both methods for each seed, goes on where it 
     expect(seeds.text).toContain(` ${outcome}: ${claim} (${detail})`);
     expect(page).toContain(`${outcome}</span> ${claim} (${detail})</li>`);
   }
+});
+
+it('goes on on another device with the types of numbers that it began with, new methods too', async () => {
+  const opened = pretendCards(1);
+  const { text } = await run({ methods: [...comparedMethods, 'dpo'], device: 'cuda' });
+  expect(text.match(/already done/g)).toHaveLength(3);
+  expect(opened.map(({ device, dtype }) => [device, dtype])).toEqual([['cuda:0', 'float32']]);
+  const { 'sft: dtype': sft, 'dpo: dtype': dpo, ...others } = JSON.parse(read('experiment.json'));
+  expect([sft, dpo]).toEqual(['float32', 'float32']);
+  expect(Object.keys(others).filter((key) => key.includes('device'))).toEqual([]);
 });
 
 it('tests every question once in folds, adds methods to what is done, and judges the folds together', async () => {

@@ -9,7 +9,7 @@ import { type Attack, type AttackOptions, doCases, watch } from './attack.js';
 export const exits: Attack = { name: 'exits', unit: 'exits', full: 2000, run };
 
 const config: NativeGemmaConfig = { ...plainGemma, layers: 2 };
-const kinds: NativeGemmaOptions = { dtype: 'float32', baseDtype: 'float32', recompute: false, device: 'cpu' };
+const kinds: NativeGemmaOptions = { device: 'cpu', dtype: 'float32', baseDtype: 'float32', recompute: false };
 
 const ways = ['process.exit(7)', 'process.reallyExit(7)', 'process.exitCode = 7; throw undefined'];
 

@@ -666,7 +666,10 @@ describe('--resume', () => {
       /field "objective\.step": is 0\.03, but was 0\.02 when the run began/,
     );
     await refused({ seed: 1 }, /field "seed"/);
-    await refused({ evaluateEvery: 2 }, /field "evaluateEvery": is 2, but was absent/);
+    await refused(
+      { objective: { ...config.objective, floor: 0.1 } },
+      /field "objective\.floor": is 0\.1, but was absent/,
+    );
     await refused({ model: 'random:tiny' }, /field "model": is "random:tiny", but was "random:tiny\?layers=1"/);
     await refused({ data: { ...config.data, validation } }, /field "data\.validation": .* was absent/);
     await refused(

@@ -129,6 +129,7 @@ const changes: [key: string, value: unknown, besides?: object][] = [
 /** Keys that change no number of a run of whole, finite pairs; each has tests of its own. */
 const without = [
   'tokenizer',
+  'device',
   'recompute',
   'threads',
   'output',
