@@ -62,7 +62,8 @@ export class RunHooks implements TrainerHooks, Disposable {
 
   /** Nothing is written before this: by now group weights and sampler have accepted the groups too. */
   onPlan({ steps }: { steps: number }): void {
-    const { config, data, from, ui } = this.run;
+    const { config, policy, data, from, ui } = this.run;
+    ui.log(policy.placeText);
     this.log = from ? this.goOn(from) : this.start();
     this.steps = steps;
     ui.log(

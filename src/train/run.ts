@@ -101,7 +101,6 @@ async function trainLocked(
   const from = resume ? await findStart(local, folder, checkpoints, identity, warn) : undefined;
 
   using policy = await openForTraining(local, device);
-  ui.log(policy.placeText);
   const reader = pairReader(local.model, policy, local.tokenizer, ui.quiet);
   const data = await readRunData(reader, config.data);
   reader.refuseIdleTokenizer('tokenizer');
