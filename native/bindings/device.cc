@@ -50,6 +50,7 @@ int64_t peakDeviceMemory(const c10::Device& device) {
 #ifdef GROUP_ROBUST_CUDA
   if (device.is_cuda()) {
     const auto statistics = c10::cuda::CUDACachingAllocator::getDeviceStats(device.index());
+    c10::cuda::CUDACachingAllocator::resetPeakStats(device.index());
     return statistics.allocated_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)].peak;
   }
 #endif

@@ -14,7 +14,7 @@ int cudaDevices();
 /** cpu, cuda (its first card) or cuda:N. Throws InputError naming `name` where it is none of these or is not there. */
 c10::Device readDevice(const Napi::Value& value, const std::string& name);
 
-/** Most bytes of tensors that were alive at once on a card. Throws InputError for the CPU. */
+/** Most bytes of tensors that were alive at once on a card since the last call. Throws InputError for the CPU. */
 int64_t peakDeviceMemory(const c10::Device& device);
 
 }  // namespace group_robust

@@ -217,6 +217,11 @@ class Gemma : public Napi::ObjectWrap<Gemma> {
     });
   }
 
+  /** V8 collects models sooner for it; a card's memory is none that it could make room in. */
+  void tellSize(int64_t bytes) {
+    if (!queue_.closed() && model_->device().is_cpu()) memory_.set(bytes);
+  }
+
   /** For jobs that change how much memory the model holds. */
   template <class Prepare>
   Napi::Value queuedResize(const Napi::CallbackInfo& info, Prepare prepare) {
@@ -229,7 +234,7 @@ class Gemma : public Napi::ObjectWrap<Gemma> {
           };
         },
         [this](Napi::Env env, int64_t bytes) -> Napi::Value {
-          if (!queue_.closed()) memory_.set(bytes);
+          tellSize(bytes);
           return env.Undefined();
         });
   }
@@ -266,7 +271,7 @@ class Gemma : public Napi::ObjectWrap<Gemma> {
         },
         [this](Napi::Env env, Outcome outcome) -> Napi::Value {
           trainable_ = std::move(outcome.tensors);
-          if (!queue_.closed()) memory_.set(outcome.bytes);
+          tellSize(outcome.bytes);
           return env.Undefined();
         });
   }

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <set>
 
 #include "error_types.h"
@@ -13,6 +14,7 @@
 #include "kernels/geglu.h"
 #include "kernels/implementation.h"
 #include "kernels/precision.h"
+#include "kernels/product.h"
 #include "kernels/recompute.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rowwise_product.h"
@@ -67,6 +69,18 @@ std::vector<int64_t> lengthsOf(const std::vector<AttentionTree>& trees) {
   return lengths;
 }
 
+/**
+ * Two runs on one card give the same bits: LibTorch, in all of this process, takes no sum in the order in which threads
+ * happen to come, and refuses operations that would. cuBLAS has to be told by its variable, before its first product.
+ */
+void useFixedOrders() {
+#ifdef GROUP_ROBUST_CUDA
+  setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/1);
+#endif
+  at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
+  at::globalContext().setDeterministicFillUninitializedMemory(false);
+}
+
 /** f() on a batch of `trees`; where a GPU has too little memory for it, the error says for what. */
 template <class F>
 auto withinMemory(const std::vector<AttentionTree>& trees, const F& f) {
@@ -81,7 +95,7 @@ auto withinMemory(const std::vector<AttentionTree>& trees, const F& f) {
     }
     throw InputError("the device has too little memory for a batch of " + std::to_string(trees.size()) +
                      " prompts and " + std::to_string(rows) + " tokens, the longest sequence " +
-                     std::to_string(longest) + "; lower batch.micro, or set recompute: true (" +
+                     std::to_string(longest) + "; smaller batches, and in training recompute, take less (" +
                      error.what_without_backtrace() + ")");
   }
 }
@@ -93,9 +107,7 @@ Model::Model(const GemmaConfig& config, const ModelOptions& options) : config_(c
   if (options.stored != options.dtype && options.stored != at::kBFloat16)
     throw InputError("the base weights can be kept in bfloat16 or in the type of the activations");
   if (!options.device.is_cpu()) {
-    // Two runs give the same bits: no sum in the order in which threads happen to come. Of the whole process.
-    at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
-    at::globalContext().setDeterministicFillUninitializedMemory(false);
+    useFixedOrders();
   }
 }
 
@@ -372,8 +384,11 @@ at::Tensor Model::decodeTogether(const std::vector<KeyValueCache*>& caches, cons
 at::Tensor Model::logits(const at::Tensor& hidden, bool rowwise) const {
   const profile::Scope head(profile::kHead);
   // Of wide hidden states, as token log-probabilities are: a product of bfloat16 would round each logit to 8 bits.
-  const at::Tensor normed = rmsNorm(hidden, weights_->norm, config_.rmsEpsilon).to(accurate(options_.dtype));
-  const at::Tensor all = FrozenMatrix{weights_->embedding, weights_->scratch, rowwise}.times(normed);
+  const at::Tensor normed = rmsNorm(hidden, weights_->norm, config_.rmsEpsilon);
+  const at::Tensor all =
+      options_.device.is_cpu()
+          ? FrozenMatrix{weights_->embedding, weights_->scratch, rowwise}.times(normed.to(accurate(options_.dtype)))
+          : wideProduct(normed, weights_->embedding);
   if (config_.logitCap != 0)
     for (int64_t row = 0; row < all.size(0); ++row)
       all.select(0, row).div_(config_.logitCap).tanh_().mul_(config_.logitCap);

@@ -147,14 +147,17 @@ Weights loadWeights(const GemmaConfig& config, at::ScalarType dtype, const at::D
     throw InputError(files.front().path + (files.size() > 1 ? " and the other shards" : "") + ": tensor " +
                      listed(missing) + ": missing");
 
-  for (const auto& [name, shard] : sources) *slots[name].tensor = shard->view(name, dtype);
+  // The embedding first: the head is compared with it, and not needed again.
+  const std::string embedding = names.model + "embed_tokens.weight";
+  weights.embedding = sources[embedding]->view(embedding, dtype);
+  if (sources.contains(names.head)) head = sources[names.head]->view(names.head, dtype);
   if (head.defined() && !at::equal(head, weights.embedding))
     throw InputError(sources[names.head]->path() + ": tensor " + jsonQuote(names.head) + ": differs from " +
                      names.model + "embed_tokens.weight; Gemma ties the two, so this is another kind of model");
   for (const SafetensorsFile& shard : shards) weights.files.push_back(shard.mapping());
-  // The head, which was compared above, is not needed again.
+  weights.embedding = weights.embedding.to(device);
   for (const auto& [name, shard] : sources)
-    if (name != names.head) *slots[name].tensor = slots[name].tensor->to(device);
+    if (name != names.head && name != embedding) *slots[name].tensor = shard->view(name, dtype).to(device);
   if (!device.is_cpu()) weights.checkFiles();  // while the mappings are there
   return weights;
 }

@@ -38,11 +38,6 @@ at::Tensor adapted(const at::Tensor& x, const FrozenMatrix& weight, const at::Te
   return y.addmm_(low, b.to(low.scalar_type()).t(), 1, scale).to(x.scalar_type());
 }
 
-/** x yᵀ in the accumulators' type, also where x and y are narrower. */
-at::Tensor wideProduct(const at::Tensor& x, const at::Tensor& y, at::ScalarType type) {
-  return x.scalar_type() == type ? product(x, y) : at::mm(x, y.t(), type);
-}
-
 /** What the backward pass of one projection needs beside its input, as the context of an autograd function keeps it. */
 struct Saved {
   FrozenMatrix weight;
@@ -78,9 +73,7 @@ struct Saved {
       const auto columns = [begin = begin, count = end - begin](const at::Tensor& t) {
         return t.narrow(0, begin, count).t();
       };
-      const auto summed = [&](const at::Tensor& t, const at::Tensor& u) {
-        return wideProduct(columns(t), columns(u), gradient->a.scalar_type());
-      };
+      const auto summed = [&](const at::Tensor& t, const at::Tensor& u) { return wideProduct(columns(t), columns(u)); };
       gradient->a.select(0, accumulator).add_(summed(lowGradient, wide));
       gradient->b.select(0, accumulator).add_(summed(low, dy).t(), scale);
     }

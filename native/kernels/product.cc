@@ -8,6 +8,8 @@
 #include <optional>
 #include <string_view>
 
+#include "kernels/precision.h"
+
 namespace group_robust {
 namespace {
 
@@ -48,6 +50,13 @@ at::Tensor product(const at::Tensor& x, const at::Tensor& weight) {
     }
   libTorchCalls.fetch_add(1, std::memory_order_relaxed);
   return at::mm(x, weight.t());
+}
+
+at::Tensor wideProduct(const at::Tensor& x, const at::Tensor& weight) {
+  const at::ScalarType wide = accurate(x.scalar_type());
+  if (x.scalar_type() != wide && !x.is_cpu() && weight.scalar_type() == x.scalar_type())
+    return at::mm(x, weight.t(), wide);
+  return product(x.to(wide), weight.to(wide));
 }
 
 bool hasOneDnnProducts() { return oneDnnLinear().has_value(); }

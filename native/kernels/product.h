@@ -13,6 +13,9 @@ namespace group_robust {
  */
 at::Tensor product(const at::Tensor& x, const at::Tensor& weight);
 
+/** x · weightᵀ in float32 or better, of operands that may be narrower; a GPU multiplies these as they are. */
+at::Tensor wideProduct(const at::Tensor& x, const at::Tensor& weight);
+
 /**
  * Whether this LibTorch has the entry to oneDNN that product() prefers. It is private to LibTorch, so another version
  * may lack it; then all products are at::mm's.

@@ -109,11 +109,11 @@ function describeTrainStep(result: TrainStepBenchmark): string {
   const gigabytes = (result.peak_memory_bytes / 1e9).toFixed(2);
   return [
     `${machine.cpu}, ${machine.threads} threads, load ${machine.load.toFixed(1)}, LibTorch ${machine.torch}`,
-    `checked: gradient within ${(100 * result.gradient_error).toFixed(2)} % of a finite difference, a pair scored alone within ${result.batch_error.toExponential(0)} nats`,
+    `checked: gradient within ${(100 * result.gradient_error).toFixed(2)} % of ${machine.dtype === 'bfloat16' ? 'that in float32' : 'a finite difference'}, a pair scored alone within ${result.batch_error.toExponential(0)} nats`,
     `${result.seconds_per_step.toFixed(3)} s per step, ${result.pairs_per_second.toPrecision(3)} pairs/s, ${Math.round(result.tokens_per_second)} tokens/s, peak memory ${gigabytes} GB`,
     describeProducts(result.product_calls),
     `${result.useful_gflops.toFixed(0)} useful GFLOP/s of ${result.gemm_gflops.toFixed(0)} that a plain product reaches: ${(100 * result.fraction_of_gemm).toFixed(0)} %`,
-    textTable(['part', 'a step', 'share'], parts),
+    ...(parts.length > 0 ? [textTable(['part', 'a step', 'share'], parts)] : []),
   ].join('\n');
 }
 

@@ -1,4 +1,14 @@
-import { cpSync, existsSync, lstatSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+} from 'node:fs';
 import { arch, platform } from 'node:os';
 import { join } from 'node:path';
 import { GroupRobustError, reportError } from '../errors.js';
@@ -45,6 +55,12 @@ async function bundle(): Promise<void> {
         cpSync(source, join(root, folder), { recursive: true, filter: (path) => !isNested(path) });
     }
     mkdirSync(join(root, 'node/bin'), { recursive: true });
+    // Some distributions' Node is a small program beside a library that would stay behind.
+    if (lstatSync(realpathSync(process.execPath)).size < 20e6)
+      throw new GroupRobustError(
+        'BUNDLE',
+        `${process.execPath} does not run by itself: take a Node of nodejs.org or npm`,
+      );
     cpSync(process.execPath, join(root, 'node/bin/node'), { dereference: true });
     process.stderr.write('bundle: packing\n');
     await run('tar', ['-cJf', join(work, 'archive'), '-C', work, name], { XZ_OPT: '-6 -T0', ...process.env }).catch(

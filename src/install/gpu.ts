@@ -21,8 +21,8 @@ export interface GpuFindings {
 /** Which of the three is missing, and what to do; undefined where none is. */
 export function missingForGpu({ info, gpus, cmake }: GpuFindings): { problem: string; fix: string } | undefined {
   if (info && info.cudaDevices > 0) return undefined;
-  const old = gpus?.find((gpu) => Number.parseInt(gpu, 10) < CUDA_13_DRIVER);
-  // Before the build, which would be for nothing.
+  // Before the build, which would be for nothing. What is built may be for an older CUDA.
+  const old = info?.cudaBuilt ? undefined : gpus?.find((gpu) => Number.parseInt(gpu, 10) < CUDA_13_DRIVER);
   if (old !== undefined)
     return {
       problem: `the driver is too old (${old})`,

@@ -70,8 +70,6 @@ export function loadAddon(candidates: string[]): NativeAddon {
   // each by default: steps of ever new sizes would fill 300 MB for each layer of Gemma-2B. A small number is no slower.
   process.env.LRU_CACHE_CAPACITY ??= '64';
   process.env.ONEDNN_PRIMITIVE_CACHE_CAPACITY ??= '64';
-  // Without it cuBLAS may sum in another order the next time.
-  process.env.CUBLAS_WORKSPACE_CONFIG ??= ':4096:8';
   try {
     return createRequire(import.meta.url)(path) as NativeAddon;
   } catch (error) {

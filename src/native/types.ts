@@ -153,7 +153,10 @@ export interface NativeGemma {
    * written to or cut short since it was loaded.
    */
   forward(batch: NativeBatch, source: NativeSource, record: boolean): Promise<Float64Array>;
-  /** Adds the vector-Jacobian product to the accumulators: cotangents [responses], accumulators [trees]. */
+  /**
+   * Adds the vector-Jacobian product to the accumulators: cotangents [responses], accumulators [trees]. Where it rejects, a part of it may
+   * have been added: discardGradients before anything else.
+   */
   backward(cotangents: Float64Array, accumulators: Int32Array): Promise<void>;
   /**
    * AdamW on Σ_k coefficients_k · accumulator_k, clipped to maxGradNorm (Infinity: never); zeroes the accumulators.
@@ -212,8 +215,8 @@ export interface NativeInfo {
 
 export type NativeProductCalls = Record<NativeInfo['products'], number>;
 
-/** Where tensors live. */
-export type NativeDevice = 'cpu' | 'cuda';
+/** Where tensors live; `cuda` is the first card. */
+export type NativeDevice = 'cpu' | 'cuda' | `cuda:${number}`;
 
 /**
  * `fused`: the addon's own kernels, for float32 and bfloat16. `libtorch`: the same in LibTorch's operations, the oracle of the
@@ -293,7 +296,7 @@ export interface NativeAddon {
   setThreads(count: number): void;
   /** Number of tensors' storages alive in models of this process, for leak tests. */
   liveTensors(): number;
-  /** Most bytes of tensors that were alive at once on a card, cuda:N. */
+  /** Most bytes of tensors that were alive at once on a card since the last call. */
   peakDeviceMemory(device: string): number;
   /** Matrix products of this process so far that models and kernels asked for, by what made them; see NativeInfo.products. */
   productCalls(): NativeProductCalls;

@@ -10,8 +10,9 @@ import { addonCandidates, loadNative } from '../native/load.js';
 import type { GemmaSource } from './gemma-config.js';
 
 /** Environment variables by which LibTorch and its libraries choose other kernels, and so other roundings. */
-const kernelVariables =
-  /^(ATEN|CUBLAS|DNNL|MKL|ONEDNN|OPENBLAS|TORCH)_|^(CUDA_DEVICE_ORDER|CUDA_VISIBLE_DEVICES|GLIBC_TUNABLES|NVIDIA_TF32_OVERRIDE)$/;
+const kernelVariables = /^(ATEN|DNNL|MKL|ONEDNN|OPENBLAS|TORCH)_|^GLIBC_TUNABLES$/;
+/** The same of a GPU. Schedulers give each job other cards, which says nothing of what a CPU computes. */
+const cudaVariables = /^(CUBLAS_.*|CUDA_DEVICE_ORDER|CUDA_VISIBLE_DEVICES|NVIDIA_TF32_OVERRIDE)$/;
 
 /**
  * All that the scores of a model depend on, to the last bit, besides the batch: weights by content, every setting it was
@@ -28,6 +29,7 @@ export function modelIdentity(
   adapter: string | undefined,
 ): Record<string, unknown> {
   const addon = addonCandidates().find(existsSync);
+  const onCpu = settings.device === 'cpu';
   return {
     config: source.config,
     weights: source.kind === 'random' ? { seed: source.seed, standardDeviation: source.standardDeviation } : weights,
@@ -38,9 +40,9 @@ export function modelIdentity(
     native: loadNative().nativeInfo(),
     processor: processorIdentity(),
     // The addon does not say which cards they are.
-    cards: settings.device === 'cpu' ? undefined : findGpus(),
+    cards: onCpu ? undefined : findGpus(),
     environment: Object.entries(process.env)
-      .filter(([name]) => kernelVariables.test(name))
+      .filter(([name]) => kernelVariables.test(name) || (!onCpu && cudaVariables.test(name)))
       .sort(([a], [b]) => (a < b ? -1 : 1)),
   };
 }

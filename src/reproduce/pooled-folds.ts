@@ -75,7 +75,7 @@ interface Tested {
 
 /**
  * @param pairs tested by several methods on the same folds of one or more seeds
- * @throws InputError where a method has not tested what the others have, or has tested a pair twice
+ * @throws InputError where a method has not tested what the others have
  */
 export function poolFolds(pairs: readonly TestedPair[]): Pooled {
   const questions = new Map<number, number>();
@@ -149,27 +149,27 @@ export function poolFolds(pairs: readonly TestedPair[]): Pooled {
   };
 }
 
-/** Differences of methods mean something only between tests of the same pairs. */
+/**
+ * Differences of methods mean something only between tests of the same pairs. A group may be asked one question several times: a region
+ * in each of its countries.
+ */
 function checkSameTests(pairs: readonly TestedPair[]): void {
-  const tests = new Map<Method, Set<string>>();
+  const tests = new Map<string, Map<Method, number>>();
   for (const { method, seed, question, group } of pairs) {
-    const ofMethod = tests.get(method) ?? new Set();
-    tests.set(method, ofMethod);
     const name = `question ${question} of "${group}" in seed ${seed}`;
-    if (ofMethod.has(name)) throw new InputError(`${methodTitle(method)} has tested ${name} twice`);
-    ofMethod.add(name);
+    const times = tests.get(name) ?? new Map<Method, number>();
+    tests.set(name, times);
+    times.set(method, (times.get(method) ?? 0) + 1);
   }
-  const [[first, all], ...others] = [...tests] as [[Method, Set<string>], ...[Method, Set<string>][]];
-  const checkIn = (has: Method, own: Iterable<string>, lacks: Method, tested: ReadonlySet<string>) => {
-    for (const name of own)
-      if (!tested.has(name))
-        throw new InputError(`${methodTitle(lacks)} has not tested ${name}, but ${methodTitle(has)} has`, {
-          fix: 'pool runs of the same seeds and folds',
-        });
-  };
-  for (const [method, own] of others) {
-    checkIn(first, all, method, own);
-    checkIn(method, own, first, all);
+  const methods = [...new Set(pairs.map(({ method }) => method))];
+  for (const [name, times] of tests) {
+    const most = Math.max(...times.values());
+    const fewer = methods.find((method) => (times.get(method) ?? 0) < most);
+    if (fewer !== undefined)
+      throw new InputError(
+        `${methodTitle(fewer)} has tested ${name} ${times.get(fewer) ?? 0} times, another method ${most} times`,
+        { fix: 'pool runs of the same seeds and folds, each once' },
+      );
   }
 }
 

@@ -42,7 +42,7 @@ const pairSchema = z.looseObject({
   'rewards/accuracies': z.number(),
   'logps/accuracies': z.number(),
 });
-const questionNumber = z.coerce.number().int().min(0);
+const questionNumber = z.number().int().min(0);
 const questionSchema = z.looseObject({ question: questionNumber });
 
 /**
@@ -82,13 +82,12 @@ export function testedPairsCsv(pairs: readonly TestedPair[]): string {
 
 const number = z
   .string()
-  .min(1)
-  .transform(Number)
-  .refine((value) => !Number.isNaN(value), 'expected a number');
+  .regex(/^-?[\d.]+(e[+-]?\d+)?$/, 'expected a number')
+  .transform(Number);
 const rowSchema = z.object({
   method: z.enum(methodNames),
   seed: number,
-  question: questionNumber,
+  question: number.pipe(questionNumber),
   group: z.string().min(1),
   loss: number,
   reward_accuracy: number,

@@ -43,6 +43,14 @@ describe('useful arithmetic of a step', () => {
 });
 
 describe('bench train-step', () => {
+  it('holds a step in bfloat16, the type of a GPU, against float32', async () => {
+    const sizes = { batch: 2, prompt: 12, response: 2, pairsPerPrompt: 1, steps: 1, threads: 1 };
+    const result = await benchmarkTrainStep({ model: 'random:tiny', device: 'cpu', dtype: 'bfloat16', ...sizes });
+    expect(result.machine).toMatchObject({ device: 'cpu', dtype: 'bfloat16' });
+    expect(result.gradient_error).toBeGreaterThan(0);
+    expect(result.gradient_error).toBeLessThan(0.3);
+  });
+
   it('checks, times and accounts for the whole step', async () => {
     const result = await benchmarkTrainStep({
       model: 'random:tiny',

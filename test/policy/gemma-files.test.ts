@@ -2,7 +2,7 @@ import { cpSync, existsSync, readdirSync, readFileSync, rmSync, truncateSync, wr
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { InputError } from '../../src/errors.js';
-import { GemmaPolicy } from '../../src/policy/gemma.js';
+import type { GemmaPolicy } from '../../src/policy/gemma.js';
 import { readAdapter } from '../../src/policy/peft.js';
 import { SafetensorsFile } from '../../src/policy/safetensors.js';
 import { peftNames } from '../../src/policy/weight-names.js';
@@ -12,6 +12,7 @@ import {
   allValues,
   fixture,
   normals,
+  openPolicy,
   packedBatch,
   randomTrees,
   readSafetensors,
@@ -52,7 +53,7 @@ function tinyWith(change: (header: Header, data: Buffer) => void): string {
 }
 
 async function openingFails(model: string, text: RegExp): Promise<void> {
-  const error = await GemmaPolicy.open(model, { threads: 1 }).then(
+  const error = await openPolicy(model, { threads: 1 }).then(
     (policy) => policy.dispose(),
     (reason: unknown) => reason,
   );
@@ -287,7 +288,7 @@ describe('lm_head.weight', () => {
 
   it('is accepted where it equals the embedding, refused where not', async () => {
     (
-      await GemmaPolicy.open(
+      await openPolicy(
         withHead(() => {}),
         { threads: 1 },
       )
@@ -303,13 +304,13 @@ describe('an adapter', () => {
   it('comes back from disk as it was, in PEFT’s names, and is written whole', async () => {
     const trees = packedBatch(randomTrees(3, 192));
     const saved = join(folder, 'out', 'adapter');
-    using policy = await GemmaPolicy.open(fixture('gemma-tiny'), { threads: 1 });
+    using policy = await openPolicy(fixture('gemma-tiny'), { threads: 1 });
     await policy.addAdapter({ rank: 3, alpha: 7, targets: ['v_proj', 'q_proj'], rankStabilised: true });
     await shakeAdapter(policy);
     await policy.saveAdapter(saved, { baseModel: 'google/gemma-2b' });
     expect(readdirSync(join(folder, 'out'))).toEqual(['adapter']);
 
-    using again = await GemmaPolicy.open(fixture('gemma-tiny'), { threads: 1 });
+    using again = await openPolicy(fixture('gemma-tiny'), { threads: 1 });
     await again.loadAdapter(saved);
     expect(await allValues(again)).toEqual(await allValues(policy));
     expect(await again.logProbabilities(trees, 'policy')).toEqual(await policy.logProbabilities(trees, 'policy'));
@@ -335,7 +336,7 @@ describe('an adapter', () => {
   });
 
   it('leaves nothing behind when it cannot be saved', async () => {
-    using policy = await GemmaPolicy.open('random:tiny?layers=1', { threads: 1 });
+    using policy = await openPolicy('random:tiny?layers=1', { threads: 1 });
     await expect(policy.saveAdapter(join(folder, 'none'))).rejects.toThrow(InputError);
     expect(existsSync(join(folder, 'none'))).toBe(false);
   });
@@ -418,7 +419,7 @@ describe('an adapter', () => {
   });
 
   it('whose weights do not fit is refused by file and tensor, with both shapes', async () => {
-    using policy = await GemmaPolicy.open(fixture('gemma-tiny'), { threads: 1 });
+    using policy = await openPolicy(fixture('gemma-tiny'), { threads: 1 });
     await expect(policy.loadAdapter(withConfig({ r: 8 }))).rejects.toThrow(
       /adapter_model\.safetensors[:,] tensor "base_model\.model\.model\.layers\.0\.self_attn\.q_proj\.lora_A\.weight": has shape \[4, 48\], but .* \[8, 48\]/,
     );
@@ -447,7 +448,7 @@ describe('an adapter', () => {
 describe('a state file', () => {
   const trees = randomTrees(3, 97);
   const open = async (rank = 3, dtype: 'float32' | 'float64' = 'float32') => {
-    const policy = await GemmaPolicy.open('random:tiny?layers=1&vocab=97', { threads: 1, dtype });
+    const policy = await openPolicy('random:tiny?layers=1&vocab=97', { threads: 1, dtype });
     await policy.addAdapter({ rank, alpha: 7 }, { optimizer: { betas: [0.9, 0.99], epsilon: 1e-8, weightDecay: 0.1 } });
     return policy;
   };
@@ -503,7 +504,7 @@ describe('a state file', () => {
 
 describe('a bad argument is an InputError that names it', () => {
   it('batches', async () => {
-    using policy = await GemmaPolicy.open('random:tiny?layers=1&vocab=50', { threads: 1 });
+    using policy = await openPolicy('random:tiny?layers=1&vocab=50', { threads: 1 });
     const score = (batch: Parameters<typeof policy.forward>[0]) => policy.logProbabilities(batch, 'policy');
     const good = packedBatch([{ prompt: [1, 2], responses: [[3], [4]] }]);
     await expect(score({ ...good, tokens: Int32Array.of(1, 2, 3, 50) })).rejects.toThrow(
@@ -521,7 +522,7 @@ describe('a bad argument is an InputError that names it', () => {
   });
 
   it('calls out of order, and arrays of the wrong length', async () => {
-    using policy = await GemmaPolicy.open('random:tiny?layers=1&vocab=50', { threads: 1 });
+    using policy = await openPolicy('random:tiny?layers=1&vocab=50', { threads: 1 });
     const batch = packedBatch([{ prompt: [1, 2], responses: [[3], [4]] }]);
     await expect(policy.forward(batch)).rejects.toThrow(/addAdapter first/);
     await expect(policy.freezeReference()).rejects.toThrow(/addAdapter first/);

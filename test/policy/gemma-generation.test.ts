@@ -1,10 +1,10 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { loadNative } from '../../src/native/load.js';
 import type { DType, NativeKernels } from '../../src/native/types.js';
-import { GemmaPolicy } from '../../src/policy/gemma.js';
+import type { GemmaPolicy } from '../../src/policy/gemma.js';
 import { resolveGemma } from '../../src/policy/gemma-config.js';
 import { type AnswerSettings, drawAnswers } from '../../src/sample/answers.js';
-import { fixture, largestDifference, packedBatch, shakeAdapter } from './gemma-helpers.js';
+import { fixture, largestDifference, openPolicy, packedBatch, shakeAdapter } from './gemma-helpers.js';
 
 /** A step with the cache against whole forward passes without one, whose kernels and masks are others. */
 
@@ -45,7 +45,7 @@ describe.each(generations.flatMap((name) => kernels.map((chosen) => ({ name, cho
   ({ name, chosen }) => {
     it('greedy answers and their log-probs are those of whole forward passes', async () => {
       loadNative().setKernels(chosen);
-      using policy = await GemmaPolicy.open(fixture(name), { threads: 1 });
+      using policy = await openPolicy(fixture(name), { threads: 1 });
       await policy.loadAdapter(fixture(`${name}/adapter`));
       for await (const { prompt, tokens, logProbability, finishReason } of drawAnswers(policy, prompts, greedy)) {
         const ids = Array.from(prompts[prompt].prompt);
@@ -70,7 +70,7 @@ describe('a step', () => {
     // The two ways round at other places.
     ['bfloat16', 'bfloat16', 0.1],
   ])('has the logits of a whole pass in %s over a base of %s', async (dtype, baseDtype, tolerance) => {
-    using policy = await GemmaPolicy.open(fixture('gemma3-tiny'), { threads: 1, dtype, baseDtype });
+    using policy = await openPolicy(fixture('gemma3-tiny'), { threads: 1, dtype, baseDtype });
     await policy.loadAdapter(fixture('gemma3-tiny/adapter'));
     const ids = Array.from(prompts[1].prompt);
     const { sequence, logits } = await policy.prefill(Int32Array.from(ids));
@@ -91,7 +91,7 @@ describe('a step', () => {
   ])('gives a sequence the same bits whatever stands beside it: %s, %s, %i threads', async (dtype, shape, threads) => {
     // Sizes that fill no register, so that each loop has a rest.
     const model = `${shape}?layers=7&hidden=45&heads=6&kv=3&head=10&mlp=77&vocab=331`;
-    using policy = await GemmaPolicy.open(model, { dtype, threads });
+    using policy = await openPolicy(model, { dtype, threads });
     await policy.addAdapter({ rank: 3, alpha: 5 });
     await shakeAdapter(policy);
     const count = 19;
@@ -130,7 +130,7 @@ describe('a step', () => {
   });
 
   it('is refused for what is no sequence, has no room, or was computed by another policy', async () => {
-    using policy = await GemmaPolicy.open(fixture('gemma-tiny'), { threads: 1 });
+    using policy = await openPolicy(fixture('gemma-tiny'), { threads: 1 });
     await policy.addAdapter({ rank: 2, alpha: 2 });
     const one = Int32Array.of(5);
     await expect(policy.decode([1], one)).rejects.toThrow(/there is no sequence 1/);

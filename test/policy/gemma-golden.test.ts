@@ -5,12 +5,13 @@ import { GroupTotals, robustStep } from '../../src/objective/aggregate.js';
 import { MirrorAscent } from '../../src/objective/group-weights.js';
 import { type LossName, marginLoss } from '../../src/objective/losses.js';
 import { type PairTerms, preferenceTerms } from '../../src/objective/pairs.js';
-import { GemmaPolicy } from '../../src/policy/gemma.js';
+import type { GemmaPolicy } from '../../src/policy/gemma.js';
 import {
   allGradients,
   fixture,
   fixtureJson,
   largestDifference,
+  openPolicy,
   packedBatch,
   readSafetensors,
   relativeError,
@@ -88,7 +89,7 @@ describe.each(generations.flatMap((name) => switches.map((kernels) => ({ name, k
 
     beforeAll(async () => {
       loadNative().setKernels(kernels);
-      policy = await GemmaPolicy.open(fixture(checkpoint));
+      policy = await openPolicy(fixture(checkpoint));
       await policy.loadAdapter(fixture(`${checkpoint}/adapter`), { accumulators: 3, optimizer });
       logps = await policy.logProbabilities(batch, 'policy');
       reference = await policy.logProbabilities(batch, 'reference');
@@ -133,7 +134,7 @@ describe.each(generations.flatMap((name) => switches.map((kernels) => ({ name, k
 
     it('takes the five training steps', async () => {
       const { lr, alpha_step, max_grad_norm, trace } = golden.training;
-      using trained = await GemmaPolicy.open(fixture(checkpoint));
+      using trained = await openPolicy(fixture(checkpoint));
       await trained.loadAdapter(fixture(`${checkpoint}/adapter`), { accumulators: 3, optimizer });
       const weights = new MirrorAscent({ step: alpha_step }, groupSizes);
       for (const expected of trace) {
@@ -169,7 +170,7 @@ describe.each(switches)('against transformers and PEFT on odd sizes in bfloat16 
   const trees = packedBatch(expected.trees);
 
   it('has the log-probs and the gradient in float32', async () => {
-    using policy = await GemmaPolicy.open(fixture('gemma-odd'));
+    using policy = await openPolicy(fixture('gemma-odd'));
     await policy.loadAdapter(fixture('gemma-odd/adapter'));
     expect(largestDifference(await policy.logProbabilities(trees, 'base'), expected.base)).toBeLessThan(1e-5);
     expect(largestDifference(await policy.forward(trees), expected.policy)).toBeLessThan(1e-5);
@@ -184,7 +185,7 @@ describe.each(switches)('against transformers and PEFT on odd sizes in bfloat16 
   });
 
   it('stays near transformers in bfloat16, at positions bfloat16 cannot represent too', async () => {
-    using policy = await GemmaPolicy.open(fixture('gemma-odd'), { dtype: 'bfloat16' });
+    using policy = await openPolicy(fixture('gemma-odd'), { dtype: 'bfloat16' });
     await policy.loadAdapter(fixture('gemma-odd/adapter'));
     const logps = await policy.logProbabilities(trees, 'policy');
     // Both round every activation to 8 bits; they agree to what that rounding costs each of them.

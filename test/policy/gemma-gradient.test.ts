@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { GemmaPolicy } from '../../src/policy/gemma.js';
-import { normals, packedBatch, randomTrees, responseCount, shakeAdapter } from './gemma-helpers.js';
+import { normals, openPolicy, packedBatch, randomTrees, responseCount, shakeAdapter } from './gemma-helpers.js';
 
 /** The whole backward pass against central differences in float64, entry by entry. */
 describe('the gradient of Σ cotangent · log π in float64', () => {
@@ -13,7 +12,7 @@ describe('the gradient of Σ cotangent · log π in float64', () => {
       3,
     ],
   ])('is right with %s', async (_, model, rank) => {
-    using policy = await GemmaPolicy.open(model, { dtype: 'float64', threads: 1 });
+    using policy = await openPolicy(model, { dtype: 'float64', threads: 1 });
     await policy.addAdapter({ rank, alpha: 2 * rank });
     await shakeAdapter(policy);
     const trees = randomTrees(3, policy.config.vocabulary, 2);
@@ -56,7 +55,7 @@ describe('the gradient of Σ cotangent · log π in float64', () => {
     const trees = randomTrees(3, 23, 4);
     const cotangents = normals(responseCount(trees));
     const gradientOf = async (targets: string[]) => {
-      using policy = await GemmaPolicy.open(model, { dtype: 'float64', threads: 1 });
+      using policy = await openPolicy(model, { dtype: 'float64', threads: 1 });
       await policy.addAdapter({ rank: 2, alpha: 4, targets });
       // B = 0: other projections' adapters change nothing, so the gradient of B is that of the full adapter.
       for (const { name } of policy.native.trainable())

@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
 import type { NativeBatch } from '../../src/native/types.js';
 import { Random } from '../../src/numbers/random.js';
-import type { GemmaPolicy } from '../../src/policy/gemma.js';
+import { type GemmaOptions, GemmaPolicy } from '../../src/policy/gemma.js';
 
 export interface Tree {
   prompt: ArrayLike<number>;
@@ -34,6 +34,11 @@ export function randomTrees(count: number, vocabulary: number, seed = 0): Tree[]
 
 export function responseCount(trees: Tree[]): number {
   return trees.reduce((sum, tree) => sum + tree.responses.length, 0);
+}
+
+/** In float32 unless something else is asked for, also on a machine with a card, where tests of models run on that. */
+export function openPolicy(model: string, options: GemmaOptions = {}): Promise<GemmaPolicy> {
+  return GemmaPolicy.open(model, { dtype: 'float32', ...options });
 }
 
 /** n numbers from N(0, 1). */

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { loadNative } from '../../src/native/load.js';
 import type { DType, NativeKernels } from '../../src/native/types.js';
-import { GemmaPolicy } from '../../src/policy/gemma.js';
+import type { GemmaPolicy } from '../../src/policy/gemma.js';
 import {
   allGradients,
   allValues,
@@ -12,6 +12,7 @@ import {
   fixtureJson,
   largestDifference,
   normals,
+  openPolicy,
   packedBatch,
   randomTrees,
   relativeError,
@@ -24,8 +25,8 @@ const SMALL = 'random:tiny?vocab=97&hidden=40&heads=6&kv=2&head=10&mlp=56';
 const lora = { rank: 3, alpha: 6 };
 
 /** One thread: these models are too small to share out, and the machine may be busy. */
-async function openSmall(accumulators = 1, dtype: DType = 'float32'): Promise<GemmaPolicy> {
-  const policy = await GemmaPolicy.open(SMALL, { dtype, threads: 1 });
+async function openSmall(accumulators = 1, dtype: DType = 'float32', device?: string): Promise<GemmaPolicy> {
+  const policy = await openPolicy(SMALL, { dtype, device, threads: 1 });
   await policy.addAdapter(lora, { accumulators });
   await shakeAdapter(policy);
   return policy;
@@ -149,7 +150,7 @@ describe('attention by sequences, as a GPU computes it', () => {
   it.each(['gemma-tiny', 'gemma2-tiny', 'gemma3-tiny'])(
     'is in float64 that of trees with a mask, with its gradient: %s',
     async (checkpoint) => {
-      using policy = await GemmaPolicy.open(fixture(checkpoint), { dtype: 'float64', threads: 1 });
+      using policy = await openPolicy(fixture(checkpoint), { dtype: 'float64', threads: 1 });
       await policy.addAdapter(lora, { accumulators: 1 });
       await shakeAdapter(policy);
       const { vocabulary } = policy.config;
@@ -245,7 +246,7 @@ describe('a vocabulary that the head takes in several chunks of rows', () => {
     [capped, 'libtorch'],
   ] as const)('gives the log-probs and the gradient of single responses: %s, %s kernels', async (model, kernels) => {
     loadNative().setKernels(kernels);
-    using policy = await GemmaPolicy.open(model, { threads: 1 });
+    using policy = await openPolicy(model, { threads: 1 });
     await policy.addAdapter(lora, { accumulators: 2 });
     await shakeAdapter(policy);
     const ids = (n: number, seed: number) =>
@@ -270,7 +271,7 @@ describe('a vocabulary that the head takes in several chunks of rows', () => {
     expect(relativeError(await allGradients(policy, Float64Array.of(1, 0)), gradient)).toBeLessThan(tolerance);
 
     // Both ways of it in the type that judges the others.
-    using exact = await GemmaPolicy.open(model, { threads: 1, dtype: 'float64' });
+    using exact = await openPolicy(model, { threads: 1, dtype: 'float64' });
     await exact.addAdapter(lora);
     await shakeAdapter(exact);
     expect(relativeError(together, await exact.forward(packedBatch(trees)))).toBeLessThan(1e-6);
@@ -386,7 +387,7 @@ describe('a step', () => {
 
 describe('the adapter', () => {
   it('starts random in A, zero in B, and so changes nothing; training moves both', async () => {
-    using policy = await GemmaPolicy.open(SMALL, { threads: 1 });
+    using policy = await openPolicy(SMALL, { threads: 1 });
     await policy.addAdapter(lora, { seed: 4 });
     const trees = randomTrees(3, 97);
     expect(await policy.logProbabilities(packedBatch(trees), 'policy')).toEqual(
@@ -437,7 +438,7 @@ describe('numerics of Gemma', () => {
     ]);
     const scores: Record<string, Float64Array> = {};
     for (const dtype of ['float32', 'float64', 'bfloat16'] as const) {
-      using policy = await GemmaPolicy.open(SMALL, { dtype, threads: 1 });
+      using policy = await openPolicy(SMALL, { dtype, threads: 1 });
       scores[dtype] = await policy.logProbabilities(batch, 'base');
     }
     expect(largestDifference(scores.float32, scores.float64)).toBeLessThan(1e-4);
@@ -448,7 +449,7 @@ describe('numerics of Gemma', () => {
 describe('running', () => {
   it('repeats to the bit for one seed, and differs for another', async () => {
     const run = async (seed: number) => {
-      using policy = await GemmaPolicy.open(SMALL, { threads: 2 });
+      using policy = await openPolicy(SMALL, { threads: 2 });
       await policy.addAdapter(lora, { seed });
       const trees = randomTrees(5, 97);
       for (let i = 0; i < 3; i++) {
@@ -495,7 +496,8 @@ describe('running', () => {
     const batch = packedBatch(trees);
     const before = await settled();
     {
-      using policy = await openSmall();
+      // Only the CPU's tensors are counted.
+      using policy = await openSmall(1, 'float32', 'cpu');
       const oneStep = async () => {
         await policy.forward(batch);
         await policy.backward(normals(responseCount(trees)), new Int32Array(3));

@@ -2,7 +2,6 @@ import { cpSync, existsSync, openSync, readFileSync, rmSync, truncateSync, write
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { GemmaOptions } from '../../src/policy/gemma.js';
-import { GemmaPolicy } from '../../src/policy/gemma.js';
 import { temporaryFolder } from '../temporary-folder.js';
 import {
   allGradients,
@@ -11,6 +10,7 @@ import {
   fixtureJson,
   largestDifference,
   normals,
+  openPolicy,
   packedBatch,
   randomTrees,
   relativeError,
@@ -24,7 +24,7 @@ const folder = temporaryFolder();
 
 /** Log-probabilities, gradient and adapter after one step. */
 async function outcome(model: string, options: GemmaOptions, vocabulary: number) {
-  using policy = await GemmaPolicy.open(model, { threads: 1, ...options });
+  using policy = await openPolicy(model, { threads: 1, ...options });
   await policy.addAdapter({ rank: 3, alpha: 6 }, { accumulators: 2 });
   await shakeAdapter(policy);
   const trees = randomTrees(5, vocabulary, 4);
@@ -46,7 +46,7 @@ describe('recompute', () => {
     ['some layers', { layersToTransform: [1, 3] }, 4],
   ])('works where only %s are adapted', async (_, part, layers) => {
     const run = async (recompute: boolean) => {
-      using policy = await GemmaPolicy.open('random:tiny?layers=5', { recompute, threads: 1 });
+      using policy = await openPolicy('random:tiny?layers=5', { recompute, threads: 1 });
       await policy.addAdapter({ rank: 2, alpha: 2, ...part });
       await shakeAdapter(policy);
       const batch = packedBatch([{ prompt: [2, 5, 9], responses: [[7, 1], [8]] }]);
@@ -80,7 +80,7 @@ describe('base weights in bfloat16 under float32 arithmetic', () => {
     const trees = randomTrees(8, vocabulary, 1);
     const tokens = trees.flatMap((tree) => tree.responses.map((response) => response.length));
     const scores = async (options: GemmaOptions) => {
-      using policy = await GemmaPolicy.open(fixture('gemma-tiny'), { threads: 1, ...options });
+      using policy = await openPolicy(fixture('gemma-tiny'), { threads: 1, ...options });
       return policy.logProbabilities(packedBatch(trees), 'policy');
     };
     const exact = await scores({});
@@ -91,7 +91,7 @@ describe('base weights in bfloat16 under float32 arithmetic', () => {
   });
 
   it('is refused for other types', async () => {
-    await expect(GemmaPolicy.open('random:tiny', { dtype: 'bfloat16', baseDtype: 'float32' })).rejects.toThrow(
+    await expect(openPolicy('random:tiny', { dtype: 'bfloat16', baseDtype: 'float32' })).rejects.toThrow(
       /kept in bfloat16 or in the type of the activations/,
     );
   });
@@ -102,7 +102,7 @@ describe('base weights in bfloat16 under float32 arithmetic', () => {
     const shapes = { hidden: 2048, mlp: 8, heads: 1, headSize: 8 };
     const model = zeroCheckpoint(join(folder, 'zeros'), vocab, shapes);
     const before = anonymousMegabytes();
-    using policy = await GemmaPolicy.open(model, { baseDtype: 'bfloat16', threads: 1 });
+    using policy = await openPolicy(model, { baseDtype: 'bfloat16', threads: 1 });
     expect(anonymousMegabytes() - before).toBeLessThan(120);
     rmSync(model, { recursive: true });
     // The mapping outlives the name.

@@ -2,10 +2,9 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { Random } from '../../src/numbers/random.js';
-import { GemmaPolicy } from '../../src/policy/gemma.js';
 import { mergeAdapter } from '../../src/policy/merge.js';
 import { temporaryFolder } from '../temporary-folder.js';
-import { allValues, expectGradients, largestDifference, packedBatch, type Tree } from './gemma-helpers.js';
+import { allValues, expectGradients, largestDifference, openPolicy, packedBatch, type Tree } from './gemma-helpers.js';
 import { askTransformers, gemma3, hasTransformers, sizes } from './transformers.js';
 
 /**
@@ -92,7 +91,7 @@ print(json.dumps(out))`,
       { config, model, adapters, folders, texts, cotangents },
     );
     for (const [key, folder] of Object.entries(folders)) {
-      using policy = await GemmaPolicy.open(model, { threads: 1 });
+      using policy = await openPolicy(model, { threads: 1 });
       await policy.loadAdapter(folder);
       const largest = Math.max(...theirs[key].theirs.map(Math.abs));
       expect(largestDifference(await policy.forward(batch), theirs[key].theirs) / largest, key).toBeLessThan(1e-5);
@@ -199,7 +198,7 @@ print(json.dumps({
 
       const largest = Math.max(...theirs.map(Math.abs));
       for (const folder of [adapter, renamed]) {
-        using policy = await GemmaPolicy.open(model, { threads: 1 });
+        using policy = await openPolicy(model, { threads: 1 });
         expect(policy.notes).toEqual([expect.stringMatching(/model: \d+ tensors \([\d.]+ MB\) of the vision model/)]);
         expect(largestDifference(await policy.logProbabilities(batch, 'base'), base) / largest).toBeLessThan(1e-5);
         await policy.loadAdapter(folder);
@@ -212,14 +211,14 @@ print(json.dumps({
         await expectGradients(policy, Object.fromEntries(plain));
         if (folder === renamed) await policy.saveAdapter(again, { baseModel: model });
       }
-      using policy = await GemmaPolicy.open(model, { threads: 1 });
+      using policy = await openPolicy(model, { threads: 1 });
       await policy.addAdapter({ rank: 2, alpha: 3 });
       await policy.forward(batch);
       await policy.backward(Float64Array.from(cotangents), new Int32Array(trees.length));
       await policy.step(Float64Array.of(1), { learningRate: 1e-2 });
       await policy.saveAdapter(own, { baseModel: model });
       const ours = await policy.logProbabilities(batch, 'policy');
-      using reloaded = await GemmaPolicy.open(model, { threads: 1 });
+      using reloaded = await openPolicy(model, { threads: 1 });
       await reloaded.loadAdapter(own);
       expect(await allValues(reloaded)).toEqual(await allValues(policy));
       expect(await reloaded.logProbabilities(batch, 'policy')).toEqual(ours);
@@ -288,7 +287,7 @@ print(json.dumps({"theirs": logps(model)}))`,
       { text, model, texts: texts.slice(0, 3) },
     );
     writeFileSync(join(model, 'config.json'), JSON.stringify({ model_type: 'gemma3', text_config: text }));
-    using policy = await GemmaPolicy.open(model, { threads: 1 });
+    using policy = await openPolicy(model, { threads: 1 });
     const ours = (await policy.logProbabilities(batch, 'base')).slice(0, 3);
     expect(largestDifference(ours, theirs) / Math.max(...theirs.map(Math.abs))).toBeLessThan(1e-5);
   });

@@ -3,10 +3,9 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { loadNative } from '../../src/native/load.js';
 import { Random } from '../../src/numbers/random.js';
-import { GemmaPolicy } from '../../src/policy/gemma.js';
 import { mergeAdapter } from '../../src/policy/merge.js';
 import { temporaryFolder } from '../temporary-folder.js';
-import { expectGradients, largestDifference, packedBatch, type Tree } from './gemma-helpers.js';
+import { expectGradients, largestDifference, openPolicy, packedBatch, type Tree } from './gemma-helpers.js';
 import { askTransformers, gemma3, hasTransformers, sizes } from './transformers.js';
 
 /**
@@ -94,7 +93,7 @@ print(json.dumps({"theirs": logps(model)}))`,
     writeFileSync(join(folder, 'config.json'), JSON.stringify(config));
     for (const kernels of ['fused', 'libtorch'] as const) {
       loadNative().setKernels(kernels);
-      using policy = await GemmaPolicy.open(folder, { threads: 1 });
+      using policy = await openPolicy(folder, { threads: 1 });
       const ours = await policy.logProbabilities(packedBatch(trees), 'base');
       const largest = Math.max(...theirs.map(Math.abs));
       expect(largestDifference(ours, theirs) / largest, kernels).toBeLessThan(1e-5);
@@ -136,7 +135,7 @@ print(json.dumps({"shards": len(glob.glob(a["folder"] + "/*.safetensors")), "the
       const largest = Math.max(...theirs.map(Math.abs));
       for (const kernels of ['fused', 'libtorch'] as const) {
         loadNative().setKernels(kernels);
-        using policy = await GemmaPolicy.open(folder, { threads: 1 });
+        using policy = await openPolicy(folder, { threads: 1 });
         await policy.loadAdapter(adapter);
         const batch = packedBatch(trees);
         expect(largestDifference(await policy.forward(batch), theirs) / largest, kernels).toBeLessThan(1e-5);

@@ -9,7 +9,7 @@ const batch = packedBatch(trees);
 
 /** One recorded pass and its gradient, with what the clock says of each. */
 async function pass(profiled: boolean, recompute: boolean) {
-  using policy = await GemmaPolicy.open('random:tiny?vocab=97', { threads: 1, recompute });
+  using policy = await GemmaPolicy.open('random:tiny?vocab=97', { device: 'cpu', threads: 1, recompute });
   await policy.addAdapter({ rank: 2, alpha: 4 });
   await shakeAdapter(policy);
   const clock = async () => (profiled ? await policy.native.profile() : {});
@@ -49,6 +49,6 @@ describe.each([false, true])('profiling, layers recomputed: %s', (recompute) => 
 });
 
 it('the nodes of a graph can only be counted where there is one', async () => {
-  using policy = await GemmaPolicy.open('random:tiny?vocab=97', { threads: 1 });
+  using policy = await GemmaPolicy.open('random:tiny?vocab=97', { device: 'cpu', threads: 1 });
   await expect(policy.native.recordedNodes()).rejects.toThrow(/there is no graph: call forward with record first/);
 });

@@ -39,10 +39,10 @@ const held = new FinalizationRegistry<{ id: number; helpers: Helper[] }>(({ id, 
   endAll(helpers);
 });
 
-/** A further process, which has one tokenizer alone, and whether it has opened that. */
+/** A further process, which has one tokenizer alone. */
 interface Helper {
   process: TokenizerProcess;
-  isOpen: boolean;
+  state: 'opening' | 'open' | 'failed';
 }
 
 function endAll(helpers: Helper[]): void {
@@ -94,16 +94,18 @@ export class TokenizerClient {
     const call: TokenizerCall = { kind: 'open' };
     if (this.helpers.length === 0 && this.encoded >= this.sharing.after)
       for (let count = this.sharing.helpers(); count > 0; count--) {
-        const helper = { process: new TokenizerProcess(), isOpen: false };
+        const helper: Helper = { process: new TokenizerProcess(), state: 'opening' };
         this.helpers.push(helper);
         this.send(helper.process, call);
       }
     for (const helper of this.helpers)
-      if (!helper.isOpen && helper.process.answered) {
-        helper.isOpen = true;
-        this.valueOf(call, helper.process.wait());
+      if (helper.state === 'opening' && helper.process.answered) {
+        const outcome = helper.process.wait();
+        // It was to save time: where memory or time does not suffice for it too, the others do its work.
+        helper.state = typeof outcome !== 'string' && 'value' in outcome.reply ? 'open' : 'failed';
+        if (helper.state === 'failed') helper.process.end();
       }
-    return this.helpers.filter(({ isOpen }) => isOpen).map(({ process }) => process);
+    return this.helpers.filter(({ state }) => state === 'open').map(({ process }) => process);
   }
 
   private send(process: TokenizerProcess, call: TokenizerCall): void {

@@ -1,0 +1,57 @@
+import { afterAll, expect, it } from 'vitest';
+import { loadNative } from '../../src/native/load.js';
+import type { NativeKernels } from '../../src/native/types.js';
+import { GemmaPolicy } from '../../src/policy/gemma.js';
+import {
+  allGradients,
+  fixture,
+  largestDifference,
+  normals,
+  packedBatch,
+  randomTrees,
+  relativeError,
+  responseCount,
+  shakeAdapter,
+} from './gemma-helpers.js';
+
+afterAll(() => loadNative().setKernels('fused'));
+
+/**
+ * bfloat16 where it is the default, on a card, and there against LibTorch's plain operations on the same card: `fused` is flash attention
+ * and the CUDA kernels. Without one the same plan of attention on the CPU.
+ */
+const onCard = loadNative().nativeInfo().cudaDevices > 0;
+const device = onCard ? 'cuda' : 'cpu';
+const own: NativeKernels = onCard ? 'fused' : 'sequences';
+
+it.each([
+  // Several key heads; the largest head that flash attention takes.
+  ['two key heads', 'random:tiny?vocab=97&hidden=64&heads=4&kv=2&head=16&mlp=64'],
+  ['heads of 256', 'random:tiny?vocab=97&hidden=64&heads=4&kv=1&head=256&mlp=64'],
+  // A soft cap, which flash attention does not take; windows shorter than the prompts.
+  ['Gemma 2', fixture('gemma2-tiny')],
+  ['Gemma 3', fixture('gemma3-tiny')],
+])(`${device}: %s in bfloat16 scores and learns as by plain operations, with the same bits twice`, async (_, model) => {
+  using policy = await GemmaPolicy.open(model, { device, dtype: 'bfloat16', threads: 1 });
+  await policy.addAdapter({ rank: 3, alpha: 6 }, { accumulators: 1 });
+  await shakeAdapter(policy);
+  const { vocabulary } = policy.config;
+  // Many responses a prompt, whose keys' gradients are sums of as many; one of a single token, which has no row.
+  const trees = [...randomTrees(4, vocabulary, 6), { prompt: Int32Array.of(2), responses: [Int32Array.of(1)] }];
+  const batch = packedBatch(trees);
+  const cotangents = normals(responseCount(trees));
+  const outcome = async (kernels: NativeKernels) => {
+    loadNative().setKernels(kernels);
+    const scores = await policy.forward(batch);
+    await policy.backward(cotangents, new Int32Array(trees.length));
+    const gradient = await allGradients(policy, Float64Array.of(1));
+    await policy.discardGradients();
+    return { scores, gradient };
+  };
+  const first = await outcome(own);
+  expect(await outcome(own)).toEqual(first);
+  const plain = await outcome('libtorch');
+  // Two ways of rounding to eight bits in every operation were 0.08 and 0.1 apart; a key too many or too few is 1.
+  expect(largestDifference(first.scores, plain.scores)).toBeLessThan(0.25);
+  expect(relativeError(first.gradient, plain.gradient)).toBeLessThan(0.25);
+});
