@@ -276,7 +276,7 @@ export function pooledSection({ seeds, questions, methods, differences, checks }
   return {
     title: 'All folds together',
     text: [
-      `Each of ${questions} questions is tested once in each of ${seeds.length === 1 ? 'one seed' : `${seeds.length} seeds`}, by a model that saw it neither in training nor in validation. In brackets 95 % intervals over questions (basic bootstrap): what another sample of questions could show. Those of a worst group or a gap are approximate where groups are close: in simulations of 95 % they hold the truth in 83 to 94 %.`,
+      `Each of ${questions} questions is tested once${seeds.length === 1 ? '' : ` in each of ${seeds.length} seeds`}, by a model that saw it neither in training nor in validation. In brackets 95 % intervals over questions (basic bootstrap): what another sample of questions could show. Those of a worst group or a gap are approximate where groups are close: in simulations of 95 % they hold the truth in 83 to 94 %.`,
     ],
     checks,
     tables: [
