@@ -18,7 +18,7 @@ it('waits for its answer also where the notification of the request before comes
   const ask = (text: string) => matcher.ask({ expressions: ['b+$'], texts: [text] }, 10);
   expect(ask('bb')).toEqual({ reply: { matches: [['']] } });
   // What a thread sees that was notified before the answer is there, which on a busy machine may be there by now.
-  vi.spyOn(Atomics, 'load').mockReturnValueOnce(0);
+  vi.spyOn(Atomics, 'load').mockReturnValueOnce(0 as never);
   const wait = vi.spyOn(Atomics, 'wait').mockReturnValueOnce('ok');
   expect(ask('a')).toEqual({ reply: { matches: [[null]] } });
   expect(wait).toHaveBeenCalled();
