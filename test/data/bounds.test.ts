@@ -7,6 +7,7 @@ import { loadPairs } from '../../src/data/pairs/dataset.js';
 import { PairParser } from '../../src/data/pairs/pairs.js';
 import { readRows } from '../../src/data/tables/rows.js';
 import { askBounded, startBounded } from '../../src/processes/bounded-process.js';
+import { isAlive } from '../is-alive.js';
 import { temporaryFolder } from '../temporary-folder.js';
 import { inputError } from './helpers.js';
 
@@ -84,14 +85,6 @@ process.on('message', (fill) => {
 });`,
 );
 const tsx = ['--import', 'tsx'];
-const isAlive = (pid: number) => {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
-};
 
 it('a process that fills the memory outside its heap is ended', { timeout: 60_000 }, async () => {
   const child = fork(busy, [String(process.pid), '100'], { execArgv: tsx });

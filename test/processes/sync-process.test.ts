@@ -4,6 +4,7 @@ import { pathToFileURL } from 'node:url';
 import { afterEach, expect, it, vi } from 'vitest';
 import type { PatternReply, PatternRequest } from '../../src/policy/pattern-process.js';
 import { SyncProcess } from '../../src/processes/sync-process.js';
+import { isAlive } from '../is-alive.js';
 import { temporaryFolder } from '../temporary-folder.js';
 
 afterEach(() => {
@@ -39,14 +40,6 @@ answerRequests(({ busy }) => {
 });`,
 );
 const start = () => new SyncProcess<{ busy?: string }, number>(pathToFileURL(program).href, 64);
-const isAlive = (pid: number) => {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
-};
 
 it('lets several be asked before one is waited for', async () => {
   const processes = [start(), start()];
