@@ -11,6 +11,7 @@
 #include "bindings/errors.h"
 #include "bindings/job_queue.h"
 #include "kernels/implementation.h"
+#include "kernels/processor.h"
 #include "kernels/product.h"
 
 namespace group_robust {
@@ -26,6 +27,10 @@ Kernels readKernels(const Napi::Value& value) {
 
 void switchKernels(const Napi::CallbackInfo& info) {
   guarded(info.Env(), [&] { setKernels(readKernels(info[0])); });
+}
+
+void readRegisterLimit(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] { limitRegisters(static_cast<int>(readInteger(info[0], "registers", 4, 16))); });
 }
 
 at::ScalarType readKernelDtype(const Napi::Value& value) {
@@ -175,6 +180,7 @@ class KernelBench : public Napi::ObjectWrap<KernelBench> {
 
 void registerKernels(Napi::Env env, Napi::Object exports) {
   exports.Set("setKernels", Napi::Function::New(env, switchKernels, "setKernels"));
+  exports.Set("limitRegisters", Napi::Function::New(env, readRegisterLimit, "limitRegisters"));
   exports.Set("productCalls", Napi::Function::New(env, countProducts, "productCalls"));
   KernelBench::install(env, exports);
 }

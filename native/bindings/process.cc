@@ -9,6 +9,7 @@
 #include "bindings/device.h"
 #include "bindings/errors.h"
 #include "kernels/implementation.h"
+#include "kernels/processor.h"
 #include "kernels/product.h"
 #include "memory/cpu_allocator.h"
 
@@ -48,6 +49,8 @@ Napi::Value nativeInfo(const Napi::CallbackInfo& info) {
     result.Set("cudaDevices", cudaDevices());
     result.Set("threads", requested > 0 ? requested : at::get_num_threads());
     result.Set("kernels", nameOf(chosenKernels()));
+    result.Set("registers", registerFloats());
+    result.Set("bfloat16Products", multipliesBfloat16());
     result.Set("products", hasOneDnnProducts() ? "onednn" : "libtorch");
     return result;
   });

@@ -43,10 +43,8 @@ at::Tensor rowwiseProduct(const at::Tensor& x, const at::Tensor& weight) {
   const at::Tensor y = at::empty({rows, out}, panel.options());
   withElement(lying.scalar_type(), [&](auto element) {
     const auto* from = elements<decltype(element)>(lying);
-    if (hasWideRegisters())
-      multiply(WideTile(), from, out, in, elements<float>(panel), rows, mutableElements<float>(y));
-    else
-      multiply(NarrowTile(), from, out, in, elements<float>(panel), rows, mutableElements<float>(y));
+    withRegisterTile(
+        [&](auto tile) { multiply(tile, from, out, in, elements<float>(panel), rows, mutableElements<float>(y)); });
   });
   return y.to(x.scalar_type());
 }

@@ -74,10 +74,7 @@ void withHead(const at::Tensor& head, const std::vector<float>& panels, const at
     const HeadRun<T> run{
         elements<T>(head), head.size(0), head.size(1),           panels.data(), targets.const_data_ptr<int64_t>(),
         targets.size(0),   padded,       static_cast<float>(cap)};
-    if (hasWideRegisters())
-      f(run, WideTile());
-    else
-      f(run, NarrowTile());
+    withRegisterTile([&](auto tile) { f(run, tile); });
   });
 }
 

@@ -78,10 +78,14 @@ export function registerBench(program: Command): void {
       .addOption(countOption('--steps <n>', 'timed steps, after one that is not timed', { min: 1 }).default(3))
       .addOption(deviceOption('auto, a GPU where there is one'))
       .addOption(
-        new Option(
-          '--base-dtype <type>',
-          'type the base weights are kept in (default: that of the step, float32 on the CPU, bfloat16 on a GPU)',
-        ).choices(dtypes),
+        new Option('--dtype <type>', 'type of the step (default: float32 on the CPU, bfloat16 on a GPU)').choices(
+          dtypes,
+        ),
+      )
+      .addOption(
+        new Option('--base-dtype <type>', 'type the base weights are kept in (default: that of the step)').choices(
+          dtypes,
+        ),
       )
       .option('--recompute', 'compute every layer again in the backward pass, for less memory')
       .addOption(countOption('--threads <n>', 'LibTorch threads (default: all cores)', { min: 1, max: maxThreads })),

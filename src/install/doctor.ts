@@ -122,7 +122,17 @@ export async function diagnose(env: NodeJS.ProcessEnv = process.env): Promise<Di
     loads ? stale : addon ? loaderAdvice(info.error) : BUILD_COMMAND,
   );
 
-  if (loads)
+  if (loads) {
+    const vectors = { 16: 'AVX-512', 8: 'AVX2', 4: 'vectors of four numbers' }[info.registers];
+    // What other processors multiply is not asked for.
+    if (process.arch === 'x64')
+      add(
+        'processor',
+        true,
+        info.bfloat16Products
+          ? `${vectors}, multiplies bfloat16: dtype: bfloat16 is the faster choice without a GPU`
+          : `${vectors}, does not multiply bfloat16: dtype: float32 is the faster choice without a GPU`,
+      );
     add(
       'products',
       true,
@@ -131,6 +141,7 @@ export async function diagnose(env: NodeJS.ProcessEnv = process.env): Promise<Di
         : "all by LibTorch's public operations: it has no entry to oneDNN that this version knows",
       info.products === 'onednn' ? '' : `a step is slower; a LibTorch ${SUPPORTED_TEXT} with oneDNN has the entry`,
     );
+  }
 
   // A GPU is never required, and where there is no driver nobody wants one.
   const gpus = findGpus(env);

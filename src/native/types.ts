@@ -206,6 +206,10 @@ export interface NativeInfo {
   threads: number;
   /** What setKernels() has chosen. */
   kernels: NativeKernels;
+  /** Float32 numbers in a vector register that the kernels' sums use on a CPU: 16 with AVX-512, 8 with AVX2, else 4. */
+  registers: 4 | 8 | 16;
+  /** Whether the processor multiplies bfloat16 itself, which makes a bfloat16 step about twice as fast as one in float32. */
+  bfloat16Products: boolean;
   /**
    * What makes large float32 products on a CPU: `onednn`, by an entry that is private to LibTorch, or `libtorch`, its public
    * operations, where this LibTorch has no such entry.
@@ -302,6 +306,8 @@ export interface NativeAddon {
   productCalls(): NativeProductCalls;
   /** Which kernels models use, process-wide, from the next operation on; `fused` at first. */
   setKernels(kernels: NativeKernels): void;
+  /** For tests: as on a processor with smaller vector registers, process-wide, from the next operation on; see NativeInfo. */
+  limitRegisters(registers: NativeInfo['registers']): void;
   KernelBench: new () => NativeKernelBench;
   Gemma: new (config: NativeGemmaConfig, options: NativeGemmaOptions) => NativeGemma;
 }

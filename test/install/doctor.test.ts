@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { type Diagnosis, diagnose, probeAddon } from '../../src/install/doctor.js';
@@ -27,7 +27,19 @@ it('finds everything on the machine that built the addon, and exits 0', async ()
   const { code, report } = await doctor(process.env);
   expect(report.checks.filter((check) => !check.ok)).toEqual([]);
   expect({ code, ok: report.ok }).toEqual({ code: 0, ok: true });
-  const names = ['platform', 'node', 'compiler', 'cmake', 'make', 'python', 'libtorch', 'addon', 'products', 'cuda'];
+  const names = [
+    'platform',
+    'node',
+    'compiler',
+    'cmake',
+    'make',
+    'python',
+    'libtorch',
+    'addon',
+    ...(process.arch === 'x64' ? ['processor'] : []),
+    'products',
+    'cuda',
+  ];
   expect(report.checks.map((check) => check.name)).toEqual([...names, 'threads']);
   for (const check of report.checks) {
     expect(Object.keys(check).sort()).toEqual(['fix', 'found', 'name', 'ok']);
@@ -45,6 +57,17 @@ it('names what is missing, says what to do, and exits 1', async () => {
     expect(check?.fix).not.toBe('');
   }
 });
+
+it.runIf(process.arch === 'x64' && existsSync('/proc/cpuinfo'))(
+  'says what the processor has, as the kernel lists it',
+  async () => {
+    const flags = /^flags\s*:(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))![1].trim().split(/\s+/);
+    const { checks } = await diagnose();
+    const { found } = checks.find((check) => check.name === 'processor')!;
+    expect(found.startsWith('AVX-512')).toBe(flags.includes('avx512vl'));
+    expect(found.includes(', multiplies bfloat16')).toBe(flags.includes('avx512_bf16') || flags.includes('amx_bf16'));
+  },
+);
 
 it('says what makes the large products, and what that costs where it is the slower way', async () => {
   const { checks } = await diagnose();

@@ -6,6 +6,7 @@ import type { NativeAddon, NativeGemma, NativeKernelBench } from '../../src/nati
 const ADDON = [
   'Gemma',
   'KernelBench',
+  'limitRegisters',
   'liveTensors',
   'nativeInfo',
   'peakDeviceMemory',
@@ -39,7 +40,18 @@ const GEMMA = [
   'trainable',
   'writeTrainable',
 ] as const;
-const INFO = ['cudaBuilt', 'cudaDevices', 'cxx11Abi', 'kernels', 'napiVersion', 'products', 'threads', 'torchVersion'];
+const INFO = [
+  'bfloat16Products',
+  'cudaBuilt',
+  'cudaDevices',
+  'cxx11Abi',
+  'kernels',
+  'napiVersion',
+  'products',
+  'registers',
+  'threads',
+  'torchVersion',
+];
 
 type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : never) : never;
 const addonNames: Same<(typeof ADDON)[number], keyof NativeAddon> = true;

@@ -62,6 +62,24 @@ describe.each(generations.flatMap((name) => kernels.map((chosen) => ({ name, cho
   },
 );
 
+it.each([4, 8, 16] as const)('answers are the same with registers of %i numbers', async (registers) => {
+  using policy = await openPolicy(fixture('gemma3-tiny'), { threads: 1 });
+  const draw = async () => {
+    const answers = [];
+    for await (const { tokens, logProbability } of drawAnswers(policy, prompts, greedy))
+      answers.push({ tokens, logProbability: expect.closeTo(logProbability, 4) });
+    return answers;
+  };
+  const expected = await draw();
+  loadNative().limitRegisters(registers);
+  try {
+    expect(loadNative().nativeInfo().registers).toBeLessThanOrEqual(registers);
+    expect(await draw()).toEqual(expected);
+  } finally {
+    loadNative().limitRegisters(16);
+  }
+});
+
 describe('a step', () => {
   it.each<[DType, DType, number]>([
     ['float32', 'float32', 1e-5],
