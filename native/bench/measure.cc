@@ -9,7 +9,6 @@
 #include <limits>
 
 #ifdef GROUP_ROBUST_CUDA
-#include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAFunctions.h>
 #endif
 
@@ -133,17 +132,6 @@ double gemmRate(at::ScalarType dtype, const c10::Device& device, double seconds)
   return bestRate(2.0 * static_cast<double>(n * n * n), ways, device, seconds);
 }
 
-std::string deviceName(const c10::Device& device) {
-#ifdef GROUP_ROBUST_CUDA
-  if (device.is_cuda()) {
-    cudaDeviceProp properties;
-    C10_CUDA_CHECK(cudaGetDeviceProperties(&properties, device.has_index() ? device.index() : 0));
-    return properties.name;
-  }
-#endif
-  return "";
-}
-
 }  // namespace
 
 void requireDevice(const c10::Device& device) {
@@ -190,7 +178,7 @@ KernelMeasurement measureKernel(const std::string& name, const KernelSizes& size
 MachineMeasurement measureMachine(at::ScalarType dtype, const c10::Device& device, double seconds) {
   requireDevice(device);
   const c10::NoGradGuard noGrad;
-  return {deviceName(device), copyRate(device, seconds), gemmRate(dtype, device, seconds)};
+  return {copyRate(device, seconds), gemmRate(dtype, device, seconds)};
 }
 
 }  // namespace group_robust

@@ -46,7 +46,6 @@ KernelMeasurement measureKernel(const std::string& name, const KernelSizes& size
                                 const c10::Device& device, double seconds);
 
 struct MachineMeasurement {
-  std::string device;         // the card's name; empty for the CPU
   double copyBytesPerSecond;  // read and written, arrays far larger than any cache
   double gemmFlopsPerSecond;  // 2048 cubed, the best of the ways there are
 };

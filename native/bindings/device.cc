@@ -4,6 +4,7 @@
 
 #ifdef GROUP_ROBUST_CUDA
 #include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAFunctions.h>
 #endif
 
@@ -44,6 +45,17 @@ c10::Device readDevice(const Napi::Value& value, const std::string& name) {
     throw InputError(name + ": there is no " + device + "; this build sees " + std::to_string(cudaDevices()) +
                      " CUDA devices");
   return {c10::kCUDA, static_cast<c10::DeviceIndex>(card)};
+}
+
+std::string cardName(const c10::Device& device) {
+#ifdef GROUP_ROBUST_CUDA
+  if (device.is_cuda()) {
+    cudaDeviceProp properties;
+    C10_CUDA_CHECK(cudaGetDeviceProperties(&properties, device.index()));
+    return properties.name;
+  }
+#endif
+  throw InputError("device: only a card has a name of its own, not " + device.str());
 }
 
 int64_t peakDeviceMemory(const c10::Device& device) {

@@ -161,7 +161,6 @@ class KernelBench : public Napi::ObjectWrap<KernelBench> {
           },
           [](Napi::Env env, const MachineMeasurement& measured) -> Napi::Value {
             auto object = Napi::Object::New(env);
-            object.Set("device", measured.device);
             object.Set("copyBytesPerSecond", measured.copyBytesPerSecond);
             object.Set("gemmFlopsPerSecond", measured.gemmFlopsPerSecond);
             return object;

@@ -65,6 +65,12 @@ Napi::Value liveTensors(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(liveStorages()));
 }
 
+Napi::Value nameOfCard(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return Napi::String::New(info.Env(), cardName(readDevice(info[0], "device")));
+  });
+}
+
 Napi::Value peakMemory(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     return Napi::Number::New(info.Env(), static_cast<double>(peakDeviceMemory(readDevice(info[0], "device"))));
@@ -82,6 +88,7 @@ void registerProcess(Napi::Env env, Napi::Object exports) {
   installCpuAllocator();  // at the first environment's load, before any tensor of ours
   exports.Set("nativeInfo", Napi::Function::New(env, nativeInfo, "nativeInfo"));
   exports.Set("setThreads", Napi::Function::New(env, setThreads, "setThreads"));
+  exports.Set("cardName", Napi::Function::New(env, nameOfCard, "cardName"));
   exports.Set("peakDeviceMemory", Napi::Function::New(env, peakMemory, "peakDeviceMemory"));
   exports.Set("liveTensors", Napi::Function::New(env, liveTensors, "liveTensors"));
 }

@@ -148,7 +148,7 @@ export async function benchmarkKernels(settings: KernelBenchmarkSettings = {}): 
         ...record,
         torch: info.torchVersion,
         threads: info.threads,
-        device_name: limits.device,
+        device_name: device === 'cpu' ? '' : native.cardName(device),
         copy_gb_per_second: limits.copyBytesPerSecond / 1e9,
         gemm_gflops: limits.gemmFlopsPerSecond / 1e9,
       },

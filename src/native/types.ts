@@ -263,8 +263,6 @@ export interface NativePassMeasurement {
 }
 
 export interface NativeMachineMeasurement {
-  /** The card's name; empty for the CPU. */
-  device: string;
   /** Read and written together, arrays far larger than any cache. */
   copyBytesPerSecond: number;
   /** Product of 2048 × 2048 matrices of the type, the best of the ways there are. */
@@ -300,6 +298,8 @@ export interface NativeAddon {
   setThreads(count: number): void;
   /** Number of tensors' storages alive in models of this process, for leak tests. */
   liveTensors(): number;
+  /** What a card is called, such as NVIDIA H100 80GB HBM3. */
+  cardName(device: string): string;
   /** Most bytes of tensors that were alive at once on a card since the last call. */
   peakDeviceMemory(device: string): number;
   /** Matrix products of this process so far that models and kernels asked for, by what made them; see NativeInfo.products. */

@@ -134,8 +134,12 @@ export class RunHooks implements TrainerHooks, Disposable {
   private goOn(from: Start): RunLog {
     const { config, folder, data, marks } = this.run;
     const { made } = marks;
-    // Runs were on a CPU before they recorded where they are.
-    const before = { ...from.made, device: from.made.device ?? 'cpu' };
+    // Runs were on a CPU before they recorded where they are, and later of some unknown make.
+    const before = {
+      ...from.made,
+      device: from.made.device ?? 'cpu',
+      processor: from.made.processor ?? made.processor,
+    };
     if (JSON.stringify(before) !== JSON.stringify(made))
       this.onWarning(
         `the run began with ${JSON.stringify(before)} and goes on with ${JSON.stringify(made)}: ` +

@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { cpus } from 'node:os';
 import { orderedRecord } from '../files/ordered-record.js';
 import { hashFile } from '../files/read.js';
 import { loadNative } from '../native/load.js';
@@ -12,12 +13,22 @@ import type { RunFolder } from './run-folder.js';
 /** run.json: how a run was made. */
 
 /** What the last bits of a run's numbers depend on, besides its identity. */
-export function versions(device: Device): { versions: Record<string, string>; threads: number; device: Device } {
-  const { torchVersion, threads } = loadNative().nativeInfo();
+type Making = {
+  versions: Record<string, string>;
+  threads: number;
+  device: Device;
+  /** Name of the card, or of the processor where the device is `cpu`. */
+  processor: string;
+};
+
+export function makingOn(device: Device): Making {
+  const native = loadNative();
+  const { torchVersion, threads } = native.nativeInfo();
   return {
     versions: { 'group-robust-po': packageVersion(), node: process.version, torch: torchVersion },
     threads,
     device,
+    processor: device === 'cpu' ? (cpus()[0]?.model.trim() ?? 'unknown') : native.cardName(device),
   };
 }
 

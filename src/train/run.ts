@@ -16,7 +16,7 @@ import { RunHooks, type RunParts } from './run-hooks.js';
 import { lockRun, type RunLock, runLockName } from './run-lock.js';
 import { writeOutcome } from './run-outcome.js';
 import { openForTraining, prepareAdapter, templateWarning, trainedAgainst, withDType } from './run-policy.js';
-import { provenance, versions } from './run-record.js';
+import { makingOn, provenance } from './run-record.js';
 import { begunWith, findStart } from './run-start.js';
 import { Reference } from './scoring.js';
 import type { TestScores } from './survey.js';
@@ -129,7 +129,7 @@ async function trainLocked(
   };
   const trained = await trainedAgainst(local, hub, folder.at('adapter'));
   const started = Date.now();
-  const made = versions(device);
+  const made = makingOn(device);
   const marks = { identity, made };
   const run: RunParts = { config, folder, checkpoints, policy, data, reference, from, marks, stop, checkHold, ui };
   const hooks = new RunHooks(run, await provenance(config, data, { ...made, hub }));

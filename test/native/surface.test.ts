@@ -6,6 +6,7 @@ import type { NativeAddon, NativeGemma, NativeKernelBench } from '../../src/nati
 const ADDON = [
   'Gemma',
   'KernelBench',
+  'cardName',
   'limitRegisters',
   'liveTensors',
   'nativeInfo',

@@ -11,6 +11,7 @@ export function pretendCards(cards: number): NativeGemmaOptions[] {
   const { Gemma } = native;
   const opened: NativeGemmaOptions[] = [];
   vi.spyOn(native, 'nativeInfo').mockReturnValue({ ...native.nativeInfo(), cudaBuilt: true, cudaDevices: cards });
+  vi.spyOn(native, 'cardName').mockImplementation((device) => `pretended ${device}`);
   vi.spyOn(native, 'Gemma').mockImplementation(function onCpu(config, options) {
     opened.push(options);
     return new Gemma(config, { ...options, device: 'cpu' });

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
+import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { parse } from 'yaml';
@@ -53,6 +54,7 @@ describe('a run', () => {
       expect(lines[0]).toBe(`device: ${device}, ${dtype}`);
       expect(lines.filter((line) => line.includes('device'))).toHaveLength(1);
       expect(record(output).device).toBe(device);
+      expect(record(output).processor).toBe(device === 'cpu' ? cpus()[0].model.trim() : `pretended ${device}`);
       expect(configOf(output)).toMatchObject({ dtype });
       expect(opened.at(-1)).toMatchObject({ device, dtype });
     }
@@ -106,8 +108,9 @@ describe('a run', () => {
     const sums = readFileSync(file('SHA256SUMS'), 'utf8');
     const now = digest();
     const { made, ...others } = JSON.parse(readFileSync(file('checkpoint.json'), 'utf8'));
-    expect(Object.keys(made)).toEqual(['versions', 'threads', 'device']);
+    expect(Object.keys(made)).toEqual(['versions', 'threads', 'device', 'processor']);
     delete made.device;
+    delete made.processor;
     writeFileSync(file('checkpoint.json'), JSON.stringify({ made, ...others }));
     writeFileSync(file('SHA256SUMS'), sums.replace(now, digest()));
     expect((await run('old', { steps: 3, device: 'cpu' }, true)).join('\n')).not.toContain('warning');
