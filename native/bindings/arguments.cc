@@ -71,6 +71,10 @@ std::vector<int32_t> readInt32Array(const Napi::Value& value, const std::string&
   return readTypedArray<Napi::Int32Array, int32_t>(value, name, napi_int32_array, "an Int32Array");
 }
 
+std::vector<uint8_t> readBytes(const Napi::Value& value, const std::string& name) {
+  return readTypedArray<Napi::Uint8Array, uint8_t>(value, name, napi_uint8_array, "a Uint8Array");
+}
+
 Napi::Object readObject(const Napi::Value& value, const std::string& name) {
   require(value.IsObject(), name, "an object");
   return value.As<Napi::Object>();
@@ -79,6 +83,12 @@ Napi::Object readObject(const Napi::Value& value, const std::string& name) {
 Napi::Value toFloat64Array(Napi::Env env, const std::vector<double>& values) {
   auto array = Napi::Float64Array::New(env, values.size());
   std::copy(values.begin(), values.end(), array.Data());
+  return array;
+}
+
+Napi::Value toUint8Array(Napi::Env env, const std::vector<uint8_t>& bytes) {
+  auto array = Napi::Uint8Array::New(env, bytes.size());
+  std::copy(bytes.begin(), bytes.end(), array.Data());
   return array;
 }
 

@@ -27,10 +27,13 @@ std::string readString(const Napi::Value& value, const std::string& name);
 std::vector<Napi::Value> readList(const Napi::Value& value, const std::string& name);
 std::vector<double> readFloat64Array(const Napi::Value& value, const std::string& name);
 std::vector<int32_t> readInt32Array(const Napi::Value& value, const std::string& name);
+std::vector<uint8_t> readBytes(const Napi::Value& value, const std::string& name);
 Napi::Object readObject(const Napi::Value& value, const std::string& name);
 
 /** A new Float64Array with its own copy of `values`; never external memory, which some runtimes forbid. */
 Napi::Value toFloat64Array(Napi::Env env, const std::vector<double>& values);
+/** The same of bytes. */
+Napi::Value toUint8Array(Napi::Env env, const std::vector<uint8_t>& bytes);
 /** The same of float32. */
 Napi::Value toFloat32Array(Napi::Env env, const std::vector<float>& values);
 

@@ -9,6 +9,8 @@ Failure currentFailure() noexcept {
     throw;
   } catch (const InputError& error) {
     return {"NATIVE_INPUT", error.what()};
+  } catch (const PeerError& error) {
+    return {"PEER", error.what()};
   } catch (const DisposedError& error) {
     return {"DISPOSED", error.what()};
   } catch (const c10::Error& error) {

@@ -13,6 +13,7 @@
 #include "bindings/device.h"
 #include "bindings/errors.h"
 #include "bindings/job_queue.h"
+#include "bindings/peers.h"
 #include "gemma/model.h"
 #include "profile.h"
 
@@ -146,6 +147,12 @@ std::vector<HeaderedFile> readFiles(const Napi::Value& value) {
   for (const Napi::Value& file : readList(value, "files"))
     files.push_back(readFile(file, "files[" + std::to_string(files.size()) + "]"));
   return files;
+}
+
+/** Keeps the processes' connections for as long as the job that sums. */
+SumOverPeers readSumOverPeers(const Napi::Value& value) {
+  if (value.IsUndefined()) return nullptr;
+  return [peers = readPeers(value, "peers")](at::Tensor& tensor) { peers->sum(tensor); };
 }
 
 int64_t readSequence(const Napi::Value& value) { return readInteger(value, "sequence", 0, kLargestInteger); }
@@ -329,11 +336,11 @@ class Gemma : public Napi::ObjectWrap<Gemma> {
     return queued(
         info,
         [&] {
-          return
-              [this, coefficients = readFloat64Array(info[0], "coefficients"),
-               learningRate = readNumber(info[1], "learningRate"), maxGradNorm = readNumber(info[2], "maxGradNorm")] {
-                return model_->step(coefficients, learningRate, maxGradNorm);
-              };
+          return [this, coefficients = readFloat64Array(info[0], "coefficients"),
+                  learningRate = readNumber(info[1], "learningRate"), maxGradNorm = readNumber(info[2], "maxGradNorm"),
+                  sumOverPeers = readSumOverPeers(info[3])] {
+            return model_->step(coefficients, learningRate, maxGradNorm, sumOverPeers);
+          };
         },
         [](Napi::Env env, double norm) -> Napi::Value { return Napi::Number::New(env, norm); });
   }

@@ -138,12 +138,14 @@ at::Tensor Adapter::gradient(const std::string& name, const std::vector<double>&
   return combine(accumulators_.narrow(1, tensor.offset, tensor.size), coefficients).view(tensor.shape);
 }
 
-double Adapter::step(const std::vector<double>& coefficients, double learningRate, double maxGradNorm) {
+double Adapter::step(const std::vector<double>& coefficients, double learningRate, double maxGradNorm,
+                     const SumOverPeers& sumOverPeers) {
   if (!(learningRate >= 0 && std::isfinite(learningRate)))
     throw InputError("learningRate must be a finite number of at least 0");
   if (!(maxGradNorm > 0)) throw InputError("maxGradNorm must be positive; use Infinity for no clipping");
-  const at::Tensor gradient = combine(accumulators_, coefficients);
+  at::Tensor gradient = combine(accumulators_, coefficients);
   accumulators_.zero_();
+  if (sumOverPeers) sumOverPeers(gradient);
   const auto norm = at::linalg_vector_norm(gradient, 2, std::nullopt, false, at::kDouble).item<double>();
   if (!std::isfinite(norm)) return norm;
   if (norm > maxGradNorm) gradient.mul_(maxGradNorm / norm);

@@ -25,6 +25,9 @@ struct LoraModule {
 /** The adapted projections of every layer; empty where a projection has none. */
 using LoraLayers = std::vector<std::array<std::optional<LoraPair>, kProjections>>;
 
+/** Replaces a tensor by its sum over several processes, where there are; empty where this one is alone. */
+using SumOverPeers = std::function<void(at::Tensor&)>;
+
 /** One tensor of an adapter, a stretch of its flat vector of values. */
 struct LoraTensor {
   std::string name;  // "model.layers.0.self_attn.q_proj.lora_A.weight"
@@ -80,7 +83,8 @@ class Adapter {
   }
   void discardGradients() { accumulators_.zero_(); }
   /** See NativeGemma.step in src/native/types.ts. */
-  double step(const std::vector<double>& coefficients, double learningRate, double maxGradNorm);
+  double step(const std::vector<double>& coefficients, double learningRate, double maxGradNorm,
+              const SumOverPeers& sumOverPeers);
 
  private:
   const LoraTensor& find(const std::string& name) const;

@@ -448,10 +448,11 @@ void Model::discardGradients() {
   recorded_.reset();
 }
 
-double Model::step(const std::vector<double>& coefficients, double learningRate, double maxGradNorm) {
+double Model::step(const std::vector<double>& coefficients, double learningRate, double maxGradNorm,
+                   const SumOverPeers& sumOverPeers) {
   const c10::NoGradGuard noGrad;
   const profile::Scope scope(profile::kOptimizer);
-  const double norm = adapter().step(coefficients, learningRate, maxGradNorm);
+  const double norm = adapter().step(coefficients, learningRate, maxGradNorm, sumOverPeers);
   forget();
   return norm;
 }

@@ -49,7 +49,8 @@ class Model {
   std::vector<double> forward(const PackedTokens& packed, Source source, bool record);
   void backward(const std::vector<double>& cotangents, const std::vector<int32_t>& accumulators);
   void discardGradients();
-  double step(const std::vector<double>& coefficients, double learningRate, double maxGradNorm);
+  double step(const std::vector<double>& coefficients, double learningRate, double maxGradNorm,
+              const SumOverPeers& sumOverPeers);
 
   /** Logits of the token after the last one of each sequence. */
   struct Prefilled {

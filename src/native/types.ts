@@ -3,7 +3,8 @@
  * test/native/surface.test.ts compares this list with the addon.
  *
  * Slow calls return promises and run, in order, on the one C++ thread their object owns. Every failure is an Error with a
- * `code`: `NATIVE_INPUT` for what the caller can fix (a bad file, a wrong shape), `DISPOSED`, `NATIVE` for the rest.
+ * `code`: `NATIVE_INPUT` for what the caller can fix (a bad file, a wrong shape), `DISPOSED`, `PEER` for what concerns another process, `NATIVE`
+ * for the rest.
  */
 
 export type DType = 'float32' | 'bfloat16' | 'float64';
@@ -159,10 +160,11 @@ export interface NativeGemma {
    */
   backward(cotangents: Float64Array, accumulators: Int32Array): Promise<void>;
   /**
-   * AdamW on Σ_k coefficients_k · accumulator_k, clipped to maxGradNorm (Infinity: never); zeroes the accumulators.
+   * AdamW on Σ_k coefficients_k · accumulator_k, summed over all processes where there are `peers`, and clipped to maxGradNorm
+   * (Infinity: never); zeroes the accumulators.
    * Returns the norm before clipping; when that is not finite, no parameter and no optimiser state has changed.
    */
-  step(coefficients: Float64Array, learningRate: number, maxGradNorm: number): Promise<number>;
+  step(coefficients: Float64Array, learningRate: number, maxGradNorm: number, peers?: NativePeers): Promise<number>;
   /** Zeroes the accumulators without a step. */
   discardGradients(): Promise<void>;
   /**
@@ -193,6 +195,52 @@ export interface NativeGemma {
    */
   profile(): Promise<Record<string, number>>;
   /** Frees the weights once queued work is done; later calls reject with code DISPOSED. */
+  dispose(): void;
+}
+
+/** Where the processes of a job meet. */
+export interface NativeMeetingPlace {
+  address: string;
+  port: number;
+  /** Whether this process keeps the store at that address, or reaches it there. */
+  serves: boolean;
+  /** Milliseconds that anything may wait for another process, here and later. */
+  timeout: number;
+}
+
+/** How this process speaks to the others. */
+export interface NativeEndpoint {
+  /** Name of a network interface; empty: the one that has the address. */
+  interface: string;
+  address: string;
+  /** Of the connections' keys in the store. */
+  prefix: string;
+}
+
+/**
+ * The processes of a job, through c10d: a store of values by key, and, once connected, collectives, which all processes call in the same
+ * order. What concerns another process, or the store, rejects with code PEER.
+ */
+export interface NativePeers {
+  /** Serves or reaches the store; comes before everything else. */
+  meet(place: NativeMeetingPlace): Promise<void>;
+  set(key: string, value: Uint8Array): Promise<void>;
+  /** Whether there is a value within so many milliseconds, at least 1. */
+  wait(key: string, milliseconds: number): Promise<boolean>;
+  get(key: string): Promise<Uint8Array>;
+  /** Adds one to a count that begins at 0. @returns the new count */
+  count(key: string): Promise<number>;
+  /** Connects every process with every other one. */
+  connect(rank: number, size: number, endpoint: NativeEndpoint): Promise<void>;
+  /** What each process has given, by rank; all give the same number of bytes. */
+  gather(bytes: Uint8Array): Promise<Uint8Array[]>;
+  /** What rank 0 has given; the others give as many bytes. */
+  broadcast(bytes: Uint8Array): Promise<Uint8Array>;
+  /** Breaks the connections off, which the others notice at once. */
+  disconnect(): Promise<void>;
+  /** Bytes that this process has given to collectives, and the seconds they took, waits included. */
+  traffic(): { bytes: number; seconds: number };
+  /** Leaves the store and ends its thread once queued work is done; later calls reject with code DISPOSED. */
   dispose(): void;
 }
 
@@ -309,5 +357,6 @@ export interface NativeAddon {
   /** For tests: as on a processor with smaller vector registers, process-wide, from the next operation on; see NativeInfo. */
   limitRegisters(registers: NativeInfo['registers']): void;
   KernelBench: new () => NativeKernelBench;
+  Peers: new () => NativePeers;
   Gemma: new (config: NativeGemmaConfig, options: NativeGemmaOptions) => NativeGemma;
 }

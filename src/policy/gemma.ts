@@ -11,6 +11,7 @@ import type {
   NativeGemmaConfig,
   NativeGemmaOptions,
   NativeOptimizerConfig,
+  NativePeers,
   NativeSource,
 } from '../native/types.js';
 import { type AdaptedModule, adaptedModules, type LoraSettings, loraTargets } from './adapted-modules.js';
@@ -72,6 +73,7 @@ const defaultOptimizer: NativeOptimizerConfig = { betas: [0.9, 0.999], epsilon: 
  */
 export class GemmaPolicy implements Policy<NativeBatch> {
   private adapter: LoraSettings | undefined;
+  private peers: NativePeers | undefined;
   /** Digest of the frozen adapter of the reference; undefined while that is the base model. */
   private frozen: string | undefined;
 
@@ -231,6 +233,14 @@ export class GemmaPolicy implements Policy<NativeBatch> {
     return modelIdentity(this.source, this.weights, this.settings, this.frozen);
   }
 
+  /** What it computes, by content and wherever its files are: weights, type of numbers, adapter, and the adapter of the reference. */
+  async content(): Promise<Record<string, unknown>> {
+    const { config, weights, adapter: reference } = await this.referenceIdentity();
+    const { dtype, baseDtype } = this.settings;
+    const adapter = this.adapter && (await this.adapterDigest());
+    return { model: { config, weights }, dtype, baseDtype, adapter, reference };
+  }
+
   /** SHA-256 of the trainable adapter's settings and values. */
   private async adapterDigest(): Promise<string> {
     const hash = createHash('sha256').update(JSON.stringify(this.adapter));
@@ -256,10 +266,18 @@ export class GemmaPolicy implements Policy<NativeBatch> {
     return translated(this.native.discardGradients());
   }
 
-  /** AdamW on the adapter; the base never changes. */
+  /**
+   * From now on a step is on the sum of the gradients of all these processes, each of which calls {@link step} with the same coefficients and
+   * settings. Their adapters then stay equal to the bit.
+   */
+  stepWith(peers: NativePeers): void {
+    this.peers = peers;
+  }
+
+  /** AdamW on the adapter; the base never changes. @throws GroupRobustError PEER where another process is gone or does not answer */
   async step(coefficients: Float64Array, { learningRate, maxGradNorm }: StepSettings): Promise<StepReport> {
     const clip = maxGradNorm ?? Number.POSITIVE_INFINITY;
-    return { gradNorm: await translated(this.native.step(coefficients, learningRate, clip)) };
+    return { gradNorm: await translated(this.native.step(coefficients, learningRate, clip, this.peers)) };
   }
 
   /**
@@ -349,7 +367,8 @@ function withoutVision(
 function translateError(error: unknown): unknown {
   const { code, message } = error as { code?: unknown; message: string };
   if (code === 'NATIVE_INPUT') return new InputError(message, { cause: error });
-  if (code === 'NATIVE' || code === 'DISPOSED') return new GroupRobustError(code, message, { cause: error });
+  if (code === 'NATIVE' || code === 'DISPOSED' || code === 'PEER')
+    return new GroupRobustError(code, message, { cause: error });
   return error;
 }
 

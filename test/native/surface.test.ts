@@ -1,11 +1,12 @@
 import { expect, it } from 'vitest';
 import { loadNative } from '../../src/native/load.js';
-import type { NativeAddon, NativeGemma, NativeKernelBench } from '../../src/native/types.js';
+import type { NativeAddon, NativeGemma, NativeKernelBench, NativePeers } from '../../src/native/types.js';
 
 /** The names are written down once; the compiler holds them against types.ts, the tests against the addon. */
 const ADDON = [
   'Gemma',
   'KernelBench',
+  'Peers',
   'cardName',
   'limitRegisters',
   'liveTensors',
@@ -41,6 +42,19 @@ const GEMMA = [
   'trainable',
   'writeTrainable',
 ] as const;
+const PEERS = [
+  'broadcast',
+  'connect',
+  'count',
+  'disconnect',
+  'dispose',
+  'gather',
+  'get',
+  'meet',
+  'set',
+  'traffic',
+  'wait',
+] as const;
 const INFO = [
   'bfloat16Products',
   'cudaBuilt',
@@ -57,10 +71,11 @@ const INFO = [
 type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : never) : never;
 const addonNames: Same<(typeof ADDON)[number], keyof NativeAddon> = true;
 const benchNames: Same<(typeof BENCH)[number], keyof NativeKernelBench> = true;
+const peersNames: Same<(typeof PEERS)[number], keyof NativePeers> = true;
 const gemmaNames: Same<(typeof GEMMA)[number], keyof NativeGemma> = true;
 
 it('exports what types.ts lists, nothing missing and nothing extra', () => {
-  expect([addonNames, benchNames, gemmaNames]).toEqual([true, true, true]);
+  expect([addonNames, benchNames, gemmaNames, peersNames]).toEqual([true, true, true, true]);
   const native = loadNative();
   expect(Object.keys(native).sort()).toEqual([...ADDON]);
   const methods = (type: { prototype: object }) =>
@@ -69,6 +84,7 @@ it('exports what types.ts lists, nothing missing and nothing extra', () => {
       .sort();
   expect(methods(native.Gemma)).toEqual([...GEMMA]);
   expect(methods(native.KernelBench)).toEqual([...BENCH]);
+  expect(methods(native.Peers)).toEqual([...PEERS]);
 });
 
 it('says what it was built with', () => {
