@@ -1,5 +1,5 @@
 import { constants } from 'node:os';
-import { say } from './terminal/output.js';
+import { isMuted, sayError } from './terminal/output.js';
 
 /**
  * Errors a user can act on. Every message says what is wrong, where, and what to do.
@@ -98,5 +98,6 @@ export function reportError(error: unknown): void {
       : error instanceof Error
         ? (error.stack ?? error.message)
         : String(error);
-  say(process.stderr, `error: ${text}`);
+  // Of several processes that stop together, one says so.
+  if (!(error instanceof InterruptedError && isMuted())) sayError(text);
 }

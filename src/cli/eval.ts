@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { type Command, Option } from '@commander-js/extra-typings';
 import { type PromptTemplate, parseTemplate, plainTemplate } from '../data/pairs/prompt-template.js';
+import type { Team } from '../distributed/team.js';
 import { InputError, present } from '../errors.js';
 import { maxThreads } from '../native/types.js';
 import { lossNames } from '../objective/losses.js';
@@ -63,7 +64,8 @@ export function registerEval(program: Command): void {
       ).conflicts('objective'),
     );
   defineAction(command, async (options, output) => {
-    if (options.survey) return evaluateOpinions(options, output);
+    const { together } = await import('../distributed/process-team.js');
+    if (options.survey) return together(undefined, (team) => evaluateOpinions(options, output, team));
     const { pairObjective } = await import('../train/objective.js');
     const { evaluatePairs } = await import('../train/evaluate.js');
     const { Reference, scoredDataset } = await import('../train/scoring.js');
@@ -77,44 +79,52 @@ export function registerEval(program: Command): void {
         at: { field: '--reference-adapter' },
         fix: 'leave it out',
       });
-    using scorer = await openScorer(options, { usesReference, usesGroups: true });
-    const { policy, data } = scorer;
-    output.log(policy.placeText);
-    const quiet = options.quiet || output.json;
-    const reference = new Reference(policy, {
-      cache: new ReferenceCache(() => policy.referenceIdentity(), warn),
-      progress: (_, pairs) => progress('reference', pairs, quiet),
+    return together(undefined, async (team) => {
+      using scorer = await openScorer(options, { usesReference, usesGroups: true }, team);
+      const { policy, data } = scorer;
+      output.log(policy.placeText);
+      const quiet = options.quiet || output.json;
+      const reference = new Reference(policy, {
+        cache: new ReferenceCache(() => policy.referenceIdentity(), warn),
+        progress: (_, pairs) => progress('reference', pairs, quiet),
+        team,
+      });
+      const scored = await scoredDataset(data, usesReference ? reference : undefined, options.batch);
+      const bar = progress('scoring', data.pairs.length, quiet);
+      const summary = await evaluatePairs(policy, scored, objective, { onProgress: bar.update, team }).finally(() =>
+        bar.stop(),
+      );
+      policy.checkFiles();
+      logChosen(scorer, output);
+      output.log(groupTable(options.pairs, summary));
+      return { ...summary, dropped: data.report.dropped, ...chosen(scorer) };
     });
-    const scored = await scoredDataset(data, usesReference ? reference : undefined, options.batch);
-    const bar = progress('scoring', data.pairs.length, quiet);
-    const summary = await evaluatePairs(policy, scored, objective, { onProgress: bar.update }).finally(() =>
-      bar.stop(),
-    );
-    policy.checkFiles();
-    logChosen(scorer, output);
-    output.log(groupTable(options.pairs, summary));
-    return { ...summary, dropped: data.report.dropped, ...chosen(scorer) };
   });
 }
 
 /** `group-robust eval --survey`. */
-async function evaluateOpinions(options: ScorerOptions & { batch?: number }, output: Output): Promise<object> {
+async function evaluateOpinions(
+  options: ScorerOptions & { batch?: number },
+  output: Output,
+  team: Team | undefined,
+): Promise<object> {
   const { evaluateSurvey, scoredSurvey } = await import('../train/survey.js');
   const { Reference } = await import('../train/scoring.js');
   const { ReferenceCache } = await import('../train/reference-cache.js');
   const { progress } = await import('../terminal/progress.js');
   const { surveyTable } = await import('./survey-table.js');
-  using scorer = await openScorer(options, { usesReference: true, usesGroups: true, usesSurvey: true });
+  using scorer = await openScorer(options, { usesReference: true, usesGroups: true, usesSurvey: true }, team);
   const { policy, data } = scorer;
   output.log(policy.placeText);
   const quiet = options.quiet || output.json;
   const reference = new Reference(policy, {
     cache: new ReferenceCache(() => policy.referenceIdentity(), warn),
     progress: (_, pairs) => progress('reference', pairs, quiet),
+    team,
   });
   const scored = present(await scoredSurvey(data, reference, options.batch));
   const bar = progress('scoring', scored.pairs.length, quiet);
-  const survey = await evaluateSurvey(policy, scored, { onProgress: bar.update }).finally(() => bar.stop());
+  const survey = await evaluateSurvey(policy, scored, { onProgress: bar.update, team }).finally(() => bar.stop());
   policy.checkFiles();
   logChosen(scorer, output);
   output.log(surveyTable(options.pairs, survey));
@@ -254,18 +264,41 @@ async function chooseTemplate(
  * Opens model, adapters and pairs as the shared options say.
  * @param uses whether anything is held against a reference, else none is opened; whether groups matter beside the template; and whether
  * the questions of a survey are read
+ * @param team whose processes all open the same, which is checked
  */
-export function openScorer(
-  options: ScorerOptions,
+export async function openScorer(
+  options: ScorerOptions & { batch?: number; objective?: object },
   uses: { usesReference: boolean; usesGroups: boolean; usesSurvey?: boolean },
+  team: Team | undefined,
 ) {
-  const { maxLength, dropUnusable } = options;
-  return openModel(options, uses, async (reader, how) => {
+  const { maxLength, dropUnusable, batch, objective } = options;
+  const read = async (reader: PairReader, how: PromptReading) => {
     const unusable = dropUnusable ? 'drop' : 'error';
     const survey = uses.usesSurvey ? 'required' : undefined;
     const data = await reader.read(options.pairs, { ...how, maxLength, unusable, survey });
     return { data, warnings: data.report.warnings };
-  });
+  };
+  const opened = await openModel(options, uses, read, team);
+  if (!team) return opened;
+  try {
+    const { agree } = await import('../distributed/agreement.js');
+    const { datasetDigest } = await import('../data/pairs/digest.js');
+    const { makingOn } = await import('../train/run-record.js');
+    const { policy, data } = opened;
+    const { versions, threads } = makingOn(policy.device);
+    const content = await policy.content();
+    await agree(team, { ...content, pairs: datasetDigest(data), objective, batch, threads, ...versions });
+    return opened;
+  } catch (error) {
+    opened[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/** How prompts are read. */
+interface PromptReading {
+  groupBy: readonly string[];
+  template?: PromptTemplate;
 }
 
 /**
@@ -275,10 +308,8 @@ export function openScorer(
 export async function openModel<Data>(
   options: ModelOptions,
   { usesReference, usesGroups }: { usesReference: boolean; usesGroups: boolean },
-  read: (
-    reader: PairReader,
-    how: { groupBy: readonly string[]; template?: PromptTemplate },
-  ) => Promise<{ data: Data; warnings: readonly string[] }>,
+  read: (reader: PairReader, how: PromptReading) => Promise<{ data: Data; warnings: readonly string[] }>,
+  team?: Team,
 ) {
   const { GemmaPolicy } = await import('../policy/gemma.js');
   const { defaultDType, resolveDevice } = await import('../policy/device.js');
@@ -288,7 +319,7 @@ export async function openModel<Data>(
       at: { field: '--reference-adapter' },
       fix: 'name the trained adapter with --adapter',
     });
-  const device = resolveDevice(options.device, '--device');
+  const device = resolveDevice(options.device, '--device', team?.localRank);
   const { dtype = defaultDType(device), baseDtype = dtype, threads } = options;
   if (baseDtype !== 'bfloat16' && baseDtype !== dtype)
     throw new InputError(`must be bfloat16, or --dtype (${dtype}), which is the default`, {

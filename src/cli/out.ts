@@ -97,6 +97,10 @@ export function openLines(out: Out): WholeFile {
   return { append: writeResult, finish: () => {}, [Symbol.dispose]: () => {} };
 }
 
+/** What a process writes to, where another one writes for it. */
+export const nowhere: Out = { path: '', stdout: false, replace: false };
+export const noLines: WholeFile = { append() {}, finish() {}, [Symbol.dispose]() {} };
+
 function checkKind(path: string, folder: RegExp | undefined, refuse: (problem: string, fix: string) => void): void {
   const found = statSync(path);
   if (folder === undefined) {

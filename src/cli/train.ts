@@ -23,10 +23,17 @@ export function registerTrain(program: Command): void {
       return config;
     }
     const { runTraining } = await import('../train/run.js');
+    const { followTraining } = await import('../train/follow.js');
+    const { together } = await import('../distributed/process-team.js');
     const { groupTable } = await import('./group-table.js');
-    const result = await runTraining(config, { quiet, log: output.log }, { resume, report: writeRunReport });
-    if (result.test) output.log(groupTable('test', result.test));
-    output.log(`${result.run}: ${counted(result.steps, 'step')} in ${result.seconds.toFixed(1)} s`);
-    return result;
+    return together(config.distributed?.timeout, async (team) => {
+      // Only rank 0 has anything to tell.
+      if (team && team.rank > 0) return followTraining(config, team).then(() => ({}));
+      const options = { resume, report: writeRunReport, team };
+      const result = await runTraining(config, { quiet, log: output.log }, options);
+      if (result.test) output.log(groupTable('test', result.test));
+      output.log(`${result.run}: ${counted(result.steps, 'step')} in ${result.seconds.toFixed(1)} s`);
+      return result;
+    });
   });
 }

@@ -25,20 +25,33 @@ const thisMachine: Machine = { info: () => loadNative().nativeInfo(), gpus: () =
 /**
  * The device that a wish means on this machine.
  * @param field where the wish stands, for errors
+ * @param localRank of one of several processes, its number on this machine: each takes a card of its own, unless the wish names one
  * @param machine another one in tests
  * @throws InputError where it cannot be had, with what is missing for it; NativeUnavailableError when the addon is not built
  */
-export function resolveDevice(wish = 'auto', field = 'device', machine: Machine = thisMachine): Device {
-  const [kind, index = '0'] = checkDevice(field, wish).split(':');
+export function resolveDevice(
+  wish = 'auto',
+  field = 'device',
+  localRank?: number,
+  machine: Machine = thisMachine,
+): Device {
+  const [kind, index] = checkDevice(field, wish).split(':');
   if (kind === 'cpu') return 'cpu';
   const info = machine.info();
   const cards = info.cudaDevices;
-  if (kind === 'auto') return cards > 0 ? 'cuda:0' : 'cpu';
+  if (kind === 'auto' && cards === 0) return 'cpu';
   const missing = cards > 0 ? undefined : missingForGpu({ info, gpus: machine.gpus(), cmake: findCmake() });
   const refuse = (problem: string, fix: string): never => {
     throw new InputError(`${wish} cannot be had: ${problem}`, { at: { field }, fix });
   };
   if (missing) refuse(missing.problem, `${missing.fix}; or use cpu`);
+  if (index === undefined) {
+    // A launcher may show each process one card only, its own.
+    if (localRank === undefined || cards === 1) return 'cuda:0';
+    if (localRank >= cards)
+      refuse(`this process has LOCAL_RANK ${localRank}, and there are ${cards} cards`, 'start a process for each card');
+    return `cuda:${localRank}`;
+  }
   const number = Number(index);
   if (number >= cards)
     refuse(

@@ -9,8 +9,8 @@ import { findGpus } from '../install/tools.js';
 import { addonCandidates, loadNative } from '../native/load.js';
 import type { GemmaSource } from './gemma-config.js';
 
-/** Environment variables by which LibTorch and its libraries choose other kernels, and so other roundings. */
-const kernelVariables = /^(ATEN|DNNL|MKL|ONEDNN|OPENBLAS|TORCH)_|^GLIBC_TUNABLES$/;
+/** Environment variables by which LibTorch and its libraries choose other kernels, and so other roundings; what torchrun and several processes set does not. */
+const kernelVariables = /^(ATEN|DNNL|MKL|ONEDNN|OPENBLAS|TORCH(?!_(CPP|NCCL)_))_|^GLIBC_TUNABLES$/;
 /** The same of a GPU. Schedulers give each job other cards, which says nothing of what a CPU computes. */
 const cudaVariables = /^(CUBLAS_.*|CUDA_DEVICE_ORDER|CUDA_VISIBLE_DEVICES|NVIDIA_TF32_OVERRIDE)$/;
 

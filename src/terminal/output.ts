@@ -7,9 +7,32 @@ export function plainText(text: string): string {
   return text.replaceAll(/[^\n\t]+/g, printable);
 }
 
+/** What this process may print, where it is one of several: nothing but errors, behind this; not even those. */
+let muted: { errors: string } | 'wholly' | undefined;
+
+/** From now on only errors are printed: of several processes that do one job, one speaks for all. */
+export function onlyErrors(prefix: string): void {
+  muted = { errors: prefix };
+}
+
+/** From now on nothing is printed: the one that speaks for all says the same. */
+export function silence(): void {
+  muted = 'wholly';
+}
+
+/** Whether nothing but errors may be printed. */
+export function isMuted(): boolean {
+  return muted !== undefined;
+}
+
 /** Writes a line for people. All text for people goes this way; results for programs do not. */
 export function say(stream: NodeJS.WritableStream, text: string): void {
-  stream.write(`${plainText(text)}\n`);
+  if (muted === undefined) stream.write(`${plainText(text)}\n`);
+}
+
+/** Writes an error, for people, to stderr. */
+export function sayError(text: string): void {
+  if (muted !== 'wholly') process.stderr.write(`${plainText(`${muted?.errors ?? ''}error: ${text}`)}\n`);
 }
 
 /** Whether whoever has read stdout has had enough (`| head`). */
@@ -35,6 +58,7 @@ export function watchStdout(): void {
  * Writes what a program may read, as it is but on a terminal. Where nobody reads it any more, the command ends.
  */
 export function writeResult(text: string | Uint8Array): void {
+  if (isMuted()) return;
   if (closed) process.exit();
   process.stdout.write(process.stdout.isTTY && typeof text === 'string' ? plainText(text) : text);
 }

@@ -1,6 +1,6 @@
 import { SingleBar } from 'cli-progress';
 import { printable } from './names.js';
-import { say } from './output.js';
+import { isMuted, say } from './output.js';
 
 /** Shows how far a long job is: a bar with rate and remaining time on a terminal, a plain line now and then elsewhere. */
 export interface Progress {
@@ -21,7 +21,7 @@ const active: { draw?: () => void }[] = [];
  * @param start units that were done before, such as the steps of a run that is resumed: they say nothing about the rate
  */
 export function progress(label: string, total: number, quiet = false, start = 0): Progress {
-  if (quiet) return { update: () => {}, stop: () => {} };
+  if (quiet || isMuted()) return { update: () => {}, stop: () => {} };
   return process.stderr.isTTY ? bar(label, total, start) : plainLines(label, total, start);
 }
 

@@ -309,6 +309,15 @@ export const configSchema = z.strictObject({
     })
     .prefault({})
     .describe('What `--resume` continues from; a run that is asked to stop, or ends, saves too.'),
+  distributed: z
+    .strictObject({
+      timeout: positive
+        .max(1e7)
+        .optional()
+        .describe('Seconds that a process may keep the others waiting before they give up. Default 600.'),
+    })
+    .optional()
+    .describe('Of a run on several processes (docs/many-machines.md).'),
   nonFinite: z
     .strictObject({
       action: z

@@ -1,11 +1,13 @@
 import { batchesPerEpoch } from '../data/pairs/sampler.js';
+import type { Team } from '../distributed/team.js';
+import { present } from '../errors.js';
 import type { NativeBatch } from '../native/types.js';
 import type { Policy } from '../policy/policy.js';
 import type { TrainConfig } from './config.js';
 import { GroupMetrics, type GroupSummary, type PairMetricValues } from './metrics.js';
 import { checkFinite } from './non-finite.js';
 import { type PairObjective, refuseSoftLabels } from './objective.js';
-import { byPair, packForScoring, pairColumns, pairsAt, type ScoredDataset } from './scoring.js';
+import { byPair, pairColumns, pairsAt, type ScoredDataset, scoreBatches } from './scoring.js';
 
 /**
  * Whether an evaluation follows a step because of its number: every `evaluateEvery` steps, by default once per epoch. The last step is
@@ -34,21 +36,25 @@ export async function evaluatePairs(
     onProgress,
     onValues,
     pause,
+    team,
   }: {
     onProgress?: (pairs: number) => void;
     /** Told the metrics of the pairs with these indices. */
     onValues?: (indices: Int32Array, values: PairMetricValues) => void;
     /** Called before every forward pass; may throw to stop. */
     pause?: () => void;
+    /** Shares the scoring; all processes get the metrics of all pairs. */
+    team?: Team;
   } = {},
 ): Promise<GroupSummary> {
   refuseSoftLabels(objective, data);
   const metrics = new GroupMetrics(data.groups);
   let done = 0;
-  for (const batch of batches) {
-    pause?.();
-    const packed = packForScoring(data, batch);
-    const scores = byPair(packed, await policy.logProbabilities(packed.batch, 'policy'));
+  for await (const { indices: batch, packed, logps } of scoreBatches(policy, data, batches, ['policy'], {
+    pause,
+    team,
+  })) {
+    const scores = byPair(packed, present(logps[0]));
     const pairs = pairsAt(data, batch);
     const { groups, weights, preferences } = pairColumns(pairs);
     const values = objective.evaluate(reference?.addTo(scores, batch) ?? scores, preferences).metrics;

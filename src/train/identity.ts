@@ -14,7 +14,7 @@ import type { TrainConfig } from './config.js';
 export type RunIdentity = Record<string, unknown>;
 
 /** Keys that may differ when a run is resumed. */
-const free = /^(output|device|threads|recompute|checkpoint\.(every|keep)|nonFinite\..*)$/;
+const free = /^(output|device|threads|recompute|checkpoint\.(every|keep)|distributed\..*|nonFinite\..*)$/;
 /** Keys that name files: their content counts, not where they lie. */
 const inputs = ['model', 'tokenizer', 'adapter', 'data.train', 'data.validation', 'data.test'];
 
@@ -31,7 +31,7 @@ export async function runIdentity(config: TrainConfig, opened: FileState[] = [])
 
 /** The settings that decide a run's numbers, by dotted key. */
 export function settingsOf(config: TrainConfig): [key: string, value: unknown][] {
-  return [...leaves(config)].filter(([key]) => !free.test(key));
+  return [...leavesOf(config)].filter(([key]) => !free.test(key));
 }
 
 /**
@@ -69,10 +69,12 @@ async function inputIdentity(key: string, path: string, opened: FileState[]): Pr
   }
 }
 
-function* leaves(value: object, prefix = ''): Generator<[key: string, value: unknown]> {
+/** Settings by dotted key. */
+export function* leavesOf(value: object, prefix = ''): Generator<[key: string, value: unknown]> {
   for (const [name, child] of Object.entries(value)) {
     if (child === undefined) continue;
-    if (typeof child === 'object' && child !== null && !Array.isArray(child)) yield* leaves(child, `${prefix}${name}.`);
+    if (typeof child === 'object' && child !== null && !Array.isArray(child))
+      yield* leavesOf(child, `${prefix}${name}.`);
     else yield [prefix + name, child];
   }
 }

@@ -1,8 +1,5 @@
+import { type StopSignal, stopSignals, type Team } from '../distributed/team.js';
 import { InterruptedError } from '../errors.js';
-
-/** Signals that ask a run to save and stop. */
-export type StopSignal = 'SIGINT' | 'SIGTERM';
-const stopSignals: readonly StopSignal[] = ['SIGINT', 'SIGTERM'];
 
 /**
  * Tells `first` of the first signal that asks to stop. After that, and after dispose, signals act as they do by default, so a second one ends
@@ -22,21 +19,32 @@ function onStopSignal(first: (signal: StopSignal) => void): Disposable {
 
 /** How a run handles them: the first one is noted, and obeyed at a point where all the work is saved. */
 export class StopRequest implements Disposable {
+  /** The signal that this process was sent. */
+  asked?: StopSignal;
+  /** The one that is obeyed: the same, or what one of several processes was sent, once all know of it. */
   private signal?: StopSignal;
   private readonly handler: Disposable;
 
   /**
    * @param noted told of the first signal
    * @param again the command that continues the run, for the error's text
+   * @param team processes that stop together
    */
   constructor(
     noted: (signal: StopSignal) => void,
     private readonly again: string,
+    private readonly team?: Team,
   ) {
     this.handler = onStopSignal((signal) => {
-      this.signal = signal;
+      this.asked = signal;
+      if (!team) this.signal = signal;
       noted(signal);
     });
+    if (team) team.signals = this;
+  }
+
+  obey(signal: StopSignal): void {
+    this.signal ??= signal;
   }
 
   get made(): boolean {
@@ -50,6 +58,7 @@ export class StopRequest implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    if (this.team) this.team.signals = undefined;
     this.handler[Symbol.dispose]();
   }
 }

@@ -1,3 +1,4 @@
+import { present } from '../errors.js';
 import { keysOf, orderedRecord } from '../files/ordered-record.js';
 import { largest, smallest } from '../numbers/extremes.js';
 import type { GroupWeights } from '../objective/group-weights.js';
@@ -79,6 +80,30 @@ export class GroupMetrics {
         sums[groups[i]] += weights[i] * column[i];
         spreads[groups[i]].add(weights[i], column[i]);
       }
+    }
+  }
+
+  /**
+   * What {@link summary} is made of: numbers in an order that depends on the groups alone, so that those of several processes can be added.
+   * [K] counts, [K] weights, then for each metric whether it applies and [K] sums.
+   */
+  numbers(): Float64Array {
+    const sums = pairMetrics.flatMap((metric) => {
+      const own = this.sums.get(metric);
+      return own === undefined ? [0, ...this.names.map(() => 0)] : [1, ...own];
+    });
+    return Float64Array.of(...this.counts, ...this.weights, ...sums);
+  }
+
+  /** Puts such numbers in place of its own; standard errors are then no longer to be had. */
+  setNumbers(numbers: Float64Array): void {
+    const groups = this.names.length;
+    this.counts.set(numbers.subarray(0, groups));
+    this.weights.set(numbers.subarray(groups, 2 * groups));
+    this.spreads.clear();
+    for (const [m, metric] of pairMetrics.entries()) {
+      const start = 2 * groups + m * (groups + 1);
+      if (present(numbers[start]) > 0) this.sums.set(metric, numbers.slice(start + 1, start + 1 + groups));
     }
   }
 

@@ -1,3 +1,4 @@
+import type { Team } from '../distributed/team.js';
 import { writeFault } from '../files/write.js';
 import type { GemmaPolicy } from '../policy/gemma.js';
 import { counted } from '../terminal/format.js';
@@ -32,11 +33,14 @@ export interface RunParts {
   /** Call before results are kept. @throws where an input has changed meanwhile, or another process has taken the folder */
   checkHold(): void;
   ui: { quiet: boolean; log(text: string): void };
+  /** The processes that train together. */
+  team?: Team;
 }
 
 /** What a run does while the loop trains: files, progress and checkpoints. */
 export class RunHooks implements TrainerHooks, Disposable {
   readonly reference: Reference;
+  readonly team?: Team;
   /** Steps of the whole run, once the loop has planned them. */
   steps = 0;
   /** The last line of the log. */
@@ -53,8 +57,9 @@ export class RunHooks implements TrainerHooks, Disposable {
     private readonly run: RunParts,
     private readonly record: object,
   ) {
-    const { from, reference } = run;
+    const { from, reference, team } = run;
     this.reference = reference;
+    this.team = team;
     this.last = from?.lines.at(-1) ?? { step: 0 };
     this.alphaHistory = from?.lines.map((line) => this.alphaOf(line)) ?? [];
     this.best = from?.trainer.best;
@@ -62,8 +67,8 @@ export class RunHooks implements TrainerHooks, Disposable {
 
   /** Nothing is written before this: by now group weights and sampler have accepted the groups too. */
   onPlan({ steps }: { steps: number }): void {
-    const { config, policy, data, from, ui } = this.run;
-    ui.log(policy.placeText);
+    const { config, policy, data, from, ui, team } = this.run;
+    ui.log(`${policy.placeText}${team ? `, ${counted(team.size, 'process', 'processes')}` : ''}`);
     this.log = from ? this.goOn(from) : this.start();
     this.steps = steps;
     ui.log(

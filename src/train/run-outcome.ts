@@ -1,5 +1,6 @@
 import { rmSync } from 'node:fs';
 import type { PairDataset } from '../data/pairs/dataset.js';
+import type { Team } from '../distributed/team.js';
 import { csv } from '../files/csv.js';
 import type { NativeBatch } from '../native/types.js';
 import type { Policy } from '../policy/policy.js';
@@ -8,11 +9,12 @@ import { progress } from '../terminal/progress.js';
 import { evaluatePairs } from './evaluate.js';
 import type { HubNames } from './inputs.js';
 import { NonFiniteError } from './non-finite.js';
-import { pairObjective } from './objective.js';
+import { type PairObjective, pairObjective } from './objective.js';
 import type { RunHooks, RunParts } from './run-hooks.js';
 import { amendRecord } from './run-record.js';
 import { type Reference, type ScoredDataset, scoredDataset } from './scoring.js';
 import { evaluateSurvey, type ScoredSurvey, type SurveySummary, scoredSurvey, type TestScores } from './survey.js';
+import { loadStateTogether } from './team-run.js';
 import type { BestEvaluation } from './trainer-hooks.js';
 
 /**
@@ -25,7 +27,7 @@ export async function writeOutcome(
   { last, best, alphaHistory }: RunHooks,
   origin: { hub: HubNames; trained: ReferenceRecord },
 ): Promise<TestScores | undefined> {
-  const { config, folder, checkpoints, policy, data, reference } = run;
+  const { config, folder, checkpoints, policy, data, reference, team } = run;
   const { usesReference } = pairObjective(config.objective);
   const test = data.test && (await scoredTest(data.test, usesReference ? reference : undefined));
   folder.write(
@@ -50,7 +52,8 @@ export async function writeOutcome(
     return undefined;
   });
   if (config.checkpoint.best && best) {
-    await policy.loadState(await checkpoints.policyFile(best.step));
+    const file = await checkpoints.policyFile(best.step);
+    await (team ? loadStateTogether(policy, team, file) : policy.loadState(file));
     await writePolicy(run, test, origin, { steps, best }, bestPolicy);
   }
   if (fault) throw fault;
@@ -58,12 +61,12 @@ export async function writeOutcome(
 }
 
 /** The test split, ready to be scored: its pairs and, where they carry them, its questions. */
-interface ScoredTest {
+export interface ScoredTest {
   pairs: ScoredDataset;
   survey: ScoredSurvey | undefined;
 }
 
-async function scoredTest(data: PairDataset, reference: Reference | undefined): Promise<ScoredTest> {
+export async function scoredTest(data: PairDataset, reference: Reference | undefined): Promise<ScoredTest> {
   return { pairs: await scoredDataset(data, reference), survey: await scoredSurvey(data, reference) };
 }
 
@@ -73,7 +76,7 @@ const bestPolicy = { adapter: 'bestAdapter', evaluation: 'bestEvaluation', pairs
 
 /** Writes the adapter of the policy as it is now, then what the record says of it, then its exact test metrics. */
 async function writePolicy(
-  { config, folder, policy, data, stop, checkHold, ui }: RunParts,
+  { config, folder, policy, data, stop, checkHold, ui, team }: RunParts,
   test: ScoredTest | undefined,
   { hub, trained }: { hub: HubNames; trained: ReferenceRecord },
   outcome: { steps: number; best?: BestEvaluation },
@@ -85,27 +88,15 @@ async function writePolicy(
   await policy.saveAdapter(folder.at(names.adapter), base, { trained, replace: true });
   amendRecord(folder, data, () => outcome);
   if (!test) return undefined;
-  const bar = progress('scoring the test pairs', test.pairs.data.pairs.length, ui.quiet);
   const pause = () => {
     folder.checkHeld();
     stop.check(`while the test pairs were scored; all ${outcome.steps} steps are saved`);
   };
   try {
-    const byPair = new Map<number, object>();
-    const ofPairs = await evaluatePairs(policy, test.pairs, pairObjective(config.objective), {
-      onProgress: bar.update,
-      onValues: (indices, values) => {
-        indices.forEach((pair, i) => {
-          byPair.set(pair, Object.fromEntries(Object.entries(values).map(([metric, column]) => [metric, column[i]])));
-        });
-      },
-      pause,
-    });
-    bar.stop();
-    const survey = test.survey && (await scoreSurvey(policy, test.survey, { quiet: ui.quiet, pause }));
+    const scoring = { policy, objective: pairObjective(config.objective), pause, team, quiet: ui.quiet };
+    const { scores, byPair } = await scoreTest(test, scoring);
     checkHold();
     folder.write(names.pairs, pairLines(test.pairs, byPair));
-    const scores: TestScores = { ...ofPairs, ...(survey && { survey }) };
     folder.writeJson(names.evaluation, scores);
     return scores;
   } catch (error) {
@@ -114,18 +105,50 @@ async function writePolicy(
       where: `after all ${outcome.steps} steps: the evaluation on ${config.data.test}`,
       fix: `check these pairs; without them, run group-robust eval with --adapter ${folder.at(names.adapter)}, which is written`,
     });
-  } finally {
-    bar.stop();
   }
+}
+
+/** How a test split is scored. */
+export interface TestScoring {
+  policy: Policy<NativeBatch>;
+  objective: PairObjective;
+  /** Called before every forward pass; may throw to stop. */
+  pause: () => void;
+  team: Team | undefined;
+  quiet: boolean;
+}
+
+/**
+ * The exact metrics of a test split by the policy as it is now, and those of each pair.
+ * @throws NonFiniteError
+ */
+export async function scoreTest(
+  { pairs, survey }: ScoredTest,
+  { policy, objective, pause, team, quiet }: TestScoring,
+): Promise<{ scores: TestScores; byPair: ReadonlyMap<number, object> }> {
+  const byPair = new Map<number, object>();
+  const bar = progress('scoring the test pairs', pairs.data.pairs.length, quiet);
+  const ofPairs = await evaluatePairs(policy, pairs, objective, {
+    onProgress: bar.update,
+    onValues: (indices, values) => {
+      indices.forEach((pair, i) => {
+        byPair.set(pair, Object.fromEntries(Object.entries(values).map(([metric, column]) => [metric, column[i]])));
+      });
+    },
+    pause,
+    team,
+  }).finally(() => bar.stop());
+  const ofSurvey = survey && (await scoreSurvey(policy, survey, { quiet, pause, team }));
+  return { scores: { ...ofPairs, ...(ofSurvey && { survey: ofSurvey }) }, byPair };
 }
 
 async function scoreSurvey(
   policy: Policy<NativeBatch>,
   survey: ScoredSurvey,
-  { quiet, pause }: { quiet: boolean; pause: () => void },
+  { quiet, pause, team }: Pick<TestScoring, 'quiet' | 'pause' | 'team'>,
 ): Promise<SurveySummary> {
   const bar = progress('scoring the questions', survey.pairs.length, quiet);
-  return evaluateSurvey(policy, survey, { onProgress: bar.update, pause }).finally(() => bar.stop());
+  return evaluateSurvey(policy, survey, { onProgress: bar.update, pause, team }).finally(() => bar.stop());
 }
 
 /** A line for each pair, in the order of its file: where it stands there, its group and its metrics. */

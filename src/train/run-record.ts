@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { cpus } from 'node:os';
+import type { Team } from '../distributed/team.js';
 import { orderedRecord } from '../files/ordered-record.js';
 import { hashFile } from '../files/read.js';
 import { loadNative } from '../native/load.js';
@@ -19,9 +20,11 @@ type Making = {
   device: Device;
   /** Name of the card, or of the processor where the device is `cpu`. */
   processor: string;
+  /** Absent where there is one. */
+  processes?: number;
 };
 
-export function makingOn(device: Device): Making {
+export function makingOn(device: Device, team?: Pick<Team, 'size'>): Making {
   const native = loadNative();
   const { torchVersion, threads } = native.nativeInfo();
   return {
@@ -29,6 +32,7 @@ export function makingOn(device: Device): Making {
     threads,
     device,
     processor: device === 'cpu' ? (cpus()[0]?.model.trim() ?? 'unknown') : native.cardName(device),
+    ...(team && { processes: team.size }),
   };
 }
 

@@ -1,12 +1,14 @@
+import { shareJson, type Team } from '../distributed/team.js';
 import { checkUnchanged, type FileState } from '../files/opened-file.js';
 import { orderedRecord } from '../files/ordered-record.js';
 import { refuseExisting } from '../files/write.js';
-import { resolveDevice } from '../policy/device.js';
+import { type Device, resolveDevice } from '../policy/device.js';
+import type { GemmaPolicy } from '../policy/gemma.js';
 import { progress } from '../terminal/progress.js';
 import { Checkpoints } from './checkpoint.js';
 import { methodName, type TrainConfig } from './config.js';
-import { runIdentity } from './identity.js';
-import { localNames, namesAsBegun, pairReader, readRunData } from './inputs.js';
+import { type RunIdentity, runIdentity } from './identity.js';
+import { type HubNames, localNames, namesAsBegun, pairReader, type RunData, readRunData } from './inputs.js';
 import { StopRequest } from './interrupt.js';
 import type { MetricsLine } from './metrics-line.js';
 import { pairObjective, refuseSoftLabels } from './objective.js';
@@ -20,6 +22,7 @@ import { makingOn, provenance } from './run-record.js';
 import { begunWith, findStart } from './run-start.js';
 import { Reference } from './scoring.js';
 import type { TestScores } from './survey.js';
+import { agreeOnRun, loadStateTogether } from './team-run.js';
 import { trainPolicy } from './trainer.js';
 import type { BestEvaluation } from './trainer-hooks.js';
 
@@ -47,6 +50,8 @@ export interface RunOptions {
   again?: string;
   /** Called with the run folder when everything else in it is written, while this process still holds it; for example `writeRunReport`. */
   report?: (run: string) => Promise<void>;
+  /** The processes that train together, of which this one has rank 0; those of other ranks call {@link followTraining}. */
+  team?: Team;
 }
 
 /**
@@ -85,38 +90,33 @@ async function trainLocked(
   lock: RunLock,
   asked: TrainConfig,
   ui: Ui,
-  { resume = false, again = 'the same command with --resume', report }: RunOptions,
+  { resume = false, again = 'the same command with --resume', report, team }: RunOptions,
 ): Promise<RunResult> {
   const warn = (text: string) => ui.log(`warning: ${text}`);
   const checkpoints = new Checkpoints(asked.output, asked.checkpoint.keep, asked.checkpoint.best);
   if (!resume) refuseExisting(asked.output, runLockName, 'go on with it by --resume, ');
   const folder = new RunFolder(asked.output, lock);
   const begun = resume ? begunWith(folder) : undefined;
-  const device = resolveDevice(asked.device);
-  const config = withDType(asked, device, begun?.names.dtype);
-  const named = begun ? namesAsBegun(config, begun) : config;
-  const { names: local, hub } = await localNames(named, { quiet: ui.quiet });
-  const inputs: FileState[] = [];
-  const identity = await runIdentity(local, inputs);
+  if (team) await shareJson(team, begun);
+  const prepared = await prepareRun(asked, begun, ui, team);
+  const { config, local, hub, identity, inputs, device } = prepared;
   const from = resume ? await findStart(local, folder, checkpoints, identity, warn) : undefined;
+  if (team) await shareJson(team, from ? { trainer: from.trainer } : null);
 
-  using policy = await openForTraining(local, device);
-  const reader = pairReader(local.model, policy, local.tokenizer, ui.quiet);
-  const data = await readRunData(reader, config.data);
-  reader.refuseIdleTokenizer('tokenizer');
-  for (const split of [data.train, data.validation, data.test])
-    if (split) refuseSoftLabels(pairObjective(config.objective), split);
-  await prepareAdapter(policy, local, data.train.groups.length);
-  if (from) await policy.loadState(from.policyFile);
-  for (const text of [...policy.notes, ...data.warnings, templateWarning(local) ?? []].flat()) warn(text);
+  const { policy, data, warnings } = await openRun(prepared, ui, team);
+  using _ = policy;
+  if (from) await (team ? loadStateTogether(policy, team, from.policyFile) : policy.loadState(from.policyFile));
+  for (const text of warnings) warn(text);
 
   using stop = new StopRequest(
     (signal) => ui.log(`${signal}: finishing this step and saving; once more stops at once`),
     again,
+    team,
   );
   const reference = new Reference(policy, {
     cache: new ReferenceCache(() => policy.referenceIdentity(), warn),
     progress: (file, pairs) => progress(`reference of ${file}`, pairs, ui.quiet),
+    team,
     pause: () => {
       lock.check();
       stop.check('while the reference scored the pairs; those done are kept');
@@ -129,9 +129,22 @@ async function trainLocked(
   };
   const trained = await trainedAgainst(local, hub, folder.at('adapter'));
   const started = Date.now();
-  const made = makingOn(device);
+  const made = makingOn(device, team);
   const marks = { identity, made };
-  const run: RunParts = { config, folder, checkpoints, policy, data, reference, from, marks, stop, checkHold, ui };
+  const run: RunParts = {
+    config,
+    folder,
+    checkpoints,
+    policy,
+    data,
+    reference,
+    from,
+    marks,
+    stop,
+    checkHold,
+    ui,
+    team,
+  };
   const hooks = new RunHooks(run, await provenance(config, data, { ...made, hub }));
   try {
     await trainPolicy(policy, data.train, data.validation, config, hooks, from?.trainer);
@@ -155,4 +168,59 @@ async function trainLocked(
     test,
     best,
   };
+}
+
+/** A run, before its model is opened; every process finds it by itself. */
+interface PreparedRun {
+  config: TrainConfig;
+  /** With paths on this machine in place of ids of the hub. */
+  local: TrainConfig;
+  hub: HubNames;
+  device: Device;
+  identity: RunIdentity;
+  /** The files that the identity was made of. */
+  inputs: FileState[];
+}
+
+/**
+ * @param begun of a run that goes on, what it began with
+ * @throws InputError where an input is missing, or the processes of a team have different ones
+ */
+export async function prepareRun(
+  asked: TrainConfig,
+  begun: ReturnType<typeof begunWith> | undefined,
+  { quiet }: Pick<Ui, 'quiet'>,
+  team: Team | undefined,
+): Promise<PreparedRun> {
+  const device = resolveDevice(asked.device, 'device', team?.localRank);
+  const config = withDType(asked, device, begun?.names.dtype);
+  const named = begun ? namesAsBegun(config, begun) : config;
+  const { names: local, hub } = await localNames(named, { quiet });
+  const inputs: FileState[] = [];
+  const identity = await runIdentity(local, inputs);
+  const { threads, ...made } = makingOn(device);
+  if (team) await agreeOnRun(team, config, identity, { ...made, threads: config.threads ?? threads });
+  return { config, local, hub, device, identity, inputs };
+}
+
+/** Opens the model of a run, with its adapter as it starts, and reads its pairs. */
+export async function openRun(
+  { config, local, device }: PreparedRun,
+  { quiet }: Pick<Ui, 'quiet'>,
+  team: Team | undefined,
+): Promise<{ policy: GemmaPolicy; data: RunData; warnings: string[] }> {
+  const policy = await openForTraining(local, device);
+  try {
+    if (team?.native) policy.stepWith(team.native);
+    const reader = pairReader(local.model, policy, local.tokenizer, quiet);
+    const data = await readRunData(reader, config.data);
+    reader.refuseIdleTokenizer('tokenizer');
+    for (const split of [data.train, data.validation, data.test])
+      if (split) refuseSoftLabels(pairObjective(config.objective), split);
+    await prepareAdapter(policy, local, data.train.groups.length);
+    return { policy, data, warnings: [...policy.notes, ...data.warnings, templateWarning(local) ?? []].flat() };
+  } catch (error) {
+    policy.dispose();
+    throw error;
+  }
 }

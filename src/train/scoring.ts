@@ -1,8 +1,10 @@
 import type { PairDataset, TokenisedPair } from '../data/pairs/dataset.js';
 import { type PackedPairs, packPairs, pairLogProbabilities } from '../data/pairs/packing.js';
 import { promptNumbers } from '../data/pairs/prompt-numbers.js';
+import { shareNumbers, type Team } from '../distributed/team.js';
+import { present } from '../errors.js';
 import type { NativeBatch } from '../native/types.js';
-import type { Policy } from '../policy/policy.js';
+import type { LogProbabilitySource, Policy } from '../policy/policy.js';
 import type { Progress } from '../terminal/progress.js';
 import type { PairScores } from './objective.js';
 import type { ReferenceCache } from './reference-cache.js';
@@ -81,6 +83,55 @@ export function packForScoring(data: Pairs, indices: ArrayLike<number>): PackedP
   );
 }
 
+/** A batch of pairs, packed, with the log-probabilities of its responses, [responses] by each source that was asked for. */
+interface ScoredBatch {
+  indices: Int32Array;
+  packed: PackedPairs;
+  logps: Float64Array[];
+}
+
+/**
+ * Scores batches of a data set, in their order. A team scores as many at a time as it has processes, each process one, and all get the scores
+ * of all: which are those of one process, to the bit where their processors and threads are alike.
+ * @param pause called before one process's batch, or the team's; may throw to stop
+ */
+export async function* scoreBatches(
+  policy: Policy<NativeBatch>,
+  data: Pairs,
+  batches: readonly Int32Array[],
+  sources: readonly LogProbabilitySource[],
+  { pause, team }: { pause?: () => void; team?: Team } = {},
+): AsyncGenerator<ScoredBatch> {
+  const scores = async ({ batch }: PackedPairs) => {
+    const logps: Float64Array[] = [];
+    for (const source of sources) logps.push(await policy.logProbabilities(batch, source));
+    return logps;
+  };
+  const size = team?.size ?? 1;
+  for (let start = 0; start < batches.length; start += size) {
+    pause?.();
+    // Packed only now: all batches at once would take more memory than the pairs themselves.
+    const round = batches
+      .slice(start, start + size)
+      .map((indices) => ({ indices, packed: packForScoring(data, indices) }));
+    if (!team) {
+      for (const { indices, packed } of round) yield { indices, packed, logps: await scores(packed) };
+      continue;
+    }
+    const responses = round.map(({ packed }) => packed.batch.responseLengths.length);
+    const own = new Float64Array(sources.length * Math.max(...responses));
+    const mine = round[team.rank];
+    const ownResponses = responses[team.rank] ?? 0;
+    if (mine) for (const [s, logps] of (await scores(mine.packed)).entries()) own.set(logps, s * ownResponses);
+    const all = await team.gather(own);
+    for (const [rank, { indices, packed }] of round.entries()) {
+      const count = present(responses[rank]);
+      const logps = sources.map((_, s) => present(all[rank]).slice(s * count, (s + 1) * count));
+      yield { indices, packed, logps };
+    }
+  }
+}
+
 /** Reference log-probabilities of a whole data set: [pairs] each, summed over response tokens. */
 export class ReferenceScores {
   constructor(
@@ -120,62 +171,71 @@ export class Reference {
       progress?: (file: string, pairs: number) => Progress;
       /** Called before every forward pass; may throw to stop, and the cache has what was scored. */
       pause?: () => void;
+      /** Shares the scoring; the cache is then that of rank 0. */
+      team?: Team;
     } = {},
   ) {}
 
   async score(data: Pairs & Pick<PairDataset, 'file'>, batches: readonly Int32Array[]): Promise<ReferenceScores> {
-    const { cache, progress, pause } = this.options;
-    // Packed again each time: all batches at once would take more memory than the pairs themselves.
-    const packed = function* () {
-      for (const batch of batches) yield packForScoring(data, batch);
-    };
+    const { cache, progress, pause, team } = this.options;
     let responses = 0;
     const counted = function* () {
-      for (const { batch } of packed()) {
+      for (const indices of batches) {
+        const { batch } = packForScoring(data, indices);
         responses += batch.responseLengths.length;
         yield batch;
       }
     };
-    const entry = await cache?.entry(counted());
+    const entry = team && team.rank > 0 ? undefined : await cache?.entry(counted());
     if (!entry) for (const _ of counted());
     const scores = new Float64Array(responses);
-    const known = entry?.read(scores) ?? 0;
+    let known = entry?.read(scores) ?? 0;
+    if (team) {
+      const shared = await shareNumbers(team, scores.subarray(0, known));
+      scores.set(shared);
+      known = shared.length;
+    }
     this.pairs += data.pairs.length;
 
     const chosen = new Float64Array(data.pairs.length);
     const rejected = new Float64Array(data.pairs.length);
     const bar = known < scores.length ? progress?.(data.file, data.pairs.length) : undefined;
-    // Responses scored so far, and those of them that the cache has.
-    let scored = known;
-    let kept = known;
     let keptAt = Date.now();
-    const keep = () => {
-      if (scored > kept) entry?.write(scores.subarray(0, scored));
-      kept = scored;
-      keptAt = Date.now();
-    };
+    // Responses and pairs in their places so far; of the former those that the cache has.
     let end = 0;
     let done = 0;
+    let kept = known;
+    const keep = () => {
+      if (end > kept) entry?.write(scores.subarray(0, end));
+      kept = Math.max(kept, end);
+      keptAt = Date.now();
+    };
+    const place = (indices: Int32Array, packed: PackedPairs) => {
+      const begin = end;
+      end += packed.batch.responseLengths.length;
+      const columns = byPair(packed, scores.subarray(begin, end));
+      indices.forEach((pair, i) => {
+        chosen[pair] = columns.chosen[i];
+        rejected[pair] = columns.rejected![i];
+      });
+      done += indices.length;
+      bar?.update(done);
+    };
+    let b = 0;
+    for (; b < batches.length; b++) {
+      const packed = packForScoring(data, batches[b]);
+      if (end + packed.batch.responseLengths.length > known) break;
+      place(batches[b], packed);
+    }
     try {
-      let b = -1;
-      for (const pack of packed()) {
-        b++;
-        const begin = end;
-        end += pack.batch.responseLengths.length;
-        if (end > known) {
-          pause?.();
-          scores.set(await this.policy.logProbabilities(pack.batch, 'reference'), begin);
-          scored = end;
-          this.forwardPasses++;
-          if (Date.now() - keptAt > 1000 * secondsBetweenWrites) keep();
-        }
-        const columns = byPair(pack, scores.subarray(begin, end));
-        batches[b].forEach((pair, i) => {
-          chosen[pair] = columns.chosen[i];
-          rejected[pair] = columns.rejected![i];
-        });
-        done += batches[b].length;
-        bar?.update(done);
+      for await (const { indices, packed, logps } of scoreBatches(this.policy, data, batches.slice(b), ['reference'], {
+        pause,
+        team,
+      })) {
+        scores.set(present(logps[0]), end);
+        place(indices, packed);
+        this.forwardPasses++;
+        if (Date.now() - keptAt > 1000 * secondsBetweenWrites) keep();
       }
     } finally {
       keep();

@@ -1,5 +1,6 @@
 import type { PairDataset, TokenisedPair } from '../data/pairs/dataset.js';
 import type { OpinionQuestion } from '../data/pairs/opinion-questions.js';
+import type { Team } from '../distributed/team.js';
 import { present } from '../errors.js';
 import { orderedRecord } from '../files/ordered-record.js';
 import type { NativeBatch } from '../native/types.js';
@@ -12,7 +13,7 @@ import type { Policy } from '../policy/policy.js';
 import type { GroupSummary } from './metrics.js';
 import { checkFinite } from './non-finite.js';
 import type { PairScores } from './objective.js';
-import { byPair, packForScoring, pairsAt, type Reference, scoringBatches } from './scoring.js';
+import { byPair, pairsAt, type Reference, scoreBatches, scoringBatches } from './scoring.js';
 
 /**
  * How near a model's answers to a survey are to a group's: not only which option wins, but the distribution over all options.
@@ -124,20 +125,24 @@ export async function evaluateSurvey(
   {
     onProgress,
     pause,
+    team,
   }: {
     /** Told how many of `pairs` are scored. */
     onProgress?: (pairs: number) => void;
     /** Called before every forward pass; may throw to stop. */
     pause?: () => void;
+    /** Shares the scoring. */
+    team?: Team;
   } = {},
 ): Promise<SurveySummary> {
   const chosen = new Float64Array(pairs.length);
   const rejected = new Float64Array(pairs.length);
   let done = 0;
-  for (const batch of batches) {
-    pause?.();
-    const packed = packForScoring({ pairs }, batch);
-    const scores: PairScores = byPair(packed, await policy.logProbabilities(packed.batch, 'policy'));
+  for await (const { indices: batch, packed, logps } of scoreBatches(policy, { pairs }, batches, ['policy'], {
+    pause,
+    team,
+  })) {
+    const scores: PairScores = byPair(packed, present(logps[0]));
     const columns = { 'logps/chosen': scores.chosen, 'logps/rejected': present(scores.rejected) };
     checkFinite(pairsAt({ pairs }, batch), columns);
     batch.forEach((pair, i) => {

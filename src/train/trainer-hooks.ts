@@ -1,4 +1,5 @@
 import type { SamplerPlan, SamplerState } from '../data/pairs/sampler.js';
+import type { Team } from '../distributed/team.js';
 import type { MaybePromise } from '../policy/policy.js';
 import type { Progress } from '../terminal/progress.js';
 import type { MetricsLine } from './metrics-line.js';
@@ -8,6 +9,8 @@ import type { Reference } from './scoring.js';
 /** What the training loop reports while it runs, and what it needs to go on from a step. */
 
 export interface TrainerHooks {
+  /** The processes that train together; absent where there is one. */
+  team?: Team;
   /** Scores training and validation pairs by the reference, once, before step 0; default: without a cache. */
   reference?: Reference;
   /** Called for step 0 and after every optimiser step, in order. */

@@ -27,6 +27,7 @@ import {
   scoredDataset,
 } from './scoring.js';
 import { startingGapWarning } from './starting-gap.js';
+import { ownShare, sumOverTeam } from './team-step.js';
 import type { BestEvaluation, TrainerHooks, TrainerState } from './trainer-hooks.js';
 
 /** The parts of the configuration that the loop itself reads. */
@@ -49,6 +50,9 @@ const saturatedGroups = 1.05;
  * after the sums, cutting the batch into micro-batches changes nothing, and α moves exactly once per step.
  *
  * The order of the data depends on the seed and the sampler only, so two methods with one seed see the same batches.
+ *
+ * With `hooks.team`, this process takes its share of every batch, and steps, decisions and metrics are those of all; the policy has to sum
+ * its gradients over the same processes.
  *
  * A step whose loss or gradient is not finite changes neither weights nor α: it stops the run or is skipped, as
  * `settings.nonFinite` says. An evaluation that is not finite always stops the run: no number could replace it in the choice of the best
@@ -169,9 +173,14 @@ class Trainer {
     const { optimizer, objective } = settings;
     const totals = new GroupTotals(train.groups.length);
     const metrics = new GroupMetrics(train.groups);
+    const { team } = this.hooks;
+    const own = team ? ownShare(train, batch, team) : batch;
     const microSize = settings.batch.micro ?? settings.batch.size;
-    for (let start = 0; start < batch.length; start += microSize)
-      await this.addGradients(batch.subarray(start, start + microSize), totals, metrics);
+    const addAll = async () => {
+      for (let start = 0; start < own.length; start += microSize)
+        await this.addGradients(own.subarray(start, start + microSize), totals, metrics);
+    };
+    await (team ? sumOverTeam(team, totals, metrics, addAll) : addAll());
 
     if (this.alphaStep !== undefined && plateau) weighting.step = this.alphaStep * plateau.stepScale;
     const scaling = objective.weights === 'mirror-ascent' ? objective.scaling : undefined;
@@ -253,7 +262,7 @@ class Trainer {
     const { hooks, step, watched, plateau } = this;
     if (!watched) return {};
     const bar = hooks.evaluating?.(step, watched.data.pairs.length);
-    const options = { onProgress: bar?.update, pause: () => hooks.pause?.(step) };
+    const options = { onProgress: bar?.update, pause: () => hooks.pause?.(step), team: hooks.team };
     const summary = await evaluatePairs(this.policy, watched, this.objective, options).finally(() => bar?.stop());
     const { loss, group } = summary.worst;
     if (loss !== undefined && !(loss >= (this.best?.loss ?? Number.POSITIVE_INFINITY)))
@@ -298,7 +307,9 @@ class Trainer {
   }
 
   private async scoreByReference(): Promise<void> {
-    const reference = this.objective.usesReference ? (this.hooks.reference ?? new Reference(this.policy)) : undefined;
+    const reference = this.objective.usesReference
+      ? (this.hooks.reference ?? new Reference(this.policy, { team: this.hooks.team }))
+      : undefined;
     this.referenceScores = (await scoredDataset(this.train, reference)).reference;
     this.watched = this.validation && (await scoredDataset(this.validation, reference));
   }

@@ -47,23 +47,26 @@ export function start(command: string, args: readonly string[], variables: NodeJ
  * Starts a process for each rank by plain variables.
  * @param argsOf the arguments of each
  * @param variables in place of those that a launcher sets
+ * @param before what its command is put behind
  */
 export async function startRanks(
   size: number,
   argsOf: (rank: number) => readonly string[],
   variables: (rank: number) => NodeJS.ProcessEnv = () => ({}),
+  before: (rank: number) => readonly string[] = () => [],
 ): Promise<StartedProcess[]> {
   const port = await freePort();
-  return Array.from({ length: size }, (_, rank) =>
-    start(process.execPath, [program, ...argsOf(rank)], {
+  return Array.from({ length: size }, (_, rank) => {
+    const [command = process.execPath, ...args] = [...before(rank), process.execPath, program, ...argsOf(rank)];
+    return start(command, args, {
       RANK: `${rank}`,
       LOCAL_RANK: `${rank}`,
       WORLD_SIZE: `${size}`,
       MASTER_ADDR: '127.0.0.1',
       MASTER_PORT: `${port}`,
       ...variables(rank),
-    }),
-  );
+    });
+  });
 }
 
 /** The same, to their end; with a size of 1 a process by itself. */
@@ -90,4 +93,39 @@ export async function torchrun(
   const meeting = ['--master-addr', '127.0.0.1', '--master-port', `${await freePort()}`];
   const again = ['--max-restarts', `${restarts}`, '--monitor-interval', '0.1'];
   return start(python, [...launcher, ...meeting, ...again, process.execPath, program, ...args]);
+}
+
+/** A machine of its own as far as the network goes: `run` is what a command is put behind to run there. */
+interface Host {
+  run: readonly string[];
+  address: string;
+}
+
+/** Two network namespaces and a cable between them; undefined where the system does not allow that. */
+export function twoHosts(): { hosts: [Host, Host]; cut(): void; remove(): void } | undefined {
+  const names = ['a', 'b'].map((end) => `group-robust-${process.pid}-${end}`);
+  const ip = (...args: string[]) => spawnSync('ip', args).status === 0;
+  const remove = () => {
+    for (const name of names) ip('netns', 'delete', name);
+  };
+  const [a, b] = names;
+  const made =
+    ip('netns', 'add', a) &&
+    ip('netns', 'add', b) &&
+    ip('link', 'add', 'cable', 'netns', a, 'type', 'veth', 'peer', 'name', 'cable', 'netns', b) &&
+    names.every(
+      (name, i) =>
+        ip('-n', name, 'address', 'add', `10.77.0.${i + 1}/24`, 'dev', 'cable') &&
+        ip('-n', name, 'link', 'set', 'cable', 'up') &&
+        ip('-n', name, 'link', 'set', 'lo', 'up'),
+    );
+  if (!made) {
+    remove();
+    return undefined;
+  }
+  const host = (name: string, i: number): Host => ({
+    run: ['ip', 'netns', 'exec', name],
+    address: `10.77.0.${i + 1}`,
+  });
+  return { hosts: [host(a, 0), host(b, 1)], cut: () => ip('-n', a, 'link', 'set', 'cable', 'down'), remove };
 }

@@ -18,7 +18,7 @@ function machine(cudaBuilt: boolean, cudaDevices: number, gpus?: readonly string
 
 function refusal(wish: string, on: ReturnType<typeof machine>): string {
   try {
-    resolveDevice(wish, '--device', on);
+    resolveDevice(wish, '--device', undefined, on);
   } catch (error) {
     expect(error).toBeInstanceOf(InputError);
     return (error as InputError).message;
@@ -41,19 +41,19 @@ describe('a wish', () => {
     ['cuda:1', 2, 'cuda:1'],
     ['cuda:11', 12, 'cuda:11'],
   ])('%s with %i cards is %s', (wish, cards, device) => {
-    expect(resolveDevice(wish, '--device', machine(true, cards, [card]))).toBe(device);
+    expect(resolveDevice(wish, '--device', undefined, machine(true, cards, [card]))).toBe(device);
   });
 
   it('auto is the default, and takes the CPU where the addon is not built for CUDA, whatever the driver shows', () => {
-    expect(resolveDevice(undefined, 'device', machine(false, 0, [card]))).toBe('cpu');
-    expect(resolveDevice(undefined, 'device', machine(true, 1))).toBe('cuda:0');
+    expect(resolveDevice(undefined, 'device', undefined, machine(false, 0, [card]))).toBe('cpu');
+    expect(resolveDevice(undefined, 'device', undefined, machine(true, 1))).toBe('cuda:0');
   });
 
   it('for the CPU, or granted, asks no driver, and the CPU no addon either', () => {
     const never = () => expect.fail('was asked');
-    expect(resolveDevice('cpu', 'device', { info: never, gpus: never })).toBe('cpu');
+    expect(resolveDevice('cpu', 'device', undefined, { info: never, gpus: never })).toBe('cpu');
     for (const wish of ['auto', 'cuda'])
-      expect(resolveDevice(wish, 'device', { ...machine(true, 1), gpus: never })).toBe('cuda:0');
+      expect(resolveDevice(wish, 'device', undefined, { ...machine(true, 1), gpus: never })).toBe('cuda:0');
   });
 
   it.each(['gpu', 'CUDA', 'cuda:', 'cuda:-1', 'cuda:01', 'cuda:x', 'cuda0', ''])('%j is no device', (wish) => {

@@ -135,6 +135,7 @@ const without = [
   'output',
   'data.unusable',
   'batch.micro',
+  'distributed.timeout',
   'nonFinite.action',
   'nonFinite.limit',
 ];

@@ -1,0 +1,345 @@
+import { connect, type Socket } from 'node:net';
+import { hostname } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { GroupRobustError, InputError, InterruptedError, messageOf, present } from '../errors.js';
+import { machine } from '../files/owner.js';
+import { loadNative } from '../native/load.js';
+import type { NativePeers } from '../native/types.js';
+import { packageVersion } from '../package.js';
+import { counted } from '../terminal/format.js';
+import { onlyErrors, silence } from '../terminal/output.js';
+import { type Place, placeOf } from './place.js';
+import { GatheringTeam } from './team.js';
+
+/** Seconds that a process may keep the others waiting, where nobody says otherwise. */
+export const defaultTimeout = 600;
+
+/** Seconds for those that are still there to say so after one has been lost. */
+const rollCallSeconds = 5;
+
+/**
+ * Runs `work` as one process of a job, where the environment says that this is one: with the others as its team. If it fails, the others
+ * are told, and if another one is lost, the error says which. Processes other than that of rank 0 then print errors alone.
+ * @param timeoutSeconds how long a process may keep the others waiting; default {@link defaultTimeout}
+ * @throws InputError where the environment is wrong, the processes do not fit together, or rank 0 cannot be reached; GroupRobustError PEER
+ * where another process is gone or does not answer in time
+ */
+export async function together<T>(
+  timeoutSeconds: number | undefined,
+  work: (team: ProcessTeam | undefined) => Promise<T>,
+): Promise<T> {
+  const place = placeOf(process.env);
+  if (!place) return work(undefined);
+  if (place.rank > 0) onlyErrors(`rank ${place.rank}: `);
+  const team = new ProcessTeam(place, timeoutSeconds ?? defaultTimeout);
+  try {
+    await team.join();
+    const result = await work(team);
+    await team.leave();
+    return result;
+  } catch (error) {
+    throw await team.failed(error);
+  } finally {
+    team.native.dispose();
+  }
+}
+
+/** What each process says of itself when it comes. */
+interface Hello {
+  size: number;
+  version: string;
+  host: string;
+  machine: string;
+  /** By which it reaches the store. */
+  address: string;
+}
+
+/** The processes of a job, by c10d: TCPStore and Gloo, and NCCL between GPUs where the addon has it. */
+export class ProcessTeam extends GatheringTeam {
+  override readonly native: NativePeers;
+  /** Before all keys of this use of the store, once it is known. */
+  private prefix = '';
+  private joined = false;
+
+  constructor(
+    private readonly place: Place,
+    private readonly timeoutSeconds: number,
+  ) {
+    // Read when LibTorch is loaded. Its warnings have stack traces, and say nothing that the errors here do not.
+    process.env.TORCH_CPP_LOG_LEVEL ??= 'ERROR';
+    const native = new (loadNative().Peers)();
+    super(place.rank, place.size, place.localRank, native);
+    this.native = native;
+  }
+
+  /** Meets the others: everything that may not fit is found here, by name. */
+  async join(): Promise<void> {
+    const { rank, size } = this;
+    const end = Date.now() + 1000 * this.timeoutSeconds;
+    const address = await this.reachStore(end);
+    await this.beginUse();
+    const hello: Hello = { size, version: packageVersion(), host: hostname(), machine: machine(), address };
+    await this.set(`hello/${rank}`, JSON.stringify(hello));
+    const all: Hello[] = [];
+    for (let other = 0; other < size; other++) {
+      if (!(await this.wait(`hello/${other}`, end - Date.now()))) throw await this.absent();
+      all.push(JSON.parse(await this.get(`hello/${other}`)) as Hello);
+      this.checkFit(hello, present(all[other]), other);
+    }
+    this.checkAddresses(all);
+    const endpoint = { interface: this.place.interface ?? '', address, prefix: this.prefix };
+    await this.native.connect(rank, size, endpoint).catch((error: unknown) => {
+      const text = messageOf(error);
+      if (this.place.interface === undefined || !/interface|address/i.test(text)) throw error;
+      throw new InputError(`${this.place.interface} cannot be used: ${text}`, {
+        at: { field: 'GLOO_SOCKET_IFNAME' },
+        fix: 'name an interface that `ip address` shows as up, or unset it',
+      });
+    });
+    this.joined = true;
+  }
+
+  /** The end of the job: nobody leaves before all have come to it, since rank 0 may keep the store. */
+  async leave(): Promise<void> {
+    await this.endUse();
+    await this.gather(new Float64Array(0));
+    await this.native.disconnect();
+  }
+
+  /**
+   * Tells the others of the error, or finds out which of them is lost.
+   * @returns the error to throw
+   */
+  async failed(error: unknown): Promise<unknown> {
+    if (!this.joined) {
+      await this.endUse()
+        .then(() => this.awaitEnds([...Array(this.size).keys()], 1000 * rollCallSeconds))
+        .catch(() => {});
+      return this.explained(error);
+    }
+    // All have come to it together, and have nothing to tell each other.
+    if (error instanceof InterruptedError)
+      return this.leave().then(
+        () => error,
+        () => error,
+      );
+    const lost = isLost(error);
+    try {
+      // Whoever waits for this process notices, and comes to the roll call too.
+      await this.native.disconnect();
+      if (!lost) await this.set(`failed/${this.rank}`, messageOf(error));
+      await this.set(`present/${this.rank}`, '');
+      const found = await this.rollCall();
+      await this.endUse();
+      await this.awaitEnds(found.present, 1000 * rollCallSeconds);
+      if (!lost) {
+        if (found.failures.get(0) === messageOf(error) && this.rank > 0) silence();
+        return error;
+      }
+      return this.lostError(messageOf(error), found);
+    } catch {
+      return lost ? this.lostError(messageOf(error), { missing: [0], failures: new Map() }) : error;
+    }
+  }
+
+  protected override gatherBytes(bytes: Uint8Array): Promise<Uint8Array[]> {
+    return ofPeers(this.native.gather(bytes));
+  }
+
+  protected override broadcast(bytes: Uint8Array): Promise<Uint8Array> {
+    return ofPeers(this.native.broadcast(bytes));
+  }
+
+  /**
+   * Serves the store or waits until it can be reached.
+   * @returns the address of this process on the way there, by which the others can reach it too
+   */
+  private async reachStore(end: number): Promise<string> {
+    const { address, port, serves } = this.place;
+    const where = `${address}:${port}`;
+    const meeting = { address, port, serves, timeout: 1000 * this.timeoutSeconds };
+    if (serves)
+      await this.native.meet(meeting).catch((error: unknown) => {
+        if (/EADDRINUSE|address already in use/i.test(messageOf(error)))
+          throw new InputError(`${port} is in use on this machine, so the processes cannot meet there`, {
+            at: { field: 'MASTER_PORT' },
+            fix: 'name another port for all of them, or end what uses it (a run that was left behind?)',
+          });
+        throw error;
+      });
+    for (;;) {
+      try {
+        const local = await addressTowards(address, port);
+        // Left to itself c10d waits twice as long, and then prints a stack trace.
+        if (!serves) await this.native.meet(meeting);
+        return local;
+      } catch (error) {
+        if (Date.now() + 200 < end) await sleep(200);
+        else
+          throw new InputError(
+            `rank 0, or its launcher, cannot be reached at ${where} within ${counted(this.timeoutSeconds, 'second')}: ${messageOf(error)}`,
+            {
+              at: { field: 'MASTER_ADDR' },
+              fix: 'check that rank 0 has started and says nothing, that name and port are right, and that no firewall is between',
+            },
+          );
+      }
+    }
+  }
+
+  /**
+   * One job script may use the store several times, a command after the other; this rank's uses are counted, so the same one has the same
+   * number on all.
+   */
+  private async beginUse(): Promise<void> {
+    const { attempt, rank } = this.place;
+    const base = `group-robust/${attempt}`;
+    const use = await this.native.count(`${base}/uses/${rank}`);
+    if (use > 1 && !(await this.native.wait(`${base}/${use - 1}/ended/${rank}`, 1000)))
+      throw new InputError(`is ${rank} of another process in this job too, or one that has not ended properly`, {
+        at: { field: 'RANK' },
+        fix: 'give each process a number of its own, from 0 to WORLD_SIZE - 1, or start the job anew',
+      });
+    this.prefix = `${base}/${use}/`;
+  }
+
+  private endUse(): Promise<void> {
+    return this.set(`ended/${this.rank}`, '');
+  }
+
+  private checkFit(own: Hello, other: Hello, rank: number): void {
+    const differs = (field: string, is: string, was: string, fix: string) => {
+      throw new InputError(`is ${is} on rank ${rank}, and ${was} on rank ${this.rank}`, { at: { field }, fix });
+    };
+    if (other.size !== own.size)
+      differs('WORLD_SIZE', `${other.size}`, `${own.size}`, 'start all processes with the same number');
+    if (other.version !== own.version)
+      differs('group-robust-po', other.version, own.version, 'install the same version everywhere');
+  }
+
+  /** A machine may call itself 127.0.1.1, where nobody else reaches it. */
+  private checkAddresses(all: readonly Hello[]): void {
+    if (this.place.interface !== undefined) return;
+    const apart = all.some(({ host, machine: other }) => host !== all[0]?.host || other !== all[0]?.machine);
+    const rank = all.findIndex(({ address }) => /^(127\.|::1$)/.test(address));
+    if (!apart || rank < 0) return;
+    throw new InputError(
+      `names rank ${rank} on ${present(all[rank]).host} by ${present(all[rank]).address}, where the other machines cannot reach it`,
+      {
+        at: { field: 'MASTER_ADDR' },
+        fix: 'use the address of rank 0 in the network, or name the interface on each machine in GLOO_SOCKET_IFNAME',
+      },
+    );
+  }
+
+  /** Of those that have not come at all. */
+  private async absent(): Promise<Error> {
+    const missing: number[] = [];
+    for (let rank = 0; rank < this.size; rank++) if (!(await this.wait(`hello/${rank}`, 1))) missing.push(rank);
+    return new GroupRobustError(
+      'PEER',
+      `${ranks(missing)} of ${this.size} processes ${missing.length === 1 ? 'has' : 'have'} not come within ` +
+        `${counted(this.timeoutSeconds, 'second')}\n  fix: look at what ${missing.length === 1 ? 'it says' : 'they say'}, and that ` +
+        'WORLD_SIZE is the number of processes that are started',
+    );
+  }
+
+  /** Who of the others comes, and what those have told that failed by themselves. */
+  private async rollCall(): Promise<{ present: number[]; missing: number[]; failures: Map<number, string> }> {
+    const end = Date.now() + 1000 * rollCallSeconds;
+    const missing: number[] = [];
+    const failures = new Map<number, string>();
+    const others = [...Array(this.size).keys()].filter((rank) => rank !== this.rank);
+    for (const rank of others) {
+      if (!(await this.wait(`present/${rank}`, end - Date.now()))) missing.push(rank);
+      else if (await this.wait(`failed/${rank}`, 1)) failures.set(rank, await this.get(`failed/${rank}`));
+    }
+    return { present: others.filter((rank) => !missing.includes(rank)), missing, failures };
+  }
+
+  /** Whoever keeps the store stays until the others have read what they need. */
+  private async awaitEnds(others: readonly number[], milliseconds: number): Promise<void> {
+    if (!this.place.serves) return;
+    const end = Date.now() + milliseconds;
+    for (const rank of others) await this.wait(`ended/${rank}`, end - Date.now());
+  }
+
+  private lostError(
+    reason: string,
+    { missing, failures }: { missing: readonly number[]; failures: ReadonlyMap<number, string> },
+  ): Error {
+    const goOn = 'a training run goes on from its last checkpoint by the same command with --resume';
+    const [failure] = failures;
+    if (failure) return new GroupRobustError('PEER', `rank ${failure[0]} has stopped: ${failure[1]}\n  then: ${goOn}`);
+    const who =
+      missing.length > 0 ? `${ranks(missing)} of ${this.size} processes` : 'the connection to another process';
+    return new GroupRobustError(
+      'PEER',
+      `${who} ${missing.length > 1 ? 'are' : 'is'} lost (${plainReason(reason)})\n  fix: look at what was said there last, and whether it was killed, ` +
+        `hangs or has lost its network; ${goOn}`,
+    );
+  }
+
+  /** c10d's texts for what may go wrong before there is a team. */
+  private explained(error: unknown): unknown {
+    if (error instanceof GroupRobustError) return error;
+    return new GroupRobustError(
+      'PEER',
+      `the processes of the job cannot be connected: ${plainReason(messageOf(error))}\n  fix: check that all of them reach each other, not only ` +
+        'rank 0, through the interface that GLOO_SOCKET_IFNAME names or that leads to rank 0',
+      { cause: error },
+    );
+  }
+
+  private set(key: string, value: string): Promise<void> {
+    return ofPeers(this.native.set(this.prefix + key, Buffer.from(value)));
+  }
+
+  private wait(key: string, milliseconds: number): Promise<boolean> {
+    // c10d takes 0 for no limit.
+    return ofPeers(this.native.wait(this.prefix + key, Math.max(1, Math.ceil(milliseconds))));
+  }
+
+  private async get(key: string): Promise<string> {
+    return Buffer.from(await ofPeers(this.native.get(this.prefix + key))).toString();
+  }
+}
+
+/** "rank 1, 3"; of many the first. */
+function ranks(numbers: readonly number[]): string {
+  const most = 20;
+  return `rank ${numbers.slice(0, most).join(', ')}${numbers.length > most ? ` and ${numbers.length - most} more` : ''}`;
+}
+
+/** Whether an error is about another process. */
+function isLost(error: unknown): boolean {
+  return error instanceof GroupRobustError && error.code === 'PEER';
+}
+
+/** Turns what the addon says of other processes into this package's error. */
+async function ofPeers<T>(result: Promise<T>): Promise<T> {
+  try {
+    return await result;
+  } catch (error) {
+    if ((error as { code?: unknown }).code !== 'PEER') throw error;
+    throw new GroupRobustError('PEER', messageOf(error), { cause: error });
+  }
+}
+
+/** The part of what gloo says that tells something: "[/…/pair.cc:537] Read error [127.0.0.1]:29101: Connection reset by peer. This is …" */
+function plainReason(text: string): string {
+  return text.replace(/^\[[^\]]*\.cc:\d+\] /, '').replace(/\. This is typically.*/s, '');
+}
+
+/** The own address of a connection to there. */
+async function addressTowards(address: string, port: number): Promise<string> {
+  const socket = await new Promise<Socket>((resolve, reject) => {
+    const opened = connect({ host: address, port, timeout: 5000 });
+    opened.once('connect', () => resolve(opened));
+    opened.once('timeout', () => opened.destroy(new Error('no answer within 5 seconds')));
+    opened.once('error', reject);
+  });
+  const { localAddress } = socket;
+  socket.destroy();
+  return present(localAddress);
+}
