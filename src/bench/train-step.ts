@@ -1,12 +1,14 @@
 import type { PairDataset, TokenisedPair } from '../data/pairs/dataset.js';
 import { packPairs, pairLogProbabilities, responseCotangents } from '../data/pairs/packing.js';
-import { GroupRobustError } from '../errors.js';
+import type { Team } from '../distributed/team.js';
+import { GroupRobustError, present } from '../errors.js';
 import { loadNative } from '../native/load.js';
 import type { DType, NativeProductCalls } from '../native/types.js';
 import { Random } from '../numbers/random.js';
 import { type GemmaOptions, GemmaPolicy } from '../policy/gemma.js';
 import { counted } from '../terminal/format.js';
 import { configSchema } from '../train/config.js';
+import { pairMetrics } from '../train/metrics.js';
 import { trainPolicy } from '../train/trainer.js';
 import { stepFlops } from './flops.js';
 import { callsSince, type MachineRecord, machineRecord } from './measure.js';
@@ -24,6 +26,20 @@ export interface TrainStepSettings extends GemmaOptions {
   pairsPerPrompt: number;
   /** Timed steps, after one that is not timed. */
   steps: number;
+  /** Processes that share each step. */
+  team?: Team;
+}
+
+/** What several processes have to do with each other in a step: what this one gives to the others. */
+export interface StepExchange {
+  processes: number;
+  /** Mean seconds a step, in which this process also waits for slower ones. */
+  seconds: number;
+  /** Bytes a step. */
+  bytes: number;
+  /** The same by arithmetic: the adapter's gradient, and the sums of the groups with a few marks, 8 bytes each. */
+  gradient_bytes: number;
+  sums_bytes: number;
 }
 
 export interface TrainStepBenchmark {
@@ -51,6 +67,8 @@ export interface TrainStepBenchmark {
   gradient_error: number;
   /** Largest difference of a pair's log-probability in the batch from that of the pair scored alone. */
   batch_error: number;
+  /** Absent where one process makes the steps. */
+  exchange?: StepExchange;
   checked: true;
 }
 
@@ -66,7 +84,7 @@ export async function benchmarkTrainStep(
   settings: TrainStepSettings,
   log: (text: string) => void = () => {},
 ): Promise<TrainStepBenchmark> {
-  const { model, steps } = settings;
+  const { model, steps, team } = settings;
   const native = loadNative();
   using policy = await GemmaPolicy.open(model, settings);
   const data = randomPairs(settings, policy.config.vocabulary, policy.bos);
@@ -79,7 +97,8 @@ export async function benchmarkTrainStep(
 
   if (policy.device !== 'cpu') native.peakDeviceMemory(policy.device);
   log(`timing ${counted(steps, 'step')}`);
-  const marks: { at: number; profile: Record<string, number> }[] = [];
+  if (team?.native) policy.stepWith(team.native);
+  const marks: { at: number; profile: Record<string, number>; traffic?: { bytes: number; seconds: number } }[] = [];
   const config = configSchema.parse({
     model,
     output: 'none',
@@ -91,14 +110,16 @@ export async function benchmarkTrainStep(
   });
   const before = native.productCalls();
   await trainPolicy(policy, data, undefined, config, {
+    team,
     onStep() {},
     async afterStep() {
       const at = performance.now();
-      marks.push({ at, profile: await policy.native.profile() });
+      marks.push({ at, profile: await policy.native.profile(), traffic: team?.native?.traffic() });
       return true;
     },
   });
   const products = callsSince(native, before);
+  const exchange = team && exchangeOf(policy, team, data.groups.length, marks.slice(-steps - 1));
   const timed = marks.slice(-steps);
   const marksBefore = marks.slice(-steps - 1);
   const seconds = timed.map(({ at }, i) => (at - marksBefore[i].at) / 1000);
@@ -136,8 +157,38 @@ export async function benchmarkTrainStep(
     breakdown: onCpu ? breakdown : {},
     gradient_error: gradientError,
     batch_error: batchError,
+    ...(exchange && { exchange }),
     checked: true,
   };
+}
+
+/**
+ * @param marks before the timed steps and after each
+ * @throws GroupRobustError CHECK_FAILED where other bytes were sent than arithmetic says
+ */
+function exchangeOf(
+  policy: GemmaPolicy,
+  { size }: Team,
+  groups: number,
+  marks: readonly { traffic?: { bytes: number; seconds: number } }[],
+): StepExchange {
+  const steps = marks.length - 1;
+  const [first, last] = [present(marks[0]?.traffic), present(marks.at(-1)?.traffic)];
+  const { layers, hidden, heads, keyValueHeads, headSize, mlp } = policy.config;
+  const [queries, keys] = [heads * headSize, keyValueHeads * headSize];
+  // A and B of each projection: rank · (in + out) numbers.
+  const edges = hidden + queries + 2 * (hidden + keys) + (queries + hidden) + 3 * (hidden + mlp);
+  const gradientBytes = layers * rank * edges * (policy.dtype === 'float64' ? 8 : 4);
+  // A wish to stop and whether all is finite; of each group losses, weights and counts, of these again, and of each metric.
+  const sumsBytes = 8 * (2 + 3 * groups + 2 * groups + pairMetrics.length * (1 + groups));
+  const bytes = (last.bytes - first.bytes) / steps;
+  if (bytes !== gradientBytes + sumsBytes)
+    throw new GroupRobustError(
+      'CHECK_FAILED',
+      `a step gives ${bytes} bytes to others, not ${gradientBytes + sumsBytes}`,
+    );
+  const seconds = (last.seconds - first.seconds) / steps;
+  return { processes: size, seconds, bytes, gradient_bytes: gradientBytes, sums_bytes: sumsBytes };
 }
 
 /** Products a second where a model is, in its type, in flops; for float64, which is no type of the kernels, in float32. */

@@ -1,6 +1,8 @@
 import { type Command, Option } from '@commander-js/extra-typings';
+import type { DistributedBenchmark } from '../bench/distributed.js';
 import type { KernelBenchmark, KernelDType, KernelShape } from '../bench/kernels.js';
 import type { TrainStepBenchmark } from '../bench/train-step.js';
+import { InputError } from '../errors.js';
 import { maxThreads, type NativeDevice, type NativeProductCalls } from '../native/types.js';
 import { textTable } from '../terminal/text-table.js';
 import { countOption, defineAction, deviceOption, numberOption } from './command.js';
@@ -92,14 +94,80 @@ export function registerBench(program: Command): void {
     async ({ shape, layers, vocab, ...settings }, output) => {
       const { benchmarkTrainStep } = await import('../bench/train-step.js');
       const { resolveDevice } = await import('../policy/device.js');
-      const device = resolveDevice(settings.device, '--device');
-      const sizes = Object.entries({ layers, vocab }).flatMap(([name, size]) => (size ? [`${name}=${size}`] : []));
-      const model = `random:${shape}${sizes.length > 0 ? `?${sizes.join('&')}` : ''}`;
-      const result = await benchmarkTrainStep({ ...settings, device, model }, output.log);
-      output.log(describeTrainStep(result));
+      const { together } = await import('../distributed/process-team.js');
+      return together(undefined, async (team) => {
+        const device = resolveDevice(settings.device, '--device', team?.localRank);
+        const sizes = Object.entries({ layers, vocab }).flatMap(([name, size]) => (size ? [`${name}=${size}`] : []));
+        const model = `random:${shape}${sizes.length > 0 ? `?${sizes.join('&')}` : ''}`;
+        const result = await benchmarkTrainStep({ ...settings, device, model, team }, output.log);
+        output.log(describeTrainStep(result));
+        return result;
+      });
+    },
+  );
+
+  defineAction(
+    bench
+      .command('distributed')
+      .description('the same training steps on one process and on several that share its threads; what they exchange')
+      .addOption(countOption('--processes <n>', 'how many share the threads', { min: 2, max: maxThreads }).default(2))
+      .addOption(
+        countOption('--threads <n>', 'threads of the one process, a multiple of --processes (default: all cores)', {
+          min: 2,
+          max: maxThreads,
+        }),
+      )
+      .addOption(choice('--shape <name>', 'the model’s sizes', shapes))
+      .addOption(countOption('--layers <n>', 'number of layers (default: the shape’s)', { min: 1 }))
+      .addOption(countOption('--vocab <n>', 'size of the vocabulary (default: the shape’s)', { min: 4 }))
+      .addOption(countOption('--batch <n>', 'pairs per step', { min: 1 }).default(4))
+      .addOption(countOption('--steps <n>', 'timed steps, after one that is not timed', { min: 1 }).default(3))
+      .addOption(countOption('--rounds <n>', 'times that both are measured, in turn', { min: 1 }).default(3)),
+    async ({ processes, threads: asked, rounds, json: _, ...step }: DistributedOptions, output) => {
+      const { availableParallelism } = await import('node:os');
+      const { benchmarkDistributed } = await import('../bench/distributed.js');
+      const threads = asked ?? Math.max(processes, availableParallelism() - (availableParallelism() % processes));
+      if (threads % processes !== 0)
+        throw new InputError(`is ${threads}, which ${processes} processes cannot share evenly`, {
+          at: { field: '--threads' },
+          fix: 'use a multiple of --processes',
+        });
+      const args = Object.entries(step).flatMap(([name, value]) =>
+        value === undefined ? [] : [`--${name}`, `${value}`],
+      );
+      const result = await benchmarkDistributed({ processes, threads, rounds, step: args }, output.log);
+      output.log(describeDistributed(result));
       return result;
     },
   );
+}
+
+interface DistributedOptions {
+  processes: number;
+  threads?: number;
+  rounds: number;
+  json?: boolean;
+  shape: string;
+  layers?: number;
+  vocab?: number;
+  batch: number;
+  steps: number;
+}
+
+function describeDistributed(result: DistributedBenchmark): string {
+  const { machine, processes, threads, exchange, arithmetic } = result;
+  const milliseconds = (seconds: number) => `${(1000 * seconds).toPrecision(3)} ms`;
+  return [
+    `${machine.cpu}, load ${machine.load.toFixed(1)}`,
+    `one process of ${threads} threads: ${result.alone_seconds.toFixed(3)} s a step`,
+    `${processes} processes of ${threads / processes}: ${result.shared_seconds.toFixed(3)} s a step, ${result.efficiency.toFixed(2)} of the speed of one`,
+    `exchange: ${milliseconds(exchange.seconds)} a step with waits, ${(100 * result.exchange_share).toFixed(1)} %; each process gives ${exchange.bytes} bytes (gradient ${exchange.gradient_bytes}, sums of the groups ${exchange.sums_bytes}), as arithmetic says`,
+    'By arithmetic, not measured: the least that summing the gradient of Gemma-2B’s adapter of rank 8 takes around a ring',
+    textTable(
+      ['cards', 'Gbit/s', 'a step'],
+      arithmetic.map(({ cards, gigabits_per_second: rate, seconds }) => [`${cards}`, `${rate}`, milliseconds(seconds)]),
+    ),
+  ].join('\n');
 }
 
 function describeTrainStep(result: TrainStepBenchmark): string {
@@ -116,6 +184,11 @@ function describeTrainStep(result: TrainStepBenchmark): string {
     `checked: gradient within ${(100 * result.gradient_error).toFixed(2)} % of ${machine.dtype === 'bfloat16' ? 'that in float32' : 'a finite difference'}, a pair scored alone within ${result.batch_error.toExponential(0)} nats`,
     `${result.seconds_per_step.toFixed(3)} s per step, ${result.pairs_per_second.toPrecision(3)} pairs/s, ${Math.round(result.tokens_per_second)} tokens/s, peak memory ${gigabytes} GB`,
     describeProducts(result.product_calls),
+    ...(result.exchange
+      ? [
+          `${result.exchange.processes} processes: ${(1000 * result.exchange.seconds).toPrecision(3)} ms of a step in exchanges, waits included; ${result.exchange.bytes} bytes given`,
+        ]
+      : []),
     `${result.useful_gflops.toFixed(0)} useful GFLOP/s of ${result.gemm_gflops.toFixed(0)} that a plain product reaches: ${(100 * result.fraction_of_gemm).toFixed(0)} %`,
     ...(parts.length > 0 ? [textTable(['part', 'a step', 'share'], parts)] : []),
   ].join('\n');
