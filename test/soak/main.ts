@@ -15,9 +15,10 @@ import { duration, progress } from '../../src/terminal/progress.js';
 import { exits } from './exits.js';
 import { inputs } from './inputs.js';
 import { kills } from './kills.js';
+import { rankKills } from './rank-kills.js';
 import { takeOvers } from './take-overs.js';
 
-const attacks = [kills, takeOvers, exits, ...inputs];
+const attacks = [kills, rankKills, takeOvers, exits, ...inputs];
 
 const program = new Command('soak')
   .addOption(numberOption('--share <x>', 'part of the full number of each attack', { min: 0 }).default(1))
