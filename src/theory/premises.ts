@@ -6,6 +6,7 @@ import { norm } from '../policy/group-losses.js';
 import { margins, projectOnBall } from '../policy/log-linear.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { runSaddle, type SaddleRun, type SaddleSettings } from './algorithm.js';
+import { runSideBySide } from './side-by-side.js';
 import { groupProbabilities } from './constants.js';
 import { slope } from './rate-fit.js';
 
@@ -97,7 +98,11 @@ function replayDistance(
   let largest = 0;
   for (const ball of [radius, radius / 1000]) {
     const within = { ...settings, radius: ball };
-    const run = runSaddle(problem, within, replayed, Random.stream(seed, 'theory', 'replay'));
+    const [run] = runSideBySide(
+      problem,
+      [{ settings: within, random: Random.stream(seed, 'theory', 'replay') }],
+      replayed,
+    );
     const again = replaySaddle(problem, within, replayed, Random.stream(seed, 'theory', 'replay'));
     for (const key of ['averageTheta', 'averageAlpha', 'lastTheta', 'lastAlpha'] as const) {
       const difference = norm(run[key].map((value, n) => value - again[key][n]));
