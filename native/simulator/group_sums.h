@@ -19,29 +19,30 @@ struct GroupPairs {
 };
 
 /**
- * Returns Σ l(h_i), h_i = ⟨d_i, θ⟩ − o_i, and puts Σ l'(h_i) d_i into `gradient`. One pass: reads 8 · dimension bytes a pair.
- * kDimension is the dimension, or 0: any.
+ * Returns Σ l(h_i), h_i = ⟨d_i, θ⟩ − o_i, and puts Σ l'(h_i) d_i into `gradient`. One pass: reads 8 · dimension bytes a
+ * pair. kDimension is the dimension, or 0: any.
  */
 template <class V, int kDimension, class Loss>
 SIMULATOR_INLINE double sumGroup(const Loss& loss, const GroupPairs& pairs, const double* theta, double* gradient) {
   constexpr int kLanes = kLanesOf<V>;
   const int64_t dimension = kDimension > 0 ? kDimension : pairs.dimension;
   const int64_t stride = (pairs.count + kPadding - 1) / kPadding * kPadding;
-  typename Loss::template Sum<V> losses;
+  const double scale = loss.scale();
+  typename Loss::template Sum<V> losses{loss};
   V sums[kDimension > 0 ? kDimension : 1]{};
   if constexpr (kDimension == 0)
     for (int64_t j = 0; j < dimension; ++j) gradient[j] = 0;
 
   const auto add = [&](int64_t i, Mask<V> present) __attribute__((always_inline)) {
-    V h = pairs.offsets ? -load<V>(pairs.offsets + i) : V{};
-    for (int64_t j = 0; j < dimension; ++j) h += theta[j] * load<V>(pairs.columns + j * stride + i);
-    const V slope = losses.add(loss, h, present);
+    V u = pairs.offsets ? -scale * load<V>(pairs.offsets + i) : V{};
+    for (int64_t j = 0; j < dimension; ++j) u += scale * theta[j] * load<V>(pairs.columns + j * stride + i);
+    const V descent = losses.add(u, present);
     for (int64_t j = 0; j < dimension; ++j) {
-      const V pull = slope * load<V>(pairs.columns + j * stride + i);
+      const V pull = descent * load<V>(pairs.columns + j * stride + i);
       if constexpr (kDimension > 0)
-        sums[j] += pull;
+        sums[j] -= pull;
       else
-        gradient[j] += sum(pull);
+        gradient[j] -= scale * sum(pull);
     }
   };
   const int64_t whole = pairs.count / kLanes * kLanes;
@@ -57,7 +58,7 @@ SIMULATOR_INLINE double sumGroup(const Loss& loss, const GroupPairs& pairs, cons
     }
     losses.close();
   } while (i < whole);
-  for (int64_t j = 0; j < kDimension; ++j) gradient[j] = sum(sums[j]);
+  for (int64_t j = 0; j < kDimension; ++j) gradient[j] = scale * sum(sums[j]);
   return losses.total;
 }
 

@@ -6,9 +6,9 @@
 #include "simulator/vectors.h"
 
 /**
- * Steps of Algorithms 1 and 3 of the paper (src/theory/algorithm.ts has them in TypeScript, and says what they are), kRuns runs at once.
- * One step of one run is a chain in which everything waits for what is before it; runs do not wait for each other, so each is one lane of
- * vectors, and the chains of all vectors are written in turn.
+ * Steps of Algorithms 1 and 3 of the paper (src/theory/algorithm.ts has them in TypeScript, and says what they are),
+ * kRuns runs at once. One step of one run is a chain in which everything waits for what is before it; runs do not wait
+ * for each other, so each is one lane of vectors, and the chains of all vectors are written in turn.
  */
 namespace group_robust::simulator {
 
@@ -25,15 +25,15 @@ struct SaddlePairs {
 
 /** What a run has, as [.. × kRuns] numbers: one run is a column. */
 struct SaddleRuns {
-  uint64_t* random;     // [2] state of xoroshiro128+
-  double* theta;        // [columns]
-  double* thetaSum;     // [columns]
-  double* logits;       // [groups] log α, but for a constant
-  double* alpha;        // [groups]
-  double* alphaSum;     // [groups]
-  double* thetaFactor;  // [groups] η_θ times the group's factor
-  double* alphaFactor;  // [groups] η_α times it
-  double* limit;        // [1] radius², or ∞
+  uint64_t* random;      // [2] state of xoroshiro128+
+  double* theta;         // [columns]
+  double* thetaSum;      // [columns]
+  double* logits;        // [groups] log α, but for a constant
+  double* alpha;         // [groups]
+  double* alphaSum;      // [groups]
+  double* thetaFactor;   // [groups] η_θ times the group's factor
+  double* alphaFactor;   // [groups] η_α times it
+  double* limit;         // [1] radius², or ∞
   double* simultaneous;  // [1] 1: θ moves with the old α, 0: with the new one
 };
 
@@ -54,8 +54,8 @@ inline uint32_t drawBelow(uint64_t& a, uint64_t& b, uint32_t bound) {
 }
 
 /**
- * One number below `bound` in each lane, and into `again` the lanes that have to draw again, of which there are next to none.
- * `inverse` is 1 / bound, rounded.
+ * One number below `bound` in each lane, and into `again` the lanes that have to draw again, of which there are next to
+ * none. `inverse` is 1 / bound, rounded.
  */
 template <class V>
 SIMULATOR_INLINE V drawLanes(Mask<V>& a, Mask<V>& b, V bound, V inverse, Mask<V>& again) {
@@ -66,7 +66,8 @@ SIMULATOR_INLINE V drawLanes(Mask<V>& a, Mask<V>& b, V bound, V inverse, Mask<V>
   b = mixed << 37 | ((mixed >> 27) & 0x1fffffffff);
   // As a double: under the exponent of 2⁵², whose last place is 1.
   const V drawn = (V)((out ^ 0x80000000) | (Mask<V>)all<V>(0x1p52)) - 0x1p52;
-  // The nearest whole number to (drawn + ½)/bound − ½ is the quotient: no quotient of whole numbers is near a half then.
+  // The nearest whole number to (drawn + ½)/bound − ½ is the quotient: no quotient of whole numbers is near a half
+  // then.
   const V quotient = ((drawn + 0.5) * inverse - 0.5) + kRounder - kRounder;
   const V first = quotient * bound;
   again |= first > 0x1p32 - bound;
@@ -208,8 +209,7 @@ SIMULATOR_INLINE void stepRuns(const Loss& loss, const SaddlePairs& pairs, bool 
             store<V>(at(runs.alpha, g, m), e);
             total += e;
           }
-          for (int64_t g = 0; g < groups; ++g)
-            store<V>(at(runs.alpha, g, m), load<V>(at(runs.alpha, g, m)) / total);
+          for (int64_t g = 0; g < groups; ++g) store<V>(at(runs.alpha, g, m), load<V>(at(runs.alpha, g, m)) / total);
         }
         for (int64_t g = 0; g < groups; ++g) {
           double* sum = at(runs.alphaSum, g, m);
@@ -235,11 +235,13 @@ SIMULATOR_INLINE void stepRuns(const Loss& loss, const SaddlePairs& pairs, bool 
         outside |= square[m] > load<V>(runs.limit + m * kLanes);
       }
       if (any<V>(outside))
-        for (int run = 0; run < kRuns; ++run) {
-          const double size = square[run / kLanes][run % kLanes];
-          if (!(size > runs.limit[run])) continue;
-          const double shrink = std::sqrt(runs.limit[run] / size);
-          for (int64_t j = 0; j < columns; ++j) runs.theta[j * kRuns + run] *= shrink;
+        for (int m = 0; m < kVectors; ++m) {
+          const V limit = load<V>(runs.limit + m * kLanes);
+          const V shrink = square[m] > limit ? squareRoot(limit / square[m]) : all<V>(1.0);
+          for (int64_t j = 0; j < columns; ++j) {
+            double* theta = at(runs.theta, j, m);
+            store<V>(theta, load<V>(theta) * shrink);
+          }
         }
     }
   }

@@ -1,6 +1,8 @@
 #include <napi.h>
 
+#include <algorithm>
 #include <memory>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -9,14 +11,14 @@
 #include "simulator/saddle.h"
 
 /**
- * The simulator's own small addon, without LibTorch, so that it loads in a millisecond: all that src/native/simulator.ts lists. Each
- * loop is compiled for every width of vectors; the caller takes one of `widths`.
+ * The simulator's own small addon, without LibTorch, so that it loads in a millisecond: all that
+ * src/native/simulator.ts lists. Each loop is compiled for every width of vectors; the caller takes one of `widths`.
  */
 namespace group_robust::simulator {
 namespace {
 
-// Only here are there processors of one architecture with vectors of several widths.
-#if defined(__x86_64__) && defined(__GNUC__)
+// Where processors of one architecture have vectors of several widths, and the compiler knows their names.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
 #define SIMULATOR_X86 1
 #endif
 
@@ -54,16 +56,16 @@ SIMULATOR_INLINE void sumLanes(const Loss& loss, const std::vector<GroupPairs>& 
 }
 
 /** The same loops for each width, with the instructions it needs. */
-#define SIMULATOR_WIDTH(lanes, attribute)                                                                    \
-  template <class Loss>                                                                                      \
-  attribute void step##lanes(const Loss& loss, const SaddlePairs& pairs, bool groupFirst, SaddleRuns runs,   \
-                             int64_t count) {                                                                \
-    stepLanes<lanes>(loss, pairs, groupFirst, runs, count);                                                  \
-  }                                                                                                          \
-  template <class Loss>                                                                                      \
-  attribute void sum##lanes(const Loss& loss, const std::vector<GroupPairs>& groups, const double* theta,    \
-                            double* losses, double* gradients) {                                             \
-    sumLanes<lanes>(loss, groups, theta, losses, gradients);                                                 \
+#define SIMULATOR_WIDTH(lanes, attribute)                                                                  \
+  template <class Loss>                                                                                    \
+  attribute void step##lanes(const Loss& loss, const SaddlePairs& pairs, bool groupFirst, SaddleRuns runs, \
+                             int64_t count) {                                                              \
+    stepLanes<lanes>(loss, pairs, groupFirst, runs, count);                                                \
+  }                                                                                                        \
+  template <class Loss>                                                                                    \
+  attribute void sum##lanes(const Loss& loss, const std::vector<GroupPairs>& groups, const double* theta,  \
+                            double* losses, double* gradients) {                                           \
+    sumLanes<lanes>(loss, groups, theta, losses, gradients);                                               \
   }
 SIMULATOR_WIDTH(2, )
 #ifdef SIMULATOR_X86
@@ -93,7 +95,8 @@ int readWidth(const Napi::Value& value) {
   const int width = value.As<Napi::Number>().Int32Value();
   for (const int present : presentWidths())
     if (width == present) return width;
-  throw Napi::RangeError::New(value.Env(), "vectors of " + std::to_string(width) + " numbers are not for this processor");
+  throw Napi::RangeError::New(value.Env(),
+                              "vectors of " + std::to_string(width) + " numbers are not for this processor");
 }
 
 /** f(loss) with the loss that `value` describes. */
@@ -115,9 +118,23 @@ double* numbers(const Napi::Value& value, size_t size, const char* name) {
   }
   throw Napi::RangeError::New(value.Env(), std::string(name) + " must be " + std::to_string(size) + " doubles");
 }
-double* numbersIfAny(const Napi::Value& value, size_t size, const char* name) {
-  return value.IsUndefined() ? nullptr : numbers(value, size, name);
-}
+
+/** Numbers at the start of a cache line, where JavaScript's arrays are not: a vector across two lines takes twice as
+ * long to load. */
+class Aligned {
+ public:
+  Aligned(const double* from, size_t size) : numbers_(new(std::align_val_t{64}) double[size]) {
+    std::copy(from, from + size, numbers_.get());
+  }
+  double* data() const { return numbers_.get(); }
+
+ private:
+  struct Free {
+    void operator()(double* numbers) const { ::operator delete[](numbers, std::align_val_t{64}); }
+  };
+  std::unique_ptr<double[], Free> numbers_;
+};
+Aligned aligned(const Napi::Value& value, size_t size, const char* name) { return {numbers(value, size, name), size}; }
 
 void stepRunsOf(const Napi::CallbackInfo& info) {
   const auto problem = info[2].As<Napi::Object>();
@@ -126,8 +143,10 @@ void stepRunsOf(const Napi::CallbackInfo& info) {
   pairs.columns = whole("columns");
   pairs.groups = whole("groups");
   const auto count = static_cast<size_t>(whole("count"));
-  pairs.rows = numbers(problem.Get("rows"), count * pairs.columns, "rows");
-  pairs.offsets = numbersIfAny(problem.Get("offsets"), count, "offsets");
+  const Aligned rows = aligned(problem.Get("rows"), count * pairs.columns, "rows");
+  pairs.rows = rows.data();
+  const auto offsets = problem.Get("offsets");
+  pairs.offsets = offsets.IsUndefined() ? nullptr : numbers(offsets, count, "offsets");
   pairs.starts = numbers(problem.Get("starts"), pairs.groups + 1, "starts");
   if (pairs.columns % 4 != 0) throw Napi::RangeError::New(info.Env(), "columns must come in fours");
   if (pairs.starts[0] != 0 || pairs.starts[pairs.groups] != static_cast<double>(count))
@@ -135,7 +154,10 @@ void stepRunsOf(const Napi::CallbackInfo& info) {
 
   auto random = info[4].As<Napi::BigUint64Array>();
   if (random.ElementLength() != 2 * kRuns) throw Napi::RangeError::New(info.Env(), "random must be 32 integers");
-  double* at = numbers(info[5], (2 * pairs.columns + 5 * pairs.groups + 2) * kRuns, "state");
+  const size_t size = (2 * pairs.columns + 5 * pairs.groups + 2) * kRuns;
+  double* given = numbers(info[5], size, "state");
+  const Aligned state(given, size);
+  double* at = state.data();
   const auto next = [&](int64_t variables) {
     double* here = at;
     at += variables * kRuns;
@@ -156,33 +178,43 @@ void stepRunsOf(const Napi::CallbackInfo& info) {
     stepper<Loss>(readWidth(info[0]))(loss, pairs, info[3].As<Napi::Boolean>(), runs,
                                       info[6].As<Napi::Number>().Int64Value());
   });
+  std::copy(state.data(), state.data() + size, given);
 }
+
+/** What a full batch reads and writes, for as long as its function lives. */
+struct FullBatch {
+  std::vector<Aligned> numbers;
+  std::vector<GroupPairs> groups;
+  std::vector<Napi::Reference<Napi::Value>> arrays;  // hold the three below
+  const double* theta;
+  double* losses;
+  double* gradients;
+};
 
 Napi::Value fullBatch(const Napi::CallbackInfo& info) {
   const auto list = info[2].As<Napi::Array>();
   const int64_t dimension = info[3].As<Napi::Number>().Int64Value();
-  // What the function below reads and writes lives as long as it does.
-  auto held = std::make_shared<std::vector<Napi::Reference<Napi::Value>>>();
-  const auto hold = [&](const Napi::Value& value) {
-    if (value.IsObject()) held->push_back(Napi::Reference<Napi::Value>::New(value, 1));
-    return value;
-  };
-  std::vector<GroupPairs> groups;
+  auto batch = std::make_shared<FullBatch>();
   for (uint32_t g = 0; g < list.Length(); ++g) {
     const auto group = list.Get(g).As<Napi::Object>();
     const int64_t count = group.Get("count").As<Napi::Number>().Int64Value();
     const int64_t padded = (count + kPadding - 1) / kPadding * kPadding;
-    groups.push_back({count, dimension, numbers(hold(group.Get("columns")), padded * dimension, "columns"),
-                      numbersIfAny(hold(group.Get("offsets")), padded, "offsets")});
+    const auto keep = [&](const char* key, size_t size) {
+      batch->numbers.push_back(aligned(group.Get(key), size, key));
+      return batch->numbers.back().data();
+    };
+    const double* columns = keep("columns", padded * dimension);
+    batch->groups.push_back(
+        {count, dimension, columns, group.Get("offsets").IsUndefined() ? nullptr : keep("offsets", padded)});
   }
-  const double* theta = numbers(hold(info[4]), dimension, "theta");
-  double* losses = numbers(hold(info[5]), groups.size(), "losses");
-  double* gradients = numbers(hold(info[6]), groups.size() * dimension, "gradients");
+  batch->theta = numbers(info[4], dimension, "theta");
+  batch->losses = numbers(info[5], list.Length(), "losses");
+  batch->gradients = numbers(info[6], list.Length() * dimension, "gradients");
+  for (const size_t argument : {4, 5, 6}) batch->arrays.push_back(Napi::Reference<Napi::Value>::New(info[argument], 1));
   return withLoss(info[1].As<Napi::Object>(), [&]<class Loss>(const Loss& loss) -> Napi::Value {
     const auto sum = summer<Loss>(readWidth(info[0]));
     return Napi::Function::New(info.Env(), [=](const Napi::CallbackInfo&) {
-      (void)held;
-      sum(loss, groups, theta, losses, gradients);
+      sum(loss, batch->groups, batch->theta, batch->losses, batch->gradients);
     });
   });
 }

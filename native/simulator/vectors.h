@@ -4,8 +4,8 @@
 #include <cstdint>
 
 /**
- * Vectors of doubles, and the functions of them that losses and weights are made of. Everything here is inlined into code that is
- * compiled for one generation of vector instructions (see simulator.cc), never called across them.
+ * Vectors of doubles, and the functions of them that losses and weights are made of. Everything here is inlined into
+ * code that is compiled for one generation of vector instructions (see simulator.cc), never called across them.
  */
 #define SIMULATOR_INLINE inline __attribute__((always_inline))
 
@@ -48,10 +48,25 @@ SIMULATOR_INLINE V negativeSize(V x) {
   return (V)((Mask<V>)x | (Mask<V>)all<V>(-0.0));
 }
 template <class V>
+SIMULATOR_INLINE V squareRoot(V x) {
+  for (int lane = 0; lane < kLanesOf<V>; ++lane) x[lane] = __builtin_sqrt(x[lane]);
+  return x;
+}
+/** All lanes joined by `join`, which takes two vectors or two numbers: halves, quarters and so on, a short chain. */
+template <class V, class Join>
+SIMULATOR_INLINE double fold(V x, const Join& join) {
+  if constexpr (kLanesOf<V> == 2) {
+    return join(double(x[0]), double(x[1]));
+  } else {
+    Vector<kLanesOf<V> / 2> halves[2];
+    __builtin_memcpy(halves, &x, sizeof x);
+    return fold(join(halves[0], halves[1]), join);
+  }
+}
+template <class V>
 SIMULATOR_INLINE double sum(V x) {
-  double result = 0;
-  for (int lane = 0; lane < kLanesOf<V>; ++lane) result += x[lane];
-  return result;
+  return fold(
+      x, [](auto a, auto b) __attribute__((always_inline)) { return a + b; });
 }
 template <class V>
 SIMULATOR_INLINE bool any(Mask<V> mask) {
@@ -66,8 +81,8 @@ constexpr double kRounder = 6755399441055744.0;
 /**
  * e^x for x ≤ 0, within 1e-15 relatively; 0 below −708, where the result would be subnormal; NaN stays NaN.
  *
- * x = n ln 2 + r, |r| ≤ ln 2 / 2, so e^x = 2ⁿ e^r; e^r − 1 is r times the polynomial of degree 9 that agrees with it in Chebyshev's
- * ten points.
+ * x = n ln 2 + r, |r| ≤ ln 2 / 2, so e^x = 2ⁿ e^r; e^r − 1 is r times the polynomial of degree 9 that agrees with it in
+ * Chebyshev's ten points.
  */
 template <class V>
 SIMULATOR_INLINE V exponential(V x) {
@@ -78,8 +93,8 @@ SIMULATOR_INLINE V exponential(V x) {
   const V r2 = r * r;
   const V r4 = r2 * r2;
   const V low = (1.0 + r * 0.5) + r2 * (0.16666666666615648 + r * 0.041666666666624164);
-  const V middle = (0.008333333367311624 + r * 0.0013888888917196736) +
-                   r2 * (0.00019841190647512536 + r * 2.480152132234228e-05);
+  const V middle =
+      (0.008333333367311624 + r * 0.0013888888917196736) + r2 * (0.00019841190647512536 + r * 2.480152132234228e-05);
   const V high = 2.763264069051338e-06 + r * 2.7620075892548164e-07;
   const V excess = r * (low + r4 * (middle + r4 * high));
   const V scale = (V)(((Mask<V>)shifted << 52) + (Mask<V>)all<V>(1.0));
@@ -87,8 +102,8 @@ SIMULATOR_INLINE V exponential(V x) {
 }
 
 /**
- * log(1 + e) for e in [0, 1], within 1e-15 relatively, given s = e / (2 + e) ≤ 1/3: it is 2 artanh s, and artanh(s) / s is a polynomial
- * of degree 9 in s², which agrees with it in Chebyshev's ten points.
+ * log(1 + e) for e in [0, 1], within 1e-15 relatively, given s = e / (2 + e) ≤ 1/3: it is 2 artanh s, and artanh(s) / s
+ * is a polynomial of degree 9 in s², which agrees with it in Chebyshev's ten points.
  */
 template <class V>
 SIMULATOR_INLINE V logarithmOf1Plus(V s) {

@@ -1,5 +1,5 @@
 import { InputError } from '../errors.js';
-import { robustStep } from '../objective/aggregate.js';
+import { emptyStep, robustStep } from '../objective/aggregate.js';
 import { type GroupWeights, groupWeights, MirrorAscent } from '../objective/group-weights.js';
 import { marginLoss } from '../objective/losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
@@ -43,14 +43,15 @@ export function train(
   const steps = new AdaptiveSteps(pairCount, settings.ridge ?? 0);
   const move = thetaUpdate(problem, settings, batch, steps);
   const adaptAlpha = alphaSchedule(settings, weighting, steps);
+  const step = emptyStep(sizes.length);
   const state = { iteration: 0, theta, alpha: weighting.alpha, weights: weighting.weights };
   observe(state);
   while (state.iteration < settings.iterations) {
     const totals = batch.evaluate();
     if (settings.adaptive) steps.observe(batch.gradients, theta);
     adaptAlpha();
-    const { coefficients } = robustStep(totals, weighting, probabilities);
-    move(theta, coefficients);
+    robustStep(totals, weighting, probabilities, 'normalised', step);
+    move(theta, step.coefficients);
     state.iteration++;
     observe(state);
   }

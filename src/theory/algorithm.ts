@@ -1,5 +1,5 @@
 import { InputError } from '../errors.js';
-import { Random } from '../numbers/random.js';
+import type { Random } from '../numbers/random.js';
 import { exp } from '../objective/fast-math.js';
 import { type LossSettings, marginLoss } from '../objective/losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';

@@ -6,9 +6,9 @@ import { norm } from '../policy/group-losses.js';
 import { margins, projectOnBall } from '../policy/log-linear.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { runSaddle, type SaddleRun, type SaddleSettings } from './algorithm.js';
-import { runSideBySide } from './side-by-side.js';
 import { groupProbabilities } from './constants.js';
 import { slope } from './rate-fit.js';
+import { runSideBySide } from './side-by-side.js';
 
 /** What is known of the measured loop apart from its errors. */
 export interface Premises {

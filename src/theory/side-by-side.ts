@@ -1,8 +1,8 @@
+import { loadSimulator, type NativeSimulator } from '../native/simulator.js';
 import type { Random } from '../numbers/random.js';
 import { marginLoss } from '../objective/losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
-import { loadSimulator, type NativeSimulator } from '../native/simulator.js';
-import { type SaddleRun, type SaddleSettings, checkSteps, flatten, groupFactors, runSaddle } from './algorithm.js';
+import { checkSteps, flatten, groupFactors, runSaddle, type SaddleRun, type SaddleSettings } from './algorithm.js';
 
 /** One of the runs that are done side by side: all else but loss and algorithm may differ. */
 export interface SaddleStart {
@@ -51,7 +51,10 @@ export function runSideBySide(
     const random = new BigUint64Array(2 * R);
     const state = new Float64Array((2 * columns + 5 * K + 2) * R);
     let used = 0;
-    const next = (variables: number) => state.subarray(used * R, (used += variables) * R);
+    const next = (variables: number) => {
+      used += variables;
+      return state.subarray((used - variables) * R, used * R);
+    };
     const [theta, thetaSum] = [next(columns), next(columns)];
     const [, alpha, alphaSum, thetaFactor, alphaFactor] = [next(K), next(K), next(K), next(K), next(K)];
     const [limit, simultaneous] = [next(1), next(1)];

@@ -7,7 +7,8 @@ import { type LossSettings, marginLoss } from '../../src/objective/losses.js';
 import type { LogLinearProblem } from '../../src/policy/log-linear-problem.js';
 
 const simulator = loadSimulator();
-if (!simulator) console.warn("the full batch is summed in TypeScript only: the simulator's addon is not built (npm run build)");
+if (!simulator)
+  console.warn("the full batch is summed in TypeScript only: the simulator's addon is not built (npm run build)");
 
 const losses: LossSettings[] = [
   { loss: 'dpo', beta: 1 },

@@ -11,7 +11,8 @@ import { runSideBySide } from '../../src/theory/side-by-side.js';
 import { arbitraryProblem, problemOf, smoothLosses } from './problems.js';
 
 const simulator = loadSimulator();
-if (!simulator) console.warn("runs side by side are done one by one: the simulator's addon is not built (npm run build)");
+if (!simulator)
+  console.warn("runs side by side are done one by one: the simulator's addon is not built (npm run build)");
 
 function expectSame(actual: SaddleRun, expected: SaddleRun, tolerance: number): void {
   for (const key of ['lastTheta', 'lastAlpha', 'averageTheta', 'averageAlpha'] as const) {
@@ -78,9 +79,17 @@ describe.skipIf(!simulator).each(simulator?.widths ?? [])('in vectors of %i, run
     for (const algorithm of [1, 3] as const) {
       const settings: SaddleSettings = { loss: dpo, algorithm, steps: { theta: 0.1, alpha: 0.1 } };
       const random = [Random.stream(1, 'x'), Random.restore(state), Random.stream(2, 'x')];
-      const found = runSideBySide(paper, random.map((random) => ({ settings, random })), 70, () => {}, simulator, width);
+      const found = runSideBySide(
+        paper,
+        random.map((random) => ({ settings, random })),
+        70,
+        () => {},
+        simulator,
+        width,
+      );
       const again = [Random.stream(1, 'x'), Random.restore(state), Random.stream(2, 'x')];
-      for (const [run, random] of again.entries()) expectSame(found[run], runSaddle(paper, settings, 70, random), 1e-12);
+      for (const [run, random] of again.entries())
+        expectSame(found[run], runSaddle(paper, settings, 70, random), 1e-12);
     }
   });
 
@@ -116,7 +125,8 @@ it('tells of all steps of all runs, with and without the addon', () => {
     const starts = [0, 1, 2].map((run) => ({ settings, random: Random.stream(run, 'told') }));
     const found = runSideBySide(paper, starts, 70_000, (steps) => (told += steps), addon);
     expect(told).toBe(210_000);
-    for (const run of [0, 1, 2]) expectSame(found[run], runSaddle(paper, settings, 70_000, Random.stream(run, 'told')), 1e-9);
+    for (const run of [0, 1, 2])
+      expectSame(found[run], runSaddle(paper, settings, 70_000, Random.stream(run, 'told')), 1e-9);
     expect(() => runSideBySide(paper, starts, 0.5, () => {}, addon)).toThrow(InputError);
   }
 });
