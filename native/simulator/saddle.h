@@ -58,22 +58,21 @@ inline uint32_t drawBelow(uint64_t& a, uint64_t& b, uint32_t bound) {
  * none. `inverse` is 1 / bound, rounded.
  */
 template <class V>
-SIMULATOR_INLINE V drawLanes(Mask<V>& a, Mask<V>& b, V bound, V inverse, Mask<V>& again) {
-  // Shifts to the right must bring zeros.
-  const Mask<V> out = (a + b) & 0xffffffff;
-  const Mask<V> mixed = a ^ b;
-  a = (a << 24 | ((a >> 40) & 0xffffff)) ^ mixed ^ mixed << 16;
-  b = mixed << 37 | ((mixed >> 27) & 0x1fffffffff);
+SIMULATOR_INLINE V drawLanes(Words<V>& a, Words<V>& b, V bound, V inverse, Mask<V>& again) {
+  const Words<V> out = (a + b) & 0xffffffff;
+  const Words<V> mixed = a ^ b;
+  a = (a << 24 | a >> 40) ^ mixed ^ mixed << 16;
+  b = mixed << 37 | mixed >> 27;
   // As a double: under the exponent of 2⁵², whose last place is 1.
-  const V drawn = (V)((out ^ 0x80000000) | (Mask<V>)all<V>(0x1p52)) - 0x1p52;
-  // The nearest whole number to (drawn + ½)/bound − ½ is the quotient: no quotient of whole numbers is near a half
-  // then.
+  const V drawn = (V)((out ^ 0x80000000) | (Words<V>)all<V>(0x1p52)) - 0x1p52;
+  // The quotient is the nearest whole number to (drawn + ½)/bound − ½, which is never near a half.
   const V quotient = ((drawn + 0.5) * inverse - 0.5) + kRounder - kRounder;
   const V first = quotient * bound;
   again |= first > 0x1p32 - bound;
   return drawn - first;
 }
 
+/** Steps whose pairs are drawn at once. */
 constexpr int kDrawn = 64;
 
 /** Pairs of the next `steps` steps, [steps × kRuns], by row number. */
@@ -84,13 +83,13 @@ SIMULATOR_INLINE void drawPairs(const SaddlePairs& pairs, bool groupFirst, uint6
   const int64_t groups = pairs.groups;
   const double total = starts[groups];
   for (int run = 0; run < kRuns; run += kLanes) {
-    Mask<V> a, b, again{};
-    __builtin_memcpy(&a, random + run, sizeof a);
-    __builtin_memcpy(&b, random + kRuns + run, sizeof b);
+    Words<V> state[2];
+    Mask<V> again{};
+    for (int n = 0; n < 2; ++n) __builtin_memcpy(&state[n], random + n * kRuns + run, sizeof state[n]);
     for (int step = 0; step < steps; ++step) {
       V first{}, size = all<V>(total);
       if (groupFirst) {
-        const V group = drawLanes<V>(a, b, all<V>(groups), all<V>(1.0 / groups), again);
+        const V group = drawLanes<V>(state[0], state[1], all<V>(groups), all<V>(1.0 / groups), again);
         first = all<V>(starts[0]);
         size = all<V>(starts[1] - starts[0]);
         for (int64_t g = 1; g < groups; ++g) {
@@ -98,25 +97,25 @@ SIMULATOR_INLINE void drawPairs(const SaddlePairs& pairs, bool groupFirst, uint6
           size = group >= static_cast<double>(g) ? all<V>(starts[g + 1] - starts[g]) : size;
         }
       }
-      store<V>(drawn + step * kRuns + run, first + drawLanes<V>(a, b, size, 1.0 / size, again));
+      store<V>(drawn + step * kRuns + run, first + drawLanes<V>(state[0], state[1], size, 1.0 / size, again));
     }
+    // From the state before, number by number.
     if (any<V>(again)) {
       for (int lane = run; lane < run + kLanes; ++lane) {
-        uint64_t& low = random[lane];
-        uint64_t& high = random[kRuns + lane];
+        uint64_t& a = random[lane];
+        uint64_t& b = random[kRuns + lane];
         for (int step = 0; step < steps; ++step) {
           double first = 0, size = total;
           if (groupFirst) {
-            const uint32_t g = drawBelow(low, high, static_cast<uint32_t>(groups));
+            const uint32_t g = drawBelow(a, b, static_cast<uint32_t>(groups));
             first = starts[g];
             size = starts[g + 1] - first;
           }
-          drawn[step * kRuns + lane] = first + drawBelow(low, high, static_cast<uint32_t>(size));
+          drawn[step * kRuns + lane] = first + drawBelow(a, b, static_cast<uint32_t>(size));
         }
       }
     } else {
-      __builtin_memcpy(random + run, &a, sizeof a);
-      __builtin_memcpy(random + kRuns + run, &b, sizeof b);
+      for (int n = 0; n < 2; ++n) __builtin_memcpy(random + n * kRuns + run, &state[n], sizeof state[n]);
     }
   }
 }
@@ -161,7 +160,7 @@ SIMULATOR_INLINE void stepRuns(const Loss& loss, const SaddlePairs& pairs, bool 
       // The margin; θ_step, which is loaded anyway, is added to the average here too.
       for (int m = 0; m < kVectors; ++m) {
         number[m] = load<V>(drawn + step * kRuns + m * kLanes);
-        const Mask<V> whole = (Mask<V>)(number[m] + 0x1p52) & 0xffffffff;
+        const Words<V> whole = (Words<V>)(number[m] + 0x1p52) & 0xffffffff;
         __builtin_memcpy(pair + m * kLanes, &whole, sizeof whole);
         h[m] = V{};
         if (pairs.offsets)

@@ -14,17 +14,22 @@ namespace group_robust::simulator {
 template <int kLanes>
 struct VectorOf {
   typedef double Type __attribute__((vector_size(kLanes * sizeof(double)), may_alias));
+  typedef uint64_t Words __attribute__((vector_size(kLanes * sizeof(double)), may_alias));
 };
 /** kLanes doubles: 2 of SSE2 or NEON, 4 of AVX2, 8 of AVX-512. */
 template <int kLanes>
 using Vector = typename VectorOf<kLanes>::Type;
 
-/** What comparing two such vectors gives: for each lane a 64-bit integer, 0 or −1. Serves as vector of integers too. */
+/** What comparing two such vectors gives: for each lane a 64-bit integer, 0 or −1. */
 template <class V>
 using Mask = decltype(V{} < V{});
 
 template <class V>
 constexpr int kLanesOf = sizeof(V) / sizeof(double);
+
+/** As many 64-bit integers, whose sums wrap around. */
+template <class V>
+using Words = typename VectorOf<kLanesOf<V>>::Words;
 
 template <class V>
 SIMULATOR_INLINE V all(double value) {
@@ -45,7 +50,7 @@ SIMULATOR_INLINE void store(double* to, V value) {
 }
 template <class V>
 SIMULATOR_INLINE V negativeSize(V x) {
-  return (V)((Mask<V>)x | (Mask<V>)all<V>(-0.0));
+  return (V)((Words<V>)x | (Words<V>)all<V>(-0.0));
 }
 template <class V>
 SIMULATOR_INLINE V squareRoot(V x) {
@@ -97,7 +102,7 @@ SIMULATOR_INLINE V exponential(V x) {
       (0.008333333367311624 + r * 0.0013888888917196736) + r2 * (0.00019841190647512536 + r * 2.480152132234228e-05);
   const V high = 2.763264069051338e-06 + r * 2.7620075892548164e-07;
   const V excess = r * (low + r4 * (middle + r4 * high));
-  const V scale = (V)(((Mask<V>)shifted << 52) + (Mask<V>)all<V>(1.0));
+  const V scale = (V)(((Words<V>)shifted << 52) + (Words<V>)all<V>(1.0));
   return x < -708.0 ? V{} : scale + scale * excess;
 }
 
