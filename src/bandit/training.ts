@@ -1,10 +1,10 @@
 import { InputError } from '../errors.js';
-import { GroupTotals, robustStep } from '../objective/aggregate.js';
+import { emptyStep, robustStep } from '../objective/aggregate.js';
 import { type GroupWeights, groupWeights, MirrorAscent } from '../objective/group-weights.js';
-import { type MarginLoss, marginLoss } from '../objective/losses.js';
-import { addDifferences, margins } from '../policy/log-linear.js';
+import { marginLoss } from '../objective/losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { AdaptiveSteps, checkAdaptive } from './adaptive-steps.js';
+import { FullBatch } from './full-batch.js';
 import type { MethodSettings } from './methods.js';
 import { WeightedRegression } from './weighted-regression.js';
 
@@ -38,52 +38,24 @@ export function train(
   const pairCount = sizes.reduce((sum, size) => sum + size, 0);
   const probabilities = sizes.map((size) => size / pairCount);
   const weighting = groupWeights(settings.weights, sizes);
-  const batch = new FullBatch(problem, loss);
+  const theta = Float64Array.from(initialTheta);
+  const batch = new FullBatch(problem, loss, theta);
   const steps = new AdaptiveSteps(pairCount, settings.ridge ?? 0);
   const move = thetaUpdate(problem, settings, batch, steps);
   const adaptAlpha = alphaSchedule(settings, weighting, steps);
-  const theta = Float64Array.from(initialTheta);
+  const step = emptyStep(sizes.length);
   const state = { iteration: 0, theta, alpha: weighting.alpha, weights: weighting.weights };
   observe(state);
   while (state.iteration < settings.iterations) {
-    const totals = batch.evaluate(theta);
+    const totals = batch.evaluate();
     if (settings.adaptive) steps.observe(batch.gradients, theta);
     adaptAlpha();
-    const { coefficients } = robustStep(totals, weighting, probabilities);
-    move(theta, coefficients);
+    robustStep(totals, weighting, probabilities, 'normalised', step);
+    move(theta, step.coefficients);
     state.iteration++;
     observe(state);
   }
   return state;
-}
-
-/** Group losses and their gradients over all pairs; its buffers are reused from one evaluation to the next. */
-class FullBatch {
-  /** Σ_{i∈D_g} ∇l_i at the θ of the last {@link evaluate}, one row per group. */
-  readonly gradients: Float64Array[];
-  private readonly buffers: Float64Array[];
-  private readonly totals: GroupTotals;
-
-  constructor(
-    private readonly problem: LogLinearProblem,
-    private readonly loss: MarginLoss,
-  ) {
-    this.gradients = problem.groups.map(() => new Float64Array(problem.dimension));
-    this.totals = new GroupTotals(problem.groups.length);
-    this.buffers = problem.groups.map((group) => new Float64Array(group.count));
-  }
-
-  /** Losses of all pairs at θ, summed by group; valid until the next evaluation. */
-  evaluate(theta: Float64Array): GroupTotals {
-    const { groups } = this.problem;
-    this.totals.clear();
-    for (let g = 0; g < groups.length; g++) {
-      const buffer = margins(groups[g], theta, this.buffers[g]);
-      this.totals.addSum(g, this.loss.sumAndDifferentiate(buffer), buffer.length);
-      addDifferences(groups[g], buffer, this.gradients[g].fill(0));
-    }
-    return this.totals;
-  }
 }
 
 type ThetaUpdate = (theta: Float64Array, coefficients: Float64Array) => void;

@@ -4,18 +4,23 @@ import { methodSettings } from '../bandit/methods.js';
 import { initialTheta, trainingProblem } from '../bandit/preferences.js';
 import { train } from '../bandit/training.js';
 import { GroupRobustError, InputError } from '../errors.js';
+import { loadSimulator } from '../native/simulator.js';
 import { Random } from '../numbers/random.js';
 import { marginLoss } from '../objective/losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
-import { runSaddle, runSaddles, type SaddleJob, type SaddleSettings } from '../theory/algorithm.js';
+import type { SaddleSettings } from '../theory/algorithm.js';
 import { convergenceConstants, type StepSizes, stepSizes } from '../theory/constants.js';
+import { runSaddles, type SaddleJob } from '../theory/saddle-jobs.js';
+import { runSideBySide } from '../theory/side-by-side.js';
 import { callsPerSecond, type MachineRecord, machineRecord, relativeDistance } from './measure.js';
 
 export interface BanditBenchmark {
   machine: MachineRecord;
+  /** Doubles in a vector of the simulator's addon; null: it is not built, and its loops run in TypeScript. */
+  vector_width: number | null;
   /** Full-batch GR-DPO, 60 + 240 pairs, d = 4, one core. */
   full_batch_iterations_per_second: number;
-  /** Algorithm 1 on the same pairs, one core. */
+  /** Algorithm 1 on the same pairs, 16 runs side by side, one core: steps of all of them. */
   per_sample_steps_per_second: number;
   /** Rates over those of the plain loops in typed arrays below, measured in turn with them. */
   full_batch_ratio: number;
@@ -49,10 +54,17 @@ export async function benchmarkBandit(seconds = 1, { numpy = false } = {}): Prom
   const steps = stepSizes(convergenceConstants(problem, marginLoss(loss), saddleRadius, 1), 1e5);
   const settings: SaddleSettings = { loss, algorithm: 1, radius: saddleRadius, steps };
   const count = 100_000;
-  const perSample = () => runSaddle(problem, settings, count, Random.stream(1, 'bench'));
-  const plainPerSample = () => plainSaddle(problem, steps, count, Random.stream(1, 'bench'));
-  const last = perSample();
-  agree('per sample', { theta: last.lastTheta, alpha: last.lastAlpha }, plainPerSample());
+  const streamOf = (run: number) => Random.stream(1, 'bench', run);
+  const runs = Array.from({ length: 16 }, (_, run) => run);
+  const perSample = () =>
+    runSideBySide(
+      problem,
+      runs.map((run) => ({ settings, random: streamOf(run) })),
+      count,
+    );
+  const plainPerSample = (run = 0) => plainSaddle(problem, steps, count, streamOf(run));
+  for (const [run, { lastTheta, lastAlpha }] of perSample().entries())
+    agree('per sample', { theta: lastTheta, alpha: lastAlpha }, plainPerSample(run));
 
   const [fullBatch, plainFullBatchRate] = callsPerSecond(
     [() => full(iterations), () => plainFull(iterations)],
@@ -60,18 +72,20 @@ export async function benchmarkBandit(seconds = 1, { numpy = false } = {}): Prom
   );
   const peer = numpy ? numpyFullBatch(problem, start, iterations, seconds) : undefined;
   if (peer) agree('full batch, NumPy', full(iterations), peer);
-  const [sampled, plainSampled] = callsPerSecond([perSample, plainPerSample], seconds);
-  // Four runs of `seconds` each.
-  const runSteps = Math.ceil(sampled * count * seconds);
-  const jobs = [0, 1, 2, 3].map((run): SaddleJob => ({ problem, settings, count: runSteps, seed: 1, run }));
+  const [sampled, plainSampled] = callsPerSecond([perSample, () => plainPerSample()], seconds);
+  const stepsPerSecond = sampled * runs.length * count;
+  // Two batches that take two times `seconds` each.
+  const runSteps = Math.ceil(sampled * count * 2 * seconds);
+  const jobs = [...runs, ...runs].map((_, run): SaddleJob => ({ problem, settings, count: runSteps, seed: 1, run }));
   const one = await secondsOf(() => runSaddles(jobs, { workers: 1 }));
   const two = await secondsOf(() => runSaddles(jobs, { workers: 2 }));
   return {
     machine: machineRecord(),
+    vector_width: loadSimulator()?.widths[0] ?? null,
     full_batch_iterations_per_second: fullBatch * iterations,
-    per_sample_steps_per_second: sampled * count,
+    per_sample_steps_per_second: stepsPerSecond,
     full_batch_ratio: fullBatch / plainFullBatchRate,
-    per_sample_ratio: sampled / plainSampled,
+    per_sample_ratio: stepsPerSecond / (plainSampled * count),
     ...(peer && {
       numpy: {
         version: peer.numpy,

@@ -14,6 +14,8 @@ import { digest, log, runScript } from './steps.js';
 import { findCmake, findCompiler, findMake, isAtLeast } from './tools.js';
 
 const ADDON = join(PACKAGE_ROOT, 'build/Release/group_robust.node');
+/** The simulator's, which the same build makes. */
+const SIMULATOR = join(PACKAGE_ROOT, 'build/Release/group_robust_simulator.node');
 const require = createRequire(import.meta.url);
 
 /** @returns what of the tools decides what the addon becomes */
@@ -38,8 +40,8 @@ function requireTools(cuda: boolean): string {
 }
 
 /**
- * Finds or fetches LibTorch and builds the addon, build/Release/group_robust.node of this package; passed over where nothing
- * that decides it has changed. Everything is said on stderr, so that `npm run --silent bench -- --json` stays clean.
+ * Finds or fetches LibTorch and builds the addon, build/Release/group_robust.node of this package, and the simulator's beside it; passed
+ * over where nothing that decides them has changed. Everything is said on stderr, so that `npm run --silent bench -- --json` stays clean.
  */
 export async function buildAddon(): Promise<{ addon: string; libtorch: string; cuda: boolean }> {
   const stamp = readStamp();
@@ -55,7 +57,7 @@ export async function buildAddon(): Promise<{ addon: string; libtorch: string; c
     (name) => (require(`${name}/package.json`) as { version: string }).version,
   );
   const addon = digest(sources, compiler, ...versions, torch.folder, torch.version, String(cuda));
-  if (stamp.addon === addon && existsSync(ADDON)) {
+  if (stamp.addon === addon && existsSync(ADDON) && existsSync(SIMULATOR)) {
     log('addon is up to date');
     return result;
   }

@@ -25,6 +25,12 @@ export class Random {
     return [...this.generator.getState()];
   }
 
+  /** The state as the two 64-bit words of xoroshiro128+. */
+  words(): [bigint, bigint] {
+    const [high0, low0, high1, low1] = this.generator.getState().map((part) => BigInt(part >>> 0));
+    return [(high0 << 32n) | low0, (high1 << 32n) | low1];
+  }
+
   /** The stream that continues from `state()`. */
   static restore(state: readonly number[]): Random {
     return new Random(xoroshiro128plusFromState(state));

@@ -68,11 +68,15 @@ export type Scaling = 'normalised' | 'paper';
  * `probabilities` p_g: the chance that one draw of the sampler is a pair of group g (N_g/N for proportional sampling, 1/K for
  * balanced). With p_g = N_g/N this is the N/N_g of Algorithm 1; over the full data set ℓ_g is exactly the group mean L_g.
  */
-export function signalScales(totals: GroupTotals, probabilities: ArrayLike<number>, scaling: Scaling): Float64Array {
+export function signalScales(
+  totals: GroupTotals,
+  probabilities: ArrayLike<number>,
+  scaling: Scaling,
+  into: Float64Array = new Float64Array(totals.groupCount),
+): Float64Array {
   const size = scaling === 'normalised' ? totals.size : 1;
-  const scales = new Float64Array(totals.groupCount);
-  for (let g = 0; g < scales.length; g++) scales[g] = totals.counts[g] === 0 ? 0 : 1 / (probabilities[g] * size);
-  return scales;
+  for (let g = 0; g < into.length; g++) into[g] = totals.counts[g] === 0 ? 0 : 1 / (probabilities[g] * size);
+  return into;
 }
 
 /** One step's outcome: what the optimiser needs, and what the log shows. */
@@ -89,14 +93,15 @@ export interface RobustStep {
 
 /** Anything that turns group losses into θ-weights; see group-weights.ts. */
 export interface StepWeights {
-  /** The θ-weights for this step; moves α where the method has one. */
-  next(signal: Float64Array): Float64Array;
+  /** The θ-weights for this step, in `into` where that is given and they move; moves α where the method has one. */
+  next(signal: Float64Array, into?: Float64Array): Float64Array;
 }
 
 /**
  * Closes a window: signal, θ-weights, the scalar loss and the coefficients of its gradient (paper Eq. 9 and §4).
  * This is the one place where group weights meet losses, for the simulator and for language models alike.
  *
+ * @param into an outcome that is no longer needed, to be overwritten and returned
  * @example Two groups in one batch: the second fares worse, so it gains weight.
  * ```ts
  * import { GroupTotals, groupWeights, robustStep } from 'group-robust-po';
@@ -116,16 +121,24 @@ export function robustStep(
   weighting: StepWeights,
   probabilities: ArrayLike<number>,
   scaling: Scaling = 'normalised',
+  into: RobustStep = emptyStep(totals.groupCount),
 ): RobustStep {
-  // Loops, not map(): the simulator closes a window every few microseconds.
-  const coefficients = signalScales(totals, probabilities, scaling);
-  const signal = new Float64Array(totals.groupCount);
+  // Loops, not map(), and the arrays of the last step again: the simulator closes a window in less than a microsecond.
+  const { coefficients, signal } = into;
+  signalScales(totals, probabilities, scaling, coefficients);
   for (let g = 0; g < signal.length; g++) signal[g] = coefficients[g] * totals.lossSums[g];
-  const weights = weighting.next(signal);
-  let loss = 0;
+  const weights = weighting.next(signal, into.weights);
+  into.weights = weights;
+  into.loss = 0;
   for (let g = 0; g < signal.length; g++) {
-    loss += weights[g] * signal[g];
+    into.loss += weights[g] * signal[g];
     coefficients[g] *= weights[g];
   }
-  return { loss, signal, weights, coefficients };
+  return into;
+}
+
+/** Arrays for {@link robustStep} to write to. */
+export function emptyStep(groupCount: number): RobustStep {
+  const numbers = () => new Float64Array(groupCount);
+  return { loss: 0, signal: numbers(), weights: numbers(), coefficients: numbers() };
 }

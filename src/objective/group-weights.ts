@@ -156,10 +156,11 @@ export class MirrorAscent implements GroupWeights {
     this.mix();
   }
 
-  next(signal: Float64Array): Float64Array {
-    const before = this.simultaneous ? this.weights.slice() : undefined;
-    this.ascend(signal);
-    return before ?? this.weights.slice();
+  next(signal: Float64Array, into: Float64Array = new Float64Array(signal.length)): Float64Array {
+    if (!this.simultaneous) this.ascend(signal);
+    for (let g = 0; g < into.length; g++) into[g] = this.weights[g];
+    if (this.simultaneous) this.ascend(signal);
+    return into;
   }
 
   /** α is there too: before the first step it is not exp(log α) to the last bit. */

@@ -24,7 +24,15 @@ export interface MarginLoss extends LossShape {
   evaluate(h: number, slope: Float64Array): number;
   /** Σ_i l(h_i) over all `margins`, each of which is replaced by dl/dh_i. For loops that do little else. */
   sumAndDifferentiate(margins: Float64Array): number;
+  /** The same loss in the simulator's C++. Absent: it has none, and the simulator takes the functions above. */
+  readonly kernel?: LossKernel;
 }
+
+/** A loss that native/simulator/losses.h computes: softplus(−βh) + εβh, (h − c)², max(0, 1 − βh). */
+export type LossKernel =
+  | { kind: 'logistic'; beta: number; smoothing: number }
+  | { kind: 'square'; target: number }
+  | { kind: 'hinge'; beta: number };
 
 /** What analyses take from a loss instead of its name. A property that is absent is one the loss has not. */
 export interface LossShape {
@@ -213,6 +221,7 @@ function logisticLoss(beta: number, smoothing: number): MarginLoss {
       return smoothing === 0 ? value : value - smoothing * z;
     },
     sumAndDifferentiate: (margins) => sumDpo(dpo, beta, smoothing, margins),
+    kernel: { kind: 'logistic', beta, smoothing },
     // The slope rises from −β(1−ε) to βε, which is less; the former is all but reached soon, so H is left out.
     lipschitz: () => beta * (1 - smoothing),
     convexity: 0,
@@ -235,6 +244,7 @@ function squareLoss(beta: number): MarginLoss {
       slope[0] = 2 * excess;
       return excess * excess;
     },
+    kernel: { kind: 'square', target },
     lipschitz: (H) => 2 * (H + target),
     convexity: 2,
     curvature: { second: () => 2, selfConcordance: 0 },
@@ -254,6 +264,7 @@ function hingeLoss(beta: number): MarginLoss {
     title: 'hinge',
     ...hinge,
     ...byPairs(hinge),
+    kernel: { kind: 'hinge', beta },
     lipschitz: () => beta,
     convexity: 0,
     vanishing: false,

@@ -1,9 +1,8 @@
 import { InputError } from '../errors.js';
-import { Random } from '../numbers/random.js';
+import type { Random } from '../numbers/random.js';
 import { exp } from '../objective/fast-math.js';
 import { type LossSettings, marginLoss } from '../objective/losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
-import { parallelMap } from '../processes/parallel.js';
 import { type Algorithm, groupProbabilities, type StepSizes } from './constants.js';
 
 export interface SaddleSettings {
@@ -41,29 +40,27 @@ export interface SaddleRun {
  * constant, which saves a logarithm a step. Memory does not depend on `count`.
  *
  * A step is a chain of some 70 ns (margin → loss → α → θ → next margin), so it is spent on shortening that chain and on
- * keeping loops of two or four iterations out of it: V8 does not unroll them.
+ * keeping loops of two or four iterations out of it: V8 does not unroll them. Several runs are faster side by side (side-by-side.ts).
  *
  * @param onSteps called about twenty times a second with the number of steps done since the last call
  * @throws InputError when `count` is not a positive whole number.
  */
 export function runSaddle(
   problem: LogLinearProblem,
-  { loss: lossSettings, algorithm, steps, radius, order = 'alternating', factors: givenFactors }: SaddleSettings,
+  settings: SaddleSettings,
   count: number,
   random: Random,
   onSteps: (steps: number) => void = () => {},
 ): SaddleRun {
-  if (!(Number.isSafeInteger(count) && count >= 1))
-    throw new InputError(`the number of steps must be a positive whole number, not ${count}`, {
-      at: { field: 'horizons' },
-    });
+  checkSteps(count);
+  const { loss: lossSettings, algorithm, steps, radius, order = 'alternating' } = settings;
   const d = problem.dimension;
   const K = problem.groups.length;
   const loss = marginLoss(lossSettings);
   const slope = new Float64Array(1);
   const { width, differences, offsets, owners, starts } = flatten(problem);
   const pairs = owners.length;
-  const factors = givenFactors ?? groupProbabilities(problem, algorithm).map((probability) => 1 / probability);
+  const factors = groupFactors(problem, settings);
   const limit = radius === undefined ? Number.POSITIVE_INFINITY : radius * radius;
   const simultaneous = order === 'simultaneous';
 
@@ -134,6 +131,19 @@ export function runSaddle(
   };
 }
 
+/** @throws InputError unless `count` is a positive whole number */
+export function checkSteps(count: number): void {
+  if (!(Number.isSafeInteger(count) && count >= 1))
+    throw new InputError(`the number of steps must be a positive whole number, not ${count}`, {
+      at: { field: 'horizons' },
+    });
+}
+
+/** Factor on the loss and gradient of a drawn pair, by its group. */
+export function groupFactors(problem: LogLinearProblem, { factors, algorithm }: SaddleSettings): Float64Array {
+  return factors ?? groupProbabilities(problem, algorithm).map((probability) => 1 / probability);
+}
+
 /** Steps between two reports of progress; a power of two, so that the check costs nothing. */
 const reportEvery = 2 ** 19;
 
@@ -171,7 +181,7 @@ function softmax(logits: Float64Array, alpha: Float64Array, sum: Float64Array): 
  * All groups' pairs one after the other; group g owns starts[g]..starts[g+1]−1. Rows of `differences` are padded with zeros
  * to a `width` that is a multiple of four, so that loops can take four columns at a time; θ stays 0 there.
  */
-function flatten({ dimension, groups }: LogLinearProblem) {
+export function flatten({ dimension, groups }: LogLinearProblem) {
   const width = Math.ceil(dimension / 4) * 4;
   const starts = new Int32Array(groups.length + 1);
   for (const [g, group] of groups.entries()) starts[g + 1] = starts[g] + group.count;
@@ -188,50 +198,4 @@ function flatten({ dimension, groups }: LogLinearProblem) {
     owners.fill(g, starts[g], starts[g + 1]);
   }
   return { width, differences, offsets, owners, starts };
-}
-
-/** One run of {@link runSaddle} as a worker thread takes it: the random stream is named by seed, `count` and `run`. */
-export interface SaddleJob {
-  problem: LogLinearProblem;
-  settings: SaddleSettings;
-  count: number;
-  seed: number;
-  run: number;
-  /** One 64-bit integer, shared by all workers, to which the steps done are added. */
-  progress?: SharedArrayBuffer;
-}
-
-export function runSaddleJob({ problem, settings, count, seed, run, progress }: SaddleJob): SaddleRun {
-  const done = progress && new BigInt64Array(progress);
-  return runSaddle(problem, settings, count, Random.stream(seed, 'theory', 'saddle', count, run), (steps) => {
-    if (done) Atomics.add(done, 0, BigInt(steps));
-  });
-}
-
-export interface SaddleOptions {
-  /** Number of worker threads; default one per core. The results do not depend on it. */
-  workers?: number;
-  /** Called a few times a second, within runs too, with the number of steps done and to do in all. */
-  onSteps?: (done: number, total: number) => void;
-}
-
-/** Runs `jobs` across cores; results come in the order of `jobs` and do not depend on the number of workers. */
-export async function runSaddles(
-  jobs: readonly SaddleJob[],
-  { workers, onSteps = () => {} }: SaddleOptions = {},
-): Promise<SaddleRun[]> {
-  const progress = new SharedArrayBuffer(BigInt64Array.BYTES_PER_ELEMENT);
-  const done = new BigInt64Array(progress);
-  const total = jobs.reduce((sum, { count }) => sum + count, 0);
-  const report = () => onSteps(Number(Atomics.load(done, 0)), total);
-  const timer = setInterval(report, 250);
-  try {
-    const shared = jobs.map((job) => ({ ...job, progress }));
-    return await parallelMap<SaddleJob, SaddleRun>(import.meta.url, 'runSaddleJob', shared, {
-      workers,
-      onDone: report,
-    });
-  } finally {
-    clearInterval(timer);
-  }
 }

@@ -3,12 +3,13 @@ import { Random } from '../numbers/random.js';
 import { type LossSettings, marginLoss } from '../objective/losses.js';
 import { groupLosses, norm, worst } from '../policy/group-losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
-import { runSaddles, type SaddleJob, type SaddleOptions, type SaddleRun, type SaddleSettings } from './algorithm.js';
+import type { SaddleRun, SaddleSettings } from './algorithm.js';
 import { errorTolerance, type Finding, type HorizonMeasurement, judge, type Verdict } from './check.js';
 import { type Algorithm, type Constants, convergenceConstants, errorBound, stepSizes } from './constants.js';
 import { innerMinimum } from './inner-minimum.js';
 import { type Minimax, minimax } from './minimax.js';
 import { checkPremises, type Premises } from './premises.js';
+import { runSaddles, type SaddleJob, type SaddleOptions } from './saddle-jobs.js';
 
 export interface ConvergenceSettings {
   loss: LossSettings;

@@ -8,6 +8,7 @@ import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { runSaddle, type SaddleRun, type SaddleSettings } from './algorithm.js';
 import { groupProbabilities } from './constants.js';
 import { slope } from './rate-fit.js';
+import { runSideBySide } from './side-by-side.js';
 
 /** What is known of the measured loop apart from its errors. */
 export interface Premises {
@@ -97,7 +98,11 @@ function replayDistance(
   let largest = 0;
   for (const ball of [radius, radius / 1000]) {
     const within = { ...settings, radius: ball };
-    const run = runSaddle(problem, within, replayed, Random.stream(seed, 'theory', 'replay'));
+    const [run] = runSideBySide(
+      problem,
+      [{ settings: within, random: Random.stream(seed, 'theory', 'replay') }],
+      replayed,
+    );
     const again = replaySaddle(problem, within, replayed, Random.stream(seed, 'theory', 'replay'));
     for (const key of ['averageTheta', 'averageAlpha', 'lastTheta', 'lastAlpha'] as const) {
       const difference = norm(run[key].map((value, n) => value - again[key][n]));

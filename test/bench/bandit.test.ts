@@ -9,6 +9,8 @@ it('checks both loops against plain ones before it times them', async () => {
   for (const rate of [result.full_batch_iterations_per_second, result.per_sample_steps_per_second])
     expect(rate).toBeGreaterThan(1000);
   expect(result.full_batch_ratio).toBeGreaterThan(1);
+  // Far more in vectors; where the machine is busy, and the time short, less.
+  if (result.vector_width !== null) expect(result.per_sample_ratio).toBeGreaterThan(2);
   expect(result.two_workers_ratio).toBeGreaterThan(0);
 });
 

@@ -3,14 +3,9 @@ import { describe, expect, it } from 'vitest';
 import { InputError } from '../../src/errors.js';
 import { Random } from '../../src/numbers/random.js';
 import { type LossSettings, marginLoss } from '../../src/objective/losses.js';
-import {
-  runSaddle,
-  runSaddleJob,
-  runSaddles,
-  type SaddleJob,
-  type SaddleSettings,
-} from '../../src/theory/algorithm.js';
+import { runSaddle, type SaddleSettings } from '../../src/theory/algorithm.js';
 import { replaySaddle } from '../../src/theory/premises.js';
+import { runSaddleBatch, runSaddles, type SaddleJob } from '../../src/theory/saddle-jobs.js';
 import { arbitraryProblem, plainLosses, problemOf, smoothLosses } from './problems.js';
 
 const dpo: LossSettings = { loss: 'dpo', beta: 1 };
@@ -181,10 +176,14 @@ describe('the loop', () => {
       ],
     ]);
     const settings: SaddleSettings = { loss: dpo, algorithm: 1, steps: { theta: 0.1, alpha: 0.05 }, radius: 2 };
-    const jobs = [0, 1, 2].map((run): SaddleJob => ({ problem, settings, count: 500, seed: 7, run }));
-    const here = jobs.map(runSaddleJob);
+    // More than are done at once, and of two lengths in turn.
+    const jobs = Array.from(
+      { length: 40 },
+      (_, run): SaddleJob => ({ problem, settings, count: run % 2 === 0 ? 500 : 300, seed: 7, run }),
+    );
+    const here = jobs.flatMap((job) => runSaddleBatch({ jobs: [job] }));
     expect(await runSaddles(jobs, { workers: 1 })).toEqual(here);
     expect(await runSaddles(jobs, { workers: 2 })).toEqual(here);
-    expect(here[0].lastTheta).not.toEqual(here[1].lastTheta);
+    expect(here[0].lastTheta).not.toEqual(here[2].lastTheta);
   });
 });
