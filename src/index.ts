@@ -24,8 +24,10 @@ export { GroupRobustError, InputError, type InputLocation, InterruptedError } fr
 export { type Local, localAdapter, localModel, localTokenizer } from './hub/local.js';
 export { Random } from './numbers/random.js';
 export * from './objective/aggregate.js';
+export * from './objective/ambiguity.js';
 export * from './objective/group-weights.js';
 export * from './objective/losses.js';
+export * from './objective/moving-weights.js';
 export * from './objective/pairs.js';
 export * from './objective/simplex.js';
 export { GemmaPolicy } from './policy/gemma.js';

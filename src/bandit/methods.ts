@@ -17,6 +17,8 @@ export type MethodSettings = Solver & {
   loss: LossSettings;
   weights: WeightSettings;
   iterations: number;
+  /** Seeds the draws of weights that draw; default 0. */
+  seed?: number;
   /** λ ≥ 0: adds λ‖θ‖² to every group's loss in the θ step, which leaves α as it is. Default 0. */
   ridge?: number;
   /** Constants c of {@link AdaptiveSteps}; absent: constant steps. */
@@ -33,6 +35,8 @@ export interface MethodOptions {
   iterations?: number;
   /** χ of the robust methods, see MirrorAscentSettings; default 1. */
   chi?: number;
+  /** Weights of the robust methods in place of mirror ascent on the simplex. */
+  weighting?: WeightSettings;
   /** How the IPO family moves θ; default regression. */
   ipoSolver?: 'regression' | 'gradient';
   /** λ of every method, see MethodSettings. */
@@ -67,10 +71,10 @@ export function methodSettings(name: MethodName, options: MethodOptions = {}): M
 }
 
 function paperSettings(name: MethodName, options: MethodOptions): MethodSettings {
-  const { chi = 1, ipoSolver = 'regression' } = options;
+  const { chi = 1, weighting, ipoSolver = 'regression' } = options;
   const dpo = name.endsWith('dpo');
   const weights: WeightSettings = isRobust(name)
-    ? { weights: 'mirror-ascent', step: dpo ? 0.5 : 0.01, chi }
+    ? (weighting ?? { weights: 'mirror-ascent', step: dpo ? 0.5 : 0.01, chi })
     : { weights: name.startsWith('is-') ? 'importance' : 'erm' };
   if (dpo)
     return {

@@ -1,6 +1,6 @@
 import { InputError } from '../errors.js';
 import { GroupTotals, robustStep } from '../objective/aggregate.js';
-import { type GroupWeights, groupWeights, MirrorAscent } from '../objective/group-weights.js';
+import { type GroupWeights, groupWeights } from '../objective/group-weights.js';
 import { type MarginLoss, marginLoss } from '../objective/losses.js';
 import { addDifferences, margins } from '../policy/log-linear.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
@@ -37,7 +37,7 @@ export function train(
   const sizes = problem.groups.map((group) => group.count);
   const pairCount = sizes.reduce((sum, size) => sum + size, 0);
   const probabilities = sizes.map((size) => size / pairCount);
-  const weighting = groupWeights(settings.weights, sizes);
+  const weighting = groupWeights(settings.weights, sizes, settings.seed);
   const batch = new FullBatch(problem, loss);
   const steps = new AdaptiveSteps(pairCount, settings.ridge ?? 0);
   const move = thetaUpdate(problem, settings, batch, steps);
@@ -122,9 +122,8 @@ function alphaSchedule({ adaptive }: MethodSettings, weighting: GroupWeights, st
   const c = adaptive?.alpha;
   if (c === undefined) return () => {};
   checkAdaptive('alpha', c);
-  if (!(weighting instanceof MirrorAscent))
-    return refuseIdle('adaptive.alpha', `${weighting.name} weights, which are fixed`);
   const { step } = weighting;
+  if (step === undefined) return refuseIdle('adaptive.alpha', `${weighting.name} weights, which have no step size`);
   return () => {
     weighting.step = steps.scale(c * step);
   };

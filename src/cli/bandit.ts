@@ -12,8 +12,11 @@ import {
   responseRules,
 } from '../bandit/preferences.js';
 import type { BanditReport } from '../bandit/report.js';
-import { InputError } from '../errors.js';
+import { InputError, present } from '../errors.js';
+import { issueText } from '../files/read.js';
 import { writeFileWhole, writeFolderWhole } from '../files/write.js';
+import { parseYaml } from '../files/yaml.js';
+import type { WeightSettings } from '../objective/group-weights.js';
 import { counted } from '../terminal/format.js';
 import { progress } from '../terminal/progress.js';
 import {
@@ -37,6 +40,7 @@ interface BanditFlags extends OutFlags {
   seeds: readonly number[];
   iterations?: number;
   chi?: number;
+  weighting?: object;
   groups?: number;
   dimension?: number;
   deterministicRatio?: number[];
@@ -81,6 +85,13 @@ export function registerBandit(program: Command): void {
         min: 0,
         max: 1,
       }),
+    )
+    .addOption(
+      parsedOption(
+        '--weighting <yaml>',
+        "gr- methods: how groups count, in the keys of a configuration's objective, such as '{weights: optimistic, step: 0.5, ambiguity: {set: cvar, level: 0.3}}'",
+        parseMapping,
+      ).conflicts('chi'),
     )
     .addOption(
       countOption('--groups <k>', 'number of groups (default: 2); odd ones are like group 1, even ones like group 0', {
@@ -134,9 +145,15 @@ async function runBandit(flags: BanditFlags, output: Output): Promise<BanditRepo
     refuseIdle('--adaptive-theta', names, 'dpo, is-dpo, gr-dpo');
   if (adaptive.alpha !== undefined && !names.some(isRobust)) refuseIdle('--adaptive-alpha', names, 'gr-dpo, gr-ipo');
 
+  if (flags.weighting !== undefined && !names.some(isRobust)) refuseIdle('--weighting', names, 'gr-dpo, gr-ipo');
+  const weighting = flags.weighting && (await checkedWeighting(flags.weighting));
+
   const { runSeeds } = await import('../bandit/run.js');
   const { banditCsv, banditReport, banditTable } = await import('../bandit/report.js');
-  const methods = names.map((name) => ({ name, settings: methodSettings(name, { iterations, chi, ridge, adaptive }) }));
+  const methods = names.map((name) => ({
+    name,
+    settings: methodSettings(name, { iterations, chi, weighting, ridge, adaptive }),
+  }));
   const bar = progress('bandit', seeds.length, flags.quiet);
   const results = await runSeeds(
     seeds.map((seed) => ({ setting, seed, methods: methods.map(({ settings }) => settings) })),
@@ -157,6 +174,24 @@ async function runBandit(flags: BanditFlags, output: Output): Promise<BanditRepo
     output.log(`\nwritten to ${out.path}`);
   }
   return report;
+}
+
+function parseMapping(flag: string, text: string): object {
+  const { value } = parseYaml(text, { field: flag });
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value;
+  throw new InputError(`"${text}" is not a YAML mapping`, {
+    at: { field: flag },
+    fix: `write for example ${flag} '{weights: best-response, iterate: average}'`,
+  });
+}
+
+/** @throws InputError that names the key at fault */
+async function checkedWeighting(given: object): Promise<WeightSettings> {
+  const { weightingSchema } = await import('../train/config.js');
+  const parsed = weightingSchema.safeParse(given, { error: issueText });
+  if (parsed.success) return parsed.data;
+  const { path, message } = present(parsed.error.issues[0]);
+  throw new InputError(message, { at: { field: ['--weighting', ...path].join(' ') } });
 }
 
 /** @throws InputError that names the flag. */

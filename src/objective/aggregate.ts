@@ -59,8 +59,11 @@ export class GroupTotals {
 /**
  * `normalised`: ℓ_g = Σ_{i∈S_g} w_i l_i / (p_g |S|), an unbiased estimate of L_g whatever the batch size.
  * `paper`: the same without 1/|S|, as the authors' code has it; their step size for α refers to this one.
+ * `batch-mean`: ℓ_g = Σ_{i∈S_g} w_i l_i / Σ_{i∈S_g} w_i, the mean over the group's pairs in the batch, and 0 for a group that has none there
+ * (Sagawa et al. 2020). Steadier, since it does not depend on how many pairs were drawn, and for the same reason not unbiased.
  */
-export type Scaling = 'normalised' | 'paper';
+export const scalings = ['normalised', 'paper', 'batch-mean'] as const;
+export type Scaling = (typeof scalings)[number];
 
 /**
  * The factors c_g with ℓ_g = c_g · lossSums_g.
@@ -69,6 +72,7 @@ export type Scaling = 'normalised' | 'paper';
  * balanced). With p_g = N_g/N this is the N/N_g of Algorithm 1; over the full data set ℓ_g is exactly the group mean L_g.
  */
 export function signalScales(totals: GroupTotals, probabilities: ArrayLike<number>, scaling: Scaling): Float64Array {
+  if (scaling === 'batch-mean') return totals.weightSums.map((sum) => (sum > 0 ? 1 / sum : 0));
   const size = scaling === 'normalised' ? totals.size : 1;
   const scales = new Float64Array(totals.groupCount);
   for (let g = 0; g < scales.length; g++) scales[g] = totals.counts[g] === 0 ? 0 : 1 / (probabilities[g] * size);

@@ -99,7 +99,7 @@ class Trainer {
     const { objective, batch, optimizer, seed } = settings;
     this.objective = pairObjective(objective);
     for (const data of [train, validation]) if (data) refuseSoftLabels(this.objective, data);
-    this.weighting = groupWeights(objective, train.counts);
+    this.weighting = groupWeights(objective, train.counts, seed);
     this.alphaStep = this.weighting.step;
     this.sampler = createSampler({
       kind: batch.sampler,
@@ -174,7 +174,7 @@ class Trainer {
       await this.addGradients(batch.subarray(start, start + microSize), totals, metrics);
 
     if (this.alphaStep !== undefined && plateau) weighting.step = this.alphaStep * plateau.stepScale;
-    const scaling = objective.weights === 'mirror-ascent' ? objective.scaling : undefined;
+    const scaling = 'scaling' in objective ? objective.scaling : undefined;
     const robust = robustStep(totals, weighting, sampler.groupProbabilities, scaling);
     if (!Number.isFinite(robust.loss)) throw new NonFiniteError('α has overflowed: lower objective.step');
 

@@ -86,3 +86,33 @@ test.each([
   expect(stderr).toMatch(says);
   expect(readdirSync(folder)).toEqual(before);
 });
+
+test('--weighting takes the keys of a configuration, for the methods whose weights move', async () => {
+  const weighting = ['--weighting', '{weights: best-response, iterate: average, ambiguity: {set: cvar, level: 0.4}}'];
+  const flags = ['--methods', 'ipo,gr-ipo', '--seeds', '1', '--iterations', '30', '--json'];
+  const { code, stdout } = await bandit(...flags, ...weighting);
+  expect(code).toBe(0);
+  const { methods } = JSON.parse(stdout);
+  expect(methods['gr-ipo'].settings.weights).toEqual({
+    weights: 'best-response',
+    iterate: 'average',
+    ambiguity: { set: 'cvar', level: 0.4 },
+  });
+  expect(methods.ipo.settings.weights).toEqual({ weights: 'erm' });
+  // No group counts more than its share, 60 and 240 of 300, over 0.4.
+  expect(methods['gr-ipo'].alpha[0]).toBeCloseTo(0.5, 9);
+});
+
+test.each([
+  [['--weighting', '{weights: optimistic}'], '--weighting step'],
+  [['--weighting', '{weights: optimistic, step: 1, ambiguity: {set: ball}}'], '--weighting ambiguity set'],
+  [['--weighting', '{weights: mirror-ascent, step: 1, scaling: paper}'], 'scaling'],
+  [['--weighting', 'optimistic'], 'not a YAML mapping'],
+  [['--weighting', '{weights: best-response}', '--chi', '0.5'], 'cannot be used with'],
+  [['--weighting', '{weights: best-response}', '--adaptive-alpha', '0.5'], 'no step size'],
+  [['--weighting', '{weights: best-response}', '--methods', 'ipo'], '--weighting'],
+])('%j is refused', async (flags, text) => {
+  const { code, stderr } = await bandit('--seeds', '1', '--iterations', '1', '--quiet', ...flags);
+  expect(stderr).toContain(text);
+  expect(code).toBe(2);
+});

@@ -33,6 +33,8 @@ function failure(text: string, overrides: string[] = []): InputError {
   throw new Error('the configuration was accepted');
 }
 
+const best = 'objective={loss: ipo, beta: 1, weights: best-response';
+
 describe('training configuration', () => {
   it('fills in defaults, and its printed form resolves to itself', () => {
     const config = load(base);
@@ -45,6 +47,8 @@ describe('training configuration', () => {
     [{ loss: 'dpo', weights: 'erm' }, 'dpo'],
     [{ loss: 'ipo', weights: 'importance' }, 'is-ipo'],
     [{ loss: 'dpo', weights: 'mirror-ascent', step: 0.1 }, 'gr-dpo'],
+    [{ loss: 'ipo', weights: 'best-response' }, 'max-ipo'],
+    [{ loss: 'ipo', weights: 'exp3', step: 0.1 }, 'exp3-ipo'],
     [{ loss: 'sft' }, 'sft'],
   ])('%j is called %s', (objective, name) => {
     const overrides = Object.entries(objective).map(([key, value]) => `objective.${key}=${value}`);
@@ -59,6 +63,15 @@ describe('training configuration', () => {
       ...objective,
       ...(name === 'sft' && { beta: undefined }),
     });
+  });
+
+  it('an ambiguity set is part of the name, and prints as it is', () => {
+    const set = ['objective.weights=mirror-ascent', 'objective.step=1', 'objective.ambiguity={set: cvar, level: 0.5}'];
+    const config = load(base, set);
+    expect(methodName(config.objective)).toBe('gr-cvar-ipo');
+    expect(config.objective).toMatchObject({ ambiguity: { set: 'cvar', level: 0.5 } });
+    expect(load(printConfig(config))).toEqual(config);
+    expect(methodName(load(base, [...set, 'objective.ambiguity={set: simplex}']).objective)).toBe('gr-ipo');
   });
 
   it('--set reaches nested keys, with YAML values', () => {
@@ -121,6 +134,16 @@ describe('training configuration', () => {
     ['objective.scaling=paper', 'objective.scaling', 'mirror-ascent'],
     ['objective.pairWeights=[1, 2]', 'objective.pairWeights', 'importance'],
     ['objective.weights=mirror-ascent', 'objective.step', 'needed'],
+    ['objective.weights=exp3', 'objective.step', 'needed with weights: exp3'],
+    ['objective={loss: ipo, beta: 1, weights: best-response, step: 1}', 'objective.step', 'set weights: mirror-ascent'],
+    ['objective={loss: ipo, beta: 1, weights: exp3, step: 1, order: simultaneous}', 'objective.order', 'weights: exp3'],
+    ['objective={loss: ipo, beta: 1, weights: best-response, mixture: pairs}', 'objective.mixture', 'chi below 1'],
+    ['objective.ambiguity={set: simplex}', 'objective.ambiguity', 'weights: mirror-ascent'],
+    [`${best}, ambiguity: {set: cvar}}`, 'objective.ambiguity.level', 'is needed with set: cvar'],
+    [`${best}, ambiguity: {set: kl, radius: 1, level: 1}}`, 'objective.ambiguity.level', 'does nothing with set: kl'],
+    [`${best}, ambiguity: {set: simplex, shares: uniform}}`, 'objective.ambiguity.shares', 'set: simplex'],
+    [`${best}, ambiguity: {set: kl, radius: 0}}`, 'objective.ambiguity.radius', 'above 0'],
+    [`${best}, ambiguity: {set: kl, radius: 1}, floor: 0.1}`, 'objective.floor', 'ambiguity set kl'],
     ['objective.beta=null', 'objective.beta', 'needed'],
     ['objective.loss=sft', 'objective.beta', 'nothing'],
     ['objective.beta=-1', 'objective.beta', ''],
