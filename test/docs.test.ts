@@ -5,6 +5,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { ambiguityNames } from '../src/objective/ambiguity.js';
 import { weightingNames } from '../src/objective/group-weights.js';
 import { lossNames, marginLoss } from '../src/objective/losses.js';
+import { pairLossNames } from '../src/objective/pairs.js';
 import { convergenceConstants } from '../src/theory/constants.js';
 import { objectiveKeys, objectiveSchema } from '../src/train/config.js';
 import { groupRobust } from './cli/run.js';
@@ -97,7 +98,7 @@ const firstColumn = (page: string, heading: string) => table(page, heading).map(
 describe('losses-and-weights.md', () => {
   it('has every loss, its value and its slope', () => {
     const rows = table('losses-and-weights.md', '`loss`');
-    expect(rows.map(([name]) => name)).toEqual([...lossNames, 'sft']);
+    expect(rows.map(([name]) => name)).toEqual([...pairLossNames]);
     for (const name of lossNames) {
       const loss = marginLoss({ loss: name, beta: 0.1 });
       const [, , value, slope] = rows.find(([first]) => first === name)!;
@@ -121,7 +122,7 @@ describe('losses-and-weights.md', () => {
       pairWeights: [1],
     };
     const own = Object.keys(objectiveKeys.shape).filter(
-      (key) => !['loss', 'beta', 'labelSmoothing', 'reduction', 'weights'].includes(key),
+      (key) => !['loss', 'beta', 'labelSmoothing', 'gamma', 'tilt', 'reduction', 'weights'].includes(key),
     );
     const accepts = (keys: object) => objectiveSchema.safeParse({ loss: 'ipo', beta: 1, ...keys }).success;
     for (const [weights, , , settings] of rows) {
@@ -190,6 +191,13 @@ it('experiments/library.ts shows the library at work', () => {
   const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
   expect(status, stdout + stderr).toBe(0);
   expect(stdout).toMatch(/formal: loss .*\ncasual: loss .*\nα 0\.429, 0\.571/);
+});
+
+it('experiments/own-objective.ts trains by a loss and a weighting of its own', () => {
+  const args = ['--import', 'tsx', 'experiments/own-objective.ts'];
+  const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
+  expect(status, stdout + stderr).toBe(0);
+  expect(stdout).toMatch(/formal: loss 0\.\d+, weight 0\.\d+\ncasual: /);
 });
 
 describe('architecture.md', () => {

@@ -62,7 +62,8 @@ export type WeightSettings =
 
 /** Weights that may move with the losses. Both arrays are live: copy what is kept. */
 export interface GroupWeights extends StepWeights {
-  readonly name: WeightingName;
+  /** One of {@link weightingNames}, or what you call your own. */
+  readonly name: string;
   /** Current α on the simplex, length K: what moves. The fixed methods have none, and give their weights. */
   readonly alpha: Float64Array;
   /** What α makes the θ-weights, on the simplex too: (1−χ) μ_g + χ α_g. Where χ < 1 no group's falls below (1−χ) μ_g, however small its α. */

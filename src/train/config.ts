@@ -12,6 +12,8 @@ import { ambiguityNames } from '../objective/ambiguity.js';
 import { methodPrefixes, type WeightingName, weightingNames } from '../objective/group-weights.js';
 import { lossNames } from '../objective/losses.js';
 import { stepScheduleNames } from '../objective/moving-weights.js';
+import { type PairLossName, pairLossNames } from '../objective/pairs.js';
+import { referenceFreeLossNames } from '../objective/reference-free.js';
 import { loraTargets } from '../policy/adapted-modules.js';
 import { deviceNames, devicePattern } from '../policy/device.js';
 import { keyAdvice, valueAdvice } from './other-names.js';
@@ -80,13 +82,30 @@ const ambiguitySchema = ambiguityKeys
 
 /** The keys of the objective as a file has them; which of them go together is checked in {@link objectiveSchema}. */
 export const objectiveKeys = z.strictObject({
-  loss: z.enum([...lossNames, 'sft']).describe('Loss of a pair; sft fine-tunes on the chosen responses alone.'),
-  beta: positive.optional().describe('β of the preference loss; every loss but sft needs it.'),
-  labelSmoothing: z.number().min(0).lt(0.5).optional().describe('ε of conservative DPO, dpo only.'),
+  loss: z
+    .enum(pairLossNames)
+    .describe('Loss of a pair; simpo and orpo need no reference, sft fine-tunes on the chosen responses alone.'),
+  beta: positive.optional().describe('β of the preference loss, λ of orpo; every loss but sft needs it.'),
+  labelSmoothing: z
+    .number()
+    .min(0)
+    .lt(0.5)
+    .optional()
+    .describe('ε, the share of labels thought to be flipped: of conservative DPO (dpo), or of rdpo, which needs it.'),
+  gamma: z.number().min(0).optional().describe('γ, the margin that simpo asks for, simpo only. Default 0.'),
+  tilt: z
+    .number()
+    .refine((tau) => tau !== 0, 'must not be 0; the mean, which it leads to from either side far out, is the default')
+    .optional()
+    .describe(
+      "τ of the tilted loss τ log mean e^(l/τ) over pairs, in place of their mean: above 0 KL-robust, below 0 Dr.DPO with β' = −τ. Over the whole batch with weights erm, else over each group. Not with sft.",
+    ),
   reduction: z
     .enum(['sum', 'mean'])
-    .default('sum')
-    .describe('Sum token log-probs of a response (the paper) or average them.'),
+    .optional()
+    .describe(
+      'Sum token log-probs of a response (the paper, and the default) or average them; simpo and orpo always do the latter.',
+    ),
   weights: z
     .enum(weightingNames)
     .default('erm')
@@ -138,18 +157,27 @@ export const objectiveKeys = z.strictObject({
     .optional()
     .describe('Weight of one pair of each group, importance only; default 1/N_g.'),
 });
-const { beta, labelSmoothing, reduction, step, chi, adjustment, floor, order, scaling, pairWeights } =
+const { beta, labelSmoothing, gamma, tilt, reduction, step, chi, adjustment, floor, order, scaling, pairWeights } =
   objectiveKeys.shape;
 const { schedule, mixture, iterate } = objectiveKeys.shape;
 const ambiguity = ambiguityPart.optional();
 
 const common = { reduction: reduction.unwrap() };
+const free = { beta: beta.unwrap(), reduction: z.literal('mean'), tilt };
 /** Every loss, and every weighting, with the keys that it needs and those that it may have. */
 const lossPart = z.discriminatedUnion('loss', [
   z.object({ loss: z.literal('sft'), ...common }),
-  z.object({ loss: z.literal('dpo'), beta: beta.unwrap(), labelSmoothing, ...common }),
-  z.object({ loss: z.enum(lossNames).exclude(['dpo']), beta: beta.unwrap(), ...common }),
+  z.object({ loss: z.literal('dpo'), beta: beta.unwrap(), labelSmoothing, ...common, tilt }),
+  z.object({ loss: z.literal('rdpo'), beta: beta.unwrap(), labelSmoothing: labelSmoothing.unwrap(), ...common, tilt }),
+  z.object({ loss: z.enum(lossNames).exclude(['dpo', 'rdpo']), beta: beta.unwrap(), ...common, tilt }),
+  z.object({ loss: z.literal('simpo'), ...free, gamma }),
+  z.object({ loss: z.literal('orpo'), ...free }),
 ]);
+
+function isReferenceFree(loss: PairLossName): boolean {
+  return (referenceFreeLossNames as readonly string[]).includes(loss);
+}
+
 const entropic = { step: step.unwrap(), schedule };
 const moving = { chi, mixture, adjustment, floor, scaling, ambiguity };
 const weightsPart = z.discriminatedUnion('weights', [
@@ -180,7 +208,10 @@ function refuserIn(context: z.RefinementCtx): Refuse {
   return (key, problem) => context.addIssue({ code: 'custom', path: [key], message: problem });
 }
 
-type WeightingKeys = Omit<z.infer<typeof objectiveKeys>, 'loss' | 'beta' | 'labelSmoothing' | 'reduction'>;
+type WeightingKeys = Omit<
+  z.infer<typeof objectiveKeys>,
+  'loss' | 'beta' | 'labelSmoothing' | 'gamma' | 'tilt' | 'reduction'
+>;
 
 /** Refuses keys that do nothing together, or lack one. */
 function checkWeighting(keys: WeightingKeys, refuse: Refuse): void {
@@ -202,7 +233,7 @@ function checkWeighting(keys: WeightingKeys, refuse: Refuse): void {
 
 /** How groups count, by itself, where every step has all pairs, so that no scaling of the signals differs from another. */
 export const weightingSchema = objectiveKeys
-  .omit({ loss: true, beta: true, labelSmoothing: true, reduction: true, scaling: true })
+  .omit({ loss: true, beta: true, labelSmoothing: true, gamma: true, tilt: true, reduction: true, scaling: true })
   .superRefine((keys, context) => checkWeighting(keys, refuserIn(context)))
   .transform((keys) => weightsPart.parse(keys));
 
@@ -223,11 +254,20 @@ export const objectiveSchema = objectiveKeys
         'beta',
         `is needed with loss: ${loss}; the paper has 0.01 for Gemma, 0.1 for IPO bandits, 1 for DPO bandits`,
       );
-    if (loss !== 'dpo' && objective.labelSmoothing !== undefined)
+    if (loss !== 'dpo' && loss !== 'rdpo' && objective.labelSmoothing !== undefined)
       refuse('labelSmoothing', `does nothing with loss: ${loss}; remove labelSmoothing or set loss: dpo`);
+    if (loss === 'rdpo' && !(objective.labelSmoothing ?? 0))
+      refuse('labelSmoothing', 'is needed with loss: rdpo, above 0: the share of labels that are flipped');
+    if (loss !== 'simpo' && objective.gamma !== undefined)
+      refuse('gamma', `does nothing with loss: ${loss}; remove it or set loss: simpo`);
+    if (loss === 'sft' && objective.tilt !== undefined) refuse('tilt', 'does nothing with loss: sft; remove it');
+    if (isReferenceFree(loss) && objective.reduction === 'sum')
+      refuse('reduction', `must be mean with loss: ${loss}, which is made of means; leave it out`);
     checkWeighting(objective, refuse);
   })
-  .transform((keys) => objectiveParts.parse(keys));
+  .transform((keys) =>
+    objectiveParts.parse({ ...keys, reduction: keys.reduction ?? (isReferenceFree(keys.loss) ? 'mean' : 'sum') }),
+  );
 
 export type Objective = z.infer<typeof objectiveSchema>;
 
@@ -444,8 +484,15 @@ export function resolveConfig(raw: unknown, locate: (path: PropertyKey[]) => Inp
         refuse(['epochs'], 'give either epochs or steps');
       if (config.adapter !== undefined && config.lora !== undefined)
         refuse(['lora'], 'does nothing with adapter, which has its own rank and targets; remove one of the two');
-      if (config.reference !== undefined && (config.adapter === undefined || config.objective.loss === 'sft'))
-        refuse(['reference'], 'does nothing without an adapter to start from and a preference loss; remove it');
+      const { loss } = config.objective;
+      const compares = loss !== 'sft' && !isReferenceFree(loss);
+      if (config.reference !== undefined && (config.adapter === undefined || !compares))
+        refuse(
+          ['reference'],
+          'does nothing without an adapter to start from and a loss that compares with a reference; remove it',
+        );
+      if ('tilt' in config.objective && config.objective.tilt !== undefined && config.batch.micro !== undefined)
+        refuse(['batch', 'micro'], 'does nothing with objective.tilt, whose loss needs all pairs of a step; remove it');
       // Without dtype it is asked again once the device has decided that.
       const { baseDtype, dtype = 'float32' } = config;
       if (baseDtype !== undefined && baseDtype !== 'bfloat16' && baseDtype !== dtype)

@@ -74,6 +74,19 @@ describe('training configuration', () => {
     expect(methodName(load(base, [...set, 'objective.ambiguity={set: simplex}']).objective)).toBe('gr-ipo');
   });
 
+  it('losses without a reference are of means, and take no reference; a tilted one takes no micro-batches', () => {
+    for (const loss of ['simpo', 'orpo']) {
+      const own = ['adapter=runs/sft/adapter', `objective={loss: ${loss}, beta: 1}`];
+      const config = load(base, own);
+      expect(config.objective).toEqual({ loss, beta: 1, reduction: 'mean', weights: 'erm' });
+      expect(load(printConfig(config))).toEqual(config);
+      expect(failure(base, [...own, 'reference=base']).location.field).toBe('reference');
+    }
+    const tilted = failure(base, ['objective.tilt=1', 'batch.micro=2']);
+    expect(tilted.location.field).toBe('batch.micro');
+    expect(tilted.message).toContain('objective.tilt');
+  });
+
   it('--set reaches nested keys, with YAML values', () => {
     const config = load(base, ['batch.micro=2', 'optimizer.betas=[0.8, 0.9]', 'data.groups=[A, "B (x)"]']);
     expect(config.batch.micro).toBe(2);
@@ -129,6 +142,12 @@ describe('training configuration', () => {
 
   it.each([
     ['objective.labelSmoothing=0.1', 'objective.labelSmoothing', 'loss: dpo'],
+    ['objective.loss=rdpo', 'objective.labelSmoothing', 'is needed with loss: rdpo'],
+    ['objective={loss: rdpo, beta: 1, labelSmoothing: 0}', 'objective.labelSmoothing', 'above 0'],
+    ['objective.gamma=1', 'objective.gamma', 'set loss: simpo'],
+    ['objective={loss: simpo, beta: 1, reduction: sum}', 'objective.reduction', 'must be mean with loss: simpo'],
+    ['objective={loss: simpo, beta: 1, labelSmoothing: 0.1}', 'objective.labelSmoothing', 'does nothing'],
+    ['objective={loss: sft, tilt: 1}', 'objective.tilt', 'does nothing with loss: sft'],
     ['baseDtype=float64', 'baseDtype', 'must be bfloat16, or dtype (float32)'],
     ['objective.chi=0.5', 'objective.chi', 'mirror-ascent'],
     ['objective.scaling=paper', 'objective.scaling', 'mirror-ascent'],
@@ -212,7 +231,8 @@ describe('training configuration', () => {
     ['objective.beta=-1', '--set, field "objective.beta": must be above 0, not -1'],
     ['objective={ loss: dpo, beta: x }', '--set, field "objective.beta": must be a number, not "x"'],
     ['objective.labelSmoothing=0.5', '--set, field "objective.labelSmoothing": must be below 0.5, not 0.5'],
-    ['objective.loss=ippo', 'must be one of dpo, ipo, hinge, sft, not "ippo"'],
+    ['objective.loss=ippo', 'must be one of dpo, ipo, hinge, rdpo, simpo, orpo, sft, not "ippo"'],
+    ['objective.tilt=0', 'field "objective.tilt": must not be 0'],
     ['objective.loss=sigmoid', 'fix: sigmoid is called dpo here'],
     ['objective.loss=gr-ipo', 'fix: gr-ipo is loss: ipo with weights: mirror-ascent'],
     ['dtype=bf16', 'fix: bf16 is called bfloat16 here'],

@@ -90,6 +90,8 @@ const changes: [key: string, value: unknown, besides?: object][] = [
   ['objective.loss', 'ipo'],
   ['objective.beta', 1],
   ['objective.labelSmoothing', 0.1],
+  ['objective.gamma', 1, { objective: { loss: 'simpo' } }],
+  ['objective.tilt', -0.1],
   ['objective.reduction', 'mean'],
   ['objective.weights', 'erm', { objective: { step: undefined } }],
   ['objective.ambiguity.set', 'chi-square', { objective: { ambiguity: { set: 'kl', radius: 0.001 } } }],
