@@ -21,6 +21,10 @@ export type MethodSettings = Solver & {
   seed?: number;
   /** λ ≥ 0: adds λ‖θ‖² to every group's loss in the θ step, which leaves α as it is. Default 0. */
   ridge?: number;
+  /** B: after each gradient step θ is projected on the ball ‖θ‖₂ ≤ B; default no projection. */
+  radius?: number;
+  /** Gives the mean of the iterates θ_1..θ_t, the policy that Proposition 4.1 is about, in place of θ_t. Default false. */
+  average?: boolean;
   /** Constants c of {@link AdaptiveSteps}; absent: constant steps. */
   adaptive?: {
     /** η_θ,t = c/√(Σ‖∇̄‖²) instead of `learningRate`; gradient steps only. */
@@ -41,6 +45,10 @@ export interface MethodOptions {
   ipoSolver?: 'regression' | 'gradient';
   /** λ of every method, see MethodSettings. */
   ridge?: number;
+  /** B of the methods that take gradient steps, see MethodSettings. */
+  radius?: number;
+  /** See MethodSettings; of the methods that iterate. */
+  average?: boolean;
   /** Goes to the methods that have such steps, see MethodSettings. */
   adaptive?: { theta?: number; alpha?: number };
 }
@@ -58,7 +66,7 @@ export function iterates(name: MethodName): boolean {
 /** The paper's hyper-parameters (Table 1), with what the options change. */
 export function methodSettings(name: MethodName, options: MethodOptions = {}): MethodSettings {
   const settings = paperSettings(name, options);
-  const { ridge, adaptive = {} } = options;
+  const { ridge, radius, average, adaptive = {} } = options;
   const steps = {
     ...(adaptive.theta !== undefined && settings.solver === 'gradient' && { theta: adaptive.theta }),
     ...(adaptive.alpha !== undefined && isRobust(name) && { alpha: adaptive.alpha }),
@@ -66,6 +74,8 @@ export function methodSettings(name: MethodName, options: MethodOptions = {}): M
   return {
     ...settings,
     ...(ridge !== undefined && { ridge }),
+    ...(radius !== undefined && settings.solver === 'gradient' && { radius }),
+    ...(average && iterates(name) && { average }),
     ...(Object.keys(steps).length > 0 && { adaptive: steps }),
   };
 }

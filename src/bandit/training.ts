@@ -1,8 +1,9 @@
 import { InputError } from '../errors.js';
 import { GroupTotals, robustStep } from '../objective/aggregate.js';
+import { checkPositive } from '../objective/checks.js';
 import { type GroupWeights, groupWeights } from '../objective/group-weights.js';
 import { type MarginLoss, marginLoss } from '../objective/losses.js';
-import { addDifferences, margins } from '../policy/log-linear.js';
+import { addDifferences, margins, projectOnBall } from '../policy/log-linear.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { AdaptiveSteps, checkAdaptive } from './adaptive-steps.js';
 import type { MethodSettings } from './methods.js';
@@ -11,6 +12,7 @@ import { WeightedRegression } from './weighted-regression.js';
 /** Where a run stands after `iteration` updates; the arrays are live, copy what is kept. */
 export interface TrainingState {
   iteration: number;
+  /** The last iterate, or with `average` the mean of all after θ⁰. */
   theta: Float64Array;
   /** α of the robust methods, the fixed θ-weights of the others. */
   alpha: Float64Array;
@@ -19,7 +21,7 @@ export interface TrainingState {
 }
 
 /**
- * Trains θ on all pairs of `problem` at once and returns the last iterate.
+ * Trains θ on all pairs of `problem` at once and returns the last iterate, or the average.
  *
  * Each iteration computes the group means L_g at the current θ, moves α, and then moves θ with the new weights: α and
  * losses come from the objective that also trains language models.
@@ -42,16 +44,18 @@ export function train(
   const steps = new AdaptiveSteps(pairCount, settings.ridge ?? 0);
   const move = thetaUpdate(problem, settings, batch, steps);
   const adaptAlpha = alphaSchedule(settings, weighting, steps);
-  const theta = Float64Array.from(initialTheta);
+  const iterate = Float64Array.from(initialTheta);
+  const theta = settings.average ? iterate.slice() : iterate;
   const state = { iteration: 0, theta, alpha: weighting.alpha, weights: weighting.weights };
   observe(state);
   while (state.iteration < settings.iterations) {
-    const totals = batch.evaluate(theta);
-    if (settings.adaptive) steps.observe(batch.gradients, theta);
+    const totals = batch.evaluate(iterate);
+    if (settings.adaptive) steps.observe(batch.gradients, iterate);
     adaptAlpha();
     const { coefficients } = robustStep(totals, weighting, probabilities);
-    move(theta, coefficients);
+    move(iterate, coefficients);
     state.iteration++;
+    if (theta !== iterate) for (let j = 0; j < theta.length; j++) theta[j] += (iterate[j] - theta[j]) / state.iteration;
     observe(state);
   }
   return state;
@@ -94,11 +98,13 @@ function thetaUpdate(
   batch: FullBatch,
   steps: AdaptiveSteps,
 ): ThetaUpdate {
-  const { ridge = 0, adaptive } = settings;
+  const { ridge = 0, radius, adaptive } = settings;
+  if (radius !== undefined) checkPositive('radius', radius);
   if (!(ridge >= 0 && ridge < Number.POSITIVE_INFINITY))
     throw new InputError(`ridge must be a number of at least 0, not ${ridge}`, { at: { field: 'ridge' } });
   if (settings.solver === 'regression') {
     if (adaptive?.theta !== undefined) refuseIdle('adaptive.theta', 'the regression, which takes no steps');
+    if (radius !== undefined) refuseIdle('radius', 'the regression, which is not confined');
     const regression = new WeightedRegression(problem, settings.loss, ridge);
     return (theta, coefficients) => theta.set(regression.solve(coefficients));
   }
@@ -114,6 +120,7 @@ function thetaUpdate(
       const gradient = batch.gradients[g];
       for (let j = 0; j < theta.length; j++) theta[j] -= scale * gradient[j];
     }
+    if (radius !== undefined) projectOnBall(theta, radius);
   };
 }
 

@@ -16,7 +16,7 @@ import { InputError, present } from '../errors.js';
 import { issueText } from '../files/read.js';
 import { writeFileWhole, writeFolderWhole } from '../files/write.js';
 import { parseYaml } from '../files/yaml.js';
-import type { WeightSettings } from '../objective/group-weights.js';
+import { isMoving, type WeightSettings } from '../objective/group-weights.js';
 import { counted } from '../terminal/format.js';
 import { progress } from '../terminal/progress.js';
 import {
@@ -46,6 +46,8 @@ interface BanditFlags extends OutFlags {
   deterministicRatio?: number[];
   referenceTheta?: number[];
   ridge?: number;
+  radius?: number;
+  average?: boolean;
   adaptiveTheta?: number;
   adaptiveAlpha?: number;
   quiet?: boolean;
@@ -115,6 +117,10 @@ export function registerBandit(program: Command): void {
     )
     .addOption(numberOption('--ridge <lambda>', 'add lambda |theta|^2 to every group loss (default: 0)', { min: 0 }))
     .addOption(
+      parsedOption('--radius <B>', 'dpo methods: keep theta in the ball |theta| <= B (default: free)', parsePositive),
+    )
+    .option('--average', 'methods that iterate: judge the mean of all iterates, not the last one')
+    .addOption(
       parsedOption(
         '--adaptive-theta <c>',
         'dpo methods: AdaGrad-norm steps c / sqrt(sum |mean gradient|^2)',
@@ -135,7 +141,7 @@ export function registerBandit(program: Command): void {
 async function runBandit(flags: BanditFlags, output: Output): Promise<BanditReport> {
   const out = checkOut(flags, { folder: /^results\.(json|csv)$/ });
   const setting = settingOf(flags);
-  const { methods: names, seeds, iterations, chi, ridge } = flags;
+  const { methods: names, seeds, iterations, chi, ridge, radius, average } = flags;
   if (iterations !== undefined && !names.some(iterates))
     refuseIdle('--iterations', names, 'dpo, is-dpo, gr-dpo, gr-ipo');
   if (chi !== undefined && !names.some(isRobust)) refuseIdle('--chi', names, 'gr-dpo, gr-ipo');
@@ -143,16 +149,23 @@ async function runBandit(flags: BanditFlags, output: Output): Promise<BanditRepo
   const takesSteps = (name: MethodName) => methodSettings(name).solver === 'gradient';
   if (adaptive.theta !== undefined && !names.some(takesSteps))
     refuseIdle('--adaptive-theta', names, 'dpo, is-dpo, gr-dpo');
+  if (radius !== undefined && !names.some(takesSteps)) refuseIdle('--radius', names, 'dpo, is-dpo, gr-dpo');
+  if (average && !names.some(iterates)) refuseIdle('--average', names, 'dpo, is-dpo, gr-dpo, gr-ipo');
   if (adaptive.alpha !== undefined && !names.some(isRobust)) refuseIdle('--adaptive-alpha', names, 'gr-dpo, gr-ipo');
 
   if (flags.weighting !== undefined && !names.some(isRobust)) refuseIdle('--weighting', names, 'gr-dpo, gr-ipo');
   const weighting = flags.weighting && (await checkedWeighting(flags.weighting));
+  if (adaptive.alpha !== undefined && weighting && !('step' in weighting))
+    throw new InputError(`has no effect on ${weighting.weights} weights, which have no step size`, {
+      at: { field: '--adaptive-alpha' },
+      fix: 'leave it out',
+    });
 
   const { runSeeds } = await import('../bandit/run.js');
   const { banditCsv, banditReport, banditTable } = await import('../bandit/report.js');
   const methods = names.map((name) => ({
     name,
-    settings: methodSettings(name, { iterations, chi, weighting, ridge, adaptive }),
+    settings: methodSettings(name, { iterations, chi, weighting, ridge, radius, average, adaptive }),
   }));
   const bar = progress('bandit', seeds.length, flags.quiet);
   const results = await runSeeds(
@@ -189,7 +202,13 @@ function parseMapping(flag: string, text: string): object {
 async function checkedWeighting(given: object): Promise<WeightSettings> {
   const { weightingSchema } = await import('../train/config.js');
   const parsed = weightingSchema.safeParse(given, { error: issueText });
-  if (parsed.success) return parsed.data;
+  if (parsed.success) {
+    if (isMoving(parsed.data)) return parsed.data;
+    throw new InputError(`${parsed.data.weights} weights do not move, so they make no gr- method`, {
+      at: { field: '--weighting weights' },
+      fix: 'use ipo, dpo, is-ipo or is-dpo, or weights that move',
+    });
+  }
   const { path, message } = present(parsed.error.issues[0]);
   throw new InputError(message, { at: { field: ['--weighting', ...path].join(' ') } });
 }

@@ -60,6 +60,11 @@ export type WeightSettings =
   | ({ weights: 'best-response' } & BestResponseSettings)
   | ({ weights: 'exp3' } & Exp3Settings);
 
+/** Whether these weights have an α that follows the losses. */
+export function isMoving({ weights }: WeightSettings): boolean {
+  return !['erm', 'uniform', 'importance'].includes(weights);
+}
+
 /** Weights that may move with the losses. Both arrays are live: copy what is kept. */
 export interface GroupWeights extends StepWeights {
   /** One of {@link weightingNames}, or what you call your own. */
