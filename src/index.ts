@@ -24,10 +24,14 @@ export { GroupRobustError, InputError, type InputLocation, InterruptedError } fr
 export { type Local, localAdapter, localModel, localTokenizer } from './hub/local.js';
 export { Random } from './numbers/random.js';
 export * from './objective/aggregate.js';
+export * from './objective/ambiguity.js';
 export * from './objective/group-weights.js';
 export * from './objective/losses.js';
+export * from './objective/moving-weights.js';
 export * from './objective/pairs.js';
+export * from './objective/reference-free.js';
 export * from './objective/simplex.js';
+export * from './objective/tilt.js';
 export { GemmaPolicy } from './policy/gemma.js';
 export * from './policy/log-linear.js';
 export * from './policy/log-linear-problem.js';
@@ -43,12 +47,20 @@ export {
 export { type Minimax, minimax } from './theory/minimax.js';
 export { loadConfig, resolveConfig, type TrainConfig } from './train/config.js';
 export { evaluatePairs } from './train/evaluate.js';
-export type { GroupSummary, PairMetric } from './train/metrics.js';
+export type { GroupSummary, PairMetric, PairMetricValues } from './train/metrics.js';
 export { NonFiniteError } from './train/non-finite.js';
-export { pairObjective } from './train/objective.js';
+export {
+  marginObjective,
+  type PairObjective,
+  type PairOutcome,
+  type PairScores,
+  type PlainMarginLoss,
+  pairObjective,
+  type StepPairs,
+} from './train/objective.js';
 export { ReferenceCache } from './train/reference-cache.js';
 export { runTraining } from './train/run.js';
 export { Reference, type ScoredDataset, scoredDataset } from './train/scoring.js';
 export { evaluateSurvey, type OpinionSummary, type SurveySummary, scoredSurvey } from './train/survey.js';
-export { trainPolicy } from './train/trainer.js';
+export { type OwnObjective, type TrainerSettings, trainPolicy } from './train/trainer.js';
 export type { TrainerHooks } from './train/trainer-hooks.js';

@@ -2,8 +2,10 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { ambiguityNames } from '../src/objective/ambiguity.js';
 import { weightingNames } from '../src/objective/group-weights.js';
 import { lossNames, marginLoss } from '../src/objective/losses.js';
+import { pairLossNames } from '../src/objective/pairs.js';
 import { convergenceConstants } from '../src/theory/constants.js';
 import { objectiveKeys, objectiveSchema } from '../src/train/config.js';
 import { groupRobust } from './cli/run.js';
@@ -96,7 +98,7 @@ const firstColumn = (page: string, heading: string) => table(page, heading).map(
 describe('losses-and-weights.md', () => {
   it('has every loss, its value and its slope', () => {
     const rows = table('losses-and-weights.md', '`loss`');
-    expect(rows.map(([name]) => name)).toEqual([...lossNames, 'sft']);
+    expect(rows.map(([name]) => name)).toEqual([...pairLossNames]);
     for (const name of lossNames) {
       const loss = marginLoss({ loss: name, beta: 0.1 });
       const [, , value, slope] = rows.find(([first]) => first === name)!;
@@ -109,19 +111,31 @@ describe('losses-and-weights.md', () => {
     const rows = table('losses-and-weights.md', '`weights`');
     expect(rows.map(([name]) => name)).toEqual([...weightingNames]);
     const values: Record<string, unknown> = {
+      ambiguity: { set: 'simplex' },
+      step: 0.01,
+      schedule: 'adaptive',
+      chi: 0.5,
+      mixture: 'pairs',
       order: 'alternating',
+      iterate: 'average',
       scaling: 'paper',
       pairWeights: [1],
-      step: 0.01,
-      chi: 1,
     };
-    const own = ['step', 'chi', 'adjustment', 'floor', 'order', 'scaling', 'pairWeights'];
+    const own = Object.keys(objectiveKeys.shape).filter(
+      (key) => !['loss', 'beta', 'labelSmoothing', 'gamma', 'tilt', 'reduction', 'weights'].includes(key),
+    );
+    const accepts = (keys: object) => objectiveSchema.safeParse({ loss: 'ipo', beta: 1, ...keys }).success;
     for (const [weights, , , settings] of rows) {
-      const base = { loss: 'ipo', beta: 1, weights, ...(weights === 'mirror-ascent' ? { step: 0.01 } : {}) };
-      const taken = own.filter((key) => objectiveSchema.safeParse({ ...base, [key]: values[key] ?? 0.1 }).success);
+      const base = { weights, ...(accepts({ weights }) ? {} : { step: 0.01 }) };
+      const taken = own.filter((key) =>
+        accepts({ ...base, ...(key === 'mixture' && { chi: 0.5 }), [key]: values[key] ?? 0.1 }),
+      );
       expect(settings.split(', ').filter(Boolean)).toEqual(taken);
     }
   });
+
+  it('has every ambiguity set', () =>
+    expect(firstColumn('losses-and-weights.md', '`set`')).toEqual([...ambiguityNames]));
 
   it('has every key of objective', () =>
     expect(firstColumn('losses-and-weights.md', 'key')).toEqual(Object.keys(objectiveKeys.shape)));
@@ -177,6 +191,13 @@ it('experiments/library.ts shows the library at work', () => {
   const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
   expect(status, stdout + stderr).toBe(0);
   expect(stdout).toMatch(/formal: loss .*\ncasual: loss .*\nα 0\.429, 0\.571/);
+});
+
+it('experiments/own-objective.ts trains by a loss and a weighting of its own', () => {
+  const args = ['--import', 'tsx', 'experiments/own-objective.ts'];
+  const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
+  expect(status, stdout + stderr).toBe(0);
+  expect(stdout).toMatch(/formal: loss 0\.\d+, weight 0\.\d+\ncasual: /);
 });
 
 describe('architecture.md', () => {

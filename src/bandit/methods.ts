@@ -17,8 +17,14 @@ export type MethodSettings = Solver & {
   loss: LossSettings;
   weights: WeightSettings;
   iterations: number;
+  /** Seeds the draws of weights that draw; default 0. */
+  seed?: number;
   /** λ ≥ 0: adds λ‖θ‖² to every group's loss in the θ step, which leaves α as it is. Default 0. */
   ridge?: number;
+  /** B: after each gradient step θ is projected on the ball ‖θ‖₂ ≤ B; default no projection. */
+  radius?: number;
+  /** Gives the mean of the iterates θ_1..θ_t, the policy that Proposition 4.1 is about, in place of θ_t. Default false. */
+  average?: boolean;
   /** Constants c of {@link AdaptiveSteps}; absent: constant steps. */
   adaptive?: {
     /** η_θ,t = c/√(Σ‖∇̄‖²) instead of `learningRate`; gradient steps only. */
@@ -33,10 +39,16 @@ export interface MethodOptions {
   iterations?: number;
   /** χ of the robust methods, see MirrorAscentSettings; default 1. */
   chi?: number;
+  /** Weights of the robust methods in place of mirror ascent on the simplex. */
+  weighting?: WeightSettings;
   /** How the IPO family moves θ; default regression. */
   ipoSolver?: 'regression' | 'gradient';
   /** λ of every method, see MethodSettings. */
   ridge?: number;
+  /** B of the methods that take gradient steps, see MethodSettings. */
+  radius?: number;
+  /** See MethodSettings; of the methods that iterate. */
+  average?: boolean;
   /** Goes to the methods that have such steps, see MethodSettings. */
   adaptive?: { theta?: number; alpha?: number };
 }
@@ -54,7 +66,7 @@ export function iterates(name: MethodName): boolean {
 /** The paper's hyper-parameters (Table 1), with what the options change. */
 export function methodSettings(name: MethodName, options: MethodOptions = {}): MethodSettings {
   const settings = paperSettings(name, options);
-  const { ridge, adaptive = {} } = options;
+  const { ridge, radius, average, adaptive = {} } = options;
   const steps = {
     ...(adaptive.theta !== undefined && settings.solver === 'gradient' && { theta: adaptive.theta }),
     ...(adaptive.alpha !== undefined && isRobust(name) && { alpha: adaptive.alpha }),
@@ -62,15 +74,17 @@ export function methodSettings(name: MethodName, options: MethodOptions = {}): M
   return {
     ...settings,
     ...(ridge !== undefined && { ridge }),
+    ...(radius !== undefined && settings.solver === 'gradient' && { radius }),
+    ...(average && iterates(name) && { average }),
     ...(Object.keys(steps).length > 0 && { adaptive: steps }),
   };
 }
 
 function paperSettings(name: MethodName, options: MethodOptions): MethodSettings {
-  const { chi = 1, ipoSolver = 'regression' } = options;
+  const { chi = 1, weighting, ipoSolver = 'regression' } = options;
   const dpo = name.endsWith('dpo');
   const weights: WeightSettings = isRobust(name)
-    ? { weights: 'mirror-ascent', step: dpo ? 0.5 : 0.01, chi }
+    ? (weighting ?? { weights: 'mirror-ascent', step: dpo ? 0.5 : 0.01, chi })
     : { weights: name.startsWith('is-') ? 'importance' : 'erm' };
   if (dpo)
     return {

@@ -1,7 +1,9 @@
 import { InputError } from '../errors.js';
 import { emptyStep, robustStep } from '../objective/aggregate.js';
-import { type GroupWeights, groupWeights, MirrorAscent } from '../objective/group-weights.js';
+import { checkPositive } from '../objective/checks.js';
+import { type GroupWeights, groupWeights } from '../objective/group-weights.js';
 import { marginLoss } from '../objective/losses.js';
+import { projectOnBall } from '../policy/log-linear.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { AdaptiveSteps, checkAdaptive } from './adaptive-steps.js';
 import { FullBatch } from './full-batch.js';
@@ -11,6 +13,7 @@ import { WeightedRegression } from './weighted-regression.js';
 /** Where a run stands after `iteration` updates; the arrays are live, copy what is kept. */
 export interface TrainingState {
   iteration: number;
+  /** The last iterate, or with `average` the mean of all after θ⁰. */
   theta: Float64Array;
   /** α of the robust methods, the fixed θ-weights of the others. */
   alpha: Float64Array;
@@ -19,7 +22,7 @@ export interface TrainingState {
 }
 
 /**
- * Trains θ on all pairs of `problem` at once and returns the last iterate.
+ * Trains θ on all pairs of `problem` at once and returns the last iterate, or the average.
  *
  * Each iteration computes the group means L_g at the current θ, moves α, and then moves θ with the new weights: α and
  * losses come from the objective that also trains language models.
@@ -37,22 +40,24 @@ export function train(
   const sizes = problem.groups.map((group) => group.count);
   const pairCount = sizes.reduce((sum, size) => sum + size, 0);
   const probabilities = sizes.map((size) => size / pairCount);
-  const weighting = groupWeights(settings.weights, sizes);
-  const theta = Float64Array.from(initialTheta);
-  const batch = new FullBatch(problem, loss, theta);
+  const weighting = groupWeights(settings.weights, sizes, settings.seed);
+  const iterate = Float64Array.from(initialTheta);
+  const batch = new FullBatch(problem, loss, iterate);
   const steps = new AdaptiveSteps(pairCount, settings.ridge ?? 0);
   const move = thetaUpdate(problem, settings, batch, steps);
   const adaptAlpha = alphaSchedule(settings, weighting, steps);
   const step = emptyStep(sizes.length);
+  const theta = settings.average ? iterate.slice() : iterate;
   const state = { iteration: 0, theta, alpha: weighting.alpha, weights: weighting.weights };
   observe(state);
   while (state.iteration < settings.iterations) {
     const totals = batch.evaluate();
-    if (settings.adaptive) steps.observe(batch.gradients, theta);
+    if (settings.adaptive) steps.observe(batch.gradients, iterate);
     adaptAlpha();
     robustStep(totals, weighting, probabilities, 'normalised', step);
-    move(theta, step.coefficients);
+    move(iterate, step.coefficients);
     state.iteration++;
+    if (theta !== iterate) for (let j = 0; j < theta.length; j++) theta[j] += (iterate[j] - theta[j]) / state.iteration;
     observe(state);
   }
   return state;
@@ -66,11 +71,13 @@ function thetaUpdate(
   batch: FullBatch,
   steps: AdaptiveSteps,
 ): ThetaUpdate {
-  const { ridge = 0, adaptive } = settings;
+  const { ridge = 0, radius, adaptive } = settings;
+  if (radius !== undefined) checkPositive('radius', radius);
   if (!(ridge >= 0 && ridge < Number.POSITIVE_INFINITY))
     throw new InputError(`ridge must be a number of at least 0, not ${ridge}`, { at: { field: 'ridge' } });
   if (settings.solver === 'regression') {
     if (adaptive?.theta !== undefined) refuseIdle('adaptive.theta', 'the regression, which takes no steps');
+    if (radius !== undefined) refuseIdle('radius', 'the regression, which is not confined');
     const regression = new WeightedRegression(problem, settings.loss, ridge);
     return (theta, coefficients) => theta.set(regression.solve(coefficients));
   }
@@ -86,6 +93,7 @@ function thetaUpdate(
       const gradient = batch.gradients[g];
       for (let j = 0; j < theta.length; j++) theta[j] -= scale * gradient[j];
     }
+    if (radius !== undefined) projectOnBall(theta, radius);
   };
 }
 
@@ -94,9 +102,8 @@ function alphaSchedule({ adaptive }: MethodSettings, weighting: GroupWeights, st
   const c = adaptive?.alpha;
   if (c === undefined) return () => {};
   checkAdaptive('alpha', c);
-  if (!(weighting instanceof MirrorAscent))
-    return refuseIdle('adaptive.alpha', `${weighting.name} weights, which are fixed`);
   const { step } = weighting;
+  if (step === undefined) return refuseIdle('adaptive.alpha', `${weighting.name} weights, which have no step size`);
   return () => {
     weighting.step = steps.scale(c * step);
   };

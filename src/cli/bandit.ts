@@ -12,8 +12,11 @@ import {
   responseRules,
 } from '../bandit/preferences.js';
 import type { BanditReport } from '../bandit/report.js';
-import { InputError } from '../errors.js';
+import { InputError, present } from '../errors.js';
+import { issueText } from '../files/read.js';
 import { writeFileWhole, writeFolderWhole } from '../files/write.js';
+import { parseYaml } from '../files/yaml.js';
+import { isMoving, type WeightSettings } from '../objective/group-weights.js';
 import { counted } from '../terminal/format.js';
 import { progress } from '../terminal/progress.js';
 import {
@@ -37,11 +40,14 @@ interface BanditFlags extends OutFlags {
   seeds: readonly number[];
   iterations?: number;
   chi?: number;
+  weighting?: object;
   groups?: number;
   dimension?: number;
   deterministicRatio?: number[];
   referenceTheta?: number[];
   ridge?: number;
+  radius?: number;
+  average?: boolean;
   adaptiveTheta?: number;
   adaptiveAlpha?: number;
   quiet?: boolean;
@@ -83,6 +89,13 @@ export function registerBandit(program: Command): void {
       }),
     )
     .addOption(
+      parsedOption(
+        '--weighting <yaml>',
+        "gr- methods: how groups count, in the keys of a configuration's objective, such as '{weights: optimistic, step: 0.5, ambiguity: {set: cvar, level: 0.3}}'",
+        parseMapping,
+      ).conflicts('chi'),
+    )
+    .addOption(
       countOption('--groups <k>', 'number of groups (default: 2); odd ones are like group 1, even ones like group 0', {
         min: 1,
       }),
@@ -104,6 +117,10 @@ export function registerBandit(program: Command): void {
     )
     .addOption(numberOption('--ridge <lambda>', 'add lambda |theta|^2 to every group loss (default: 0)', { min: 0 }))
     .addOption(
+      parsedOption('--radius <B>', 'dpo methods: keep theta in the ball |theta| <= B (default: free)', parsePositive),
+    )
+    .option('--average', 'methods that iterate: judge the mean of all iterates, not the last one')
+    .addOption(
       parsedOption(
         '--adaptive-theta <c>',
         'dpo methods: AdaGrad-norm steps c / sqrt(sum |mean gradient|^2)',
@@ -124,7 +141,7 @@ export function registerBandit(program: Command): void {
 async function runBandit(flags: BanditFlags, output: Output): Promise<BanditReport> {
   const out = checkOut(flags, { folder: /^results\.(json|csv)$/ });
   const setting = settingOf(flags);
-  const { methods: names, seeds, iterations, chi, ridge } = flags;
+  const { methods: names, seeds, iterations, chi, ridge, radius, average } = flags;
   if (iterations !== undefined && !names.some(iterates))
     refuseIdle('--iterations', names, 'dpo, is-dpo, gr-dpo, gr-ipo');
   if (chi !== undefined && !names.some(isRobust)) refuseIdle('--chi', names, 'gr-dpo, gr-ipo');
@@ -132,11 +149,24 @@ async function runBandit(flags: BanditFlags, output: Output): Promise<BanditRepo
   const takesSteps = (name: MethodName) => methodSettings(name).solver === 'gradient';
   if (adaptive.theta !== undefined && !names.some(takesSteps))
     refuseIdle('--adaptive-theta', names, 'dpo, is-dpo, gr-dpo');
+  if (radius !== undefined && !names.some(takesSteps)) refuseIdle('--radius', names, 'dpo, is-dpo, gr-dpo');
+  if (average && !names.some(iterates)) refuseIdle('--average', names, 'dpo, is-dpo, gr-dpo, gr-ipo');
   if (adaptive.alpha !== undefined && !names.some(isRobust)) refuseIdle('--adaptive-alpha', names, 'gr-dpo, gr-ipo');
+
+  if (flags.weighting !== undefined && !names.some(isRobust)) refuseIdle('--weighting', names, 'gr-dpo, gr-ipo');
+  const weighting = flags.weighting && (await checkedWeighting(flags.weighting));
+  if (adaptive.alpha !== undefined && weighting && !('step' in weighting))
+    throw new InputError(`has no effect on ${weighting.weights} weights, which have no step size`, {
+      at: { field: '--adaptive-alpha' },
+      fix: 'leave it out',
+    });
 
   const { runSeeds } = await import('../bandit/run.js');
   const { banditCsv, banditReport, banditTable } = await import('../bandit/report.js');
-  const methods = names.map((name) => ({ name, settings: methodSettings(name, { iterations, chi, ridge, adaptive }) }));
+  const methods = names.map((name) => ({
+    name,
+    settings: methodSettings(name, { iterations, chi, weighting, ridge, radius, average, adaptive }),
+  }));
   const bar = progress('bandit', seeds.length, flags.quiet);
   const results = await runSeeds(
     seeds.map((seed) => ({ setting, seed, methods: methods.map(({ settings }) => settings) })),
@@ -157,6 +187,30 @@ async function runBandit(flags: BanditFlags, output: Output): Promise<BanditRepo
     output.log(`\nwritten to ${out.path}`);
   }
   return report;
+}
+
+function parseMapping(flag: string, text: string): object {
+  const { value } = parseYaml(text, { field: flag });
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value;
+  throw new InputError(`"${text}" is not a YAML mapping`, {
+    at: { field: flag },
+    fix: `write for example ${flag} '{weights: best-response, iterate: average}'`,
+  });
+}
+
+/** @throws InputError that names the key at fault */
+async function checkedWeighting(given: object): Promise<WeightSettings> {
+  const { weightingSchema } = await import('../train/config.js');
+  const parsed = weightingSchema.safeParse(given, { error: issueText });
+  if (parsed.success) {
+    if (isMoving(parsed.data)) return parsed.data;
+    throw new InputError(`${parsed.data.weights} weights do not move, so they make no gr- method`, {
+      at: { field: '--weighting weights' },
+      fix: 'use ipo, dpo, is-ipo or is-dpo, or weights that move',
+    });
+  }
+  const { path, message } = present(parsed.error.issues[0]);
+  throw new InputError(message, { at: { field: ['--weighting', ...path].join(' ') } });
 }
 
 /** @throws InputError that names the flag. */

@@ -39,7 +39,10 @@ export function registerConverge(program: Command): void {
     .description('check the O(1/√T) convergence of the per-sample algorithm against the exact minimax value')
     .addOption(choice('--loss <name>', 'the loss (needed without --problem)', lossNames))
     .addOption(
-      numberOption('--label-smoothing <epsilon>', 'share of labels thought to be flipped, dpo only (default: 0)'),
+      numberOption(
+        '--label-smoothing <epsilon>',
+        'share of labels thought to be flipped, dpo and rdpo only (default: 0)',
+      ),
     )
     .addOption(choice('--algorithm <n>', '1: draw from all pairs; 3: draw a group first (default: 1)', ['1', '3']))
     .addOption(

@@ -4,7 +4,7 @@ import { type PromptTemplate, parseTemplate, plainTemplate } from '../data/pairs
 import type { Team } from '../distributed/team.js';
 import { InputError, present } from '../errors.js';
 import { maxThreads } from '../native/types.js';
-import { lossNames } from '../objective/losses.js';
+import { pairLossNames } from '../objective/pairs.js';
 import { warn } from '../terminal/output.js';
 import type { PairReader } from '../train/inputs.js';
 import {
@@ -51,7 +51,7 @@ export function registerEval(program: Command): void {
     .addOption(
       parsedOption(
         '--objective <spec>',
-        `loss and its settings: NAME[,beta=B][,labelSmoothing=E][,reduction=sum|mean], NAME one of ${[...lossNames, 'sft'].join(', ')}`,
+        `loss and its settings: NAME[,beta=B][,labelSmoothing=E][,gamma=G][,reduction=sum|mean], NAME one of ${pairLossNames.join(', ')}`,
         parseObjective,
       ).default(parseObjective('--objective', 'dpo,beta=0.1'), 'dpo,beta=0.1'),
     )
@@ -387,6 +387,11 @@ async function checkedObjective(keys: ObjectiveKeys) {
   const { objectiveSchema } = await import('../train/config.js');
   const { issueText } = await import('../files/read.js');
   const { valueAdvice } = await import('../train/other-names.js');
+  if ('tilt' in keys)
+    throw new InputError('does nothing here: metrics of a file are means over its pairs', {
+      at: { field: '--objective tilt' },
+      fix: 'leave it out',
+    });
   const parsed = objectiveSchema.safeParse(keys, { error: issueText });
   if (parsed.success) return parsed.data;
   const issue = present(parsed.error.issues[0]);

@@ -59,8 +59,11 @@ export class GroupTotals {
 /**
  * `normalised`: ℓ_g = Σ_{i∈S_g} w_i l_i / (p_g |S|), an unbiased estimate of L_g whatever the batch size.
  * `paper`: the same without 1/|S|, as the authors' code has it; their step size for α refers to this one.
+ * `batch-mean`: ℓ_g = Σ_{i∈S_g} w_i l_i / Σ_{i∈S_g} w_i, the mean over the group's pairs in the batch, and 0 for a group that has none there
+ * (Sagawa et al. 2020). Steadier, since it does not depend on how many pairs were drawn, and for the same reason not unbiased.
  */
-export type Scaling = 'normalised' | 'paper';
+export const scalings = ['normalised', 'paper', 'batch-mean'] as const;
+export type Scaling = (typeof scalings)[number];
 
 /**
  * The factors c_g with ℓ_g = c_g · lossSums_g.
@@ -74,6 +77,10 @@ export function signalScales(
   scaling: Scaling,
   into: Float64Array = new Float64Array(totals.groupCount),
 ): Float64Array {
+  if (scaling === 'batch-mean') {
+    for (let g = 0; g < into.length; g++) into[g] = totals.weightSums[g] > 0 ? 1 / totals.weightSums[g] : 0;
+    return into;
+  }
   const size = scaling === 'normalised' ? totals.size : 1;
   for (let g = 0; g < into.length; g++) into[g] = totals.counts[g] === 0 ? 0 : 1 / (probabilities[g] * size);
   return into;

@@ -16,7 +16,7 @@ export interface MarginLoss extends LossShape {
   readonly beta: number;
   /** The loss and its settings, for messages. */
   readonly title: string;
-  /** l(h) ≥ 0. */
+  /** l(h), at least 0 where the loss is {@link LossShape.bounded}. */
   value(h: number): number;
   /** dl/dh; where l has a kink, one of its slopes there. */
   derivative(h: number): number;
@@ -44,8 +44,10 @@ export interface LossShape {
   readonly curvature?: Curvature;
   /** c where l(h) = (h − c)². Absent: not a square. */
   readonly target?: number;
-  /** Whether l(h) falls for ever as h → ∞, so that its infimum 0 is not attained. */
+  /** Whether l(h) falls for ever towards 0 as h → ∞, so that this infimum is not attained. */
   readonly vanishing: boolean;
+  /** Whether l(h) ≥ 0; else it falls for ever and without limit. */
+  readonly bounded: boolean;
 }
 
 export interface Curvature {
@@ -55,14 +57,14 @@ export interface Curvature {
   readonly selfConcordance: number;
 }
 
-export const lossNames = ['dpo', 'ipo', 'hinge'] as const;
+export const lossNames = ['dpo', 'ipo', 'hinge', 'rdpo'] as const;
 export type LossName = (typeof lossNames)[number];
 
 export interface LossSettings {
   loss: LossName;
   /** Strength of the KL regularisation, > 0. For IPO it sets the target margin 1/(2β). */
   beta: number;
-  /** Probability ε in [0, ½) that a label is flipped; DPO only (conservative DPO). */
+  /** Probability ε in [0, ½) that a label is flipped; DPO (conservative DPO) and rDPO only. */
   labelSmoothing?: number;
 }
 
@@ -157,6 +159,9 @@ function sumDpo({ value, derivative }: PairLoss, beta: number, smoothing: number
  * | dpo   | (1−ε) softplus(−βh) + ε softplus(βh)   | Eq. 5; ε > 0: conservative DPO |
  * | ipo   | (h − 1/(2β))²                          | Eq. 38                         |
  * | hinge | max(0, 1 − βh)                         | SLiC-like, GPO convention      |
+ * | rdpo  | ((1−ε) softplus(−βh) − ε softplus(βh)) / (1−2ε) | rDPO: Chowdhury et al. 2024 |
+ *
+ * With labels that are flipped by chance ε, rdpo has in expectation the loss that dpo has with the true ones.
  *
  * @throws InputError when β is not positive and finite, ε is outside [0, ½), or ε is given to a loss that has none.
  * @example
@@ -181,7 +186,7 @@ export function marginLoss({ loss, beta, labelSmoothing = 0 }: LossSettings): Ma
       at: { field: 'labelSmoothing' },
       fix: 'at 0.5 the labels carry no information; use a smaller value, or 0',
     });
-  if (labelSmoothing > 0 && loss !== 'dpo')
+  if (labelSmoothing > 0 && loss !== 'dpo' && loss !== 'rdpo')
     throw new InputError(`labelSmoothing has no meaning with loss: ${loss}`, {
       at: { field: 'labelSmoothing' },
       fix: 'remove labelSmoothing or set loss: dpo',
@@ -193,6 +198,8 @@ export function marginLoss({ loss, beta, labelSmoothing = 0 }: LossSettings): Ma
       return squareLoss(beta);
     case 'hinge':
       return hingeLoss(beta);
+    case 'rdpo':
+      return unbiasedLoss(beta, labelSmoothing);
     default:
       throw new InputError(`unknown loss "${String(loss)}"`, {
         at: { field: 'loss' },
@@ -227,6 +234,7 @@ function logisticLoss(beta: number, smoothing: number): MarginLoss {
     convexity: 0,
     curvature: { second: (h) => beta ** 2 * sigmoid(-beta * h) * sigmoid(beta * h), selfConcordance: beta },
     vanishing: smoothing === 0,
+    bounded: true,
   };
 }
 
@@ -250,6 +258,7 @@ function squareLoss(beta: number): MarginLoss {
     curvature: { second: () => 2, selfConcordance: 0 },
     target,
     vanishing: false,
+    bounded: true,
   };
 }
 
@@ -268,6 +277,28 @@ function hingeLoss(beta: number): MarginLoss {
     lipschitz: () => beta,
     convexity: 0,
     vanishing: false,
+    bounded: true,
+  };
+}
+
+/** As (1−ε) softplus(−βh) − ε softplus(βh) = (1−2ε) softplus(−βh) − ε βh, this is DPO less the line ε βh/(1−2ε): as curved, and falling for ever. */
+function unbiasedLoss(beta: number, flipped: number): MarginLoss {
+  const slope = (beta * flipped) / (1 - 2 * flipped);
+  const rdpo: PairLoss = {
+    value: (h) => softplus(-beta * h) - slope * h,
+    derivative: (h) => -beta * sigmoid(-beta * h) - slope,
+  };
+  return {
+    name: 'rdpo',
+    beta,
+    title: `rdpo with labelSmoothing ${flipped}`,
+    ...rdpo,
+    ...byPairs(rdpo),
+    lipschitz: () => beta + slope,
+    convexity: 0,
+    curvature: { second: (h) => beta ** 2 * sigmoid(-beta * h) * sigmoid(beta * h), selfConcordance: beta },
+    vanishing: flipped === 0,
+    bounded: flipped === 0,
   };
 }
 

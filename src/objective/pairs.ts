@@ -1,4 +1,9 @@
-import type { MarginLoss } from './losses.js';
+import { lossNames, type MarginLoss } from './losses.js';
+import { type ReferenceFreeLoss, referenceFreeLossNames } from './reference-free.js';
+
+/** Every loss of a pair: of the margin to a reference, of the policy alone, and of its chosen response alone. */
+export const pairLossNames = [...lossNames, ...referenceFreeLossNames, 'sft'] as const;
+export type PairLossName = (typeof pairLossNames)[number];
 
 /**
  * Log-probabilities of the two responses of each pair, summed over response tokens (EOS included), natural log,
@@ -37,7 +42,7 @@ export interface PairTerms {
  * @param preferences [n] p of each pair, in [0, 1]; default 1, a hard label
  */
 export function preferenceTerms(
-  loss: MarginLoss,
+  loss: Pick<MarginLoss, 'value' | 'derivative'>,
   reduction: Reduction,
   logps: PairLogProbabilities,
   preferences?: ArrayLike<number>,
@@ -70,6 +75,40 @@ export function preferenceTerms(
     terms.rejectedLogRatios[i] = rejected;
   }
   return terms;
+}
+
+/**
+ * The same for a loss of the policy alone, of the mean log-probabilities of each response's own tokens; with a soft label what both labels
+ * have together, p l(a, b) + (1 − p) l(b, a). The log-ratios are then these means.
+ */
+export function referenceFreeTerms(
+  loss: ReferenceFreeLoss,
+  logps: Required<Pick<PairLogProbabilities, 'chosen' | 'rejected' | 'chosenLengths' | 'rejectedLengths'>>,
+  preferences?: ArrayLike<number>,
+): PairTerms {
+  const { chosenLengths, rejectedLengths } = logps;
+  const chosenLogRatios = logps.chosen.map((logp, i) => logp / chosenLengths[i]);
+  const rejectedLogRatios = logps.rejected.map((logp, i) => logp / rejectedLengths[i]);
+  const terms = chosenLogRatios.length;
+  const losses = new Float64Array(terms);
+  const chosenCotangents = new Float64Array(terms);
+  const rejectedCotangents = new Float64Array(terms);
+  for (let i = 0; i < terms; i++) {
+    const [a, b] = [chosenLogRatios[i], rejectedLogRatios[i]];
+    const preference = preferences?.[i] ?? 1;
+    const given = loss.terms(a, b);
+    let { value, chosenSlope, rejectedSlope } = given;
+    if (preference !== 1) {
+      const other = loss.terms(b, a);
+      value = preference * value + (1 - preference) * other.value;
+      chosenSlope = preference * chosenSlope + (1 - preference) * other.rejectedSlope;
+      rejectedSlope = preference * rejectedSlope + (1 - preference) * other.chosenSlope;
+    }
+    losses[i] = value;
+    chosenCotangents[i] = chosenSlope / chosenLengths[i];
+    rejectedCotangents[i] = rejectedSlope / rejectedLengths[i];
+  }
+  return { losses, chosenCotangents, rejectedCotangents, chosenLogRatios, rejectedLogRatios };
 }
 
 /** Supervised fine-tuning on the chosen responses: loss −log π(y_w|x), and its cotangent with respect to log π(y_w|x). */

@@ -48,6 +48,34 @@ export function raiseToFloor(logWeights: Float64Array, floor: number): Float64Ar
   }
 }
 
+/**
+ * The nearest weights in proportion whose every entry is at most its cap: entries above it are lowered to it, the others are scaled up
+ * together, until none is above. In place, on normalised log weights. Needs caps that sum to one or more.
+ */
+export function lowerToCaps(logWeights: Float64Array, logCaps: Float64Array): Float64Array {
+  const lowered = new Uint8Array(logWeights.length);
+  for (;;) {
+    let free = 1;
+    const kept: number[] = [];
+    for (let g = 0; g < logWeights.length; g++) {
+      if (lowered[g]) free -= Math.exp(logCaps[g]);
+      else kept.push(logWeights[g]);
+    }
+    // Rounding may leave less than nothing where the caps sum to one.
+    const shift = kept.length > 0 ? Math.log(Math.max(free, Number.MIN_VALUE)) - logSumExp(kept) : 0;
+    let changed = false;
+    for (let g = 0; g < logWeights.length; g++) {
+      if (lowered[g] || !(logWeights[g] + shift > logCaps[g])) continue;
+      lowered[g] = 1;
+      logWeights[g] = logCaps[g];
+      changed = true;
+    }
+    if (changed) continue;
+    for (let g = 0; g < logWeights.length; g++) if (!lowered[g]) logWeights[g] += shift;
+    return logWeights;
+  }
+}
+
 /** Shannon entropy in nats; exp of it is the effective number of groups. */
 export function entropy(weights: ArrayLike<number>): number {
   let sum = 0;

@@ -56,7 +56,7 @@ export const convergenceDefaults = {
   radius: 10,
   seed: 2021,
   /** The paper's β (Table 1). */
-  beta: { dpo: 1, ipo: 0.1, hinge: 1 },
+  beta: { dpo: 1, ipo: 0.1, hinge: 1, rdpo: 1 },
 } as const;
 
 /** The orders that are measured; the main verdict is on the first. */

@@ -35,7 +35,7 @@ const roundingShare = 1e-14;
  *
  * @param source where the problem came from, for error messages
  * @throws InputError for a loss without a second derivative, for a vanishing one on R^d when the infimum is not attained (separable
- * pairs), or for a radius that is not positive.
+ * pairs) or the loss has no lower bound, or for a radius that is not positive.
  * @throws GroupRobustError `MINIMAX_BRACKET` when the bracket stays wider than {@link bracketTolerance}.
  * @example Two groups of one pair each, whose margins are θ and 2θ.
  * ```ts
@@ -58,6 +58,12 @@ export function minimax(
   if (radius !== undefined && !(radius > 0 && Number.isFinite(radius)))
     throw new InputError(`radius must be a positive number, not ${radius}`, { at: { ...source, field: 'radius' } });
   if (radius !== undefined) return certify(problem, loss, radius, interiorPoint(problem, loss, radius));
+  if (!loss.bounded)
+    throw new InputError(`the loss ${loss.title} falls without limit, so on all of R^d it may have no least value`, {
+      at: { ...source, field: 'radius' },
+      fix: 'bound θ by a radius',
+      code: 'NOT_ATTAINED',
+    });
   // On R^d the unit of each coordinate of θ is arbitrary. Powers of two change no digit.
   const units = columnUnits(problem);
   const scaled = withColumns(problem, (value, j) => value / units[j]);

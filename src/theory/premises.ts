@@ -1,7 +1,7 @@
 import { Random } from '../numbers/random.js';
 import { GroupTotals, robustStep } from '../objective/aggregate.js';
-import { MirrorAscent } from '../objective/group-weights.js';
 import { marginLoss } from '../objective/losses.js';
+import { MirrorAscent } from '../objective/moving-weights.js';
 import { norm } from '../policy/group-losses.js';
 import { margins, projectOnBall } from '../policy/log-linear.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';

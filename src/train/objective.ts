@@ -1,7 +1,16 @@
 import type { PairDataset } from '../data/pairs/dataset.js';
 import { InputError, present } from '../errors.js';
-import { marginLoss } from '../objective/losses.js';
-import { type PairLogProbabilities, preferenceTerms, supervisedTerms } from '../objective/pairs.js';
+import { type MarginLoss, marginLoss } from '../objective/losses.js';
+import {
+  type PairLogProbabilities,
+  type PairTerms,
+  preferenceTerms,
+  type Reduction,
+  referenceFreeTerms,
+  supervisedTerms,
+} from '../objective/pairs.js';
+import { type ReferenceFreeLoss, referenceFreeLoss } from '../objective/reference-free.js';
+import { tiltedTerms } from '../objective/tilt.js';
 import { counted } from '../terminal/format.js';
 import type { Objective } from './config.js';
 import type { PairMetricValues } from './metrics.js';
@@ -18,13 +27,32 @@ export interface PairOutcome {
   metrics: PairMetricValues;
 }
 
-/** The configured loss, applied to scored pairs; the one place where supervised and preference losses part ways. */
+/**
+ * A loss, applied to scored pairs: one of the configuration by {@link pairObjective}, or your own, which {@link marginObjective} makes of a
+ * function of the margin; experiments/own-objective.ts has an example.
+ */
 export interface PairObjective {
   readonly usesReference: boolean;
   /** Responses a training step has to score. */
   readonly responses: 'both' | 'chosen';
-  /** @param preferences [n] soft labels, of use to the losses that compare two responses; default 1 */
+  /**
+   * What each pair has by itself. Cotangents are per response, before weights of pairs and groups.
+   * @param preferences [n] soft labels, of use to the losses that compare two responses; default 1
+   */
   evaluate(scores: PairScores, preferences?: ArrayLike<number>): PairOutcome;
+  /**
+   * For losses that are no mean over pairs: what a training step minimises in place of the losses that {@link evaluate} gave, and its cotangents.
+   * It sees all pairs of a step at once, so where this is present no batch is cut into micro-batches. Evaluations show the losses of pairs.
+   */
+  couple?(outcome: PairOutcome, pairs: StepPairs): Omit<PairOutcome, 'metrics'>;
+}
+
+/** Columns of the pairs of a step. */
+export interface StepPairs {
+  /** [n] 0..K-1. */
+  groups: Int32Array;
+  /** [n] weights within the groups, which the step multiplies losses and cotangents by. */
+  weights: Float64Array;
 }
 
 /** @throws InputError naming the first pair with a soft label, where the objective looks at the chosen response only */
@@ -45,37 +73,90 @@ export function refuseSoftLabels(
   );
 }
 
+/** The loss of a configuration. */
 export function pairObjective(objective: Objective): PairObjective {
-  const { reduction } = objective;
   if (objective.loss === 'sft')
     return {
       usesReference: false,
       responses: 'chosen',
       evaluate(scores) {
-        const terms = supervisedTerms(reduction, scores);
+        const terms = supervisedTerms(objective.reduction, scores);
         return { ...terms, metrics: { loss: terms.losses, ...logProbabilityMetrics(scores) } };
       },
     };
-  const loss = marginLoss(objective);
+  const plain =
+    objective.loss === 'simpo' || objective.loss === 'orpo'
+      ? referenceFreeObjective(referenceFreeLoss(objective))
+      : marginObjective(marginLoss(objective), objective.reduction);
+  if (objective.tilt === undefined) return plain;
+  return tiltedObjective(plain, objective.tilt, objective.weights === 'erm');
+}
+
+/** What a margin loss has to say for training. */
+export type PlainMarginLoss = Pick<MarginLoss, 'beta' | 'value' | 'derivative'>;
+
+/** A loss of the margin between the log-ratios of the two responses, policy to reference. `beta` is what `rewards/*` are multiplied by. */
+export function marginObjective(loss: PlainMarginLoss, reduction: Reduction = 'sum'): PairObjective {
   return {
     usesReference: true,
     responses: 'both',
-    evaluate(scores, preferences) {
-      const terms = preferenceTerms(loss, reduction, withBoth(scores), preferences);
-      const { chosenLogRatios, rejectedLogRatios } = terms;
-      return {
-        losses: terms.losses,
-        chosenCotangents: terms.chosenCotangents,
-        rejectedCotangents: terms.rejectedCotangents,
-        metrics: {
-          loss: terms.losses,
-          'rewards/chosen': chosenLogRatios.map((ratio) => loss.beta * ratio),
-          'rewards/rejected': rejectedLogRatios.map((ratio) => loss.beta * ratio),
-          'rewards/margins': chosenLogRatios.map((ratio, i) => loss.beta * (ratio - present(rejectedLogRatios[i]))),
-          'rewards/accuracies': accuracies(chosenLogRatios, rejectedLogRatios, preferences),
-          ...logProbabilityMetrics(scores, preferences),
-        },
+    evaluate: (scores, preferences) =>
+      compared(loss.beta, preferenceTerms(loss, reduction, withBoth(scores), preferences), scores, preferences),
+  };
+}
+
+function referenceFreeObjective(loss: ReferenceFreeLoss): PairObjective {
+  return {
+    usesReference: false,
+    responses: 'both',
+    evaluate: (scores, preferences) => {
+      const { chosen, rejected, chosenLengths, rejectedLengths } = scores;
+      const both = {
+        chosen,
+        rejected: present(rejected),
+        chosenLengths: present(chosenLengths),
+        rejectedLengths: present(rejectedLengths),
       };
+      return compared(loss.beta, referenceFreeTerms(loss, both, preferences), scores, preferences);
+    },
+  };
+}
+
+/** @param together whether all pairs of a step are one set; else those of each group are one */
+function tiltedObjective(plain: PairObjective, temperature: number, together: boolean): PairObjective {
+  return {
+    ...plain,
+    couple({ losses, chosenCotangents, rejectedCotangents }, { groups, weights }) {
+      const sets = together ? groups.map(() => 0) : groups;
+      const tilted = tiltedTerms(losses, weights, sets, temperature);
+      const scaled = (cotangents: Float64Array) => cotangents.map((value, i) => value * present(tilted.factors[i]));
+      return {
+        losses: tilted.losses,
+        chosenCotangents: scaled(chosenCotangents),
+        rejectedCotangents: rejectedCotangents && scaled(rejectedCotangents),
+      };
+    },
+  };
+}
+
+/** Losses, cotangents and metrics of pairs whose two responses are compared. */
+function compared(
+  beta: number,
+  { losses, chosenCotangents, rejectedCotangents, chosenLogRatios, rejectedLogRatios }: PairTerms,
+  scores: PairScores,
+  preferences?: ArrayLike<number>,
+): PairOutcome {
+  return {
+    losses,
+    chosenCotangents,
+    rejectedCotangents,
+    metrics: {
+      loss: losses,
+      'rewards/chosen': chosenLogRatios.map((ratio) => beta * ratio),
+      'rewards/rejected': rejectedLogRatios.map((ratio) => beta * ratio),
+      'rewards/margins': chosenLogRatios.map((ratio, i) => beta * (ratio - present(rejectedLogRatios[i]))),
+      'rewards/accuracies': accuracies(chosenLogRatios, rejectedLogRatios, preferences),
+      ...logProbabilityMetrics(scores, preferences),
     },
   };
 }

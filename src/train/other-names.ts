@@ -1,6 +1,7 @@
 import { editDistance } from '../data/tables/near-matches.js';
 import { methodPrefixes } from '../objective/group-weights.js';
 import { lossNames } from '../objective/losses.js';
+import { pairLossNames } from '../objective/pairs.js';
 
 /**
  * What keys are called elsewhere: in TRL and transformers, PEFT, and the authors' code. A key that is merely misspelt, written
@@ -121,12 +122,11 @@ function lossAdvice(type: unknown): string {
     sigmoid_norm: 'objective.loss: dpo and objective.reduction: mean',
     ipo: 'objective.loss: ipo and objective.reduction: mean',
     hinge: 'objective.loss: hinge',
+    robust: 'objective.loss: rdpo, with objective.labelSmoothing: its label_smoothing',
     sft: 'objective.loss: sft',
   };
   const known = losses[String(type)];
-  return known
-    ? `write ${known}`
-    : `there is no ${type} here; objective.loss takes ${[...lossNames, 'sft'].join(', ')}`;
+  return known ? `write ${known}` : `there is no ${type} here; objective.loss takes ${pairLossNames.join(', ')}`;
 }
 
 /** What values are called elsewhere, or how the method they stand for is written here. */

@@ -8,7 +8,7 @@ import { GroupTotals, robustStep } from '../objective/aggregate.js';
 import { type GroupWeights, groupWeights } from '../objective/group-weights.js';
 import type { Policy } from '../policy/policy.js';
 import { counted } from '../terminal/format.js';
-import type { TrainConfig } from './config.js';
+import type { Objective, TrainConfig } from './config.js';
 import { evaluatePairs, evaluationDue } from './evaluate.js';
 import { alphaMetrics, flatMetrics, GroupMetrics, type GroupSummary } from './metrics.js';
 import type { Metrics, MetricsLine } from './metrics-line.js';
@@ -33,8 +33,9 @@ import type { BestEvaluation, TrainerHooks, TrainerState } from './trainer-hooks
 /** The parts of the configuration that the loop itself reads. */
 export type TrainerSettings = Pick<
   TrainConfig,
-  'objective' | 'optimizer' | 'batch' | 'epochs' | 'steps' | 'evaluateEvery' | 'seed' | 'reference' | 'nonFinite'
->;
+  'optimizer' | 'batch' | 'epochs' | 'steps' | 'evaluateEvery' | 'seed' | 'reference' | 'nonFinite'
+> &
+  Partial<Pick<TrainConfig, 'objective'>>;
 
 /** Most steps to skip where the configuration does not say. */
 const defaultSkipLimit = 10;
@@ -59,6 +60,7 @@ const saturatedGroups = 1.05;
  * step, in a plateau, or in the report.
  *
  * @param from where to continue instead of at step 0; the policy has been restored to its state then
+ * @param own a loss or a weighting of yours
  * @returns α after every step taken here: [steps + 1][K], the weights it started with first
  * @throws NonFiniteError naming the pairs of the batch, with weights and α as they were before it, or those of the evaluation
  * @throws whatever `hooks.pause` throws
@@ -70,8 +72,16 @@ export async function trainPolicy(
   settings: TrainerSettings,
   hooks: TrainerHooks,
   from?: TrainerState,
+  own: OwnObjective = {},
 ): Promise<number[][]> {
-  return new Trainer(policy, train, validation, settings, hooks).run(from);
+  return new Trainer(policy, train, validation, settings, hooks, own).run(from);
+}
+
+/** Parts of a method in place of those that `settings.objective` names, which is not needed where both are given. */
+export interface OwnObjective {
+  loss?: PairObjective;
+  /** For the groups of the training pairs, in their order; a run that goes on has its `restore` called. */
+  weighting?: GroupWeights;
 }
 
 /** One run of {@link trainPolicy}; its changing fields are what a {@link TrainerState} keeps. */
@@ -99,11 +109,17 @@ class Trainer {
     private readonly validation: PairDataset | undefined,
     private readonly settings: TrainerSettings,
     private readonly hooks: TrainerHooks,
+    own: OwnObjective,
   ) {
-    const { objective, batch, optimizer, seed } = settings;
-    this.objective = pairObjective(objective);
+    const { batch, optimizer, seed } = settings;
+    this.objective = own.loss ?? pairObjective(namedObjective(settings));
+    if (hooks.team && this.objective.couple)
+      throw new InputError('needs all pairs of a step in one process', {
+        at: { field: 'objective.tilt' },
+        fix: 'train with one process, or leave it out',
+      });
     for (const data of [train, validation]) if (data) refuseSoftLabels(this.objective, data);
-    this.weighting = groupWeights(objective, train.counts);
+    this.weighting = own.weighting ?? groupWeights(namedObjective(settings), train.counts, seed);
     this.alphaStep = this.weighting.step;
     this.sampler = createSampler({
       kind: batch.sampler,
@@ -175,7 +191,7 @@ class Trainer {
     const metrics = new GroupMetrics(train.groups);
     const { team } = this.hooks;
     const own = team ? ownShare(train, batch, team) : batch;
-    const microSize = settings.batch.micro ?? settings.batch.size;
+    const microSize = this.objective.couple ? batch.length : (settings.batch.micro ?? settings.batch.size);
     const addAll = async () => {
       for (let start = 0; start < own.length; start += microSize)
         await this.addGradients(own.subarray(start, start + microSize), totals, metrics);
@@ -183,7 +199,7 @@ class Trainer {
     await (team ? sumOverTeam(team, totals, metrics, addAll) : addAll());
 
     if (this.alphaStep !== undefined && plateau) weighting.step = this.alphaStep * plateau.stepScale;
-    const scaling = objective.weights === 'mirror-ascent' ? objective.scaling : undefined;
+    const scaling = objective && 'scaling' in objective ? objective.scaling : undefined;
     const robust = robustStep(totals, weighting, sampler.groupProbabilities, scaling);
     if (!Number.isFinite(robust.loss)) throw new NonFiniteError('α has overflowed: lower objective.step');
 
@@ -218,10 +234,11 @@ class Trainer {
       const warning = startingGapWarning(scores);
       if (warning !== undefined) this.hooks.onWarning?.(warning);
     }
-    for (const [i, { group, weight }] of pairs.entries()) totals.add(group, present(outcome.losses[i]), weight);
+    const { losses, chosenCotangents, rejectedCotangents } =
+      objective.couple?.(outcome, { groups, weights }) ?? outcome;
+    for (const [i, { group, weight }] of pairs.entries()) totals.add(group, present(losses[i]), weight);
     metrics.add(groups, weights, outcome.metrics);
     const weighted = (cotangents: Float64Array) => cotangents.map((cotangent, i) => present(weights[i]) * cotangent);
-    const { chosenCotangents, rejectedCotangents } = outcome;
     const cotangents = responseCotangents(
       packed,
       weighted(chosenCotangents),
@@ -346,6 +363,14 @@ class Trainer {
   private alpha(): ReturnType<typeof alphaMetrics> {
     return alphaMetrics(this.train.groups, this.weighting);
   }
+}
+
+function namedObjective({ objective }: TrainerSettings): Objective {
+  if (objective) return objective;
+  throw new InputError('is missing', {
+    at: { field: 'objective' },
+    fix: 'name loss and weights, or give both a loss and a weighting of your own',
+  });
 }
 
 /** Optimiser steps of the whole run; a part of an epoch counts as one more batch. */

@@ -48,6 +48,7 @@ test('every option is read, and shown in the result', async () => {
     '2',
   ];
   flags.push('--deterministic-ratio', '0.8,1,0', '--reference-theta=-1,0.5');
+  flags.push('--radius', '3', '--average');
   flags.push('--ridge', '0.1', '--adaptive-theta', '0.3', '--adaptive-alpha', '0.5');
   const { code, stdout } = await bandit(...flags, '--json');
   expect(code).toBe(0);
@@ -58,6 +59,8 @@ test('every option is read, and shown in the result', async () => {
     deterministicRatio: [0.8, 1, 0],
     referenceTheta: [-1, 0.5],
   });
+  expect(methods['gr-dpo'].settings).toMatchObject({ radius: 3, average: true });
+  expect(methods['gr-ipo'].settings.radius).toBeUndefined();
   expect(methods['gr-dpo'].settings).toMatchObject({ ridge: 0.1, adaptive: { theta: 0.3, alpha: 0.5 } });
   expect(methods['gr-ipo'].settings.adaptive).toEqual({ alpha: 0.5 });
   expect(methods['gr-dpo'].alpha).toHaveLength(3);
@@ -67,6 +70,9 @@ test('every option is read, and shown in the result', async () => {
 test.each([
   { flags: ['--methods', 'ipo,gr-ipo', '--adaptive-theta', '1'], says: /--adaptive-theta.*no effect on ipo, gr-ipo/ },
   { flags: ['--methods', 'dpo', '--adaptive-alpha', '1'], says: /--adaptive-alpha.*no effect on dpo/ },
+  { flags: ['--methods', 'ipo,gr-ipo', '--radius', '1'], says: /--radius.*no effect on ipo, gr-ipo/ },
+  { flags: ['--methods', 'ipo,is-ipo', '--average'], says: /--average.*no effect on ipo, is-ipo/ },
+  { flags: ['--radius', '0'], says: /--radius.*above zero/ },
   { flags: ['--adaptive-alpha', '0'], says: /--adaptive-alpha.*above zero/ },
   { flags: ['--dimension', '3'], says: /dimension must be 2, 4, 6/ },
   { flags: ['--deterministic-ratio', '1.5'], says: /--deterministic-ratio.*\[0, 1\]/ },
@@ -85,4 +91,35 @@ test.each([
   expect(stdout).toBe('');
   expect(stderr).toMatch(says);
   expect(readdirSync(folder)).toEqual(before);
+});
+
+test('--weighting takes the keys of a configuration, for the methods whose weights move', async () => {
+  const weighting = ['--weighting', '{weights: best-response, iterate: average, ambiguity: {set: cvar, level: 0.4}}'];
+  const flags = ['--methods', 'ipo,gr-ipo', '--seeds', '1', '--iterations', '30', '--json'];
+  const { code, stdout } = await bandit(...flags, ...weighting);
+  expect(code).toBe(0);
+  const { methods } = JSON.parse(stdout);
+  expect(methods['gr-ipo'].settings.weights).toEqual({
+    weights: 'best-response',
+    iterate: 'average',
+    ambiguity: { set: 'cvar', level: 0.4 },
+  });
+  expect(methods.ipo.settings.weights).toEqual({ weights: 'erm' });
+  // No group counts more than its share, 60 and 240 of 300, over 0.4.
+  expect(methods['gr-ipo'].alpha[0]).toBeCloseTo(0.5, 9);
+});
+
+test.each([
+  [['--weighting', '{weights: optimistic}'], '--weighting step'],
+  [['--weighting', '{weights: optimistic, step: 1, ambiguity: {set: ball}}'], '--weighting ambiguity set'],
+  [['--weighting', '{weights: mirror-ascent, step: 1, scaling: paper}'], 'scaling'],
+  [['--weighting', 'optimistic'], 'not a YAML mapping'],
+  [['--weighting', '{weights: best-response}', '--chi', '0.5'], 'cannot be used with'],
+  [['--weighting', '{weights: best-response}', '--adaptive-alpha', '0.5'], 'no step size'],
+  [['--weighting', '{weights: best-response}', '--methods', 'dpo'], '--weighting'],
+  [['--weighting', '{weights: erm}'], 'erm weights do not move'],
+])('%j is refused', async (flags, text) => {
+  const { code, stderr } = await bandit('--seeds', '1', '--iterations', '1', '--quiet', ...flags);
+  expect(stderr).toContain(text);
+  expect(code).toBe(2);
 });

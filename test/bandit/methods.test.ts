@@ -8,6 +8,7 @@ import { InputError } from '../../src/errors.js';
 import { marginLoss } from '../../src/objective/losses.js';
 import { groupLosses } from '../../src/policy/group-losses.js';
 import type { LogLinearProblem } from '../../src/policy/log-linear-problem.js';
+import { minimax } from '../../src/theory/minimax.js';
 
 const setting = { features: 'swapped', responses: 'uneven', data: 'imbalanced' } as const;
 
@@ -172,6 +173,42 @@ describe('options', () => {
       );
       expectClose(alpha, plain.alpha, 1e-9);
     }
+  });
+
+  test('average: what is observed is the mean of the iterates after θ⁰, whose path it leaves alone', () => {
+    const settings = methodSettings('gr-dpo', { iterations: 7 });
+    const path: number[][] = [];
+    const alphas: number[][] = [];
+    train(problem, settings, start, ({ theta, alpha }) => {
+      path.push([...theta]);
+      alphas.push([...alpha]);
+    });
+    const averaged = methodSettings('gr-dpo', { iterations: 7, average: true });
+    train(problem, averaged, start, ({ iteration, theta, alpha }) => {
+      const seen = iteration === 0 ? path.slice(0, 1) : path.slice(1, iteration + 1);
+      expectClose(
+        theta,
+        path[0].map((_, j) => seen.reduce((sum, at) => sum + at[j], 0) / seen.length),
+        1e-12,
+      );
+      expect([...alpha]).toEqual(alphas[iteration]);
+    });
+    expect(methodSettings('ipo', { average: true }).average).toBeUndefined();
+  });
+
+  test('radius: GR-DPO in a ball reaches the certified minimax value there, on its surface', () => {
+    const radius = 10;
+    const settings = { ...methodSettings('gr-dpo', { radius, iterations: 20_000 }), average: true };
+    const weights = { weights: 'mirror-ascent', step: 0.05 } as const;
+    const { value } = minimax(problem, marginLoss({ loss: 'dpo', beta: 1 }), radius);
+    const { theta } = train(problem, { ...settings, weights }, [0, 0, 0, 0]);
+    const worst = Math.max(...groupLosses(problem, marginLoss({ loss: 'dpo', beta: 1 }), theta));
+    expect(worst).toBeGreaterThan(value - 1e-9);
+    expect(worst).toBeLessThan(value + 5e-3);
+    const last = train(problem, { ...settings, weights, average: false }, [0, 0, 0, 0]);
+    expect(Math.hypot(...last.theta)).toBeCloseTo(radius, 9);
+    expect(() => train(problem, { ...methodSettings('gr-ipo'), radius }, start)).toThrow(/"radius"/);
+    expect(() => train(problem, { ...settings, radius: 0 }, start)).toThrow(/"radius"/);
   });
 
   test('ridge: gradient steps reach the point that the regression gives', () => {

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { GroupTotals, robustStep } from '../../src/objective/aggregate.js';
-import { groupWeights, MirrorAscent, type WeightSettings } from '../../src/objective/group-weights.js';
+import { groupWeights, type WeightSettings } from '../../src/objective/group-weights.js';
+import { MirrorAscent } from '../../src/objective/moving-weights.js';
 
 interface Pair {
   group: number;
@@ -31,6 +32,8 @@ const methods: WeightSettings[] = [
   { weights: 'uniform' },
   { weights: 'importance' },
   { weights: 'mirror-ascent', step: 0.3, chi: 0.7, adjustment: 0.2 },
+  { weights: 'optimistic', step: 0.3, ambiguity: { set: 'kl', radius: 0.1, shares: 'uniform' } },
+  { weights: 'best-response', ambiguity: { set: 'cvar', level: 0.5, shares: 'uniform' } },
 ];
 
 describe('robust aggregation', () => {
@@ -172,6 +175,26 @@ describe('robust aggregation', () => {
       );
       expect(twice.loss / once.loss).toBeCloseTo(factor, 12);
     }
+  });
+
+  it('batch-mean: signal and gradient are those of the group’s own mean, however many pairs were drawn', () => {
+    const pairs: Pair[] = [
+      { group: 0, loss: 1, weight: 1 },
+      { group: 0, loss: 4, weight: 3 },
+      { group: 2, loss: 5, weight: 0.5 },
+    ];
+    const weighting = groupWeights({ weights: 'importance', pairWeights: [1, 1, 2] }, [1, 1, 1]);
+    const step = robustStep(totalsOf(pairs, 3), weighting, [0.9, 0.05, 0.05], 'batch-mean');
+    expect([...step.signal]).toEqual([13 / 4, 0, 5]);
+    expect(step.loss).toBeCloseTo(0.25 * (13 / 4) + 0.5 * 5, 12);
+    expect([...step.coefficients]).toEqual([0.25 / 4, 0, 0.5 / 0.5]);
+    const silent = robustStep(
+      totalsOf([{ group: 0, loss: 1, weight: 0 }], 1),
+      groupWeights({ weights: 'erm' }, [1]),
+      [1],
+      'batch-mean',
+    );
+    expect([silent.loss, silent.coefficients[0]]).toEqual([0, 0]);
   });
 
   it('the authors’ alpha step 5e-7 on sums over 8 pairs equals 4e-6 on normalised losses', () => {

@@ -1,12 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { GroupTotals, robustStep } from '../../src/objective/aggregate.js';
-import {
-  groupWeights,
-  inverseFrequency,
-  MirrorAscent,
-  type WeightSettings,
-} from '../../src/objective/group-weights.js';
+import { groupWeights, inverseFrequency, type WeightSettings } from '../../src/objective/group-weights.js';
+import { MirrorAscent } from '../../src/objective/moving-weights.js';
 import { entropy, logSumExp, raiseToFloor } from '../../src/objective/simplex.js';
 
 /** α after one move from the given start on the given losses. */

@@ -33,6 +33,9 @@ const worked: [LossSettings, number, number][] = [
   [{ loss: 'hinge', beta: 0.1 }, 0.93, -0.1],
   [{ loss: 'hinge', beta: 1 }, 0.3, -1],
   [{ loss: 'hinge', beta: 2 }, 0, 0],
+  // (0.9 log(1 + e^−0.7) − 0.1 log(1 + e^0.7)) / 0.8, and −(0.9 s + 0.1 (1 − s)) / 0.8 with s = 1 / (1 + e^0.7)
+  [{ loss: 'rdpo', beta: 1, labelSmoothing: 0.1 }, 0.3156860488854579, -0.4568122278318339],
+  [{ loss: 'rdpo', beta: 1 }, 0.4031860488854579, -0.3318122278318339],
 ];
 
 describe('margin losses', () => {
@@ -62,6 +65,13 @@ describe('margin losses', () => {
         }
   });
 
+  it('rdpo is unbiased: labels flipped by chance ε give, in expectation, the loss of the true ones', () => {
+    const dpo = marginLoss({ loss: 'dpo', beta: 0.7 });
+    const rdpo = marginLoss({ loss: 'rdpo', beta: 0.7, labelSmoothing: 0.3 });
+    for (const h of [-9, -0.4, 0, 2, 15])
+      expect(0.7 * rdpo.value(h) + 0.3 * rdpo.value(-h)).toBeCloseTo(dpo.value(h), 12);
+  });
+
   it('gives every loss name its own number', () => {
     const at6 = (loss: LossSettings['loss']) => marginLoss({ loss, beta: 0.1 }).value(6);
     expect(at6('dpo')).toBeCloseTo(0.437488, 6);
@@ -79,11 +89,11 @@ describe('margin losses', () => {
     fc.assert(
       fc.property(settings, ({ loss, beta, h, smoothing }) => {
         fc.pre(loss !== 'hinge' || Math.abs(beta * h - 1) > 1e-3);
-        const l = marginLoss({ loss, beta, labelSmoothing: loss === 'dpo' ? smoothing : 0 });
+        const l = marginLoss({ loss, beta, labelSmoothing: loss === 'dpo' || loss === 'rdpo' ? smoothing : 0 });
         const step = 1e-5;
         const numeric = (l.value(h + step) - l.value(h - step)) / (2 * step);
         expect(l.derivative(h)).toBeCloseTo(numeric, 4);
-        expect(l.value(h)).toBeGreaterThanOrEqual(0);
+        if (l.bounded) expect(l.value(h)).toBeGreaterThanOrEqual(0);
         expect(l.derivative(h + 1)).toBeGreaterThanOrEqual(l.derivative(h) - 1e-12);
       }),
     );
@@ -107,6 +117,7 @@ const someLoss = fc.constantFrom<LossSettings>(
   { loss: 'dpo', beta: 2, labelSmoothing: 0.2 },
   { loss: 'ipo', beta: 0.1 },
   { loss: 'hinge', beta: 0.5 },
+  { loss: 'rdpo', beta: 0.5, labelSmoothing: 0.2 },
 );
 
 describe('soft labels', () => {
@@ -211,7 +222,8 @@ describe('sums over many margins', () => {
         const margins = Float64Array.from(list);
         const sum = loss.sumAndDifferentiate(margins);
         const expected = list.reduce((total, h) => total + loss.value(h), 0);
-        expect(Math.abs(sum - expected)).toBeLessThanOrEqual(1e-12 * expected);
+        const size = list.reduce((total, h) => total + Math.abs(loss.value(h)), 0);
+        expect(Math.abs(sum - expected)).toBeLessThanOrEqual(1e-12 * size);
         list.forEach((h, i) => {
           expect(Math.abs(margins[i] - loss.derivative(h))).toBeLessThanOrEqual(1e-15 * loss.beta);
         });
@@ -241,7 +253,7 @@ describe('what a loss says of itself', () => {
   const everyLoss = fc
     .record({ loss: fc.constantFrom(...lossNames), beta: fc.constantFrom(0.1, 0.7, 1, 3) })
     .chain((plain) =>
-      plain.loss === 'dpo'
+      plain.loss === 'dpo' || plain.loss === 'rdpo'
         ? fc.constantFrom<LossSettings>(
             plain,
             ...[0.05, 0.3, 0.45].map((labelSmoothing) => ({ ...plain, labelSmoothing })),
@@ -257,7 +269,7 @@ describe('what a loss says of itself', () => {
         const loss = marginLoss(settings);
         const slope = new Float64Array(1);
         const value = loss.evaluate(h, slope);
-        expect(Math.abs(value - loss.value(h))).toBeLessThanOrEqual(1e-14 * Math.max(loss.value(h), 1e-300));
+        expect(Math.abs(value - loss.value(h))).toBeLessThanOrEqual(1e-14 * Math.max(Math.abs(loss.value(h)), 1e-300));
         expect(Math.abs(slope[0] - loss.derivative(h))).toBeLessThanOrEqual(1e-15 * loss.lipschitz(Math.abs(h)));
       }),
       { numRuns: 500 },
@@ -306,7 +318,7 @@ describe('what a loss says of itself', () => {
           const rise = Math.abs(loss.value(to) - loss.value(from));
           expect(rise).toBeLessThanOrEqual(loss.lipschitz(H) * Math.abs(to - from) * (1 + 1e-12) + 1e-12);
           // DPO's is the one for all H, which is all but reached at βh = −30.
-          const at = loss.name === 'dpo' ? Math.max(H, 30 / loss.beta) : H;
+          const at = loss.name === 'dpo' || loss.name === 'rdpo' ? Math.max(H, 30 / loss.beta) : H;
           expect(Math.abs(loss.derivative(-at))).toBeGreaterThan(loss.lipschitz(at) * (1 - 1e-9));
         },
       ),
@@ -318,7 +330,9 @@ describe('what a loss says of itself', () => {
       fc.property(everyLoss, margin, margin, (settings, a, b) => {
         const { value, convexity = Number.NaN } = marginLoss(settings);
         const sag = (value(a) + value(b)) / 2 - value((a + b) / 2);
-        expect(sag).toBeGreaterThanOrEqual((convexity / 8) * (a - b) ** 2 - 1e-12 * (value(a) + value(b)));
+        expect(sag).toBeGreaterThanOrEqual(
+          (convexity / 8) * (a - b) ** 2 - 1e-12 * (Math.abs(value(a)) + Math.abs(value(b))),
+        );
       }),
     );
     const { value } = marginLoss({ loss: 'ipo', beta: 1 });
@@ -330,8 +344,11 @@ describe('what a loss says of itself', () => {
   it('vanishes at infinity only where it says so', () => {
     fc.assert(
       fc.property(everyLoss, fc.double({ min: 1, max: 30, noNaN: true }), (settings, z) => {
-        const { vanishing, derivative, value, beta } = marginLoss(settings);
-        if (vanishing) expect(derivative(z / beta)).toBeLessThan(0);
+        const { vanishing, bounded, derivative, value, beta } = marginLoss(settings);
+        if (!bounded) {
+          expect(derivative(1e6 / beta)).toBeLessThan(0);
+          expect(value(1e6 / beta)).toBeLessThan(-1e4);
+        } else if (vanishing) expect(derivative(z / beta)).toBeLessThan(0);
         else expect(derivative(100 / beta)).toBeGreaterThanOrEqual(0);
         if (vanishing) expect(value(1e4 / beta)).toBe(0);
       }),

@@ -2,8 +2,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadNative } from '../../src/native/load.js';
 import type { NativeKernels } from '../../src/native/types.js';
 import { GroupTotals, robustStep } from '../../src/objective/aggregate.js';
-import { MirrorAscent } from '../../src/objective/group-weights.js';
 import { type LossName, marginLoss } from '../../src/objective/losses.js';
+import { MirrorAscent } from '../../src/objective/moving-weights.js';
 import { type PairTerms, preferenceTerms } from '../../src/objective/pairs.js';
 import type { GemmaPolicy } from '../../src/policy/gemma.js';
 import {

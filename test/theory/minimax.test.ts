@@ -180,6 +180,19 @@ describe('minimax', () => {
     );
   });
 
+  it('a loss without a lower bound needs a ball, in which no point is better', () => {
+    const rdpo = marginLoss({ loss: 'rdpo', beta: 1, labelSmoothing: 0.2 });
+    const problem = problemOf([[[1]], [[-0.5], [2]]]);
+    expect(() => minimax(problem, rdpo)).toThrow(
+      /"radius": the loss rdpo with labelSmoothing 0\.2 falls without limit/,
+    );
+    const { value } = minimax(problem, rdpo, 3);
+    let least = Number.POSITIVE_INFINITY;
+    for (let theta = -3; theta <= 3; theta += 1e-3)
+      least = Math.min(least, Math.max(rdpo.value(theta), (rdpo.value(-0.5 * theta) + rdpo.value(2 * theta)) / 2));
+    expect(Math.abs(value - least)).toBeLessThan(1e-3);
+  });
+
   it('does not depend on the order of groups, nor on duplicated pairs', () => {
     const a = [
       [1, 0.5],

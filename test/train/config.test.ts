@@ -33,6 +33,8 @@ function failure(text: string, overrides: string[] = []): InputError {
   throw new Error('the configuration was accepted');
 }
 
+const best = 'objective={loss: ipo, beta: 1, weights: best-response';
+
 describe('training configuration', () => {
   it('fills in defaults, and its printed form resolves to itself', () => {
     const config = load(base);
@@ -45,6 +47,8 @@ describe('training configuration', () => {
     [{ loss: 'dpo', weights: 'erm' }, 'dpo'],
     [{ loss: 'ipo', weights: 'importance' }, 'is-ipo'],
     [{ loss: 'dpo', weights: 'mirror-ascent', step: 0.1 }, 'gr-dpo'],
+    [{ loss: 'ipo', weights: 'best-response' }, 'max-ipo'],
+    [{ loss: 'ipo', weights: 'exp3', step: 0.1 }, 'exp3-ipo'],
     [{ loss: 'sft' }, 'sft'],
   ])('%j is called %s', (objective, name) => {
     const overrides = Object.entries(objective).map(([key, value]) => `objective.${key}=${value}`);
@@ -59,6 +63,28 @@ describe('training configuration', () => {
       ...objective,
       ...(name === 'sft' && { beta: undefined }),
     });
+  });
+
+  it('an ambiguity set is part of the name, and prints as it is', () => {
+    const set = ['objective.weights=mirror-ascent', 'objective.step=1', 'objective.ambiguity={set: cvar, level: 0.5}'];
+    const config = load(base, set);
+    expect(methodName(config.objective)).toBe('gr-cvar-ipo');
+    expect(config.objective).toMatchObject({ ambiguity: { set: 'cvar', level: 0.5 } });
+    expect(load(printConfig(config))).toEqual(config);
+    expect(methodName(load(base, [...set, 'objective.ambiguity={set: simplex}']).objective)).toBe('gr-ipo');
+  });
+
+  it('losses without a reference are of means, and take no reference; a tilted one takes no micro-batches', () => {
+    for (const loss of ['simpo', 'orpo']) {
+      const own = ['adapter=runs/sft/adapter', `objective={loss: ${loss}, beta: 1}`];
+      const config = load(base, own);
+      expect(config.objective).toEqual({ loss, beta: 1, reduction: 'mean', weights: 'erm' });
+      expect(load(printConfig(config))).toEqual(config);
+      expect(failure(base, [...own, 'reference=base']).location.field).toBe('reference');
+    }
+    const tilted = failure(base, ['objective.tilt=1', 'batch.micro=2']);
+    expect(tilted.location.field).toBe('batch.micro');
+    expect(tilted.message).toContain('objective.tilt');
   });
 
   it('--set reaches nested keys, with YAML values', () => {
@@ -116,11 +142,27 @@ describe('training configuration', () => {
 
   it.each([
     ['objective.labelSmoothing=0.1', 'objective.labelSmoothing', 'loss: dpo'],
+    ['objective.loss=rdpo', 'objective.labelSmoothing', 'is needed with loss: rdpo'],
+    ['objective={loss: rdpo, beta: 1, labelSmoothing: 0}', 'objective.labelSmoothing', 'above 0'],
+    ['objective.gamma=1', 'objective.gamma', 'set loss: simpo'],
+    ['objective={loss: simpo, beta: 1, reduction: sum}', 'objective.reduction', 'must be mean with loss: simpo'],
+    ['objective={loss: simpo, beta: 1, labelSmoothing: 0.1}', 'objective.labelSmoothing', 'does nothing'],
+    ['objective={loss: sft, tilt: 1}', 'objective.tilt', 'does nothing with loss: sft'],
     ['baseDtype=float64', 'baseDtype', 'must be bfloat16, or dtype (float32)'],
     ['objective.chi=0.5', 'objective.chi', 'mirror-ascent'],
     ['objective.scaling=paper', 'objective.scaling', 'mirror-ascent'],
     ['objective.pairWeights=[1, 2]', 'objective.pairWeights', 'importance'],
     ['objective.weights=mirror-ascent', 'objective.step', 'needed'],
+    ['objective.weights=exp3', 'objective.step', 'needed with weights: exp3'],
+    ['objective={loss: ipo, beta: 1, weights: best-response, step: 1}', 'objective.step', 'set weights: mirror-ascent'],
+    ['objective={loss: ipo, beta: 1, weights: exp3, step: 1, order: simultaneous}', 'objective.order', 'weights: exp3'],
+    ['objective={loss: ipo, beta: 1, weights: best-response, mixture: pairs}', 'objective.mixture', 'chi below 1'],
+    ['objective.ambiguity={set: simplex}', 'objective.ambiguity', 'weights: mirror-ascent'],
+    [`${best}, ambiguity: {set: cvar}}`, 'objective.ambiguity.level', 'is needed with set: cvar'],
+    [`${best}, ambiguity: {set: kl, radius: 1, level: 1}}`, 'objective.ambiguity.level', 'does nothing with set: kl'],
+    [`${best}, ambiguity: {set: simplex, shares: uniform}}`, 'objective.ambiguity.shares', 'set: simplex'],
+    [`${best}, ambiguity: {set: kl, radius: 0}}`, 'objective.ambiguity.radius', 'above 0'],
+    [`${best}, ambiguity: {set: kl, radius: 1}, floor: 0.1}`, 'objective.floor', 'ambiguity set kl'],
     ['objective.beta=null', 'objective.beta', 'needed'],
     ['objective.loss=sft', 'objective.beta', 'nothing'],
     ['objective.beta=-1', 'objective.beta', ''],
@@ -189,7 +231,8 @@ describe('training configuration', () => {
     ['objective.beta=-1', '--set, field "objective.beta": must be above 0, not -1'],
     ['objective={ loss: dpo, beta: x }', '--set, field "objective.beta": must be a number, not "x"'],
     ['objective.labelSmoothing=0.5', '--set, field "objective.labelSmoothing": must be below 0.5, not 0.5'],
-    ['objective.loss=ippo', 'must be one of dpo, ipo, hinge, sft, not "ippo"'],
+    ['objective.loss=ippo', 'must be one of dpo, ipo, hinge, rdpo, simpo, orpo, sft, not "ippo"'],
+    ['objective.tilt=0', 'field "objective.tilt": must not be 0'],
     ['objective.loss=sigmoid', 'fix: sigmoid is called dpo here'],
     ['objective.loss=gr-ipo', 'fix: gr-ipo is loss: ipo with weights: mirror-ascent'],
     ['dtype=bf16', 'fix: bf16 is called bfloat16 here'],

@@ -116,12 +116,17 @@ describe('six steps straight are three, a kill, and three, bit for bit', () => {
     { weights: 'importance', pairWeights: [1, 2, 0.5] },
     { ...gr, chi: 0.7, floor: 0.05, adjustment: [0, 0.3, 0.1] },
   ];
+  const others: [object, string][] = [
+    [{ loss: 'dpo', beta: 0.1, ...gr, weights: 'exp3', schedule: 'adaptive', chi: 0.8 }, 'stratified'],
+    [{ loss: 'simpo', beta: 2, ...gr, weights: 'optimistic', ambiguity: { set: 'kl', radius: 0.1 } }, 'proportional'],
+    [{ loss: 'orpo', beta: 0.1, weights: 'best-response', iterate: 'average' }, 'balanced'],
+  ];
   const samplers = ['proportional', 'balanced', 'stratified'];
   const cases = losses.flatMap((loss, i) =>
     weights.map((weight, j): [object, string] => [{ ...loss, ...weight }, samplers[(i + j) % 3]]),
   );
 
-  it.each(cases)('%j, %s batches', async (objective, sampler) => {
+  it.each([...cases, ...others])('%j, %s batches', async (objective, sampler) => {
     const config = configFor(objective, { batch: { size: 3, micro: 2, sampler } });
     const straight = await run(config);
     const before = contents(config.output);

@@ -223,3 +223,22 @@ describe('shares of a batch', () => {
     );
   });
 });
+
+it('refuses a loss that couples all pairs of a step, of which each process has some only', async () => {
+  const tilted = { batch: { size: 7 }, objective: { loss: 'dpo', beta: 0.5, weights: 'erm', tilt: -1 } };
+  for (const { error } of await trained(2, tilted)) expect(String(error)).toMatch(/objective\.tilt.*one process/s);
+  for (const { error } of await trained(1, tilted)) expect(error).toBeUndefined();
+});
+
+it.each([
+  { loss: 'dpo', beta: 0.5, weights: 'exp3', step: 0.1, chi: 0.9 },
+  { loss: 'ipo', beta: 0.5, weights: 'optimistic', step: 0.1, ambiguity: { set: 'cvar', level: 0.6 } },
+  { loss: 'simpo', beta: 2, weights: 'best-response', iterate: 'average', scaling: 'batch-mean' },
+])('takes the weights $weights to the same numbers as one process does', async (objective) => {
+  const [alone] = await trained(1, { objective });
+  for (const { theta, alpha, error } of await trained(3, { objective })) {
+    expect(error).toBe(alone.error);
+    expectNear(theta, alone.theta);
+    expectNear(alpha, alone.alpha);
+  }
+});

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { PairDataset } from '../../src/data/pairs/dataset.js';
 import type { NativeBatch } from '../../src/native/types.js';
+import type { GroupWeights } from '../../src/objective/group-weights.js';
 import { marginLoss, sigmoid } from '../../src/objective/losses.js';
 import { logSumExp } from '../../src/objective/simplex.js';
 import type { LogProbabilitySource } from '../../src/policy/policy.js';
@@ -9,9 +10,9 @@ import type { Objective } from '../../src/train/config.js';
 import { evaluatePairs } from '../../src/train/evaluate.js';
 import type { MetricsLine } from '../../src/train/metrics-line.js';
 import { NonFiniteError } from '../../src/train/non-finite.js';
-import { pairObjective } from '../../src/train/objective.js';
+import { marginObjective, type PairObjective, pairObjective } from '../../src/train/objective.js';
 import { Reference, scoredDataset } from '../../src/train/scoring.js';
-import { type TrainerSettings, trainPolicy } from '../../src/train/trainer.js';
+import { type OwnObjective, type TrainerSettings, trainPolicy } from '../../src/train/trainer.js';
 import type { TrainerState } from '../../src/train/trainer-hooks.js';
 import { dataset, responsesOf, UnigramPolicy, vocabulary } from './unigram-policy.js';
 
@@ -109,6 +110,110 @@ describe('soft labels', () => {
     await expect(scored).rejects.toThrow(refused);
     const all = { ...five, pairs: five.pairs.map((pair) => ({ ...pair, preference: 1 })) };
     expect((await run({ objective }, all)).lines).toEqual((await run({ objective })).lines);
+  });
+});
+
+describe('losses and weightings of other kinds', () => {
+  const objectives: Objective[] = [
+    { loss: 'rdpo', beta: 0.5, labelSmoothing: 0.2, reduction: 'sum', weights: 'uniform' },
+    { loss: 'simpo', beta: 2, gamma: 0.5, reduction: 'mean', weights: 'uniform' },
+    { loss: 'orpo', beta: 0.5, reduction: 'mean', weights: 'erm' },
+    { loss: 'dpo', beta: 0.5, reduction: 'sum', tilt: 0.4, weights: 'erm' },
+    { loss: 'dpo', beta: 0.5, reduction: 'sum', tilt: -0.4, weights: 'uniform' },
+    { loss: 'simpo', beta: 2, reduction: 'mean', tilt: 0.4, weights: 'importance' },
+  ];
+  const weighted = dataset([
+    [0, [1, 2], [3], 1.5],
+    [0, [1], [4], 0.5],
+    [0, [0, 1], [2, 3]],
+    [1, [5], [1, 1]],
+    [1, [4, 4], [2]],
+  ]);
+
+  /** What a step on all pairs minimises, written from its definition. */
+  function minimised(objective: Objective, theta: Float64Array): number {
+    const logp = (tokens: Int32Array, at: Float64Array) =>
+      tokens.reduce((sum, token) => sum + at[token] - logSumExp(at), 0);
+    const start = new UnigramPolicy().theta;
+    const losses = weighted.pairs.map(({ chosen, rejected }) => {
+      if (objective.loss === 'simpo' || objective.loss === 'orpo') {
+        const [a, b] = [chosen, rejected].map((tokens) => logp(tokens, theta) / tokens.length);
+        if (objective.loss === 'simpo') return -Math.log(sigmoid(objective.beta * (a - b) - (objective.gamma ?? 0)));
+        const odds = (mean: number) => Math.exp(mean) / (1 - Math.exp(mean));
+        return -a - objective.beta * Math.log(sigmoid(Math.log(odds(a) / odds(b))));
+      }
+      if (objective.loss === 'sft') throw new Error('not here');
+      const h = logp(chosen, theta) - logp(chosen, start) - logp(rejected, theta) + logp(rejected, start);
+      return marginLoss(objective).value(h);
+    });
+    const mean = (pairs: number[]) => {
+      const total = pairs.reduce((sum, i) => sum + weighted.pairs[i].weight, 0);
+      const average = (of: (l: number) => number) =>
+        pairs.reduce((sum, i) => sum + (weighted.pairs[i].weight / total) * of(losses[i]), 0);
+      const tau = 'tilt' in objective ? objective.tilt : undefined;
+      return tau === undefined ? average((l) => l) : tau * Math.log(average((l) => Math.exp(l / tau)));
+    };
+    if (objective.weights === 'erm') return mean([0, 1, 2, 3, 4]);
+    return (mean([0, 1, 2]) + mean([3, 4])) / 2;
+  }
+
+  it.each(objectives)(
+    'a step follows the gradient of what is minimised: $loss, tilt $tilt, $weights',
+    async (objective) => {
+      const { policy, lines } = await run({ objective, steps: 2 }, weighted);
+      // The first step starts from the reference, where losses of margins are all the same; so the second is looked at.
+      const before = (await run({ objective, steps: 1 }, weighted)).policy.theta;
+      expect(lines[2].loss).toBeCloseTo(minimised(objective, before), 6);
+      before.forEach((value, v) => {
+        const moved = (by: number) => before.map((entry, u) => (u === v ? entry + by : entry));
+        const slope = (minimised(objective, moved(1e-5)) - minimised(objective, moved(-1e-5))) / 2e-5;
+        expect(policy.theta[v]).toBeCloseTo(value - 0.05 * slope, 7);
+      });
+    },
+  );
+
+  it('a tilted loss takes all pairs of a step at once', async () => {
+    const objective = objectives[3];
+    const whole = await run({ objective }, weighted);
+    const cut = await run({ objective, batch: { size: 5, micro: 2, sampler: 'proportional' } }, weighted);
+    expect(cut.lines).toEqual(whole.lines);
+  });
+});
+
+describe('a loss and a weighting of one’s own', () => {
+  const own = (given: OwnObjective, changes: Partial<TrainerSettings> = {}) => {
+    const policy = new UnigramPolicy();
+    const lines: MetricsLine[] = [];
+    const hooks = { onStep: (line: MetricsLine) => lines.push(line) };
+    return trainPolicy(policy, five, undefined, settings(changes), hooks, undefined, given).then(() => ({
+      policy,
+      lines,
+    }));
+  };
+  const square: PairObjective = marginObjective({
+    beta: 0.5,
+    value: (h) => (h - 1) ** 2,
+    derivative: (h) => 2 * (h - 1),
+  });
+  const fixed: GroupWeights = {
+    name: 'mine',
+    alpha: Float64Array.of(0.2, 0.8),
+    weights: Float64Array.of(0.2, 0.8),
+    next: () => Float64Array.of(0.2, 0.8),
+  };
+
+  it('are what those of the same formula are', async () => {
+    expect((await own({ loss: square })).lines).toEqual((await run()).lines);
+    const importance: Objective = { ...ipo, weights: 'importance', pairWeights: [0.2 / 3, 0.8 / 2] };
+    const same = await run({ objective: importance });
+    const both = await own({ loss: square, weighting: fixed }, { objective: undefined });
+    expectClose(both.policy.theta, same.policy.theta, 12);
+    expect(both.policy.theta).not.toEqual((await run()).policy.theta);
+  });
+
+  it('need no objective where both are given, and are told of it where one is', async () => {
+    await expect(own({ loss: square }, { objective: undefined })).rejects.toThrow(/"objective": is missing/);
+    await expect(own({ weighting: fixed }, { objective: undefined })).rejects.toThrow(/"objective": is missing/);
   });
 });
 

@@ -676,7 +676,7 @@ function byLoss(methods: readonly Method[]): Method[][] {
 /** "IPO loss (β = 0.1)" */
 function lossTitle(method: Method): string {
   const { loss, beta } = firstRun(method).objective;
-  const unit = loss === 'dpo' || loss === 'sft' ? ' / nats' : '';
+  const unit = ['dpo', 'rdpo', 'simpo', 'orpo', 'sft'].includes(loss) ? ' / nats' : '';
   return `${loss === 'hinge' ? 'hinge' : loss.toUpperCase()} loss${unit}${beta === undefined ? '' : ` (β = ${formatNumber(beta)})`}`;
 }
 
