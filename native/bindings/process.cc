@@ -4,6 +4,7 @@
 #include <torch/version.h>
 
 #include <atomic>
+#include <cstdlib>
 
 #include "bindings/arguments.h"
 #include "bindings/device.h"
@@ -77,6 +78,10 @@ Napi::Value peakMemory(const Napi::CallbackInfo& info) {
   });
 }
 
+void endProcess(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] { std::_Exit(static_cast<int>(readInteger(info[0], "status", 0, 255))); });
+}
+
 }  // namespace
 
 void applyRequestedThreads() {
@@ -87,6 +92,7 @@ void applyRequestedThreads() {
 void registerProcess(Napi::Env env, Napi::Object exports) {
   installCpuAllocator();  // at the first environment's load, before any tensor of ours
   exports.Set("nativeInfo", Napi::Function::New(env, nativeInfo, "nativeInfo"));
+  exports.Set("endProcess", Napi::Function::New(env, endProcess, "endProcess"));
   exports.Set("setThreads", Napi::Function::New(env, setThreads, "setThreads"));
   exports.Set("cardName", Napi::Function::New(env, nameOfCard, "cardName"));
   exports.Set("peakDeviceMemory", Napi::Function::New(env, peakMemory, "peakDeviceMemory"));

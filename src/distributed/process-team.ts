@@ -54,6 +54,18 @@ interface Hello {
   address: string;
 }
 
+/** What is left of a team. */
+interface RollCall {
+  /** The other ranks that answer. */
+  present: readonly number[];
+  missing: readonly number[];
+  /** By rank, the errors of those that have stopped by themselves. */
+  failures: ReadonlyMap<number, string>;
+}
+
+/** What there is to say where the store is gone, which rank 0 keeps. */
+const onlyFirstMissing: Pick<RollCall, 'missing' | 'failures'> = { missing: [0], failures: new Map() };
+
 /** The processes of a job, by c10d: TCPStore and Gloo, and NCCL between GPUs where the addon has it. */
 export class ProcessTeam extends GatheringTeam {
   override readonly native: NativePeers;
@@ -124,22 +136,35 @@ export class ProcessTeam extends GatheringTeam {
         () => error,
       );
     const lost = isLost(error);
-    try {
-      // Whoever waits for this process notices, and comes to the roll call too.
-      await this.native.disconnect();
-      if (!lost) await this.set(`failed/${this.rank}`, messageOf(error));
-      await this.set(`present/${this.rank}`, '');
-      const found = await this.rollCall();
-      await this.endUse();
-      await this.awaitEnds(found.present, 1000 * rollCallSeconds);
-      if (!lost) {
-        if (found.failures.get(0) === messageOf(error) && this.rank > 0) silence();
-        return error;
-      }
-      return this.lostError(messageOf(error), found);
-    } catch {
-      return lost ? this.lostError(messageOf(error), { missing: [0], failures: new Map() }) : error;
-    }
+    const told = this.tellOthers(lost ? undefined : messageOf(error));
+    const late = sleep(3000 * rollCallSeconds, 'late' as const, { ref: false });
+    const found = await Promise.race([told, late]).catch(() => undefined);
+    if (found === 'late') this.abandon();
+    if (lost) return this.lostError(messageOf(error), typeof found === 'object' ? found : onlyFirstMissing);
+    if (this.rank > 0 && typeof found === 'object' && found.failures.get(0) === messageOf(error)) silence();
+    return error;
+  }
+
+  /**
+   * Has the others notice that this process has stopped, and finds out which of them are still there.
+   * @param failure why it has, where that is its own error
+   */
+  private async tellOthers(failure: string | undefined): Promise<RollCall> {
+    // Whoever waits for this process notices, and comes to the roll call too.
+    await this.native.disconnect();
+    if (failure !== undefined) await this.set(`failed/${this.rank}`, failure);
+    await this.set(`present/${this.rank}`, '');
+    const found = await this.rollCall();
+    // Whatever fails from here on, all that there is to know is known.
+    await this.endUse()
+      .then(() => this.awaitEnds(found.present, 1000 * rollCallSeconds))
+      .catch(() => {});
+    return found;
+  }
+
+  /** The store's machine does not answer, and c10d waits for it for as long as TCP does: once the error is told, the process ends. */
+  private abandon(): void {
+    setTimeout(() => loadNative().endProcess(Number(process.exitCode ?? 1)), 1000);
   }
 
   protected override gatherBytes(bytes: Uint8Array): Promise<Uint8Array[]> {
@@ -245,7 +270,7 @@ export class ProcessTeam extends GatheringTeam {
   }
 
   /** Who of the others comes, and what those have told that failed by themselves. */
-  private async rollCall(): Promise<{ present: number[]; missing: number[]; failures: Map<number, string> }> {
+  private async rollCall(): Promise<RollCall> {
     const end = Date.now() + 1000 * rollCallSeconds;
     const missing: number[] = [];
     const failures = new Map<number, string>();
@@ -264,10 +289,7 @@ export class ProcessTeam extends GatheringTeam {
     for (const rank of others) await this.wait(`ended/${rank}`, end - Date.now());
   }
 
-  private lostError(
-    reason: string,
-    { missing, failures }: { missing: readonly number[]; failures: ReadonlyMap<number, string> },
-  ): Error {
+  private lostError(reason: string, { missing, failures }: Pick<RollCall, 'missing' | 'failures'>): Error {
     const goOn = 'a training run goes on from its last checkpoint by the same command with --resume';
     const [failure] = failures;
     if (failure) return new GroupRobustError('PEER', `rank ${failure[0]} has stopped: ${failure[1]}\n  then: ${goOn}`);

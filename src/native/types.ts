@@ -342,6 +342,8 @@ export const maxThreads = 1024;
 
 export interface NativeAddon {
   nativeInfo(): NativeInfo;
+  /** Ends the process at once, without waiting for running jobs: for one that waits for a machine that does not answer. */
+  endProcess(status: number): never;
   /** Threads of one LibTorch operation, process-wide, from the next job on. */
   setThreads(count: number): void;
   /** Number of tensors' storages alive in models of this process, for leak tests. */

@@ -89,7 +89,8 @@ function contents(run: string): Record<string, string> {
   return Object.fromEntries(files.sort().map((name) => [name, readFileSync(join(run, name), 'latin1')]));
 }
 
-describe('training', () => {
+// Up to a dozen processes a test, where other work may have the machine.
+describe('training', { timeout: 600_000 }, () => {
   it.each([
     ['float64', 0.01, 1e-10],
     // Adam makes a whole step of a gradient that is mere rounding, so the rate counts.

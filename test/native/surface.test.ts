@@ -8,6 +8,7 @@ const ADDON = [
   'KernelBench',
   'Peers',
   'cardName',
+  'endProcess',
   'limitRegisters',
   'liveTensors',
   'nativeInfo',
