@@ -83,7 +83,7 @@ export function runSeed({ setting, seed, methods, historyPoints }: SeedJob): See
       if (interval && (state.iteration % interval === 0 || state.iteration === settings.iterations))
         history.push({ iteration: state.iteration, ...measure(state) });
     };
-    const end = train(training, settings, start, observe);
+    const end = train(training, settings, start, observe, seed);
     return { ...measure(end), theta: [...end.theta], ...(historyPoints && { history }) };
   });
   return { setting, seed, runs };

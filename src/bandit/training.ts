@@ -6,6 +6,7 @@ import { addDifferences, margins } from '../policy/log-linear.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { AdaptiveSteps, checkAdaptive } from './adaptive-steps.js';
 import type { MethodSettings } from './methods.js';
+import { checkBatch, MiniBatch } from './mini-batch.js';
 import { WeightedRegression } from './weighted-regression.js';
 
 /** Where a run stands after `iteration` updates; the arrays are live, copy what is kept. */
@@ -19,26 +20,31 @@ export interface TrainingState {
 }
 
 /**
- * Trains θ on all pairs of `problem` at once and returns the last iterate.
+ * Trains θ on all pairs of `problem` at once, or on a batch of them at a time, and returns the last iterate.
  *
  * Each iteration computes the group means L_g at the current θ, moves α, and then moves θ with the new weights: α and
  * losses come from the objective that also trains language models.
  *
  * @throws InputError on a value out of its range, or an option that would do nothing
  * @param observe called with the state at iteration 0 and after every update
+ * @param seed of the order of pairs, where `settings.batch` takes some at a time
  */
 export function train(
   problem: LogLinearProblem,
   settings: MethodSettings,
   initialTheta: ArrayLike<number>,
   observe: (state: TrainingState) => void = () => {},
+  seed = 0,
 ): TrainingState {
   const loss = marginLoss(settings.loss);
   const sizes = problem.groups.map((group) => group.count);
   const pairCount = sizes.reduce((sum, size) => sum + size, 0);
   const probabilities = sizes.map((size) => size / pairCount);
   const weighting = groupWeights(settings.weights, sizes);
-  const batch = new FullBatch(problem, loss);
+  const batch =
+    settings.batch === undefined
+      ? new FullBatch(problem, loss)
+      : new MiniBatch(problem, loss, checkBatch(settings, settings.batch, pairCount), seed);
   const steps = new AdaptiveSteps(pairCount, settings.ridge ?? 0);
   const move = thetaUpdate(problem, settings, batch, steps);
   const adaptAlpha = alphaSchedule(settings, weighting, steps);
@@ -55,6 +61,16 @@ export function train(
     observe(state);
   }
   return state;
+}
+
+/**
+ * What {@link train} refuses of the weights and the batch, for groups of the given sizes.
+ * @throws InputError naming the setting
+ */
+export function checkMethod(settings: MethodSettings, sizes: readonly number[]): void {
+  groupWeights(settings.weights, sizes);
+  const pairCount = sizes.reduce((sum, size) => sum + size, 0);
+  if (settings.batch !== undefined) checkBatch(settings, settings.batch, pairCount);
 }
 
 /** Group losses and their gradients over all pairs; its buffers are reused from one evaluation to the next. */
@@ -91,7 +107,7 @@ type ThetaUpdate = (theta: Float64Array, coefficients: Float64Array) => void;
 function thetaUpdate(
   problem: LogLinearProblem,
   settings: MethodSettings,
-  batch: FullBatch,
+  batch: FullBatch | MiniBatch,
   steps: AdaptiveSteps,
 ): ThetaUpdate {
   const { ridge = 0, adaptive } = settings;

@@ -12,8 +12,7 @@ import { writeIdPairs } from '../train/id-pairs.js';
 
 const folder = temporaryFolder();
 const at = (...path: string[]) => join(folder, ...path);
-const pairs = (name: string, count: number) =>
-  writeIdPairs(at(name), count, (i) => ({ group: ['x', 'y'][i % 2] }));
+const pairs = (name: string, count: number) => writeIdPairs(at(name), count, (i) => ({ group: ['x', 'y'][i % 2] }));
 const data = `{ train: ${pairs('train.jsonl', 12)}, validation: ${pairs('validation.jsonl', 6)}, test: ${pairs('test.jsonl', 8)} }`;
 
 function writeSweep(name: string, { steps = 3, methods }: { steps?: number; methods: string }): string {
