@@ -72,6 +72,25 @@ export function iterates(name: MethodName, options: MethodOptions = {}): boolean
   return isRobust(name) || solverOf(name, options) === 'gradient';
 }
 
+/** Which methods read an option that not all of them do. */
+const readers = {
+  iterations: iterates,
+  chi: isRobust,
+  alphaStep: isRobust,
+  adjustment: isRobust,
+  adaptiveAlpha: isRobust,
+  labelSmoothing: (name) => lossOf(name) === 'dpo',
+  adaptiveTheta: (name, options) => solverOf(name, options) === 'gradient',
+} as const satisfies Record<string, (name: MethodName, options: MethodOptions) => boolean>;
+
+/** Options that not all methods read, as the configuration of a sweep has them. */
+export const limitedOptions = Object.keys(readers) as (keyof typeof readers)[];
+
+/** Whether an option changes anything of a method. */
+export function readsOption(name: MethodName, option: keyof typeof readers, options: MethodOptions): boolean {
+  return readers[option](name, options);
+}
+
 function solverOf(name: MethodName, { ipoSolver, thetaStep, batch }: MethodOptions): Solver['solver'] {
   if (lossOf(name) !== 'ipo') return 'gradient';
   return ipoSolver ?? (thetaStep === undefined && batch === undefined ? 'regression' : 'gradient');

@@ -4,12 +4,11 @@ import { paperSeeds } from '../bandit/expected.js';
 import { type FeatureMapName, featureMapNames } from '../bandit/features.js';
 import {
   allMethodNames,
-  isRobust,
-  iterates,
-  lossOf,
+  limitedOptions,
   type MethodName,
   methodNames,
   methodSettings,
+  readsOption,
 } from '../bandit/methods.js';
 import {
   type BanditSetting,
@@ -179,20 +178,11 @@ async function runBandit(flags: BanditFlags, output: Output): Promise<BanditRepo
   const adjustment = adjustments?.length === 1 ? adjustments[0] : adjustments;
   const adaptive = { theta: adaptiveTheta, alpha: adaptiveAlpha };
   const options = { iterations, chi, ridge, adaptive, beta, thetaStep, alphaStep, adjustment, labelSmoothing, batch };
-  const takesSteps = (name: MethodName) => methodSettings(name, options).solver === 'gradient';
-  if (iterations !== undefined && !names.some((name) => iterates(name, options)))
-    refuseIdle('--iterations', names, 'dpo, is-dpo, gr-dpo, gr-ipo');
-  for (const [flag, value] of Object.entries({
-    '--chi': chi,
-    '--alpha-step': alphaStep,
-    '--adjustment': adjustment,
-    '--adaptive-alpha': adaptiveAlpha,
-  }))
-    if (value !== undefined && !names.some(isRobust)) refuseIdle(flag, names, 'gr-dpo, gr-ipo');
-  if (adaptiveTheta !== undefined && !names.some(takesSteps))
-    refuseIdle('--adaptive-theta', names, 'dpo, is-dpo, gr-dpo');
-  if (labelSmoothing !== undefined && !names.some((name) => lossOf(name) === 'dpo'))
-    refuseIdle('--label-smoothing', names, 'dpo, is-dpo, gr-dpo');
+  for (const option of limitedOptions) {
+    const reads = (name: MethodName) => readsOption(name, option, options);
+    if (flags[option] !== undefined && !names.some(reads))
+      refuseIdle(flagOf(option), names, methodNames.filter(reads).join(', '));
+  }
   if (thetaStep !== undefined && adaptiveTheta !== undefined)
     throw new InputError('does nothing with --adaptive-theta, which sets the steps', {
       at: { field: '--theta-step' },
@@ -242,6 +232,11 @@ function settingOf(flags: BanditFlags): BanditSetting {
   };
   checkSetting(setting);
   return setting;
+}
+
+/** alphaStep → --alpha-step */
+function flagOf(option: string): string {
+  return `--${option.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 }
 
 /** @throws InputError always: an option that no chosen method reads would be a silent mistake. */

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { InputError } from '../errors.js';
+import { InputError, present } from '../errors.js';
 import { setting } from '../reproduce/stages.js';
 import { loadConfig, type TrainConfig } from '../train/config.js';
 import { settingsOf } from '../train/identity.js';
@@ -32,6 +32,28 @@ const MOST_CELLS = 10_000;
  * @throws InputError naming the method and key where a configuration is wrong, or nothing could be selected or tested
  */
 export function cellsOf(sweep: SweepConfig): Cell[] {
+  const settings = settingsOfMethods(sweep);
+  const cells = sweep.seeds.flatMap((seed) =>
+    settings.flatMap(({ method, settings: own }) => own.map((one) => cellOf(sweep, method, one, seed))),
+  );
+  for (const { method, settings: own } of settings) {
+    const configs = cells.filter((cell) => cell.method === method.name).slice(0, own.length);
+    if (sweep.select === 'worst/loss' && new Set(configs.map(({ config }) => lossUnit(config))).size > 1)
+      throw changedUnit(sweep, method.name);
+  }
+  return cells;
+}
+
+/** The error of a method whose settings have losses that do not compare. */
+export function changedUnit({ file }: SweepConfig, method: string): InputError {
+  return new InputError('changes the unit of the loss, so that losses of its settings cannot be compared', {
+    at: { file, field: `methods ${method}` },
+    fix: 'write select: worst/accuracy',
+  });
+}
+
+/** The settings of each method. @throws InputError where they are too many */
+export function settingsOfMethods(sweep: SweepConfig): { method: MethodPlan; settings: Setting[] }[] {
   const settings = sweep.methods.map((method) => ({ method, settings: settingsOfGrid(method) }));
   const count = settings.reduce((sum, { settings: own }) => sum + own.length, 0) * sweep.seeds.length;
   if (count > MOST_CELLS)
@@ -39,18 +61,12 @@ export function cellsOf(sweep: SweepConfig): Cell[] {
       at: { file: sweep.file, field: 'methods' },
       fix: 'take fewer values or seeds, or several sweeps',
     });
-  const cells = sweep.seeds.flatMap((seed) =>
-    settings.flatMap(({ method, settings: own }) => own.map((one) => cellOf(sweep, method, one, seed))),
-  );
-  for (const { method, settings: own } of settings) {
-    const configs = cells.filter((cell) => cell.method === method.name).slice(0, own.length);
-    if (sweep.select === 'worst/loss' && new Set(configs.map(({ config }) => lossUnit(config))).size > 1)
-      throw new InputError('changes the unit of the loss, so that losses of its settings cannot be compared', {
-        at: { file: sweep.file, field: `methods ${method.name}` },
-        fix: 'write select: worst/accuracy',
-      });
-  }
-  return cells;
+  return settings;
+}
+
+/** Where the run of a cell lies. */
+export function cellFolder(sweep: SweepConfig, method: string, one: Setting, seed: number): string {
+  return join(sweep.output, 'cells', method, settingName(one), `seed-${seed}`);
 }
 
 /** Losses can be compared where this is equal. */
@@ -61,8 +77,8 @@ export function lossUnit({ objective }: TrainConfig): string {
 }
 
 function cellOf(sweep: SweepConfig, method: MethodPlan, one: Setting, seed: number): Cell {
-  const name = settingName(one);
-  const folder = join(sweep.output, 'cells', method.name, name, `seed-${seed}`);
+  const folder = cellFolder(sweep, method.name, one, seed);
+  const base = present(sweep.base);
   const overrides = [
     ...Object.entries(method.set ?? {}),
     ...one,
@@ -70,14 +86,14 @@ function cellOf(sweep: SweepConfig, method: MethodPlan, one: Setting, seed: numb
     ['output', folder] as const,
   ].map(([key, value]) => setting(key, value));
   const from = `${sweep.file}, method ${method.name}`;
-  const config = loadConfig(sweep.base, overrides, from);
+  const config = loadConfig(base, overrides, from);
   const refuse = (field: string, problem: string, fix: string) => {
     throw new InputError(problem, { at: { file: from, field }, fix });
   };
   if (config.data.validation === undefined)
-    refuse('data.validation', 'is missing, by which settings are chosen', `name a file of pairs in ${sweep.base}`);
+    refuse('data.validation', 'is missing, by which settings are chosen', `name a file of pairs in ${base}`);
   if (config.data.test === undefined)
-    refuse('data.test', 'is missing, by which methods are compared', `name a file of pairs in ${sweep.base}`);
+    refuse('data.test', 'is missing, by which methods are compared', `name a file of pairs in ${base}`);
   if (config.objective.loss === 'sft' && sweep.select === 'worst/accuracy')
     refuse('objective.loss', 'sft has no rewards, and so no accuracy to select by', 'write select: worst/loss');
   return { method: method.name, setting: one, seed, folder, overrides, config };

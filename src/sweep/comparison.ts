@@ -17,23 +17,22 @@ import { methodTitle } from '../report/palette.js';
 import type { Check } from '../terminal/checks.js';
 import { counted, formatNumber } from '../terminal/format.js';
 import { lossUnit } from './cells.js';
-import type { Candidate } from './selection.js';
+import type { Candidate, Trained } from './selection.js';
 
 /** The test figures of the chosen settings, and their differences, seed by seed and pair by pair. */
 
 export interface Interval {
   mean: number;
-  /** 95 %, over seeds and test pairs. */
-  interval: [low: number, high: number];
+  /** 95 %; null where nothing tells of chance. */
+  interval: [low: number, high: number] | null;
 }
 
 /** Absent: a measure that a method has not, or that two have in other units. */
-export type Measured = Partial<Record<Measure, Interval>>;
+export type Measured = Readonly<Record<string, Interval>>;
 
 export interface Comparison {
-  /** Test pairs, and how many of them or their clusters are drawn. */
-  pairs: number;
-  units: number;
+  /** What the intervals are over, and of what. */
+  over: string;
   methods: { name: string; measured: Measured }[];
   /** The first minus the second, which stands before it in the sweep. */
   differences: { first: string; second: string; measured: Measured }[];
@@ -65,7 +64,7 @@ interface TestedMethod {
  * @param cluster column of the test file whose values are drawn as wholes
  * @throws InputError where a file is damaged, or lacks the column
  */
-export async function compareChosen(chosen: readonly Candidate[], cluster?: string): Promise<Comparison> {
+export async function compareChosen(chosen: readonly Candidate<Trained>[], cluster?: string): Promise<Comparison> {
   const methods: TestedMethod[] = [];
   const clusters = new Map<string, Map<number, string>>();
   for (const { method, runs } of chosen) {
@@ -82,7 +81,7 @@ export async function compareChosen(chosen: readonly Candidate[], cluster?: stri
   const others = methods.filter(({ test }) => test !== reference);
   const compared = methods.filter(({ test }) => test === reference);
   const file = present(present(chosen[0]).runs[0]).cell.config.data.test;
-  const result = compareOnOneTest(compared, file === undefined ? undefined : clusters.get(file));
+  const result = compareOnOneTest(compared, file === undefined ? undefined : clusters.get(file), cluster);
   const notes = others.map(
     ({ name }) =>
       `${methodTitle(name)} was tested on other pairs than ${methodTitle(present(methods[0]).name)}, so its test figures are not compared.`,
@@ -108,6 +107,7 @@ async function clustersOf(file: string, column: string): Promise<Map<number, str
 function compareOnOneTest(
   methods: readonly TestedMethod[],
   clusters: ReadonlyMap<number, string> | undefined,
+  cluster: string | undefined,
 ): Comparison {
   const [first] = methods;
   const groups = [...new Set(first?.seeds.flat().map(({ group }) => group))];
@@ -179,8 +179,7 @@ function compareOnOneTest(
   const name = (method: number) => present(methods[method]).name;
   const pairs = methods.flatMap((_, method) => Array.from({ length: method }, (_, minus) => ({ method, minus })));
   return {
-    pairs: present(tested[0]?.[0]).length,
-    units: units.size,
+    over: `${(first?.seeds.length ?? 0) > 1 ? 'seeds and test pairs together (two-level bootstrap: seeds and pairs are drawn anew, the same pairs for all seeds)' : 'test pairs; one seed says nothing about training with another'}, of ${counted(present(tested[0]?.[0]).length, 'pair')}${cluster === undefined ? '' : ` in ${counted(units.size, 'cluster')} of one ${cluster}, which are drawn as wholes`}. Differences are taken seed by seed and pair by pair. Worst groups are those of each seed, and of each draw`,
     methods: methods.map(({ name }, method) => ({ name, measured: measured(method, undefined) })),
     differences: pairs.map(({ method, minus }) => ({
       first: name(method),
@@ -193,6 +192,7 @@ function compareOnOneTest(
         measures[measure].wanted,
         level,
         judged.length,
+        'seeds and test pairs',
       ),
     ),
     notes: pairs.flatMap(({ method, minus }) =>
@@ -206,7 +206,7 @@ function compareOnOneTest(
 }
 
 /** Holds, or fails, where the whole interval says so that leaves all `count` comparisons together 95 % (Bonferroni). */
-function judge(claim: string, wanted: 'lower' | 'higher', level: TwoLevel, count: number): Check {
+export function judge(claim: string, wanted: 'lower' | 'higher', level: TwoLevel, count: number, over: string): Check {
   const joint = twoLevelInterval(level, 1 - 0.05 / count);
   const sign = wanted === 'lower' ? -1 : 1;
   const text = (interval: readonly number[]) => interval.map((end) => formatNumber(end, 3)).join(' to ');
@@ -217,7 +217,7 @@ function judge(claim: string, wanted: 'lower' | 'higher', level: TwoLevel, count
       : joint.every((end) => sign * end < 0)
         ? 'fails'
         : 'unclear',
-    detail: `difference ${formatNumber(level.mean, 3)}, 95 % interval over seeds and test pairs ${text(twoLevelInterval(level))}${count > 1 ? `; as one of ${counted(count, 'comparison')} ${text(joint)}` : ''}`,
+    detail: `difference ${formatNumber(level.mean, 3)}, 95 % interval over ${over} ${text(twoLevelInterval(level))}${count > 1 ? `; as one of ${counted(count, 'comparison')} ${text(joint)}` : ''}`,
     finding: true,
   };
 }

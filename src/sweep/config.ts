@@ -31,7 +31,14 @@ export const sweepSchema = z.strictObject({
   base: z
     .string()
     .min(1)
+    .optional()
     .describe('Training configuration that all runs share; its seed and output are replaced by those of each run.'),
+  bandit: z
+    .record(key, z.unknown())
+    .optional()
+    .describe(
+      'Instead of base: options of group-robust bandit that all runs share, such as features: same; keys are its options without dashes (alphaStep), and method.',
+    ),
   output: z.string().min(1).describe('Folder of all runs, and of the report at the end.'),
   seeds: z
     .union([z.string(), seed, z.array(seed).nonempty()])
@@ -93,6 +100,10 @@ export function loadSweep(file: string): SweepConfig {
     throw present(fault).followedBy(others);
   }
   const sweep = result.data;
+  if ((sweep.base === undefined) === (sweep.bandit === undefined))
+    throw new InputError('give either base, a training configuration, or bandit, options of the simulation', {
+      at: { file },
+    });
   for (const [m, { set = {}, grid = {} }] of sweep.methods.entries()) {
     for (const [place, keys] of [
       ['set', Object.keys(set)],

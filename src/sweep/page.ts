@@ -1,7 +1,6 @@
 import { type CsvRow, csvOfRecords } from '../files/csv.js';
 import { estimate } from '../numbers/statistics.js';
 import { errorEnds, type Point } from '../report/charts.js';
-import { measureNames } from '../report/group-measures.js';
 import type { Figure, Page, Section } from '../report/html.js';
 import { methodTitle } from '../report/palette.js';
 import { provenance } from '../report/runs-page.js';
@@ -11,16 +10,16 @@ import { counted, formatNumber } from '../terminal/format.js';
 import type { Setting } from './cells.js';
 import type { Comparison, Interval, Measured } from './comparison.js';
 import { type Selection, type SweepConfig, selections } from './config.js';
-import type { Candidate, Validated } from './selection.js';
+import type { Candidate, Trained, Validated } from './selection.js';
 
 /** What a sweep shows: which settings were chosen and by what, how the chosen ones did on test pairs, and how much settings matter. */
 
 /** What is done so far. */
-export interface SweepResult {
+export interface SweepResult<V extends Validated = Validated> {
   sweep: SweepConfig;
-  candidates: readonly Candidate[];
+  candidates: readonly Candidate<V>[];
   /** The chosen ones, in the order of the sweep. */
-  chosen: readonly Candidate[];
+  chosen: readonly Candidate<V>[];
   comparison: Comparison;
 }
 
@@ -37,32 +36,39 @@ const selectionTitles: Record<Selection, { worst: string; mean: string; axis: st
   },
 };
 
-export function sweepPage(result: SweepResult): Page {
-  const { sweep, chosen } = result;
-  const runs = chosen.flatMap(({ runs }) => runs);
-  const { environment, config } = provenance(runs.map(({ run }) => run));
+/** Of training runs. */
+export function trainingPage(result: SweepResult<Trained>): Page {
+  const runs = result.chosen.flatMap(({ runs }) => runs.map(({ run }) => run));
+  const { environment, config } = provenance(runs);
+  return sweepPage(result, environment, config, [chosenRunsSection(result.chosen)]);
+}
+
+/** @param more sections after those of every sweep */
+export function sweepPage(
+  result: SweepResult,
+  environment: Page['environment'],
+  config: Page['config'] = [],
+  more: readonly Section[] = [],
+): Page {
+  const { sweep, candidates } = result;
   return {
     title: `Sweep: ${sweep.methods.map(({ name }) => methodTitle(name)).join(', ')}`,
-    summary: `${counted(result.candidates.length, 'setting')} of ${counted(sweep.methods.length, 'method')}, ${counted(sweep.seeds.length, 'seed')} each. Settings were chosen by validation figures; test figures are those of the chosen settings alone.`,
-    sections: [comparisonSection(result), settingsSection(result), chosenRunsSection(chosen)],
+    summary: `${counted(candidates.length, 'setting')} of ${counted(sweep.methods.length, 'method')}, ${counted(sweep.seeds.length, 'seed')} each. Settings were chosen by validation figures; test figures are those of the chosen settings alone.`,
+    sections: [comparisonSection(result), settingsSection(result), ...more],
     environment,
     config: [{ name: sweep.file, text: sweep.text }, ...config],
   };
 }
 
 function comparisonSection({ sweep, candidates, chosen, comparison }: SweepResult): Section {
-  const { pairs, units, checks, notes } = comparison;
-  const clusters =
-    sweep.cluster === undefined
-      ? ''
-      : ` in ${counted(units, 'cluster')} of one ${sweep.cluster}, which are drawn as wholes`;
+  const { over, checks, notes } = comparison;
   const missing = sweep.methods.filter(({ name }) => !chosen.some(({ method }) => method === name));
   const seeds = sweep.seeds.length;
   return {
     title: 'Chosen settings on the test split',
     text: [
       `The setting of each method is the one with the ${selections[sweep.select] === 'lower' ? 'smallest' : 'largest'} ${lower(selectionTitles[sweep.select].worst)}, the mean over ${counted(seeds, 'seed')}. The test split had no part in that, and test figures of other settings are not shown.`,
-      `In brackets 95 % intervals over ${seeds > 1 ? 'seeds and test pairs together (two-level bootstrap: seeds and pairs are drawn anew, the same pairs for all seeds)' : 'test pairs; one seed says nothing about training with another'}, of ${counted(pairs, 'pair')}${clusters}. Differences are taken seed by seed and pair by pair. Worst groups are those of each seed, and of each draw.`,
+      `In brackets 95 % intervals over ${over}.`,
       ...(checks.length > 1
         ? [
             `Of ${checks.length} comparisons at 95 % each, one in twenty would seem a difference where there is none: so the verdicts take intervals of ${formatNumber(100 - 5 / checks.length, 4)} % each, which hold all of them together with 95 % (Bonferroni). The intervals of the tables are of 95 % each.`,
@@ -103,7 +109,7 @@ function chosenTable(select: Selection, chosen: readonly Candidate[], candidates
 }
 
 function measuredTables({ methods, differences }: Comparison): Table[] {
-  const shown = measureNames.filter((measure) => methods.some(({ measured }) => measured[measure]));
+  const shown = [...new Set(methods.flatMap(({ measured }) => Object.keys(measured)))];
   const table = (caption: string, rows: readonly [string, Measured][]): Table => ({
     caption,
     columns: [{ title: 'Method' }, ...shown.map((measure) => ({ title: capital(measure), numeric: true }))],
@@ -131,7 +137,9 @@ function measuredTables({ methods, differences }: Comparison): Table[] {
 function intervalText(interval: Interval | undefined): string | null {
   if (interval === undefined) return null;
   const number = (value: number) => formatNumber(value, 3);
-  return `${number(interval.mean)} (${interval.interval.map(number).join(' to ')})`;
+  return interval.interval === null
+    ? number(interval.mean)
+    : `${number(interval.mean)} (${interval.interval.map(number).join(' to ')})`;
 }
 
 /** All settings, by validation figures alone. */
@@ -241,7 +249,7 @@ function sensitivity(select: Selection, key: string, candidates: readonly Candid
 }
 
 /** The runs of the chosen settings as `group-robust report` shows runs; their claims are judged above. */
-function chosenRunsSection(chosen: readonly Candidate[]): Section {
+function chosenRunsSection(chosen: readonly Candidate<Trained>[]): Section {
   const runs = chosen.flatMap(({ method, runs }) => runs.map(({ run }) => ({ ...run, method })));
   return { ...runsSection(runs), title: 'The runs of the chosen settings', checks: [] };
 }
@@ -253,11 +261,11 @@ export function sweepCsv({ sweep, candidates }: SweepResult): string {
   return csvOfRecords(
     candidates.flatMap(({ method, setting, runs, chosen }) =>
       runs.map(
-        ({ cell, worst, mean }): CsvRow => ({
+        ({ seed, folder, worst, mean }): CsvRow => ({
           method,
           ...Object.fromEntries(keys.map((key) => [key, setting.has(key) ? valueText(setting.get(key)) : null])),
-          seed: cell.seed,
-          run: cell.folder,
+          seed,
+          run: folder,
           [`validation ${select}`]: worst,
           [`validation mean of ${select.replace('worst/', '')} over groups`]: mean,
           chosen,
@@ -275,8 +283,8 @@ export function comparisonCsv({ methods, differences }: Comparison): string {
       minus,
       measure,
       value: mean,
-      interval_low: interval[0],
-      interval_high: interval[1],
+      interval_low: interval?.[0],
+      interval_high: interval?.[1],
     }));
   return csvOfRecords([
     ...methods.flatMap(({ name, measured }) => rows(name, null, measured)),

@@ -10,19 +10,25 @@ import { type Selection, type SweepConfig, selections } from './config.js';
 
 /** A run that is done, with its figures on the validation split. */
 export interface Validated {
-  cell: Cell;
-  run: Run;
+  seed: number;
+  folder: string;
   /** By the selection's metric: of the worst group, and the mean over groups. */
   worst: number;
   mean: number;
 }
 
+/** One that was trained. */
+export interface Trained extends Validated {
+  cell: Cell;
+  run: Run;
+}
+
 /** A setting of a method. */
-export interface Candidate {
+export interface Candidate<V extends Validated = Validated> {
   method: string;
   setting: Setting;
   /** Those that are done, in the order of seeds. */
-  runs: readonly Validated[];
+  runs: readonly V[];
   /** Over these; null where none is. */
   worst: Estimate | null;
   mean: Estimate | null;
@@ -32,38 +38,49 @@ export interface Candidate {
 }
 
 /**
- * Reads what is done, and chooses: of each method the setting whose mean over seeds of the worst group's validation figure is best, the
- * first of equal ones.
- * @throws InputError naming a run that is damaged, or whose data differs from that of the other seeds
+ * Of each method the setting whose mean over seeds of the worst group's validation figure is best, the first of equal ones.
+ * @param cells all runs of the sweep
+ * @param done by folder
  */
-export async function validate(sweep: SweepConfig, cells: readonly Cell[]): Promise<Candidate[]> {
-  const done = cells.filter(isDone);
-  const read: Validated[] = [];
-  // One after another: each holds its whole log while it is read.
-  for (const cell of done) read.push(await readCell(cell, sweep.select));
-  const candidates = [
-    ...groupBy(cells, (cell) => JSON.stringify([cell.method, settingName(cell.setting)])).values(),
-  ].map((members): Candidate => {
+export function choose<V extends Validated>(
+  cells: readonly { method: string; setting: Setting; folder: string }[],
+  done: ReadonlyMap<string, V>,
+  select: Selection,
+): Candidate<V>[] {
+  const settings = groupBy(cells, ({ method, setting }) => JSON.stringify([method, settingName(setting)]));
+  const candidates = [...settings.values()].map((members): Candidate<V> => {
     const { method, setting } = present(members[0]);
-    const runs = read.filter(({ cell }) => members.includes(cell));
-    checkSameData(runs);
-    const over = (of: (run: Validated) => number) => (runs.length > 0 ? estimate(runs.map(of)) : null);
+    const runs = members.flatMap(({ folder }) => done.get(folder) ?? []);
+    const over = (of: (run: V) => number) => (runs.length > 0 ? estimate(runs.map(of)) : null);
     const worst = over((run) => run.worst);
     const whole = runs.length === members.length && Number.isFinite(worst?.mean);
     return { method, setting, runs, worst, mean: over((run) => run.mean), whole, chosen: false };
   });
   for (const own of groupBy(candidates, ({ method }) => method).values()) {
-    const best = bestOf(own, sweep.select);
+    const best = bestOf(own, select);
     if (best) best.chosen = true;
   }
   return candidates;
 }
 
-function bestOf(candidates: readonly Candidate[], select: Selection): Candidate | undefined {
+/**
+ * Reads what is done of training runs, and chooses.
+ * @throws InputError naming a run that is damaged, or whose data differs from that of the other seeds
+ */
+export async function validate(sweep: SweepConfig, cells: readonly Cell[]): Promise<Candidate<Trained>[]> {
+  const done = new Map<string, Trained>();
+  // One after another: each holds its whole log while it is read.
+  for (const cell of cells) if (isDone(cell)) done.set(cell.folder, await readCell(cell, sweep.select));
+  const candidates = choose(cells, done, sweep.select);
+  for (const { runs } of candidates) checkSameData(runs);
+  return candidates;
+}
+
+function bestOf<V extends Validated>(candidates: readonly Candidate<V>[], select: Selection): Candidate<V> | undefined {
   const sign = selections[select] === 'lower' ? 1 : -1;
   return candidates
     .filter(({ whole }) => whole)
-    .reduce<Candidate | undefined>(
+    .reduce<Candidate<V> | undefined>(
       (best, one) => (best && sign * meanOf(best) <= sign * meanOf(one) ? best : one),
       undefined,
     );
@@ -74,7 +91,7 @@ function meanOf({ worst }: Candidate): number {
 }
 
 /** The step whose policy is judged: the best one where the run kept that, else the last. */
-async function readCell(cell: Cell, select: Selection): Promise<Validated> {
+async function readCell(cell: Cell, select: Selection): Promise<Trained> {
   const run = await readRun(cell.folder);
   const step = run.best ? run.best.step : run.scores.validation?.step;
   const line = run.metrics.find((one) => one.step === step && one[`eval_${select}`] !== undefined);
@@ -89,11 +106,11 @@ async function readCell(cell: Cell, select: Selection): Promise<Validated> {
     const value = line[key];
     return key.startsWith('eval_group/') && key.endsWith(ending) && typeof value === 'number' ? [value] : [];
   });
-  return { cell, run, worst, mean: estimate(ofGroups).mean };
+  return { cell, run, seed: cell.seed, folder: cell.folder, worst, mean: estimate(ofGroups).mean };
 }
 
 /** Pairs that were made anew in the midst of a sweep. */
-function checkSameData(runs: readonly Validated[]): void {
+function checkSameData(runs: readonly Trained[]): void {
   const [first] = runs;
   const other = runs.find(({ run }) => run.dataHash !== first?.run.dataHash);
   if (first && other)
