@@ -1,9 +1,11 @@
 import type { WeightSettings } from '../objective/group-weights.js';
-import type { LossSettings } from '../objective/losses.js';
+import type { LossName, LossSettings } from '../objective/losses.js';
 
 /** The six methods of the paper's synthetic experiments. */
 export const methodNames = ['dpo', 'is-dpo', 'gr-dpo', 'ipo', 'is-ipo', 'gr-ipo'] as const;
-export type MethodName = (typeof methodNames)[number];
+/** Besides those the methods of the hinge loss, which the paper has not. */
+export const allMethodNames = [...methodNames, 'hinge', 'is-hinge', 'gr-hinge'] as const;
+export type MethodName = (typeof allMethodNames)[number];
 
 /** How θ moves once the group weights q of an iteration are known. */
 export type Solver =
@@ -17,8 +19,10 @@ export type MethodSettings = Solver & {
   loss: LossSettings;
   weights: WeightSettings;
   iterations: number;
-  /** Seeds the draws of weights that draw; default 0. */
+  /** Of the draws of weights that draw, and of the order of pairs where `batch` takes some at a time; default 0. */
   seed?: number;
+  /** Pairs of a gradient step, in a new random order each epoch, the same for all methods of a seed; absent: all pairs. */
+  batch?: number;
   /** λ ≥ 0: adds λ‖θ‖² to every group's loss in the θ step, which leaves α as it is. Default 0. */
   ridge?: number;
   /** B: after each gradient step θ is projected on the ball ‖θ‖₂ ≤ B; default no projection. */
@@ -41,8 +45,20 @@ export interface MethodOptions {
   chi?: number;
   /** Weights of the robust methods in place of mirror ascent on the simplex. */
   weighting?: WeightSettings;
-  /** How the IPO family moves θ; default regression. */
+  /** How the IPO family moves θ; default regression, but gradient with `thetaStep` or `batch`. */
   ipoSolver?: 'regression' | 'gradient';
+  /** β of every method; default the paper's. */
+  beta?: number;
+  /** η_θ of gradient steps. */
+  thetaStep?: number;
+  /** η_α of the robust methods. */
+  alphaStep?: number;
+  /** C of the robust methods, or one for each group, see MirrorAscentSettings. */
+  adjustment?: number | number[];
+  /** ε of the DPO family. */
+  labelSmoothing?: number;
+  /** Pairs of a gradient step, see MethodSettings. */
+  batch?: number;
   /** λ of every method, see MethodSettings. */
   ridge?: number;
   /** B of the methods that take gradient steps, see MethodSettings. */
@@ -58,9 +74,45 @@ export function isRobust(name: MethodName): boolean {
   return name.startsWith('gr-');
 }
 
+/** The loss of a method. */
+export function lossOf(name: MethodName): LossName {
+  return name.replace(/^(is|gr)-/, '') as LossName;
+}
+
 /** Whether a second iteration changes anything: fixed weights make the regression exact at once. */
-export function iterates(name: MethodName): boolean {
-  return isRobust(name) || name.endsWith('dpo');
+export function iterates(name: MethodName, options: MethodOptions = {}): boolean {
+  return isRobust(name) || takesGradientSteps(name, options);
+}
+
+function takesGradientSteps(name: MethodName, options: MethodOptions): boolean {
+  return solverOf(name, options) === 'gradient';
+}
+
+/** Which methods read an option that not all of them do. */
+const readers = {
+  iterations: iterates,
+  chi: isRobust,
+  weighting: isRobust,
+  alphaStep: isRobust,
+  adjustment: isRobust,
+  adaptiveAlpha: isRobust,
+  average: iterates,
+  labelSmoothing: (name) => lossOf(name) === 'dpo',
+  radius: takesGradientSteps,
+  adaptiveTheta: takesGradientSteps,
+} as const satisfies Record<string, (name: MethodName, options: MethodOptions) => boolean>;
+
+/** Options that not all methods read, as the configuration of a sweep has them. */
+export const limitedOptions = Object.keys(readers) as (keyof typeof readers)[];
+
+/** Whether an option changes anything of a method. */
+export function readsOption(name: MethodName, option: keyof typeof readers, options: MethodOptions): boolean {
+  return readers[option](name, options);
+}
+
+function solverOf(name: MethodName, { ipoSolver, thetaStep, batch }: MethodOptions): Solver['solver'] {
+  if (lossOf(name) !== 'ipo') return 'gradient';
+  return ipoSolver ?? (thetaStep === undefined && batch === undefined ? 'regression' : 'gradient');
 }
 
 /** The paper's hyper-parameters (Table 1), with what the options change. */
@@ -75,28 +127,39 @@ export function methodSettings(name: MethodName, options: MethodOptions = {}): M
     ...settings,
     ...(ridge !== undefined && { ridge }),
     ...(radius !== undefined && settings.solver === 'gradient' && { radius }),
-    ...(average && iterates(name) && { average }),
+    ...(average && iterates(name, options) && { average }),
     ...(Object.keys(steps).length > 0 && { adaptive: steps }),
   };
 }
 
 function paperSettings(name: MethodName, options: MethodOptions): MethodSettings {
-  const { chi = 1, weighting, ipoSolver = 'regression' } = options;
-  const dpo = name.endsWith('dpo');
+  const { chi = 1, weighting, alphaStep, adjustment, labelSmoothing, batch } = options;
+  const loss = lossOf(name);
+  const ipo = loss === 'ipo';
   const weights: WeightSettings = isRobust(name)
-    ? (weighting ?? { weights: 'mirror-ascent', step: dpo ? 0.5 : 0.01, chi })
+    ? (weighting ?? {
+        weights: 'mirror-ascent',
+        step: alphaStep ?? (ipo ? 0.01 : 0.5),
+        chi,
+        ...(adjustment !== undefined && { adjustment }),
+      })
     : { weights: name.startsWith('is-') ? 'importance' : 'erm' };
-  if (dpo)
-    return {
-      solver: 'gradient',
-      learningRate: 0.9,
-      loss: { loss: 'dpo', beta: 1 },
-      weights,
-      iterations: options.iterations ?? 10_000,
-    };
-  const loss: LossSettings = { loss: 'ipo', beta: 0.1 };
-  if (ipoSolver === 'regression')
-    return { solver: ipoSolver, loss, weights, iterations: iterates(name) ? (options.iterations ?? 100) : 1 };
-  // The gradient's Lipschitz constant is at most 2 max‖d‖² = 3.07 on these features, so steps below 0.65 are stable.
-  return { solver: ipoSolver, learningRate: 0.5, loss, weights, iterations: options.iterations ?? 10_000 };
+  const common = {
+    loss: {
+      loss,
+      beta: options.beta ?? (ipo ? 0.1 : 1),
+      ...(labelSmoothing !== undefined && loss === 'dpo' && { labelSmoothing }),
+    },
+    weights,
+  };
+  if (solverOf(name, options) === 'regression')
+    return { solver: 'regression', ...common, iterations: iterates(name) ? (options.iterations ?? 100) : 1 };
+  return {
+    solver: 'gradient',
+    // The gradient's Lipschitz constant of IPO is at most 2 max‖d‖² = 3.07 on these features, so steps below 0.65 are stable.
+    learningRate: options.thetaStep ?? (ipo ? 0.5 : 0.9),
+    ...common,
+    iterations: options.iterations ?? 10_000,
+    ...(batch !== undefined && { batch }),
+  };
 }

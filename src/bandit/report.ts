@@ -20,6 +20,9 @@ export interface MethodReport {
   settings: MethodSettings;
   /** In the method's own loss: DPO losses and IPO losses do not compare. */
   max_validation_loss: Estimate;
+  /** Mean over seeds for each group; accuracies are shares of pairs whose margin is above 0. */
+  validation_losses: number[];
+  validation_accuracies: number[];
   /** Share of the best mean reward that the greedy policy misses. */
   relative_max_reward_error: Estimate;
   absolute_max_reward_error: Estimate;
@@ -46,6 +49,8 @@ export function banditReport(
       {
         settings,
         max_validation_loss: over((run) => run.maxValidationLoss),
+        validation_losses: runs[0].validationLosses.map((_, g) => over((run) => run.validationLosses[g]).mean),
+        validation_accuracies: runs[0].validationLosses.map((_, g) => over((run) => run.validationAccuracies[g]).mean),
         relative_max_reward_error: over((run) => run.maxRelativeRewardError),
         absolute_max_reward_error: over((run) => run.maxAbsoluteRewardError),
         max_kl: over((run) => run.maxDivergence),

@@ -1,6 +1,7 @@
 import { estimate } from '../numbers/statistics.js';
 import { marginLoss } from '../objective/losses.js';
 import { groupLosses } from '../policy/group-losses.js';
+import { margins } from '../policy/log-linear.js';
 import { type ParallelOptions, parallelMap } from '../processes/parallel.js';
 import type { MethodSettings } from './methods.js';
 import { TestSet } from './metrics.js';
@@ -21,6 +22,8 @@ export interface SeedJob {
 export interface Measurement {
   /** Mean loss of each group on the validation pairs, in the method's own loss. */
   validationLosses: number[];
+  /** Share of each group's validation pairs whose margin is above 0, so that the policy prefers as the group does. */
+  validationAccuracies: number[];
   maxValidationLoss: number;
   maxRelativeRewardError: number;
   maxAbsoluteRewardError: number;
@@ -69,6 +72,10 @@ export function runSeed({ setting, seed, methods, historyPoints }: SeedJob): See
       const rewards = test.evaluate(theta);
       return {
         validationLosses,
+        validationAccuracies: validation.groups.map(
+          (group) =>
+            margins(group, theta, new Float64Array(group.count)).filter((margin) => margin > 0).length / group.count,
+        ),
         maxValidationLoss: Math.max(...validationLosses),
         maxRelativeRewardError: Math.max(...rewards.map((group) => group.relativeError)),
         maxAbsoluteRewardError: Math.max(...rewards.map((group) => group.absoluteError)),

@@ -8,6 +8,7 @@ import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { AdaptiveSteps, checkAdaptive } from './adaptive-steps.js';
 import { FullBatch } from './full-batch.js';
 import type { MethodSettings } from './methods.js';
+import { checkBatch, MiniBatch } from './mini-batch.js';
 import { WeightedRegression } from './weighted-regression.js';
 
 /** Where a run stands after `iteration` updates; the arrays are live, copy what is kept. */
@@ -22,7 +23,7 @@ export interface TrainingState {
 }
 
 /**
- * Trains θ on all pairs of `problem` at once and returns the last iterate, or the average.
+ * Trains θ on all pairs of `problem` at once, or on a batch of them at a time, and returns the last iterate, or the average.
  *
  * Each iteration computes the group means L_g at the current θ, moves α, and then moves θ with the new weights: α and
  * losses come from the objective that also trains language models.
@@ -42,7 +43,10 @@ export function train(
   const probabilities = sizes.map((size) => size / pairCount);
   const weighting = groupWeights(settings.weights, sizes, settings.seed);
   const iterate = Float64Array.from(initialTheta);
-  const batch = new FullBatch(problem, loss, iterate);
+  const batch =
+    settings.batch === undefined
+      ? new FullBatch(problem, loss, iterate)
+      : new MiniBatch(problem, loss, iterate, checkBatch(settings, settings.batch, pairCount), settings.seed ?? 0);
   const steps = new AdaptiveSteps(pairCount, settings.ridge ?? 0);
   const move = thetaUpdate(problem, settings, batch, steps);
   const adaptAlpha = alphaSchedule(settings, weighting, steps);
@@ -63,12 +67,22 @@ export function train(
   return state;
 }
 
+/**
+ * What {@link train} refuses of the weights, their steps and the batch, for groups of the given sizes.
+ * @throws InputError naming the setting
+ */
+export function checkMethod(settings: MethodSettings, sizes: readonly number[]): void {
+  const pairCount = sizes.reduce((sum, size) => sum + size, 0);
+  alphaSchedule(settings, groupWeights(settings.weights, sizes), new AdaptiveSteps(pairCount, 0));
+  if (settings.batch !== undefined) checkBatch(settings, settings.batch, pairCount);
+}
+
 type ThetaUpdate = (theta: Float64Array, coefficients: Float64Array) => void;
 
 function thetaUpdate(
   problem: LogLinearProblem,
   settings: MethodSettings,
-  batch: FullBatch,
+  batch: FullBatch | MiniBatch,
   steps: AdaptiveSteps,
 ): ThetaUpdate {
   const { ridge = 0, radius, adaptive } = settings;

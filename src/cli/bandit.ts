@@ -2,7 +2,14 @@ import { join } from 'node:path';
 import { type Command, Option } from '@commander-js/extra-typings';
 import { paperSeeds } from '../bandit/expected.js';
 import { type FeatureMapName, featureMapNames } from '../bandit/features.js';
-import { isRobust, iterates, type MethodName, methodNames, methodSettings } from '../bandit/methods.js';
+import {
+  allMethodNames,
+  limitedOptions,
+  type MethodName,
+  methodNames,
+  methodSettings,
+  readsOption,
+} from '../bandit/methods.js';
 import {
   type BanditSetting,
   checkSetting,
@@ -10,6 +17,7 @@ import {
   dataBalances,
   type ResponseRule,
   responseRules,
+  trainingSizes,
 } from '../bandit/preferences.js';
 import type { BanditReport } from '../bandit/report.js';
 import { InputError, present } from '../errors.js';
@@ -26,6 +34,7 @@ import {
   type Output,
   parsedOption,
   parseNames,
+  parseNumber,
   parseNumbers,
   parsePositive,
   parseSeeds,
@@ -39,6 +48,12 @@ interface BanditFlags extends OutFlags {
   methods: readonly MethodName[];
   seeds: readonly number[];
   iterations?: number;
+  beta?: number;
+  thetaStep?: number;
+  alphaStep?: number;
+  adjustment?: number[];
+  labelSmoothing?: number;
+  batch?: number;
   chi?: number;
   weighting?: object;
   groups?: number;
@@ -72,15 +87,49 @@ export function registerBandit(program: Command): void {
       new Option('--data <balance>', 'training pairs 150/150 or 60/240').choices(dataBalances).default('imbalanced'),
     )
     .addOption(
-      parsedOption('--methods <list>', `any of ${methodNames.join(',')}`, (flag, text) =>
-        parseNames(flag, text, methodNames),
-      ).default(methodNames, 'all'),
+      parsedOption('--methods <list>', `any of ${allMethodNames.join(',')}`, (flag, text) =>
+        parseNames(flag, text, allMethodNames),
+      ).default(methodNames, 'the six of dpo and ipo'),
     )
     .addOption(parsedOption('--seeds <list>', 'seeds and ranges of seeds', parseSeeds).default(paperSeeds, '2021-2040'))
     .addOption(
       countOption('--iterations <n>', 'updates of the methods that iterate (default: 10000 for dpo, 100 for gr-ipo)', {
         min: 1,
       }),
+    )
+    .addOption(parsedOption('--beta <x>', 'beta of every loss (default: 0.1 for ipo, else 1)', parsePositive))
+    .addOption(
+      parsedOption(
+        '--theta-step <x>',
+        'gradient steps on theta of this size, for ipo in place of its regression (default: 0.9, for ipo 0.5)',
+        parsePositive,
+      ),
+    )
+    .addOption(
+      numberOption('--alpha-step <x>', 'gr- methods: steps on alpha (default: 0.01 for gr-ipo, else 0.5)', { min: 0 }),
+    )
+    .addOption(
+      parsedOption(
+        '--adjustment <c>',
+        'gr- methods: C of C/sqrt(n_g): one value, or one per group (default: 0)',
+        (flag, text) => parseNumbers(flag, text, { min: 0 }),
+      ),
+    )
+    .addOption(
+      parsedOption('--label-smoothing <e>', 'dpo methods: epsilon of conservative DPO, below 0.5', (flag, text) => {
+        const value = parseNumber(flag, text, { min: 0, max: 0.5 });
+        if (value === 0.5) throw new InputError('must be below 0.5', { at: { field: flag } });
+        return value;
+      }),
+    )
+    .addOption(
+      countOption(
+        '--batch <n>',
+        'pairs of a gradient step, in random order (default: all); ipo takes gradient steps then',
+        {
+          min: 1,
+        },
+      ),
     )
     .addOption(
       numberOption('--chi <x>', 'gr- methods: from the mean of the groups (0) to the worst group (1, the default)', {
@@ -93,7 +142,7 @@ export function registerBandit(program: Command): void {
         '--weighting <yaml>',
         "gr- methods: how groups count, in the keys of a configuration's objective, such as '{weights: optimistic, step: 0.5, ambiguity: {set: cvar, level: 0.3}}'",
         parseMapping,
-      ).conflicts('chi'),
+      ).conflicts(['chi', 'alphaStep', 'adjustment']),
     )
     .addOption(
       countOption('--groups <k>', 'number of groups (default: 2); odd ones are like group 1, even ones like group 0', {
@@ -141,20 +190,25 @@ export function registerBandit(program: Command): void {
 async function runBandit(flags: BanditFlags, output: Output): Promise<BanditReport> {
   const out = checkOut(flags, { folder: /^results\.(json|csv)$/ });
   const setting = settingOf(flags);
-  const { methods: names, seeds, iterations, chi, ridge, radius, average } = flags;
-  if (iterations !== undefined && !names.some(iterates))
-    refuseIdle('--iterations', names, 'dpo, is-dpo, gr-dpo, gr-ipo');
-  if (chi !== undefined && !names.some(isRobust)) refuseIdle('--chi', names, 'gr-dpo, gr-ipo');
-  const adaptive = { theta: flags.adaptiveTheta, alpha: flags.adaptiveAlpha };
-  const takesSteps = (name: MethodName) => methodSettings(name).solver === 'gradient';
-  if (adaptive.theta !== undefined && !names.some(takesSteps))
-    refuseIdle('--adaptive-theta', names, 'dpo, is-dpo, gr-dpo');
-  if (radius !== undefined && !names.some(takesSteps)) refuseIdle('--radius', names, 'dpo, is-dpo, gr-dpo');
-  if (average && !names.some(iterates)) refuseIdle('--average', names, 'dpo, is-dpo, gr-dpo, gr-ipo');
-  if (adaptive.alpha !== undefined && !names.some(isRobust)) refuseIdle('--adaptive-alpha', names, 'gr-dpo, gr-ipo');
-
-  if (flags.weighting !== undefined && !names.some(isRobust)) refuseIdle('--weighting', names, 'gr-dpo, gr-ipo');
+  const { methods: names, seeds, iterations, chi, ridge, beta, thetaStep, alphaStep, labelSmoothing, batch } = flags;
+  const { radius, average } = flags;
+  const { adjustment: adjustments, adaptiveTheta, adaptiveAlpha } = flags;
+  const adjustment = adjustments?.length === 1 ? adjustments[0] : adjustments;
+  const adaptive = { theta: adaptiveTheta, alpha: adaptiveAlpha };
   const weighting = flags.weighting && (await checkedWeighting(flags.weighting));
+  const steps = { beta, thetaStep, alphaStep, adjustment, labelSmoothing, batch };
+  const options = { iterations, chi, weighting, ridge, radius, average, adaptive, ...steps };
+  for (const option of limitedOptions) {
+    const reads = (name: MethodName) => readsOption(name, option, options);
+    if (flags[option] !== undefined && !names.some(reads))
+      refuseIdle(flagOf(option), names, methodNames.filter(reads).join(', '));
+  }
+  if (thetaStep !== undefined && adaptiveTheta !== undefined)
+    throw new InputError('does nothing with --adaptive-theta, which sets the steps', {
+      at: { field: '--theta-step' },
+      fix: 'leave one of the two out',
+    });
+
   if (adaptive.alpha !== undefined && weighting && !('step' in weighting))
     throw new InputError(`has no effect on ${weighting.weights} weights, which have no step size`, {
       at: { field: '--adaptive-alpha' },
@@ -162,11 +216,12 @@ async function runBandit(flags: BanditFlags, output: Output): Promise<BanditRepo
     });
 
   const { runSeeds } = await import('../bandit/run.js');
+  const { checkMethod } = await import('../bandit/training.js');
   const { banditCsv, banditReport, banditTable } = await import('../bandit/report.js');
-  const methods = names.map((name) => ({
-    name,
-    settings: methodSettings(name, { iterations, chi, weighting, ridge, radius, average, adaptive }),
-  }));
+  const methods = names.map((name) => ({ name, settings: methodSettings(name, options) }));
+  // In the threads of the runs it would be no error of the input.
+  const sizes = trainingSizes(setting);
+  for (const { settings } of methods) checkMethod(settings, sizes);
   const bar = progress('bandit', seeds.length, flags.quiet);
   const results = await runSeeds(
     seeds.map((seed) => ({ setting, seed, methods: methods.map(({ settings }) => settings) })),
@@ -227,6 +282,11 @@ function settingOf(flags: BanditFlags): BanditSetting {
   };
   checkSetting(setting);
   return setting;
+}
+
+/** alphaStep → --alpha-step */
+function flagOf(option: string): string {
+  return `--${option.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 }
 
 /** @throws InputError always: an option that no chosen method reads would be a silent mistake. */

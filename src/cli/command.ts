@@ -9,6 +9,7 @@ import { parse } from 'csv-parse/sync';
 import { parseTemplate } from '../data/pairs/prompt-template.js';
 import { editDistance } from '../data/tables/near-matches.js';
 import { InputError, messageOf, present, reportError } from '../errors.js';
+import { parseSeedItems } from '../files/seeds.js';
 import { checkDevice, deviceNames } from '../policy/device.js';
 import { plainText, say, watchStdout, writeResult } from '../terminal/output.js';
 
@@ -147,18 +148,7 @@ function parseLine(flag: string, text: string): string[] {
 
 /** "2021-2023,2030" → [2021, 2022, 2023, 2030]. @throws InputError */
 export function parseSeeds(flag: string, text: string): number[] {
-  const seeds = parseList(flag, text).flatMap((item) => {
-    const range = /^(\d+)(?:-(\d+))?$/.exec(item);
-    const first = Number(range?.[1]);
-    const last = Number(range?.[2] ?? range?.[1]);
-    if (!range || last < first || last - first > 100_000 || !Number.isSafeInteger(last))
-      throw new InputError(`"${item}" is not a seed or a range of seeds`, {
-        at: { field: flag },
-        fix: 'e.g. 2021-2040',
-      });
-    return Array.from({ length: last - first + 1 }, (_, i) => first + i);
-  });
-  return [...new Set(seeds)];
+  return parseSeedItems(parseList(flag, text), { field: flag });
 }
 
 export interface Bounds {

@@ -13,6 +13,7 @@ import { registerMerge } from './merge.js';
 import { registerReport } from './report.js';
 import { registerReproduce } from './reproduce.js';
 import { registerSample } from './sample.js';
+import { registerSweep } from './sweep.js';
 import { registerTrain } from './train.js';
 
 /** `group-robust`: see README.md. Each command is one file of this folder; heavy imports happen inside its action. */
@@ -28,6 +29,7 @@ export function groupRobust(): Command {
   registerConverge(program);
   registerData(program);
   registerTrain(program);
+  registerSweep(program);
   registerEval(program);
   registerLogprobs(program);
   registerSample(program);

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Command, Option } from '@commander-js/extra-typings';
-import { InputError, messageOf, present } from '../errors.js';
+import { present } from '../errors.js';
 import { counted } from '../terminal/format.js';
 import { writeResult } from '../terminal/output.js';
 import { defineAction } from './command.js';
@@ -34,7 +34,7 @@ export function registerReport(program: Command): void {
     const { renderPage } = await import('../report/html.js');
     const { renderLatex } = await import('../report/latex.js');
     const { renderMarkdown } = await import('../report/markdown.js');
-    const { drawChart } = await import('../report/charts.js');
+    const { writeFigures } = await import('../report/figure-files.js');
     const { writeFileWhole, writeFolderWhole } = await import('../files/write.js');
     // A run's own report stays what it is.
     const name = folders.length === 1 ? 'report' : 'comparison';
@@ -57,15 +57,12 @@ export function registerReport(program: Command): void {
     if (format === 'svg')
       await writeFolderWhole(
         out.path,
-        async (folder) => {
-          for (const { name: figure, chart } of page.sections.flatMap(({ figures = [] }) => figures))
-            try {
-              writeFileWhole(join(folder, `${figure}.svg`), await drawChart(chart));
-            } catch (error) {
-              if (error instanceof InputError) throw error;
-              output.log(`warning: ${figure}.svg could not be drawn: ${messageOf(error)}`);
-            }
-        },
+        (folder) =>
+          writeFigures(
+            folder,
+            page.sections.flatMap(({ figures = [] }) => figures),
+            (text) => output.log(`warning: ${text}`),
+          ),
         out,
       );
     else {

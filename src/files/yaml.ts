@@ -1,4 +1,4 @@
-import { type Document, LineCounter, parseDocument, type ScalarTag, stringify } from 'yaml';
+import { type Document, isNode, LineCounter, parseDocument, type ScalarTag, stringify } from 'yaml';
 import { InputError, type InputLocation } from '../errors.js';
 import { refuseDeep } from './read.js';
 
@@ -27,6 +27,15 @@ export function parseYaml(text: string, at: InputLocation, fix?: string): Parsed
   }
   refuseDeep(value, at);
   return { value, document, lines };
+}
+
+/** The line of the innermost key of a path that the text has. */
+export function lineOf({ document, lines }: ParsedYaml, path: readonly PropertyKey[]): number | undefined {
+  for (let length = path.length; length > 0; length--) {
+    const node = document.getIn(path.slice(0, length), true);
+    if (isNode(node) && node.range) return lines.linePos(node.range[0]).line;
+  }
+  return undefined;
 }
 
 /** The parser tells of nesting that exhausts its stack as of any other fault. */

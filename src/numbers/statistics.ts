@@ -23,16 +23,42 @@ export function estimate(values: readonly number[]): Estimate {
   return { mean: mean(list), standard_error: list.length > 1 ? Number(std(list)) / Math.sqrt(list.length) : null };
 }
 
-/** Student's t by degrees of freedom, from 1 on: |t| is below with a chance of 95 %. Beyond the last that one, slightly too large. */
-const studentT = [
-  12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.16, 2.145, 2.131, 2.12, 2.11,
-  2.101, 2.093, 2.086, 2.08, 2.074, 2.069, 2.064, 2.06, 2.056, 2.052, 2.048, 2.045, 2.042,
-];
+/** More tell nothing that a figure would show. */
+const MOST_DEGREES = 10_000;
+
+/**
+ * Student's t: with this `chance` |T| lies below it. From P(|T| < t), which is a finite sum for whole degrees of freedom (Abramowitz and
+ * Stegun 26.7.3 and 26.7.4, in the angle θ with t = √ν tan θ).
+ * @param degrees ν ≥ 1, rounded down
+ */
+export function studentT(chance: number, degrees: number): number {
+  const nu = Math.floor(Math.min(degrees, MOST_DEGREES));
+  let [low, high] = [0, Math.PI / 2];
+  for (let i = 0; i < 60; i++) {
+    const middle = (low + high) / 2;
+    if (within(middle, nu) < chance) low = middle;
+    else high = middle;
+  }
+  return Math.sqrt(nu) * Math.tan(low);
+}
+
+/** P(|T| < √ν tan θ). */
+function within(angle: number, nu: number): number {
+  const cosine = Math.cos(angle);
+  const odd = nu % 2 === 1;
+  let term = odd ? cosine : 1;
+  let sum = nu === 1 ? 0 : term;
+  for (let k = odd ? 3 : 2; k <= nu - 2; k += 2) {
+    term *= ((k - 1) / k) * cosine ** 2;
+    sum += term;
+  }
+  return odd ? (2 / Math.PI) * (angle + Math.sin(angle) * sum) : Math.sin(angle) * sum;
+}
 
 /** The 95 % confidence interval of a mean over `n` independent runs whose values are normal; null for one run. */
 export function confidenceInterval({ mean, standard_error: error }: Estimate, n: number): [number, number] | null {
   if (error === null) return null;
-  const reach = studentT[Math.min(n - 1, studentT.length) - 1] * error;
+  const reach = studentT(0.95, n - 1) * error;
   return [mean - reach, mean + reach];
 }
 

@@ -1,6 +1,15 @@
 import { InputError, present } from '../errors.js';
 import { bootstrapInterval } from '../numbers/bootstrap.js';
 import { Random } from '../numbers/random.js';
+import {
+  groupMeans,
+  type Measure,
+  type Metric,
+  measureNames,
+  measures,
+  type Tested,
+  valuesOf,
+} from '../report/group-measures.js';
 import type { Section } from '../report/html.js';
 import { methodTitle } from '../report/palette.js';
 import type { Table } from '../report/table.js';
@@ -14,20 +23,6 @@ import type { TestedPair } from './tested-pairs.js';
  * chance does is then a matter of the questions that the survey happened to ask: intervals are over these, drawn anew as wholes, with the
  * answers of all countries and seeds.
  */
-
-/** What is said of one method and seed; groups count the same in means over groups. */
-const measures = {
-  'worst-group loss': { metric: 'loss', of: worst(Math.max), wanted: 'lower' },
-  'mean loss over groups': { metric: 'loss', of: groupMean, wanted: 'lower' },
-  'gap between groups in loss': { metric: 'loss', of: gap, wanted: 'lower' },
-  'worst-group reward accuracy': { metric: 'reward_accuracy', of: worst(Math.min), wanted: 'higher' },
-  'mean reward accuracy over groups': { metric: 'reward_accuracy', of: groupMean, wanted: 'higher' },
-  'gap between groups in reward accuracy': { metric: 'reward_accuracy', of: gap, wanted: 'lower' },
-  'worst-group accuracy of the policy': { metric: 'policy_accuracy', of: worst(Math.min), wanted: 'higher' },
-  'mean accuracy of the policy over groups': { metric: 'policy_accuracy', of: groupMean, wanted: 'higher' },
-} as const;
-type Measure = keyof typeof measures;
-const measureNames = Object.keys(measures) as Measure[];
 
 /** What a robust method is for; each is judged. */
 const claims: Partial<Record<Measure, string>> = {
@@ -63,16 +58,6 @@ interface GroupMean {
   policyAccuracy: number;
 }
 
-type Metric = (typeof measures)[Measure]['metric'];
-
-/** A tested pair. */
-interface Tested {
-  pair: TestedPair;
-  /** Index of its question. */
-  question: number;
-  group: number;
-}
-
 /**
  * @param pairs tested by several methods on the same folds of one or more seeds
  * @throws InputError where a method has not tested what the others have
@@ -90,7 +75,7 @@ export function poolFolds(pairs: readonly TestedPair[]): Pooled {
     const question = questions.get(pair.question) ?? questions.size;
     questions.set(pair.question, question);
     if (!groups.includes(pair.group)) groups.push(pair.group);
-    ofSeed.push({ pair, question, group: groups.indexOf(pair.group) });
+    ofSeed.push({ scores: pair, weight: 1, unit: question, group: groups.indexOf(pair.group) });
   }
   checkSameTests(pairs);
   const once = new Float64Array(questions.size).fill(1);
@@ -198,56 +183,15 @@ function judged(claim: string, measure: Measure, { mean, interval, seeds }: Inte
   };
 }
 
-/** A metric of the pairs of a group in one seed. */
-interface GroupValues {
-  mean: number;
-  values: readonly { value: number; question: number }[];
-}
-
-/** Of the groups that have pairs. */
-function valuesOf(pairs: readonly Tested[], groups: number, metric: Metric): GroupValues[] {
-  const values = Array.from({ length: groups }, () => [] as { value: number; question: number }[]);
-  for (const { pair, question, group } of pairs) present(values[group]).push({ value: pair[metric], question });
-  return values
-    .filter(({ length }) => length > 0)
-    .map((ofGroup) => ({ mean: ofGroup.reduce((sum, { value }) => sum + value, 0) / ofGroup.length, values: ofGroup }));
-}
-
-/** Means by group with each question counted as often as `times` says; a group of which none was drawn keeps its mean. */
-function groupMeans(groups: readonly GroupValues[], times: Float64Array): number[] {
-  return groups.map(({ mean, values }) => {
-    let sum = 0;
-    let count = 0;
-    for (const { value, question } of values) {
-      const drawn = times[question] as number;
-      sum += drawn * value;
-      count += drawn;
-    }
-    return count > 0 ? sum / count : mean;
-  });
-}
-
 function groupSummary(bySeed: ReadonlyMap<number, readonly Tested[]>, group: number): GroupMean {
   const pairs = [...bySeed.values()].flat().filter((tested) => tested.group === group);
-  const mean = (metric: Metric) => pairs.reduce((sum, { pair }) => sum + pair[metric], 0) / pairs.length;
+  const mean = (metric: Metric) => pairs.reduce((sum, { scores }) => sum + present(scores[metric]), 0) / pairs.length;
   return {
     pairs: pairs.length / bySeed.size,
     loss: mean('loss'),
     rewardAccuracy: mean('reward_accuracy'),
     policyAccuracy: mean('policy_accuracy'),
   };
-}
-
-function worst(extreme: (...values: number[]) => number) {
-  return (means: readonly number[]) => extreme(...means);
-}
-
-function groupMean(means: readonly number[]): number {
-  return means.reduce((sum, mean) => sum + mean, 0) / means.length;
-}
-
-function gap(means: readonly number[]): number {
-  return Math.max(...means) - Math.min(...means);
 }
 
 /** For a page. */

@@ -50,7 +50,7 @@ export function likeStage(stage: Stage): Stage {
 }
 
 /** `key=value`, as `--set` takes it, whatever the value holds: JSON is YAML. */
-export function setting(key: string, value: string | number): string {
+export function setting(key: string, value: unknown): string {
   return `${key}=${JSON.stringify(value)}`;
 }
 

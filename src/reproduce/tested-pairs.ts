@@ -1,29 +1,24 @@
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { splitLines } from '../data/tables/lines.js';
 import { rowNumber } from '../data/tables/row.js';
 import { readRows } from '../data/tables/rows.js';
 import { InputError } from '../errors.js';
 import { csvOfRecords } from '../files/csv.js';
-import { checked, parseJson, readBytes } from '../files/read.js';
+import { checked } from '../files/read.js';
+import type { PairScores } from '../report/group-measures.js';
+import { readLines, readTestScores } from '../report/pair-scores.js';
 import { type Method, methodNames } from './stages.js';
 
 /**
  * What a method made of one test pair: all that the tests of several folds and seeds are judged by. Without texts, so that it can be
  * published where neither the survey nor the adapters may be.
  */
-export interface TestedPair {
+export interface TestedPair extends Required<PairScores> {
   method: Method;
   seed: number;
   /** Number of its question in the survey. */
   question: number;
   group: string;
-  loss: number;
-  /** 1 where the policy's log-ratio to the reference is greater for the chosen response, ½ where it is equal, else 0. */
-  reward_accuracy: number;
-  /** The same of the policy's log-probabilities. */
-  policy_accuracy: number;
 }
 
 /** A run that was tested on one split or fold. */
@@ -35,13 +30,6 @@ export interface TestedRun {
   data: string;
 }
 
-const pairSchema = z.looseObject({
-  line: z.number().int().positive(),
-  group: z.string(),
-  loss: z.number(),
-  'rewards/accuracies': z.number(),
-  'logps/accuracies': z.number(),
-});
 const questionNumber = z.number().int().min(0);
 const questionSchema = z.looseObject({ question: questionNumber });
 
@@ -54,22 +42,17 @@ export async function testedPairs(runs: readonly TestedRun[]): Promise<TestedPai
   for (const { run, method, seed, data } of runs) {
     const source = join(data, 'test.jsonl');
     const rows = await readLines(source, questionSchema);
-    const best = join(run, 'evaluation-best-pairs.jsonl');
-    const file = existsSync(best) ? best : join(run, 'evaluation-pairs.jsonl');
-    for (const { line, group, loss, ...accuracies } of await readLines(file, pairSchema)) {
+    const { file, pairs: scores } = await readTestScores(run);
+    for (const { line, group, loss, reward_accuracy, policy_accuracy } of scores) {
       const question = rows[line - 1]?.question;
       if (question === undefined)
         throw new InputError(`names line ${line}, which ${source} does not have`, { at: { file } });
-      const reward_accuracy = accuracies['rewards/accuracies'];
-      pairs.push({
-        method,
-        seed,
-        question,
-        group,
-        loss,
-        reward_accuracy,
-        policy_accuracy: accuracies['logps/accuracies'],
-      });
+      if (reward_accuracy === undefined || policy_accuracy === undefined)
+        throw new InputError(`has no accuracy on line ${line}`, {
+          at: { file },
+          fix: 'pool runs of a preference loss; sft has no rewards',
+        });
+      pairs.push({ method, seed, question, group, loss, reward_accuracy, policy_accuracy });
     }
   }
   return pairs;
@@ -101,11 +84,4 @@ export async function readTestedPairs(file: string): Promise<TestedPair[]> {
     pairs.push(checked(rowSchema, values, { file, line: rowNumber(at) }));
   if (pairs.length === 0) throw new InputError('holds no tested pair', { at: { file } });
   return pairs;
-}
-
-async function readLines<T>(file: string, schema: z.ZodType<T>): Promise<T[]> {
-  const lines: T[] = [];
-  for await (const { number: line, text } of splitLines(readBytes(file), file))
-    lines.push(checked(schema, parseJson(text, { file, line }), { file, line }));
-  return lines;
 }

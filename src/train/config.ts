@@ -1,11 +1,10 @@
 import { readFileSync } from 'node:fs';
-import { isNode } from 'yaml';
 import { z } from 'zod';
 import { parseTemplate, plainTemplate } from '../data/pairs/prompt-template.js';
 import { samplerKinds } from '../data/pairs/sampler.js';
 import { InputError, type InputLocation, present } from '../errors.js';
 import { issueText, refuseSpecial } from '../files/read.js';
-import { parseYaml, printYaml } from '../files/yaml.js';
+import { lineOf, parseYaml, printYaml } from '../files/yaml.js';
 import { maxThreads } from '../native/types.js';
 import { scalings } from '../objective/aggregate.js';
 import { ambiguityNames } from '../objective/ambiguity.js';
@@ -589,8 +588,11 @@ function valueAt(raw: unknown, path: readonly PropertyKey[]): unknown {
   return path.reduce<unknown>((value, key) => (isObject(value) ? value[key] : undefined), raw);
 }
 
-/** Reads a YAML configuration, applies `--set key=value` overrides (values are YAML), and resolves it. */
-export function loadConfig(file: string, overrides: string[] = []): TrainConfig {
+/**
+ * Reads a YAML configuration, applies `--set key=value` overrides (values are YAML), and resolves it.
+ * @param from where the overrides are from, for errors
+ */
+export function loadConfig(file: string, overrides: readonly string[] = [], from = '--set'): TrainConfig {
   refuseSpecial(file, { once: true });
   let text: string;
   try {
@@ -598,21 +600,17 @@ export function loadConfig(file: string, overrides: string[] = []): TrainConfig 
   } catch (cause) {
     throw new InputError('cannot be read', { at: { file }, fix: 'name an existing YAML file', cause });
   }
-  const { value, document, lines } = parseYaml(text, { file });
-  const raw = value ?? {};
+  const parsed = parseYaml(text, { file });
+  const raw = parsed.value ?? {};
   if (!isObject(raw) || Array.isArray(raw))
     throw new InputError('is not a YAML mapping', {
       at: { file, line: 1 },
       fix: 'write keys and values, e.g. model: random:tiny',
     });
-  const overridden = overrides.map((override) => applyOverride(raw, override));
+  const overridden = overrides.map((override) => applyOverride(raw, override, from));
   return resolveConfig(raw, (path) => {
-    if (overridden.some((key) => key === path.slice(0, key.split('.').length).join('.'))) return { file: '--set' };
-    for (let length = path.length; length > 0; length--) {
-      const node = document.getIn(path.slice(0, length), true);
-      if (isNode(node) && node.range) return { file, line: lines.linePos(node.range[0]).line };
-    }
-    return { file };
+    if (overridden.some((key) => key === path.slice(0, key.split('.').length).join('.'))) return { file: from };
+    return { file, line: lineOf(parsed, path) };
   });
 }
 
@@ -628,8 +626,8 @@ export function methodName(objective: Objective): string {
 }
 
 /** Returns the key. */
-function applyOverride(raw: Record<PropertyKey, unknown>, override: string): string {
-  const at = { field: '--set' };
+function applyOverride(raw: Record<PropertyKey, unknown>, override: string, from: string): string {
+  const at = { field: from };
   const split = override.indexOf('=');
   if (split <= 0) throw new InputError(`"${override}" is not key=value`, { at, fix: 'e.g. --set objective.beta=0.1' });
   const name = override.slice(0, split);
@@ -637,7 +635,7 @@ function applyOverride(raw: Record<PropertyKey, unknown>, override: string): str
   const last = parents.splice(-1);
   const text = override.slice(split + 1);
   const quotes = `the value is YAML; quotes around text go inside those of the shell: --set '${name}="…"'`;
-  const { value } = parseYaml(text, { field: `--set ${name}` }, quotes);
+  const { value } = parseYaml(text, { field: `${from} ${name}` }, quotes);
   let node = raw;
   for (const key of parents) {
     node[key] ??= {};

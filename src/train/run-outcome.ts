@@ -151,11 +151,11 @@ async function scoreSurvey(
   return evaluateSurvey(policy, survey, { onProgress: bar.update, pause, team }).finally(() => bar.stop());
 }
 
-/** A line for each pair, in the order of its file: where it stands there, its group and its metrics. */
+/** A line for each pair, in the order of its file: where it stands there, its group, its weight within that (1 on average) and its metrics. */
 function pairLines({ data }: ScoredDataset, byPair: ReadonlyMap<number, object>): string {
   return data.pairs
-    .map(({ id, group }, pair) => {
-      const at = { line: Number(id.slice(id.lastIndexOf(':') + 1)), group: data.groups[group] };
+    .map(({ id, group, weight }, pair) => {
+      const at = { line: Number(id.slice(id.lastIndexOf(':') + 1)), group: data.groups[group], weight };
       return `${JSON.stringify({ ...at, ...byPair.get(pair) })}\n`;
     })
     .join('');

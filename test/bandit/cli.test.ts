@@ -67,7 +67,39 @@ test('every option is read, and shown in the result', async () => {
   expect(methods['gr-dpo'].theta[0]).toHaveLength(2);
 });
 
+test('all losses, steps, adjustment, smoothing and batches are read too', async () => {
+  const flags = [
+    '--methods',
+    'gr-dpo,gr-hinge,ipo',
+    '--seeds',
+    '1',
+    '--iterations',
+    '20',
+    '--beta',
+    '0.5',
+    '--batch',
+    '50',
+  ];
+  flags.push('--theta-step', '0.3', '--alpha-step', '0.2', '--adjustment', '1,2', '--label-smoothing', '0.1');
+  const { code, stdout, stderr } = await bandit(...flags, '--json');
+  expect(code, stderr).toBe(0);
+  const { methods } = JSON.parse(stdout);
+  const steps = { solver: 'gradient', learningRate: 0.3, batch: 50, iterations: 20 };
+  const weights = { step: 0.2, adjustment: [1, 2] };
+  expect(methods['gr-dpo'].settings).toMatchObject({ ...steps, weights, loss: { beta: 0.5, labelSmoothing: 0.1 } });
+  expect(methods['gr-hinge'].settings).toMatchObject({ ...steps, weights, loss: { loss: 'hinge', beta: 0.5 } });
+  expect(methods.ipo.settings).toMatchObject({ ...steps, loss: { beta: 0.5 } });
+});
+
 test.each([
+  { flags: ['--methods', 'ipo,hinge', '--label-smoothing', '0.1'], says: /--label-smoothing.*no effect on ipo, hinge/ },
+  { flags: ['--label-smoothing', '0.5'], says: /--label-smoothing.*below 0.5/ },
+  { flags: ['--methods', 'dpo', '--alpha-step', '1'], says: /--alpha-step.*no effect on dpo/ },
+  { flags: ['--methods', 'dpo', '--adjustment', '1'], says: /--adjustment.*no effect on dpo/ },
+  { flags: ['--methods', 'gr-dpo', '--adjustment', '1,2,3'], says: /adjustment has 3 entries for 2 groups/ },
+  { flags: ['--batch', '0'], says: /--batch/ },
+  { flags: ['--methods', 'dpo', '--batch', '301'], says: /batch.*\[1, 300\]/ },
+  { flags: ['--methods', 'dpo', '--theta-step', '1', '--adaptive-theta', '1'], says: /--theta-step.*--adaptive-theta/ },
   { flags: ['--methods', 'ipo,gr-ipo', '--adaptive-theta', '1'], says: /--adaptive-theta.*no effect on ipo, gr-ipo/ },
   { flags: ['--methods', 'dpo', '--adaptive-alpha', '1'], says: /--adaptive-alpha.*no effect on dpo/ },
   { flags: ['--methods', 'ipo,gr-ipo', '--radius', '1'], says: /--radius.*no effect on ipo, gr-ipo/ },

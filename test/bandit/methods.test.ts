@@ -1,9 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { trueTheta } from '../../src/bandit/environment.js';
-import { type MethodSettings, methodNames, methodSettings } from '../../src/bandit/methods.js';
+import { allMethodNames, type MethodSettings, methodNames, methodSettings } from '../../src/bandit/methods.js';
 import { initialTheta, trainingProblem } from '../../src/bandit/preferences.js';
 import { train } from '../../src/bandit/training.js';
+import { createSampler } from '../../src/data/pairs/sampler.js';
 import { InputError } from '../../src/errors.js';
 import { marginLoss } from '../../src/objective/losses.js';
 import { groupLosses } from '../../src/policy/group-losses.js';
@@ -363,4 +364,95 @@ test('GR-IPO satisfies the conditions of the minimax point', () => {
   const [first, second] = groupLosses(problem, marginLoss(settings.loss), theta);
   expect(Math.min(...alpha)).toBeGreaterThan(0.05);
   expect(Math.abs(first - second)).toBeLessThan(1e-4);
+});
+
+describe('mini-batches', () => {
+  const problem = trainingProblem(setting, 7);
+  const start = initialTheta(7);
+  const pairs = problem.groups.flatMap(({ count, differences }, group) =>
+    Array.from({ length: count }, (_, i) => ({ group, d: [...differences.slice(4 * i, 4 * i + 4)] })),
+  );
+  const sizes = problem.groups.map(({ count }) => count);
+
+  test('of all pairs take the steps of the full batch', () => {
+    for (const name of ['dpo', 'is-ipo', 'gr-dpo', 'gr-hinge'] as const) {
+      const options = { iterations: 40, thetaStep: 0.2 };
+      const full = train(problem, methodSettings(name, options), start);
+      const mini = train(problem, { ...methodSettings(name, { ...options, batch: 300 }), seed: 3 }, start);
+      expectClose(mini.theta, full.theta, 1e-11);
+      expectClose(mini.alpha, full.alpha, 1e-12);
+    }
+  });
+
+  test('take the steps of a plain loop over the batches, each pair once an epoch', () => {
+    const batch = 64;
+    const sampler = createSampler({
+      kind: 'proportional',
+      groups: Int32Array.from(pairs, ({ group }) => group),
+      groupCount: 2,
+      batchSize: batch,
+      seed: 11,
+    });
+    const seen: number[] = [];
+    let [theta, logs] = [[...start], [0, 0]];
+    for (let t = 0; t < 5; t++) {
+      const drawn = sampler.next();
+      seen.push(...drawn);
+      const losses = [0, 0];
+      const gradients = [0, 1].map(() => [0, 0, 0, 0]);
+      for (const { group, d } of Array.from(drawn, (i) => pairs[i])) {
+        const h = d.reduce((sum, value, j) => sum + value * theta[j], 0);
+        // N/(N_g |S|) of a pair of group g: unbiased estimates of the group means.
+        const share = 300 / (sizes[group] * drawn.length);
+        losses[group] += share * Math.log(1 + Math.exp(-2 * h));
+        d.forEach((value, j) => {
+          gradients[group][j] -= (share * 2 * value) / (1 + Math.exp(2 * h));
+        });
+      }
+      logs = logs.map((log, g) => log + 0.3 * (losses[g] + 1.5 / Math.sqrt(sizes[g])));
+      const total = logs.reduce((sum, log) => sum + Math.exp(log), 0);
+      theta = theta.map(
+        (value, j) => value - 0.1 * logs.reduce((sum, log, g) => sum + (Math.exp(log) / total) * gradients[g][j], 0),
+      );
+    }
+    expect(seen.slice(0, 300).sort((a, b) => a - b)).toEqual([...pairs.keys()]);
+    const options = { iterations: 5, batch, beta: 2, thetaStep: 0.1, alphaStep: 0.3, adjustment: 1.5 };
+    const found = train(problem, { ...methodSettings('gr-dpo', options), seed: 11 }, start);
+    expectClose(found.theta, theta, 1e-11);
+    const total = logs.reduce((sum, log) => sum + Math.exp(log), 0);
+    expectClose(
+      found.alpha,
+      logs.map((log) => Math.exp(log) / total),
+      1e-12,
+    );
+    expect(train(problem, { ...methodSettings('gr-dpo', options), seed: 12 }, start).theta).not.toEqual(found.theta);
+  });
+
+  test.each([
+    [{ ...methodSettings('ipo'), batch: 5 }, /batch.*no effect on the regression/],
+    [{ ...methodSettings('dpo'), batch: 301 }, /whole number in \[1, 300\]/],
+    [{ ...methodSettings('dpo', { adaptive: { theta: 1 } }), batch: 5 }, /adaptive steps/],
+  ] as const)('that mean nothing are refused: %#', (settings, says) =>
+    expect(() => train(problem, settings, start)).toThrow(says),
+  );
+});
+
+test('options of methods reach those that have them, and no other', () => {
+  const options = { beta: 3, thetaStep: 0.25, alphaStep: 0.125, adjustment: [1, 2], labelSmoothing: 0.1, batch: 9 };
+  for (const name of allMethodNames) {
+    const settings = methodSettings(name, options);
+    const smoothed = name.endsWith('dpo');
+    const loss = name.replace(/.*-/, '');
+    expect(settings).toMatchObject({ solver: 'gradient', learningRate: 0.25, batch: 9, iterations: 10_000 });
+    expect(settings.loss).toEqual({ loss, beta: 3, ...(smoothed && { labelSmoothing: 0.1 }) });
+    if (name.startsWith('gr-')) expect(settings.weights).toMatchObject({ step: 0.125, adjustment: [1, 2] });
+    else expect(settings.weights).not.toHaveProperty('step');
+  }
+  // Nothing of it changes the paper's methods.
+  expect(methodSettings('ipo')).toEqual({
+    solver: 'regression',
+    loss: { loss: 'ipo', beta: 0.1 },
+    weights: { weights: 'erm' },
+    iterations: 1,
+  });
 });

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { confidenceInterval, estimate, pairedDifference } from '../../src/numbers/statistics.js';
+import { confidenceInterval, estimate, pairedDifference, studentT } from '../../src/numbers/statistics.js';
 
 describe('estimate', () => {
   it('is the mean and s/√n with n − 1', () => {
@@ -73,4 +73,21 @@ describe('confidence interval', () => {
     expect(confidenceInterval({ mean: 7, standard_error: null }, 1)).toBeNull();
     expect(confidenceInterval({ mean: 0, standard_error: 1 }, 10_000)?.[1]).toBeGreaterThanOrEqual(1.96);
   });
+});
+
+describe('studentT', () => {
+  // Printed tables of the distribution, two-sided.
+  it.each([
+    [0.95, 1, 12.706],
+    [0.95, 2, 4.303],
+    [0.95, 9, 2.262],
+    [0.95, 30, 2.042],
+    [0.99, 1, 63.657],
+    [0.99, 4, 4.604],
+    [0.99, 7.9, 3.499],
+    [0.998, 10, 4.144],
+    [0.95, Number.POSITIVE_INFINITY, 1.96],
+  ])('holds %d of the distribution with %d degrees of freedom below %d', (chance, degrees, t) =>
+    expect(studentT(chance, degrees)).toBeCloseTo(t, 3),
+  );
 });

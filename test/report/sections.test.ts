@@ -89,6 +89,7 @@ describe('banditSection', () => {
     const entry = (iteration: number, seed: number): HistoryEntry => ({
       iteration,
       validationLosses: [1, 2],
+      validationAccuracies: [],
       maxValidationLoss: 20 - iteration / 10 + seed,
       maxRelativeRewardError: 0.1,
       maxAbsoluteRewardError: 0.2,

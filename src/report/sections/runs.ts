@@ -191,7 +191,7 @@ function byMethod(runs: readonly ScoredRun[]): Method[] {
     return {
       title: methodTitle(method) + (setting && ` (${setting})`),
       colour: present(colours.get(present(keys[i]))),
-      robust: method.startsWith('gr-'),
+      robust: members[0]?.settings.get('objective weights') === 'mirror-ascent',
       runs: members.sort((a, b) => a.seed - b.seed),
     };
   });

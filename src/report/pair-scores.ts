@@ -1,0 +1,52 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { splitLines } from '../data/tables/lines.js';
+import { checked, parseJson, readBytes } from '../files/read.js';
+import type { PairScores } from './group-measures.js';
+
+/** What a run made of one pair of its test file. */
+export interface TestScore extends PairScores {
+  /** Where the pair stands in the test file. */
+  line: number;
+  group: string;
+  /** Within its group. */
+  weight: number;
+}
+
+const pairSchema = z.looseObject({
+  line: z.number().int().positive(),
+  group: z.string(),
+  // Runs of earlier versions have none.
+  weight: z.number().min(0).default(1),
+  loss: z.number(),
+  'rewards/accuracies': z.number().optional(),
+  'logps/accuracies': z.number().optional(),
+});
+
+/**
+ * The tested pairs of a run, of the best step where it kept that.
+ * @returns the file they are from, too
+ * @throws InputError naming the file that is missing or damaged
+ */
+export async function readTestScores(run: string): Promise<{ file: string; pairs: TestScore[] }> {
+  const best = join(run, 'evaluation-best-pairs.jsonl');
+  const file = existsSync(best) ? best : join(run, 'evaluation-pairs.jsonl');
+  const pairs = (await readLines(file, pairSchema)).map(({ line, group, weight, loss, ...scores }) => ({
+    line,
+    group,
+    weight,
+    loss,
+    reward_accuracy: scores['rewards/accuracies'],
+    policy_accuracy: scores['logps/accuracies'],
+  }));
+  return { file, pairs };
+}
+
+/** The lines of a file of JSON. @throws InputError naming file, line and field */
+export async function readLines<T>(file: string, schema: z.ZodType<T>): Promise<T[]> {
+  const lines: T[] = [];
+  for await (const { number: line, text } of splitLines(readBytes(file), file))
+    lines.push(checked(schema, parseJson(text, { file, line }), { file, line }));
+  return lines;
+}

@@ -1,0 +1,223 @@
+import { rowNumber } from '../data/tables/row.js';
+import { readRows } from '../data/tables/rows.js';
+import { InputError, present } from '../errors.js';
+import { type TwoLevel, twoLevelBootstrap, twoLevelInterval } from '../numbers/bootstrap.js';
+import { Random } from '../numbers/random.js';
+import {
+  groupMeans,
+  type Measure,
+  type Metric,
+  measureNames,
+  measures,
+  type Tested,
+  valuesOf,
+} from '../report/group-measures.js';
+import { readTestScores, type TestScore } from '../report/pair-scores.js';
+import { methodTitle } from '../report/palette.js';
+import type { Check } from '../terminal/checks.js';
+import { counted, formatNumber } from '../terminal/format.js';
+import { lossUnit } from './cells.js';
+import type { Candidate, Trained } from './selection.js';
+
+/** The test figures of the chosen settings, and their differences, seed by seed and pair by pair. */
+
+export interface Interval {
+  mean: number;
+  /** 95 %; null where nothing tells of chance. */
+  interval: [low: number, high: number] | null;
+}
+
+/** Absent: a measure that a method has not, or that two have in other units. */
+export type Measured = Readonly<Record<string, Interval>>;
+
+export interface Comparison {
+  /** What the intervals are over, and of what. */
+  over: string;
+  methods: { name: string; measured: Measured }[];
+  /** The first minus the second, which stands before it in the sweep. */
+  differences: { first: string; second: string; measured: Measured }[];
+  /** What was claimed of the differences, each at the level that leaves all of them together 95 %. */
+  checks: Check[];
+  /** Sentences on what could not be compared. */
+  notes: string[];
+}
+
+/** What a method that is added is for; each is judged. */
+const claims: Partial<Record<Measure, string>> = {
+  'worst-group loss': 'lowers the worst group’s test loss',
+  'worst-group reward accuracy': 'raises the worst group’s test reward accuracy',
+};
+
+/** A method with what it made of the test pairs. */
+interface TestedMethod {
+  name: string;
+  /** Losses compare where it is equal. */
+  unit: string;
+  /** Which pairs it was tested on. */
+  test: string;
+  /** By seed. */
+  seeds: readonly (readonly TestScore[])[];
+}
+
+/**
+ * @param chosen one setting of each method, of the same seeds
+ * @param cluster column of the test file whose values are drawn as wholes
+ * @throws InputError where a file is damaged, or lacks the column
+ */
+export async function compareChosen(chosen: readonly Candidate<Trained>[], cluster?: string): Promise<Comparison> {
+  const methods: TestedMethod[] = [];
+  const clusters = new Map<string, Map<number, string>>();
+  for (const { method, runs } of chosen) {
+    const { config } = present(runs[0]).cell;
+    const file = present(config.data.test);
+    if (cluster !== undefined && !clusters.has(file)) clusters.set(file, await clustersOf(file, cluster));
+    const seeds: TestScore[][] = [];
+    for (const { cell } of runs) seeds.push((await readTestScores(cell.folder)).pairs);
+    const lines = seeds.map((pairs) => pairs.map(({ line, group }) => [line, group]));
+    methods.push({ name: method, unit: lossUnit(config), test: JSON.stringify([file, ...lines]), seeds });
+  }
+  // Units are those of one test file: methods that were tested on other pairs stand alone.
+  const reference = methods[0]?.test;
+  const others = methods.filter(({ test }) => test !== reference);
+  const compared = methods.filter(({ test }) => test === reference);
+  const file = present(present(chosen[0]).runs[0]).cell.config.data.test;
+  const result = compareOnOneTest(compared, file === undefined ? undefined : clusters.get(file), cluster);
+  const notes = others.map(
+    ({ name }) =>
+      `${methodTitle(name)} was tested on other pairs than ${methodTitle(present(methods[0]).name)}, so its test figures are not compared.`,
+  );
+  return { ...result, notes: [...notes, ...result.notes] };
+}
+
+/** The value of a column on each line. @throws InputError where one has none */
+async function clustersOf(file: string, column: string): Promise<Map<number, string>> {
+  const clusters = new Map<number, string>();
+  for await (const { at, values } of readRows(file, [column])) {
+    const value = values[column];
+    if (!['string', 'number', 'bigint'].includes(typeof value))
+      throw new InputError('is no text or number, by which pairs could be clustered', {
+        at: { ...at, field: column },
+        fix: 'name another column under cluster, or leave it out',
+      });
+    clusters.set(rowNumber(at), String(value));
+  }
+  return clusters;
+}
+
+function compareOnOneTest(
+  methods: readonly TestedMethod[],
+  clusters: ReadonlyMap<number, string> | undefined,
+  cluster: string | undefined,
+): Comparison {
+  const [first] = methods;
+  const groups = [...new Set(first?.seeds.flat().map(({ group }) => group))];
+  const units = new Map<string, number>();
+  const unitOf = (line: number) => {
+    const name = clusters?.get(line) ?? String(line);
+    const unit = units.get(name) ?? units.size;
+    units.set(name, unit);
+    return unit;
+  };
+  const tested = methods.map(({ seeds }) =>
+    seeds.map((pairs) =>
+      pairs.map(
+        ({ line, group, weight, ...scores }): Tested => ({
+          scores,
+          weight,
+          group: groups.indexOf(group),
+          unit: unitOf(line),
+        }),
+      ),
+    ),
+  );
+  const metrics = [...new Set(measureNames.map((measure) => measures[measure].metric))];
+  const has = (method: number, metric: Metric) =>
+    present(tested[method]).every((pairs) => pairs.every(({ scores }) => scores[metric] !== undefined));
+  const values = tested.map((seeds, m) =>
+    metrics.map((metric) =>
+      has(m, metric) ? seeds.map((pairs) => valuesOf(pairs, groups.length, metric)) : undefined,
+    ),
+  );
+  /** What is measured: of one method, or of the difference of two. */
+  const asked = [
+    ...methods.map((_, method) => ({ method, minus: undefined })),
+    ...methods.flatMap((_, method) => Array.from({ length: method }, (_, minus) => ({ method, minus }))),
+  ].flatMap(({ method, minus }) =>
+    measureNames.flatMap((measure) => {
+      const { metric } = measures[measure];
+      const own = [method, ...(minus === undefined ? [] : [minus])];
+      if (!own.every((m) => has(m, metric))) return [];
+      if (metric === 'loss' && new Set(own.map((m) => methods[m]?.unit)).size > 1) return [];
+      return [{ method, minus, measure }];
+    }),
+  );
+  const statistics = (times: Float64Array): number[][] => {
+    // [methods][metrics][seeds], each the means of all groups.
+    const means = values.map((ofMethod) =>
+      ofMethod.map((seeds) => seeds?.map((ofGroups) => groupMeans(ofGroups, times)) ?? []),
+    );
+    const of = (method: number, measure: Measure) => {
+      const { metric, of: over } = measures[measure];
+      return present(means[method]?.[metrics.indexOf(metric)]).map((ofGroups) => over(ofGroups));
+    };
+    return asked.map(({ method, minus, measure }) => {
+      const own = of(method, measure);
+      if (minus === undefined) return own;
+      const other = of(minus, measure);
+      return own.map((value, seed) => value - present(other[seed]));
+    });
+  };
+  const found = twoLevelBootstrap(units.size, statistics, Random.stream(0, 'sweep'));
+  const entries = asked.map((one, i) => ({ ...one, level: present(found[i]) }));
+  const measured = (method: number, minus: number | undefined): Measured =>
+    Object.fromEntries(
+      entries
+        .filter((entry) => entry.method === method && entry.minus === minus)
+        .map(({ measure, level }) => [measure, { mean: level.mean, interval: twoLevelInterval(level) }]),
+    );
+  const judged = entries.filter(({ minus, measure }) => minus !== undefined && claims[measure] !== undefined);
+  const name = (method: number) => present(methods[method]).name;
+  const pairs = methods.flatMap((_, method) => Array.from({ length: method }, (_, minus) => ({ method, minus })));
+  return {
+    over: `${(first?.seeds.length ?? 0) > 1 ? 'seeds and test pairs together (two-level bootstrap: seeds and pairs are drawn anew, the same pairs for all seeds)' : 'test pairs; one seed says nothing about training with another'}, of ${counted(present(tested[0]?.[0]).length, 'pair')}${cluster === undefined ? '' : ` in ${counted(units.size, 'cluster')} of one ${cluster}, which are drawn as wholes`}. Differences are taken seed by seed and pair by pair. Worst groups are those of each seed, and of each draw`,
+    methods: methods.map(({ name }, method) => ({ name, measured: measured(method, undefined) })),
+    differences: pairs.map(({ method, minus }) => ({
+      first: name(method),
+      second: name(minus),
+      measured: measured(method, minus),
+    })),
+    checks: judged.map(({ method, minus, measure, level }) =>
+      judge(
+        `${methodTitle(name(method))} ${claims[measure]} against ${methodTitle(name(present(minus)))}`,
+        measures[measure].wanted,
+        level,
+        judged.length,
+        'seeds and test pairs',
+      ),
+    ),
+    notes: pairs.flatMap(({ method, minus }) =>
+      methods[method]?.unit === methods[minus]?.unit
+        ? []
+        : [
+            `${methodTitle(name(method))} and ${methodTitle(name(minus))} have losses of different units, which are not compared.`,
+          ],
+    ),
+  };
+}
+
+/** Holds, or fails, where the whole interval says so that leaves all `count` comparisons together 95 % (Bonferroni). */
+export function judge(claim: string, wanted: 'lower' | 'higher', level: TwoLevel, count: number, over: string): Check {
+  const joint = twoLevelInterval(level, 1 - 0.05 / count);
+  const sign = wanted === 'lower' ? -1 : 1;
+  const text = (interval: readonly number[]) => interval.map((end) => formatNumber(end, 3)).join(' to ');
+  return {
+    claim,
+    outcome: joint.every((end) => sign * end > 0)
+      ? 'holds'
+      : joint.every((end) => sign * end < 0)
+        ? 'fails'
+        : 'unclear',
+    detail: `difference ${formatNumber(level.mean, 3)}, 95 % interval over ${over} ${text(twoLevelInterval(level))}${count > 1 ? `; as one of ${counted(count, 'comparison')} ${text(joint)}` : ''}`,
+    finding: true,
+  };
+}
