@@ -44,6 +44,8 @@ export interface Pooled {
   seeds: number[];
   /** Different questions that were tested. */
   questions: number;
+  /** Of those how many each seed has tested: fewer where a seed lacks folds. */
+  questionsOfSeeds: number[];
   methods: Record<string, { measures: Record<Measure, Interval>; groups: Record<string, GroupMean> }>;
   /** "gr-ipo - ipo": the first minus the second. */
   differences: Record<string, Record<Measure, Interval>>;
@@ -120,6 +122,9 @@ export function poolFolds(pairs: readonly TestedPair[]): Pooled {
   return {
     seeds,
     questions: questions.size,
+    questionsOfSeeds: seeds.map(
+      (seed) => new Set(pairs.flatMap((pair) => (pair.seed === seed ? [pair.question] : []))).size,
+    ),
     methods: Object.fromEntries(
       [...tested].map(([method, bySeed]) => [
         method,
@@ -195,7 +200,11 @@ function groupSummary(bySeed: ReadonlyMap<number, readonly Tested[]>, group: num
 }
 
 /** For a page. */
-export function pooledSection({ seeds, questions, methods, differences, checks }: Pooled): Section {
+export function pooledSection({ seeds, questions, questionsOfSeeds, methods, differences, checks }: Pooled): Section {
+  const whole = questionsOfSeeds.every((count) => count === questions);
+  const tested = whole
+    ? `Each of ${questions} questions is tested once${seeds.length === 1 ? '' : ` in each of ${seeds.length} seeds`}`
+    : `Of ${questions} questions ${seeds.map((seed, i) => `${present(questionsOfSeeds[i])} are tested in seed ${seed}`).join(', ')}, which all count the same below, each question once a seed`;
   const cell = ({ mean, interval }: Interval) =>
     `${formatNumber(mean, 3)} (${interval.map((end) => formatNumber(end, 3)).join(' to ')})`;
   const table = (caption: string, rows: Record<string, Record<Measure, Interval>>): Table => ({
@@ -220,7 +229,7 @@ export function pooledSection({ seeds, questions, methods, differences, checks }
   return {
     title: 'All folds together',
     text: [
-      `Each of ${questions} questions is tested once${seeds.length === 1 ? '' : ` in each of ${seeds.length} seeds`}, by a model that saw it neither in training nor in validation. In brackets 95 % intervals over questions (basic bootstrap): what another sample of questions could show. Those of a worst group or a gap are approximate where groups are close: in simulations of 95 % they hold the truth in 83 to 94 %.`,
+      `${tested}, by a model that saw it neither in training nor in validation. In brackets 95 % intervals over questions (basic bootstrap): what another sample of questions could show. Those of a worst group or a gap are approximate where groups are close: in simulations of 95 % they hold the truth in 83 to 94 %.`,
     ],
     checks,
     tables: [

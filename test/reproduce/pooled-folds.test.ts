@@ -161,6 +161,18 @@ describe('poolFolds', () => {
   });
 });
 
+it('says how many questions each seed has tested where one lacks folds', async () => {
+  const of = (seed: number, ...questions: number[]) =>
+    (['ipo', 'gr-ipo'] as const).map((method) =>
+      fake({ method, seed, pairs: questions.map((question) => [question, 'a', 1, 1]) }),
+    );
+  const text = async (...runs: TestedRun[]) => pooledSection(await poolRuns(runs)).text?.[0];
+  expect(await text(...of(1, 0, 1), ...of(2, 1, 0))).toContain('Each of 2 questions is tested once in each of 2 seeds');
+  expect(await text(...of(1, 0, 1, 2), ...of(2, 1))).toContain(
+    'Of 3 questions 3 are tested in seed 1, 1 are tested in seed 2',
+  );
+});
+
 describe('tested.csv', () => {
   const file = join(root, 'tested.csv');
   const row = 'gr-ipo,1,7,"Avaland, north",0.1,0.5,1';
