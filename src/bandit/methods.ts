@@ -1,3 +1,4 @@
+import { InputError, type InputLocation } from '../errors.js';
 import type { WeightSettings } from '../objective/group-weights.js';
 import type { LossName, LossSettings } from '../objective/losses.js';
 
@@ -115,8 +116,58 @@ function solverOf(name: MethodName, { ipoSolver, thetaStep, batch }: MethodOptio
   return ipoSolver ?? (thetaStep === undefined && batch === undefined ? 'regression' : 'gradient');
 }
 
-/** The paper's hyper-parameters (Table 1), with what the options change. */
+/** Options that may cancel others, as the command line and the configuration of a sweep have them. */
+type ContestedOption =
+  | 'chi'
+  | 'alphaStep'
+  | 'adjustment'
+  | 'weighting'
+  | 'thetaStep'
+  | 'batch'
+  | 'adaptiveTheta'
+  | 'adaptiveAlpha';
+
+/**
+ * Refuses options of which one makes another that the method reads do nothing.
+ * @param place where an option stands, and what it is called there
+ * @throws InputError at the place of the option that does nothing
+ */
+export function checkOptions(
+  name: MethodName,
+  options: MethodOptions,
+  place: (option: ContestedOption) => InputLocation & { field: string } = (option) => ({
+    field: option.replace(/^adaptive(.)/, (_, letter: string) => `adaptive.${letter.toLowerCase()}`),
+  }),
+): void {
+  const { weighting, ipoSolver, thetaStep, adaptive = {} } = options;
+  const refuse = (option: ContestedOption, problem: string, fix: string) => {
+    throw new InputError(problem, { at: place(option), fix });
+  };
+  if (isRobust(name) && weighting !== undefined) {
+    for (const option of ['chi', 'alphaStep', 'adjustment'] as const)
+      if (options[option] !== undefined)
+        refuse(option, `does nothing with ${place('weighting').field}, which has it`, 'leave one of the two out');
+    if (adaptive.alpha !== undefined && !('step' in weighting))
+      refuse('adaptiveAlpha', `has no effect on ${weighting.weights} weights, which have no step size`, 'leave it out');
+  }
+  if (lossOf(name) === 'ipo' && ipoSolver === 'regression')
+    for (const option of ['thetaStep', 'batch'] as const)
+      if (options[option] !== undefined)
+        refuse(option, 'does nothing with ipoSolver: regression, which takes no steps', 'leave one of the two out');
+  if (thetaStep !== undefined && adaptive.theta !== undefined && takesGradientSteps(name, options))
+    refuse(
+      'thetaStep',
+      `does nothing with ${place('adaptiveTheta').field}, which sets the steps`,
+      'leave one of the two out',
+    );
+}
+
+/**
+ * The paper's hyper-parameters (Table 1), with what the options change.
+ * @throws InputError on options of which one makes another do nothing
+ */
 export function methodSettings(name: MethodName, options: MethodOptions = {}): MethodSettings {
+  checkOptions(name, options);
   const settings = paperSettings(name, options);
   const { ridge, radius, average, adaptive = {} } = options;
   const steps = {

@@ -4,6 +4,7 @@ import { paperSeeds } from '../bandit/expected.js';
 import { type FeatureMapName, featureMapNames } from '../bandit/features.js';
 import {
   allMethodNames,
+  checkOptions,
   limitedOptions,
   type MethodName,
   methodNames,
@@ -142,7 +143,7 @@ export function registerBandit(program: Command): void {
         '--weighting <yaml>',
         "gr- methods: how groups count, in the keys of a configuration's objective, such as '{weights: optimistic, step: 0.5, ambiguity: {set: cvar, level: 0.3}}'",
         parseMapping,
-      ).conflicts(['chi', 'alphaStep', 'adjustment']),
+      ),
     )
     .addOption(
       countOption('--groups <k>', 'number of groups (default: 2); odd ones are like group 1, even ones like group 0', {
@@ -203,17 +204,7 @@ async function runBandit(flags: BanditFlags, output: Output): Promise<BanditRepo
     if (flags[option] !== undefined && !names.some(reads))
       refuseIdle(flagOf(option), names, methodNames.filter(reads).join(', '));
   }
-  if (thetaStep !== undefined && adaptiveTheta !== undefined)
-    throw new InputError('does nothing with --adaptive-theta, which sets the steps', {
-      at: { field: '--theta-step' },
-      fix: 'leave one of the two out',
-    });
-
-  if (adaptive.alpha !== undefined && weighting && !('step' in weighting))
-    throw new InputError(`has no effect on ${weighting.weights} weights, which have no step size`, {
-      at: { field: '--adaptive-alpha' },
-      fix: 'leave it out',
-    });
+  for (const name of names) checkOptions(name, options, (option) => ({ field: flagOf(option) }));
 
   const { runSeeds } = await import('../bandit/run.js');
   const { checkMethod } = await import('../bandit/training.js');

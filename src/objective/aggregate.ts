@@ -60,7 +60,8 @@ export class GroupTotals {
  * `normalised`: ℓ_g = Σ_{i∈S_g} w_i l_i / (p_g |S|), an unbiased estimate of L_g whatever the batch size.
  * `paper`: the same without 1/|S|, as the authors' code has it; their step size for α refers to this one.
  * `batch-mean`: ℓ_g = Σ_{i∈S_g} w_i l_i / Σ_{i∈S_g} w_i, the mean over the group's pairs in the batch, and 0 for a group that has none there
- * (Sagawa et al. 2020). Steadier, since it does not depend on how many pairs were drawn, and for the same reason not unbiased.
+ * (Sagawa et al. 2020). Steadier, since it does not depend on how many pairs were drawn, and for the same reason not unbiased. Losses must not
+ * be below 0, or absent groups count as the worst.
  */
 export const scalings = ['normalised', 'paper', 'batch-mean'] as const;
 export type Scaling = (typeof scalings)[number];

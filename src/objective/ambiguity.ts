@@ -174,14 +174,15 @@ class KLBall implements AmbiguitySet {
   respond(losses: Float64Array): Float64Array {
     const [worst] = tiers(losses);
     const logShare = logSumExp(worst.map((g) => this.logStart[g]));
-    if (-logShare <= this.radius) {
+    const u = inUnitsOfRange(losses);
+    let far = -logShare <= this.radius ? Number.POSITIVE_INFINITY : 1;
+    // By rounding no finite t may be outside, where the surface is all but reached at infinity.
+    while (Number.isFinite(far) && this.divergence(this.tilted(u, far)) <= this.radius) far *= 2;
+    if (!Number.isFinite(far)) {
       const alpha = new Float64Array(losses.length);
       for (const g of worst) alpha[g] = Math.exp(this.logStart[g] - logShare);
       return alpha;
     }
-    const u = inUnitsOfRange(losses);
-    let far = 1;
-    while (this.divergence(this.tilted(u, far)) <= this.radius) far *= 2;
     return this.tilted(u, this.reach(u, far)).map(Math.exp);
   }
 

@@ -44,7 +44,8 @@ export function referenceFreeLoss({ loss, beta, gamma = 0 }: ReferenceFreeSettin
   return {
     name: loss,
     beta,
-    terms: (a, b) => {
+    terms: (chosen, rejected) => {
+      const [a, b] = [Math.min(chosen, mostCertain), Math.min(rejected, mostCertain)];
       const z = logOdds(b) - logOdds(a);
       const pull = beta * sigmoid(z);
       // d log odds(a) / da = 1 / (1 − e^a)
@@ -56,6 +57,12 @@ export function referenceFreeLoss({ loss, beta, gamma = 0 }: ReferenceFreeSettin
     },
   };
 }
+
+/**
+ * A probability of 1 has infinite odds, which would make slopes 0/0 and not their limit, −1 − λ odds(b) at a = 0. Far above any mean of
+ * log-probabilities but 0 itself, and far enough from it for products with probabilities not to underflow.
+ */
+const mostCertain = -1e-200;
 
 /** log(e^a / (1 − e^a)) for a < 0. */
 function logOdds(a: number): number {

@@ -61,17 +61,20 @@ export function lowerToCaps(logWeights: Float64Array, logCaps: Float64Array): Fl
       if (lowered[g]) free -= Math.exp(logCaps[g]);
       else kept.push(logWeights[g]);
     }
-    // Rounding may leave less than nothing where the caps sum to one.
+    // Rounding may leave less than nothing where the caps that are reached sum to all but one.
     const shift = kept.length > 0 ? Math.log(Math.max(free, Number.MIN_VALUE)) - logSumExp(kept) : 0;
     let changed = false;
     for (let g = 0; g < logWeights.length; g++) {
-      if (lowered[g] || !(logWeights[g] + shift > logCaps[g])) continue;
+      // Without the tolerance rounding would lower a group that sits on its cap, and where the caps reached then sum to one leave only a
+      // rounding residue, or nothing, to share among the groups far below.
+      if (lowered[g] || !(logWeights[g] + shift > logCaps[g] + 1e-12)) continue;
       lowered[g] = 1;
       logWeights[g] = logCaps[g];
       changed = true;
     }
     if (changed) continue;
-    for (let g = 0; g < logWeights.length; g++) if (!lowered[g]) logWeights[g] += shift;
+    for (let g = 0; g < logWeights.length; g++)
+      if (!lowered[g]) logWeights[g] = Math.min(logCaps[g], logWeights[g] + shift);
     return logWeights;
   }
 }

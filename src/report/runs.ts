@@ -68,6 +68,7 @@ const configSchema = z.looseObject({
     loss: z.string(),
     beta: z.number().optional(),
     labelSmoothing: z.number().optional(),
+    gamma: z.number().optional(),
     reduction: z.string().optional(),
   }),
 });
@@ -110,7 +111,7 @@ export interface Run {
   /** run.json as it stands: versions, commit and so on. */
   record: Readonly<Record<string, unknown> & Pick<z.infer<typeof runSchema>, 'steps' | 'best' | 'dropped' | 'groups'>>;
   /** The loss and what scales it; losses of two runs can be compared where this is equal. */
-  objective: { loss: string; beta?: number; labelSmoothing?: number; reduction?: string };
+  objective: { loss: string; beta?: number; labelSmoothing?: number; gamma?: number; reduction?: string };
   /** config.yaml as it stands. */
   config: string;
   /** Every key of the configuration that makes the method ("objective beta" → "0.1"). */
@@ -141,7 +142,7 @@ export async function readRun(folder: string): Promise<Run> {
   const configFile = join(folder, 'config.yaml');
   const config = readText(configFile);
   const parsed = checked(configSchema, parseYaml(config, { file: configFile }).value, { file: configFile });
-  const { loss, beta, labelSmoothing, reduction } = parsed.objective;
+  const { loss, beta, labelSmoothing, gamma, reduction } = parsed.objective;
   const settings = new Map(flatten(parsed).filter(([key]) => !placeKeys.test(key)));
   const metrics: MetricsLine[] = [];
   const file = join(folder, 'metrics.jsonl');
@@ -164,7 +165,7 @@ export async function readRun(folder: string): Promise<Run> {
       fix: 'wait for the first step of the run; if it has ended, all its steps were skipped',
     });
   const best = record.best && testScores(join(folder, 'evaluation-best.json'), record.best.step);
-  const objective = { loss, beta, labelSmoothing, reduction };
+  const objective = { loss, beta, labelSmoothing, gamma, reduction };
   const trainPairs = [...record.groups.values()].reduce((sum, { train }) => sum + train, 0);
   return { folder, method, seed, dataHash, trainPairs, record, objective, config, settings, metrics, scores, best };
 }

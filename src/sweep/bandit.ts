@@ -2,7 +2,14 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { featureMapNames } from '../bandit/features.js';
-import { allMethodNames, limitedOptions, type MethodSettings, methodSettings, readsOption } from '../bandit/methods.js';
+import {
+  allMethodNames,
+  checkOptions,
+  limitedOptions,
+  type MethodSettings,
+  methodSettings,
+  readsOption,
+} from '../bandit/methods.js';
 import { type BanditSetting, checkSetting, dataBalances, responseRules, trainingSizes } from '../bandit/preferences.js';
 import { banditCsv, banditReport } from '../bandit/report.js';
 import { runSeeds } from '../bandit/run.js';
@@ -83,6 +90,17 @@ export function banditCells(sweep: SweepConfig): BanditCell[] {
       .map(({ settings: { loss } }) => JSON.stringify(loss));
     if (sweep.select === 'worst/loss' && new Set(units).size > 1) throw changedUnit(sweep, method.name);
   }
+  for (const key of limitedOptions) {
+    const reads = ({ method, setting, options }: BanditCell) => {
+      const own = sweep.methods.find(({ name }) => name === method)?.set ?? {};
+      return options[key] !== undefined && !(key in own) && !setting.has(key);
+    };
+    if (sweep.bandit !== undefined && key in sweep.bandit && !cells.some(reads))
+      throw new InputError('has no effect on any method of the sweep', {
+        at: { file: sweep.file, field: `bandit.${key}` },
+        fix: 'remove it',
+      });
+  }
   return cells;
 }
 
@@ -96,17 +114,7 @@ function cellOf(sweep: SweepConfig, method: MethodPlan, one: Setting, seed: numb
   for (const key of limitedOptions)
     if (key in own && !readsOption(name, key, ofMethod))
       throw new InputError(`has no effect on ${name}`, { at: { ...at, field: key }, fix: 'remove it' });
-  if (options.thetaStep !== undefined && adaptiveTheta !== undefined)
-    throw new InputError('does nothing with adaptiveTheta, which sets the steps', {
-      at: { ...at, field: 'thetaStep' },
-      fix: 'remove one of the two',
-    });
-  for (const key of ['chi', 'alphaStep', 'adjustment'] as const)
-    if (options.weighting !== undefined && options[key] !== undefined && readsOption(name, key, ofMethod))
-      throw new InputError('does nothing with weighting, which has it', {
-        at: { ...at, field: key },
-        fix: 'remove it',
-      });
+  checkOptions(name, ofMethod, (field) => ({ ...at, field }));
   const problem = withoutAbsent({ features, responses, data, groups, dimension, deterministicRatio, referenceTheta });
   const settings = methodSettings(name, ofMethod);
   checkSetting(problem);

@@ -69,11 +69,12 @@ export function cellFolder(sweep: SweepConfig, method: string, one: Setting, see
   return join(sweep.output, 'cells', method, settingName(one), `seed-${seed}`);
 }
 
-/** Losses can be compared where this is equal. */
+/** Losses can be compared where this is equal. A tilt is no part of it: evaluations are of the plain losses. */
 export function lossUnit({ objective }: TrainConfig): string {
   const { loss, reduction } = objective;
-  const { beta = null, labelSmoothing = 0 } = { ...objective } as { beta?: number; labelSmoothing?: number };
-  return JSON.stringify([loss, beta, labelSmoothing, reduction]);
+  const scales = { ...objective } as { beta?: number; labelSmoothing?: number; gamma?: number };
+  const { beta = null, labelSmoothing = 0, gamma = 0 } = scales;
+  return JSON.stringify([loss, beta, labelSmoothing, gamma, reduction]);
 }
 
 function cellOf(sweep: SweepConfig, method: MethodPlan, one: Setting, seed: number): Cell {
@@ -112,8 +113,10 @@ export function settingName(one: Setting): string {
   return name.length > 150 ? digest(name) : name;
 }
 
+/** Values that differ have names that differ: a text that reads as a number or a truth value is not called as that is. */
 function shortValue(value: unknown): string {
-  const plain = typeof value === 'object' ? '' : String(value);
+  const ambiguous = typeof value === 'string' && [String(Number(value)), 'true', 'false'].includes(value);
+  const plain = typeof value === 'object' || ambiguous ? '' : String(value);
   return /^[\w.+-]{1,40}$/.test(plain) ? plain : digest(JSON.stringify(value));
 }
 

@@ -121,7 +121,7 @@ export function loadSweep(file: string): SweepConfig {
           at: at(['methods', m, 'grid', name]),
           fix: 'remove one of the two',
         });
-      if (new Set(values.map(String)).size < values.length)
+      if (new Set(values.map((value) => JSON.stringify(value))).size < values.length)
         throw new InputError('holds the same value twice', { at: at(['methods', m, 'grid', name]), fix: 'remove one' });
     }
   }

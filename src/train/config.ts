@@ -97,7 +97,7 @@ export const objectiveKeys = z.strictObject({
     .refine((tau) => tau !== 0, 'must not be 0; the mean, which it leads to from either side far out, is the default')
     .optional()
     .describe(
-      "τ of the tilted loss τ log mean e^(l/τ) over pairs, in place of their mean: above 0 KL-robust, below 0 Dr.DPO with β' = −τ. Over the whole batch with weights erm, else over each group. Not with sft.",
+      "τ of the tilted loss τ log mean e^(l/τ) over pairs, in place of their mean: above 0 KL-robust, below 0 Dr.DPO with β' = −τ. Over the whole batch with weights erm (batch.sampler: proportional), else over each group. Not with sft.",
     ),
   reduction: z
     .enum(['sum', 'mean'])
@@ -128,7 +128,9 @@ export const objectiveKeys = z.strictObject({
     .min(0)
     .max(1)
     .optional()
-    .describe('χ in [0, 1], with weights that move: (1−χ) μ + χ α; 1, the default, is fully robust.'),
+    .describe(
+      'χ in [0, 1], with weights that move: (1−χ) μ + χ α; 1, the default, is fully robust; at 0 α counts nowhere, nor do the keys that move it.',
+    ),
   mixture: shares
     .optional()
     .describe('μ of chi, which must be below 1: `uniform` (the default), `pairs` (N_g/N), or a number per group.'),
@@ -149,7 +151,7 @@ export const objectiveKeys = z.strictObject({
     .enum(scalings)
     .optional()
     .describe(
-      "Group signals of weights that move: `normalised` (the default), unbiased; `paper`, not divided by the batch size, as in the authors' code; `batch-mean`, the mean over the group's pairs in the batch.",
+      "Group signals of weights that move: `normalised` (the default), unbiased; `paper`, not divided by the batch size, as in the authors' code; `batch-mean`, the mean over the group's pairs in the batch, not with rdpo.",
     ),
   pairWeights: z
     .array(z.number().min(0))
@@ -262,6 +264,11 @@ export const objectiveSchema = objectiveKeys
     if (loss === 'sft' && objective.tilt !== undefined) refuse('tilt', 'does nothing with loss: sft; remove it');
     if (isReferenceFree(loss) && objective.reduction === 'sum')
       refuse('reduction', `must be mean with loss: ${loss}, which is made of means; leave it out`);
+    if (loss === 'rdpo' && objective.scaling === 'batch-mean')
+      refuse(
+        'scaling',
+        'batch-mean is not for loss: rdpo, whose losses may be below 0, the signal of a group that the batch lacks, which would then count as the worst; remove it',
+      );
     checkWeighting(objective, refuse);
   })
   .transform((keys) =>
@@ -499,8 +506,15 @@ export function resolveConfig(raw: unknown, locate: (path: PropertyKey[]) => Inp
           ['reference'],
           'does nothing without an adapter to start from and a loss that compares with a reference; remove it',
         );
-      if ('tilt' in config.objective && config.objective.tilt !== undefined && config.batch.micro !== undefined)
+      const tilted = 'tilt' in config.objective && config.objective.tilt !== undefined;
+      if (tilted && config.batch.micro !== undefined)
         refuse(['batch', 'micro'], 'does nothing with objective.tilt, whose loss needs all pairs of a step; remove it');
+      // Other samplers draw some groups more often than erm counts them, and the loss of all groups together cannot be weighted group by group.
+      if (tilted && config.objective.weights === 'erm' && config.batch.sampler !== 'proportional')
+        refuse(
+          ['batch', 'sampler'],
+          'must be proportional with objective.tilt and weights: erm, whose loss is one of the whole batch; or set objective.weights: uniform, which tilts group by group',
+        );
       // Without dtype it is asked again once the device has decided that.
       const { baseDtype, dtype = 'float32' } = config;
       if (baseDtype !== undefined && baseDtype !== 'bfloat16' && baseDtype !== dtype)

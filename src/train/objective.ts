@@ -43,6 +43,8 @@ export interface PairObjective {
   /**
    * For losses that are no mean over pairs: what a training step minimises in place of the losses that {@link evaluate} gave, and its cotangents.
    * It sees all pairs of a step at once, so where this is present no batch is cut into micro-batches. Evaluations show the losses of pairs.
+   * The step then weights group by group, so a loss that couples pairs of different groups is minimised only where pairs of all groups are
+   * weighted alike: with the weights `erm` and the sampler `proportional`.
    */
   couple?(outcome: PairOutcome, pairs: StepPairs): Omit<PairOutcome, 'metrics'>;
 }

@@ -1,6 +1,5 @@
 import { editDistance } from '../data/tables/near-matches.js';
 import { methodPrefixes } from '../objective/group-weights.js';
-import { lossNames } from '../objective/losses.js';
 import { pairLossNames } from '../objective/pairs.js';
 
 /**
@@ -18,6 +17,7 @@ export const otherNames: Readonly<Record<string, string>> = {
   adj: 'objective.adjustment',
   rdpo_adj: 'objective.adjustment',
   divide_by_totalcount: 'objective.scaling',
+  simpo_gamma: 'objective.gamma',
   importance_sampling: 'objective.weights',
   imp_weights: 'objective.pairWeights',
   importance_sampling_weights: 'objective.pairWeights',
@@ -124,6 +124,8 @@ function lossAdvice(type: unknown): string {
     hinge: 'objective.loss: hinge',
     robust: 'objective.loss: rdpo, with objective.labelSmoothing: its label_smoothing',
     sft: 'objective.loss: sft',
+    simpo: 'objective.loss: simpo',
+    orpo: 'objective.loss: orpo',
   };
   const known = losses[String(type)];
   return known ? `write ${known}` : `there is no ${type} here; objective.loss takes ${pairLossNames.join(', ')}`;
@@ -146,7 +148,7 @@ export function valueAdvice(key: string, value: unknown): string | undefined {
   if (key === 'lora.targets' && name === 'all-linear') return 'leave it out: all seven are the default';
   if (key !== 'objective.loss') return undefined;
   for (const [weights, prefix] of Object.entries(methodPrefixes))
-    for (const loss of lossNames)
+    for (const loss of pairLossNames)
       if (prefix !== '' && name === prefix + loss) return `${name} is loss: ${loss} with weights: ${weights}`;
   return undefined;
 }

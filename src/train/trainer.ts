@@ -5,7 +5,7 @@ import { createSampler, type Sampler } from '../data/pairs/sampler.js';
 import { InputError, InterruptedError, present } from '../errors.js';
 import type { NativeBatch } from '../native/types.js';
 import { GroupTotals, robustStep } from '../objective/aggregate.js';
-import { type GroupWeights, groupWeights } from '../objective/group-weights.js';
+import { type GroupWeights, groupWeights, isMoving } from '../objective/group-weights.js';
 import type { Policy } from '../policy/policy.js';
 import { counted } from '../terminal/format.js';
 import type { Objective, TrainConfig } from './config.js';
@@ -109,7 +109,7 @@ class Trainer {
     private readonly validation: PairDataset | undefined,
     private readonly settings: TrainerSettings,
     private readonly hooks: TrainerHooks,
-    own: OwnObjective,
+    private readonly own: OwnObjective,
   ) {
     const { batch, optimizer, seed } = settings;
     this.objective = own.loss ?? pairObjective(namedObjective(settings));
@@ -119,7 +119,7 @@ class Trainer {
         fix: 'train with one process, or leave it out',
       });
     for (const data of [train, validation]) if (data) refuseSoftLabels(this.objective, data);
-    this.weighting = own.weighting ?? groupWeights(namedObjective(settings), train.counts, seed);
+    this.weighting = own.weighting ?? weightsOf(namedObjective(settings), train.counts, seed);
     this.alphaStep = this.weighting.step;
     this.sampler = createSampler({
       kind: batch.sampler,
@@ -201,7 +201,12 @@ class Trainer {
     if (this.alphaStep !== undefined && plateau) weighting.step = this.alphaStep * plateau.stepScale;
     const scaling = objective && 'scaling' in objective ? objective.scaling : undefined;
     const robust = robustStep(totals, weighting, sampler.groupProbabilities, scaling);
-    if (!Number.isFinite(robust.loss)) throw new NonFiniteError('α has overflowed: lower objective.step');
+    if (!Number.isFinite(robust.loss))
+      throw new NonFiniteError(
+        robust.signal.every(Number.isFinite) && !weighting.alpha.every(Number.isFinite)
+          ? 'α has overflowed: lower objective.step'
+          : `the loss of ${namesOf(pairsAt(train, batch))} together is not a finite number`,
+      );
 
     const learningRate = learningRateAt(optimizer, this.step, this.steps) * (plateau?.rateScale ?? 1);
     const { gradNorm } = await policy.step(robust.coefficients, { learningRate, maxGradNorm: optimizer.maxGradNorm });
@@ -316,10 +321,13 @@ class Trainer {
   /** Once a run. */
   private warnOfSaturation(effectiveGroups: number): void {
     if (this.saturated || this.train.groups.length === 1 || !(effectiveGroups < saturatedGroups)) return;
+    const advice = this.own.weighting
+      ? 'Raise batch.size, or let your weighting move less'
+      : saturationAdvice(namedObjective(this.settings));
+    if (advice === undefined) return;
     this.saturated = true;
     this.hooks.onWarning?.(
-      `ALPHA_SATURATED at step ${this.step}: nearly all weight is on one group, so the others stop training. ` +
-        'Lower objective.step, raise batch.size, or set objective.floor or a lower objective.chi',
+      `ALPHA_SATURATED at step ${this.step}: nearly all weight is on one group, so the others stop training. ${advice}`,
     );
   }
 
@@ -371,6 +379,25 @@ function namedObjective({ objective }: TrainerSettings): Objective {
     at: { field: 'objective' },
     fix: 'name loss and weights, or give both a loss and a weighting of your own',
   });
+}
+
+/** @throws InputError that names the key of the configuration */
+function weightsOf(objective: Objective, counts: readonly number[], seed: number): GroupWeights {
+  try {
+    return groupWeights(objective, counts, seed);
+  } catch (error) {
+    if (!(error instanceof InputError) || error.location.field === 'groups') throw error;
+    const { problem, fix, location } = error;
+    throw new InputError(problem, { at: { ...location, field: `objective.${location.field}` }, fix, cause: error });
+  }
+}
+
+/** What would spread weights that are all but on one group; undefined where they are not to be spread: fixed ones, and the hard max. */
+function saturationAdvice(objective: Objective): string | undefined {
+  if (!isMoving(objective) || objective.weights === 'best-response') return undefined;
+  const { set = 'simplex' } = ('ambiguity' in objective && objective.ambiguity) || {};
+  const floor = set === 'simplex' ? ', set objective.floor' : '';
+  return `Lower objective.step, raise batch.size${floor} or lower objective.chi`;
 }
 
 /** Optimiser steps of the whole run; a part of an epoch counts as one more batch. */

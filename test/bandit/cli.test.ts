@@ -146,7 +146,7 @@ test.each([
   [['--weighting', '{weights: optimistic, step: 1, ambiguity: {set: ball}}'], '--weighting ambiguity set'],
   [['--weighting', '{weights: mirror-ascent, step: 1, scaling: paper}'], 'scaling'],
   [['--weighting', 'optimistic'], 'not a YAML mapping'],
-  [['--weighting', '{weights: best-response}', '--chi', '0.5'], 'cannot be used with'],
+  [['--weighting', '{weights: best-response}', '--chi', '0.5'], '"--chi": does nothing with --weighting'],
   [['--weighting', '{weights: best-response}', '--adaptive-alpha', '0.5'], 'no step size'],
   [['--weighting', '{weights: best-response}', '--methods', 'dpo'], '--weighting'],
   [['--weighting', '{weights: erm}'], 'erm weights do not move'],

@@ -437,6 +437,29 @@ describe('mini-batches', () => {
   );
 });
 
+const response = { weights: 'best-response' } as const;
+test.each<[Parameters<typeof methodSettings>[0], Parameters<typeof methodSettings>[1], RegExp]>([
+  ['gr-dpo', { weighting: response, chi: 0.5 }, /"chi": does nothing with weighting/],
+  ['gr-ipo', { weighting: response, alphaStep: 1 }, /"alphaStep": does nothing with weighting/],
+  ['gr-hinge', { weighting: response, adjustment: 1 }, /"adjustment": does nothing with weighting/],
+  [
+    'gr-dpo',
+    { weighting: response, adaptive: { alpha: 1 } },
+    /"adaptive\.alpha": has no effect on best-response weights/,
+  ],
+  ['ipo', { ipoSolver: 'regression', thetaStep: 1 }, /"thetaStep": does nothing with ipoSolver: regression/],
+  ['gr-ipo', { ipoSolver: 'regression', batch: 5 }, /"batch": does nothing with ipoSolver: regression/],
+  ['dpo', { thetaStep: 1, adaptive: { theta: 1 } }, /"thetaStep": does nothing with adaptive\.theta/],
+])('options of %s that cancel each other are refused: %o', (name, options, says) => {
+  expect(() => methodSettings(name, options)).toThrow(InputError);
+  expect(() => methodSettings(name, options)).toThrow(says);
+});
+
+test('options that cancel each other are none to methods that read neither', () => {
+  const options = { weighting: response, chi: 0.5, ipoSolver: 'regression', thetaStep: 1 } as const;
+  expect(methodSettings('is-dpo', options)).toEqual(methodSettings('is-dpo', { thetaStep: 1 }));
+});
+
 test('options of methods reach those that have them, and no other', () => {
   const options = { beta: 3, thetaStep: 0.25, alphaStep: 0.125, adjustment: [1, 2], labelSmoothing: 0.1, batch: 9 };
   for (const name of allMethodNames) {

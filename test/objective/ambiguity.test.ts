@@ -177,6 +177,17 @@ describe('best responses in closed form', () => {
   });
 });
 
+it('the best response of a kl ball that ends a rounding error before the worst group alone is that group', () => {
+  const given = [28, 6, 23, 44];
+  const values = Float64Array.of(2, 0, 2, 2);
+  const worst = 28 + 23 + 44;
+  for (const radius of [0.06124362524071857, -Math.log(worst / 101), -Math.log(worst / 101) - 1e-16]) {
+    const alpha = ambiguitySet({ set: 'kl', radius }, given).respond(values);
+    expect(dot(alpha, values)).toBeCloseTo(2, 6);
+    for (const g of [0, 2, 3]) expect(alpha[g]).toBeCloseTo(given[g] / worst, 6);
+  }
+});
+
 describe('settings', () => {
   it.each<[object, string]>([
     [{ ambiguity: { set: 'cvar', level: 0 } }, 'ambiguity.level'],

@@ -53,6 +53,20 @@ describe('losses without a reference', () => {
     );
   });
 
+  it('orpo of a chosen response that is certain has the slopes of its limit, −1 − λ odds(b) and 0', () => {
+    const beta = 0.7;
+    const { terms } = referenceFreeLoss({ loss: 'orpo', beta });
+    for (const b of [-1e-3, -1, -50]) {
+      const { value, chosenSlope, rejectedSlope } = terms(0, b);
+      const odds = Math.exp(b) / (1 - Math.exp(b));
+      expect(chosenSlope / (-1 - beta * odds)).toBeCloseTo(1, 12);
+      expect([value, rejectedSlope].map(Math.abs)).toEqual([expect.closeTo(0, 12), expect.closeTo(0, 12)]);
+    }
+    // Of a rejected response that is certain the loss goes to infinity, but never to no number.
+    for (const a of [0, -1]) for (const term of Object.values(terms(a, 0))) expect(term).not.toBeNaN();
+    expect(terms(-1, 0).value).toBeGreaterThan(100);
+  });
+
   it('orpo is finite for responses that are all but certain, or all but impossible', () => {
     const { terms } = referenceFreeLoss({ loss: 'orpo', beta: 0.1 });
     for (const [a, b] of [

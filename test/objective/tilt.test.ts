@@ -79,5 +79,19 @@ describe('the tilted loss', () => {
     }
     for (const temperature of [1e6, -1e6])
       expect(tiltedTerms([1, 3], [3, 1], together, temperature).losses[0]).toBeCloseTo(1.5, 5);
+    for (const temperature of [1e9, -1e12, 1e15, -1e40])
+      expect(tiltedTerms([1, 3], [3, 1], together, temperature).losses[0]).toBeCloseTo(1.5, 8);
+  });
+
+  it('to first order in 1/τ is the mean plus the variance over 2τ', () => {
+    // Mean 1.5, variance 0.75.
+    for (const temperature of [1e4, -1e4, 1e6])
+      expect((tiltedTerms([1, 3], [3, 1], together, temperature).losses[0] - 1.5) * temperature).toBeCloseTo(0.375, 3);
+  });
+
+  it('of a set in which no pair has weight is 0, and so are its factors', () => {
+    const { losses, factors } = tiltedTerms([5, 2, 3], [0, 0, 1], [0, 0, 1], 0.5);
+    expect([...losses]).toEqual([0, 0, 3]);
+    expect([...factors]).toEqual([0, 0, 1]);
   });
 });

@@ -296,6 +296,23 @@ describe('the page of several runs', () => {
     expect(html).toContain('IPO loss (β = 0.2)');
   });
 
+  it('compares no losses of different margins γ', async () => {
+    const compared = async (gammas: readonly [string, string]) => {
+      for (const [i, folder] of folders.entries()) {
+        const weights = i < 3 ? 'erm' : 'mirror-ascent';
+        const gamma = gammas[i < 3 ? 0 : 1];
+        const objective = `{ loss: simpo, beta: 2, weights: ${weights}${gamma} }`;
+        writeFileSync(join(folder, 'config.yaml'), `objective: ${objective}\n`);
+      }
+      return read();
+    };
+    expect(await compared(['', ', gamma: 0'])).toContain('Paired differences over seeds, mean');
+    const html = await compared(['', ', gamma: 0.5']);
+    expect(html).not.toContain('Paired differences over seeds, mean');
+    expect(html).toContain('SIMPO loss / nats (β = 2)');
+    expect(html).toContain('SIMPO loss / nats (β = 2, γ = 0.5)');
+  });
+
   it('gives no standard error to one seed', async () => {
     folders = [folders[0], folders[3]];
     const html = await read();

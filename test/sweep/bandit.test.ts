@@ -133,7 +133,19 @@ methods:
     ],
     [
       'bandit: { method: gr-ipo, adaptiveAlpha: 1 }\nseeds: 1\nmethods: [{ name: a, set: { weighting: { weights: best-response } } }]',
-      /adaptive\.alpha.*no effect on best-response/,
+      /method a, field "adaptiveAlpha".*no effect on best-response/,
+    ],
+    [
+      'bandit: { method: dpo, thetaStep: 1, adaptiveTheta: 1 }\nseeds: 1\nmethods: [{ name: a }]',
+      /method a, field "thetaStep": does nothing with adaptiveTheta/,
+    ],
+    [
+      'bandit: { method: ipo, alphaStep: 0.2 }\nseeds: 1\nmethods: [{ name: a }]',
+      /field "bandit\.alphaStep": has no effect on any method of the sweep/,
+    ],
+    [
+      'bandit: { chi: 0.2 }\nseeds: 1\nmethods: [{ name: a, set: { method: ipo } }, { name: b, set: { method: gr-ipo, chi: 0.5 } }]',
+      /field "bandit\.chi": has no effect on any method of the sweep/,
     ],
   ])('%s is refused', (text, message) => {
     expect(() => banditCells(loadSweep(writeSweep('refused', `${text}\n`)))).toThrow(message);
@@ -145,6 +157,17 @@ methods:
     const cells = banditCells(loadSweep(writeSweep('shared', text)));
     expect(cells.map(({ problem }) => problem.data)).toEqual(['balanced', 'balanced']);
     expect(cells[1].settings.weights).toMatchObject({ step: 0.2 });
+  });
+
+  it('has grids of weightings', () => {
+    const weightings = ['{ weights: best-response }', '{ weights: best-response, iterate: average }'];
+    const text = `bandit: { method: gr-ipo }\nseeds: 1\nmethods: [{ name: a, grid: { weighting: [${weightings}] } }]\n`;
+    const cells = banditCells(loadSweep(writeSweep('grid', text)));
+    expect(cells.map(({ settings: { weights } }) => weights)).toEqual([
+      { weights: 'best-response' },
+      { weights: 'best-response', iterate: 'average' },
+    ]);
+    expect(new Set(cells.map(({ folder: own }) => own)).size).toBe(2);
   });
 
   it('compares weightings, and lists each as a command that takes it', () => {

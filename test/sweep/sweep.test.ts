@@ -65,6 +65,30 @@ describe('the file of a sweep', () => {
     for (const { folder } of cells) expect(folder.slice(root.length)).toMatch(/^[\w./=,+-]+$/);
   });
 
+  it('has grids of mappings, and folders apart for values that are written alike', () => {
+    const sets = ['{ set: cvar, level: 0.5 }', '{ set: cvar, level: 0.2 }', '{ set: kl, radius: 0.2 }'];
+    const set = '{ objective.weights: best-response }';
+    const text = (values: string) =>
+      `seeds: 0\nmethods: [{ name: max, set: ${set}, grid: { objective.ambiguity: [${values}] } }]\n`;
+    const cells = cellsOf(loadSweep(writeSweep(place(), text(sets.join(', ')))));
+    expect(cells.map(({ config: { objective } }) => 'ambiguity' in objective && objective.ambiguity)).toEqual([
+      { set: 'cvar', level: 0.5 },
+      { set: 'cvar', level: 0.2 },
+      { set: 'kl', radius: 0.2 },
+    ]);
+    expect(new Set(cells.map(({ folder }) => folder)).size).toBe(3);
+    for (const { folder } of cells) expect(folder).toMatch(/objective\.ambiguity=[0-9a-f]{12}\/seed-0$/);
+    expect(() => loadSweep(writeSweep(place(), text([...sets, sets[1]].join(', '))))).toThrow(
+      /holds the same value twice/,
+    );
+    const alike = [1, '1', true, 'true', null, 'null', [1], 1e21, '1e+21', 'dpo'];
+    const names = alike.map((value) => settingName(new Map([['key', value]])));
+    expect(new Set(names).size).toBe(alike.length);
+    expect(names[0]).toBe('key=1');
+    expect(names.at(-1)).toBe('key=dpo');
+    for (const name of names) expect(name).toMatch(/^key=[\w.+-]+$/);
+  });
+
   it.each([
     [
       'seeds: 0\nmethods: [{ name: a, gird: {} }]',
@@ -98,6 +122,10 @@ describe('the file of a sweep', () => {
     ],
     [
       'seeds: 0\nmethods: [{ name: a, grid: { objective.beta: [1, 2] } }]',
+      /method.*a.*unit of the loss.*\n.*select: worst\/accuracy/,
+    ],
+    [
+      'seeds: 0\nmethods: [{ name: a, set: { objective.loss: simpo }, grid: { objective.gamma: [0, 1] } }]',
       /method.*a.*unit of the loss.*\n.*select: worst\/accuracy/,
     ],
     [

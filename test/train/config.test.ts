@@ -87,6 +87,17 @@ describe('training configuration', () => {
     expect(tilted.message).toContain('objective.tilt');
   });
 
+  it('a loss tilted over the whole batch takes batches of pairs alike, as one set they have no other objective', () => {
+    for (const sampler of ['balanced', 'stratified']) {
+      const error = failure(base, ['objective.tilt=1', `batch.sampler=${sampler}`]);
+      expect(error.location.field).toBe('batch.sampler');
+      expect(error.message).toContain('must be proportional with objective.tilt and weights: erm');
+      load(base, ['objective.tilt=1', 'objective.weights=uniform', `batch.sampler=${sampler}`]);
+      load(base, [`batch.sampler=${sampler}`]);
+    }
+    load(base, ['objective.tilt=1']);
+  });
+
   it('--set reaches nested keys, with YAML values', () => {
     const config = load(base, ['batch.micro=2', 'optimizer.betas=[0.8, 0.9]', 'data.groups=[A, "B (x)"]']);
     expect(config.batch.micro).toBe(2);
@@ -148,6 +159,11 @@ describe('training configuration', () => {
     ['objective={loss: simpo, beta: 1, reduction: sum}', 'objective.reduction', 'must be mean with loss: simpo'],
     ['objective={loss: simpo, beta: 1, labelSmoothing: 0.1}', 'objective.labelSmoothing', 'does nothing'],
     ['objective={loss: sft, tilt: 1}', 'objective.tilt', 'does nothing with loss: sft'],
+    [
+      'objective={loss: rdpo, beta: 1, labelSmoothing: 0.1, weights: best-response, scaling: batch-mean}',
+      'objective.scaling',
+      'batch-mean is not for loss: rdpo',
+    ],
     ['baseDtype=float64', 'baseDtype', 'must be bfloat16, or dtype (float32)'],
     ['objective.chi=0.5', 'objective.chi', 'mirror-ascent'],
     ['objective.scaling=paper', 'objective.scaling', 'mirror-ascent'],
@@ -235,6 +251,10 @@ describe('training configuration', () => {
     ['objective.tilt=0', 'field "objective.tilt": must not be 0'],
     ['objective.loss=sigmoid', 'fix: sigmoid is called dpo here'],
     ['objective.loss=gr-ipo', 'fix: gr-ipo is loss: ipo with weights: mirror-ascent'],
+    ['objective.loss=gr-simpo', 'fix: gr-simpo is loss: simpo with weights: mirror-ascent'],
+    ['loss_type=simpo', 'fix: write objective.loss: simpo'],
+    ['loss_type=orpo', 'fix: write objective.loss: orpo'],
+    ['simpo_gamma=0.5', 'fix: simpo_gamma is called objective.gamma here'],
     ['dtype=bf16', 'fix: bf16 is called bfloat16 here'],
     ['device=cuda1', '--set, field "device": must be cpu, cuda, cuda:N or auto'],
     ['device=gpu', 'fix: gpu is called cuda here'],

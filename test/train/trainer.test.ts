@@ -492,10 +492,63 @@ describe('training loop', () => {
     expect(lines).toHaveLength(1 + 11);
   });
 
+  it('blames α for a loss that is no number only where the losses of the groups are numbers', async () => {
+    const loss = pairObjective(grIpo);
+    const hooks = { onStep() {} };
+    const broken: PairObjective = {
+      ...loss,
+      couple: (outcome) => ({ ...outcome, losses: outcome.losses.map(() => Number.NaN) }),
+    };
+    const error = await trainPolicy(new UnigramPolicy(), five, undefined, settings(), hooks, undefined, {
+      loss: broken,
+    }).catch(String);
+    expect(error).toContain('step 1: the loss of made.jsonl:');
+    expect(error).toContain('is not a finite number');
+    expect(error).not.toContain('objective.step');
+  });
+
   it('warns when α has all but left the other groups', async () => {
     const { warnings } = await run({ objective: { ...grIpo, step: 1e4 }, steps: 20 });
     expect(warnings.some((text) => text.startsWith('ALPHA_SATURATED'))).toBe(true);
     expect((await run()).warnings).toEqual([]);
+  });
+
+  const moving = { loss: 'ipo', beta: 0.5, reduction: 'sum' } as const;
+  it.each<[Objective, RegExp | undefined]>([
+    [
+      { ...grIpo, step: 1e4 },
+      /Lower objective\.step, raise batch\.size, set objective\.floor or lower objective\.chi$/,
+    ],
+    [
+      { ...grIpo, step: 1e4, ambiguity: { set: 'cvar', level: 0.01 } },
+      /Lower objective\.step, raise batch\.size or lower objective\.chi$/,
+    ],
+    [{ ...moving, weights: 'best-response' }, undefined],
+    [{ loss: 'simpo', beta: 2, reduction: 'mean', weights: 'best-response', iterate: 'average' }, undefined],
+    [{ ...moving, weights: 'importance', pairWeights: [1, 0] }, undefined],
+  ])('then advises what the configuration takes: %j', async (objective, says) => {
+    const { warnings, lines } = await run({ objective, steps: 20 });
+    expect(lines.some((line) => Number(line['weight/effective_groups']) < 1.05)).toBe(true);
+    if (says === undefined) expect(warnings).toEqual([]);
+    else expect(warnings).toEqual([expect.stringMatching(says)]);
+  });
+
+  it('tells of a weighting of one’s own that leaves the other groups, without keys of the configuration', async () => {
+    const warnings: string[] = [];
+    const alpha = Float64Array.of(1, 0);
+    const weighting: GroupWeights = { name: 'mine', alpha, weights: alpha, next: () => alpha };
+    const hooks = { onStep() {}, onWarning: (text: string) => warnings.push(text) };
+    await trainPolicy(new UnigramPolicy(), five, undefined, settings(), hooks, undefined, { weighting });
+    expect(warnings).toEqual([expect.stringMatching(/ALPHA_SATURATED.*Raise batch\.size, or let your weighting/)]);
+  });
+
+  it('names the key of the configuration where a value does not fit the groups', async () => {
+    await expect(run({ objective: { ...grIpo, floor: 0.7 } })).rejects.toThrow(
+      /field "objective\.floor": floor must lie in \[0, 0\.5\], not 0\.7/,
+    );
+    await expect(run({ objective: { ...grIpo, adjustment: [1] } })).rejects.toThrow(/field "objective\.adjustment"/);
+    const ambiguity = { set: 'kl' as const, radius: 1, shares: [1] };
+    await expect(run({ objective: { ...grIpo, ambiguity } })).rejects.toThrow(/field "objective\.ambiguity\.shares"/);
   });
 
   it('does not warn of an α on one group where χ keeps weight on all', async () => {

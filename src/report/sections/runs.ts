@@ -229,8 +229,8 @@ function firstRun({ runs }: Method): ScoredRun {
 
 /** What the runs of two methods must share for their losses to be in one unit. */
 function lossKey(method: Method): string {
-  const { loss, beta, labelSmoothing = 0, reduction = 'sum' } = firstRun(method).objective;
-  return JSON.stringify([loss, beta, labelSmoothing, reduction]);
+  const { loss, beta, labelSmoothing = 0, gamma = 0, reduction = 'sum' } = firstRun(method).objective;
+  return JSON.stringify([loss, beta, labelSmoothing, gamma, reduction]);
 }
 
 /** The later method in the order of reports minus the earlier: what going from plain to robust changes. */
@@ -673,11 +673,15 @@ function byLoss(methods: readonly Method[]): Method[][] {
   return [...groupBy(methods, lossKey).values()];
 }
 
-/** "IPO loss (β = 0.1)" */
+/** "IPO loss (β = 0.1)", "SIMPO loss / nats (β = 2, γ = 0.5)" */
 function lossTitle(method: Method): string {
-  const { loss, beta } = firstRun(method).objective;
+  const { loss, beta, gamma = 0 } = firstRun(method).objective;
   const unit = ['dpo', 'rdpo', 'simpo', 'orpo', 'sft'].includes(loss) ? ' / nats' : '';
-  return `${loss === 'hinge' ? 'hinge' : loss.toUpperCase()} loss${unit}${beta === undefined ? '' : ` (β = ${formatNumber(beta)})`}`;
+  const scale = [
+    ...(beta === undefined ? [] : [`β = ${formatNumber(beta)}`]),
+    ...(gamma === 0 ? [] : [`γ = ${formatNumber(gamma)}`]),
+  ].join(', ');
+  return `${loss === 'hinge' ? 'hinge' : loss.toUpperCase()} loss${unit}${scale === '' ? '' : ` (${scale})`}`;
 }
 
 function has(run: ScoredRun, metric: GroupMetric): boolean {
