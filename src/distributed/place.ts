@@ -22,14 +22,14 @@ type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
  * Reads RANK, WORLD_SIZE, LOCAL_RANK (default 0), MASTER_ADDR and MASTER_PORT, the contract of torchrun.
- * @returns undefined where this process is alone: neither RANK nor WORLD_SIZE is set, or WORLD_SIZE is 1
+ * @returns undefined where this process is alone: neither RANK nor WORLD_SIZE is set, or WORLD_SIZE is 1, whatever RANK is
  * @throws InputError naming a variable that is missing or wrong
  */
 export function placeOf(environment: Environment): Place | undefined {
   if (environment.WORLD_SIZE === undefined && environment.RANK === undefined) return undefined;
   const size = readCount(environment, 'WORLD_SIZE', 1, 1 << 20);
-  const rank = readCount(environment, 'RANK', 0, size - 1);
   if (size === 1) return undefined;
+  const rank = readCount(environment, 'RANK', 0, size - 1);
   return {
     rank,
     size,

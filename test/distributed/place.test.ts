@@ -10,6 +10,7 @@ it('a process without the variables is alone, and so is the only one of a job', 
   // A cluster may say where the master would be.
   expect(placeOf({ MASTER_ADDR: 'host', MASTER_PORT: '1' })).toBeUndefined();
   expect(placeOf({ RANK: '0', WORLD_SIZE: '1' })).toBeUndefined();
+  expect(placeOf({ WORLD_SIZE: '1' })).toBeUndefined();
 });
 
 it('reads the contract of torchrun', () => {
