@@ -12,8 +12,8 @@ export interface Place {
   port: number;
   /** Whether this process keeps the store. torchrun's agent has one already, and says so. */
   serves: boolean;
-  /** What the launcher calls this attempt: after a restart it keeps its store, but nothing in it counts any more. */
-  attempt: string;
+  /** What the launcher calls the job, which may share its store with others. */
+  job: string;
   /** The network interface to speak through, where the user names one. */
   interface?: string;
 }
@@ -37,7 +37,8 @@ export function placeOf(environment: Environment): Place | undefined {
     address: read(environment, 'MASTER_ADDR'),
     port: readCount(environment, 'MASTER_PORT', 1, 65535),
     serves: rank === 0 && environment.TORCHELASTIC_USE_AGENT_STORE !== 'True',
-    attempt: `${environment.TORCHELASTIC_RUN_ID ?? ''}/${environment.TORCHELASTIC_RESTART_COUNT ?? '0'}`,
+    // Not the number of the restart: of nodes that join or leave, each counts its own.
+    job: environment.TORCHELASTIC_RUN_ID ?? '',
     interface: environment.GLOO_SOCKET_IFNAME || undefined,
   };
 }

@@ -21,14 +21,14 @@ it('reads the contract of torchrun', () => {
     address: 'host',
     port: 29500,
     serves: false,
-    attempt: '/0',
+    job: '',
     interface: undefined,
   });
   expect(placeOf(first)?.serves).toBe(true);
   // A PyTorchJob sets no LOCAL_RANK.
   expect(placeOf({ ...first, LOCAL_RANK: undefined })?.localRank).toBe(0);
   const elastic = { TORCHELASTIC_USE_AGENT_STORE: 'True', TORCHELASTIC_RESTART_COUNT: '2', TORCHELASTIC_RUN_ID: 'job' };
-  expect(placeOf({ ...first, ...elastic })).toMatchObject({ serves: false, attempt: 'job/2' });
+  expect(placeOf({ ...first, ...elastic })).toMatchObject({ serves: false, job: 'job' });
   expect(placeOf({ ...plain, GLOO_SOCKET_IFNAME: 'eth1' })?.interface).toBe('eth1');
 });
 
