@@ -43,6 +43,21 @@ export function placeOf(environment: Environment): Place | undefined {
   };
 }
 
+/**
+ * For a command that one process runs.
+ * @throws InputError where a launcher has started several
+ */
+export function refuseSeveral(command: string, environment: Environment = process.env): void {
+  if (placeOf(environment) === undefined) return;
+  throw new InputError(
+    `is ${environment.WORLD_SIZE}, and ${command} is for one process, which starts others by itself where it needs them`,
+    {
+      at: { field: 'WORLD_SIZE' },
+      fix: 'start it without a launcher, or unset RANK and WORLD_SIZE',
+    },
+  );
+}
+
 function read(environment: Environment, name: string): string {
   const value = environment[name];
   if (value === undefined || value === '')

@@ -47,6 +47,25 @@ export async function together<T>(
   }
 }
 
+/** Seconds in which the others have to come to hear that this process has failed before it could begin. */
+const failureTimeout = 60;
+
+/**
+ * What `read` makes of the user's input, before there is a team. If it fails, the others hear of it rather than wait for this process.
+ * @throws whatever `read` throws
+ */
+export async function failTogether<T>(read: () => T): Promise<T> {
+  let thrown: unknown;
+  try {
+    return read();
+  } catch (error) {
+    thrown = error;
+  }
+  // That the others have not come either is not what is wrong.
+  await together(failureTimeout, () => Promise.reject(thrown)).catch(() => {});
+  throw thrown;
+}
+
 /** What each process says of itself when it comes. */
 interface Hello {
   size: number;
@@ -154,7 +173,8 @@ export class ProcessTeam extends GatheringTeam {
     const found = await Promise.race([told, late]).catch(() => undefined);
     if (found === 'late') this.abandon();
     if (lost) return this.lostError(messageOf(error), typeof found === 'object' ? found : onlyFirstMissing);
-    if (this.rank > 0 && typeof found === 'object' && new Map(found.failures).get(0) === messageOf(error)) silence();
+    const ofFirst = typeof found === 'object' ? new Map(found.failures).get(0) : undefined;
+    if (ofFirst?.includes(problemOf(error))) silence();
     return error;
   }
 
@@ -339,6 +359,12 @@ export class ProcessTeam extends GatheringTeam {
 function ranks(numbers: readonly number[]): string {
   const most = 20;
   return `rank ${numbers.slice(0, most).join(', ')}${numbers.length > most ? ` and ${numbers.length - most} more` : ''}`;
+}
+
+/** What all processes find that meet the same error; rank 0 may say more about it. */
+function problemOf(error: unknown): string {
+  const { problem } = error as { problem?: unknown };
+  return typeof problem === 'string' ? problem : messageOf(error);
 }
 
 /** Whether an error is about another process. */

@@ -51,8 +51,14 @@ describe.concurrent('processes of a job', () => {
 
   it('learn of an error of rank 0 though they are busy until after its end', { timeout: 120_000 }, async () => {
     const [first, second] = await job('fail', 'busy');
-    expect(first.stderr).toBe('out of luck\n');
-    expect(second.stderr).toContain('rank 0 has stopped: out of luck');
+    expect(first.stderr).toBe('error: out of luck\n');
+    expect(second.stderr).toMatch(/^rank 1: error: rank 0 has stopped: out of luck\n/);
+  });
+
+  it('say once what all of them find', async () => {
+    const [first, second] = await job('refuse', 'refuse');
+    expect(first.stderr).toBe('error: at the end: b.jsonl:3 is not finite\n  fix: look\n');
+    expect(second).toEqual({ status: 1, stdout: '', stderr: '' });
   });
 
   it('do not take one for lost that is busy, nor does that one those that have left', {

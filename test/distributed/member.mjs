@@ -3,11 +3,14 @@
  *  serve: keeps a store at MASTER_PORT, as a launcher's agent does, until it is killed
  *  meet: meets the others twice, one use after the other, and prints what all have brought
  *  wait: meets the others, says so, and waits to be killed
- *  fail: fails once all have met; busy: meets it only after it has computed for long; killed: is killed then
+ *  fail: fails once all have met; refuse: as all others do; killed: is killed then; notice: is at the next exchange at once;
+ *  busy: comes to it only after it has computed for long
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { together } from '../../dist/distributed/process-team.js';
+import { GroupRobustError, reportError } from '../../dist/errors.js';
 import { loadNative } from '../../dist/native/load.js';
+import { NonFiniteError } from '../../dist/train/non-finite.js';
 
 const { MASTER_PORT, RANK } = process.env;
 const command = process.argv[2];
@@ -26,7 +29,12 @@ const works = {
   },
   async fail(team) {
     await team.gather(new Float64Array(0));
-    throw new Error('out of luck');
+    throw new GroupRobustError('TEST', 'out of luck');
+  },
+  /** As where all find the same pairs, and rank 0 says where it was. */
+  async refuse(team) {
+    await team.gather(new Float64Array(0));
+    throw new NonFiniteError('b.jsonl:3 is not finite', RANK === '0' ? { where: 'at the end', fix: 'look' } : {});
   },
   async killed(team) {
     await team.gather(new Float64Array(0));
@@ -52,7 +60,6 @@ if (command === 'serve') {
   try {
     for (let use = 0; use < (command === 'meet' ? 2 : 1); use++) await together(30, works[command]);
   } catch (error) {
-    process.stderr.write(`${error.message}\n`);
-    process.exitCode = 1;
+    reportError(error);
   }
 }
