@@ -48,8 +48,9 @@ class PeersObject : public Napi::ObjectWrap<PeersObject> {
             env, "Peers",
             {InstanceMethod<&PeersObject::meet>("meet"), InstanceMethod<&PeersObject::set>("set"),
              InstanceMethod<&PeersObject::wait>("wait"), InstanceMethod<&PeersObject::get>("get"),
-             InstanceMethod<&PeersObject::count>("count"), InstanceMethod<&PeersObject::open>("open"), InstanceMethod<&PeersObject::connect>("connect"),
-             InstanceMethod<&PeersObject::gather>("gather"), InstanceMethod<&PeersObject::broadcast>("broadcast"),
+             InstanceMethod<&PeersObject::count>("count"), InstanceMethod<&PeersObject::open>("open"),
+             InstanceMethod<&PeersObject::connect>("connect"), InstanceMethod<&PeersObject::gather>("gather"),
+             InstanceMethod<&PeersObject::broadcast>("broadcast"),
              InstanceMethod<&PeersObject::disconnect>("disconnect"), InstanceMethod<&PeersObject::traffic>("traffic"),
              InstanceMethod<&PeersObject::dispose>("dispose")}));
   }
@@ -111,8 +112,7 @@ class PeersObject : public Napi::ObjectWrap<PeersObject> {
   }
 
   Napi::Value open(const Napi::CallbackInfo& info) {
-    return queued(
-        info, [&] { return [endpoint = readEndpoint(info[0])](Peers& peers) { peers.open(endpoint); }; });
+    return queued(info, [&] { return [endpoint = readEndpoint(info[0])](Peers& peers) { peers.open(endpoint); }; });
   }
 
   Napi::Value connect(const Napi::CallbackInfo& info) {

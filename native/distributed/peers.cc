@@ -9,6 +9,7 @@
 #ifdef GROUP_ROBUST_NCCL
 #include <nccl.h>
 #include <torch/csrc/cuda/nccl.h>
+
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 #endif
 
@@ -48,8 +49,8 @@ void quietenLogging() {
 
 #ifdef GROUP_ROBUST_NCCL
 /**
- * Whether the NCCL that LibTorch calls is the one whose header this was compiled with: the layout of its structures, which c10d's
- * classes hold, differs by version.
+ * Whether the NCCL that LibTorch calls is the one whose header this was compiled with: the layout of its structures,
+ * which c10d's classes hold, differs by version.
  */
 bool fitsNccl() {
   constexpr uint64_t compiled = uint64_t{NCCL_MAJOR} << 32 | uint64_t{NCCL_MINOR} << 16 | uint64_t{NCCL_PATCH};
@@ -99,7 +100,8 @@ struct Peers::State {
   c10::intrusive_ptr<c10d::ProcessGroupNCCL> betweenCards() {
     const std::lock_guard lock(mutex);
     if (!nccl) {
-      // A lost peer is to throw from wait(), on the thread that waits; by default a watchdog ends the process by abort().
+      // A lost peer is to throw from wait(), on the thread that waits; by default a watchdog ends the process by
+      // abort().
       setenv("TORCH_NCCL_BLOCKING_WAIT", "1", /*overwrite=*/0);
       setenv("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0", /*overwrite=*/0);
       auto options = c10d::ProcessGroupNCCL::Options::create();
@@ -155,9 +157,8 @@ int64_t Peers::count(const std::string& key) {
 
 void Peers::open(const Endpoint& endpoint) {
   aboutPeers([&] {
-    state_->device = endpoint.interface.empty()
-                         ? c10d::ProcessGroupGloo::createDeviceForHostname(endpoint.address)
-                         : c10d::ProcessGroupGloo::createDeviceForInterface(endpoint.interface);
+    state_->device = endpoint.interface.empty() ? c10d::ProcessGroupGloo::createDeviceForHostname(endpoint.address)
+                                                : c10d::ProcessGroupGloo::createDeviceForInterface(endpoint.interface);
   });
 }
 
@@ -230,7 +231,8 @@ void Peers::disconnect(bool finished) {
     nccl.swap(state_->nccl);
 #endif
   }
-  // Outside the lock: their threads end here. Gloo's first, by which the others notice: the end of NCCL's may take long.
+  // Outside the lock: their threads end here. Gloo's first, by which the others notice: the end of NCCL's may take
+  // long.
   gloo.reset();
 #ifdef GROUP_ROBUST_NCCL
   if (nccl) aboutPeers([&] { finished ? nccl->shutdown() : nccl->abort(); });
