@@ -30,7 +30,7 @@ MeetingPlace readPlace(const Napi::Value& value) {
 Endpoint readEndpoint(const Napi::Value& value) {
   const auto object = readObject(value, "endpoint");
   return {readString(object.Get("interface"), "endpoint.interface"),
-          readString(object.Get("address"), "endpoint.address"), readString(object.Get("prefix"), "endpoint.prefix")};
+          readString(object.Get("address"), "endpoint.address")};
 }
 
 /** Its thread does what waits for other processes, but for the sum of a gradient, which is the model's thread's. */
@@ -48,8 +48,9 @@ class PeersObject : public Napi::ObjectWrap<PeersObject> {
             env, "Peers",
             {InstanceMethod<&PeersObject::meet>("meet"), InstanceMethod<&PeersObject::set>("set"),
              InstanceMethod<&PeersObject::wait>("wait"), InstanceMethod<&PeersObject::get>("get"),
-             InstanceMethod<&PeersObject::count>("count"), InstanceMethod<&PeersObject::connect>("connect"),
-             InstanceMethod<&PeersObject::gather>("gather"), InstanceMethod<&PeersObject::broadcast>("broadcast"),
+             InstanceMethod<&PeersObject::count>("count"), InstanceMethod<&PeersObject::open>("open"),
+             InstanceMethod<&PeersObject::connect>("connect"), InstanceMethod<&PeersObject::gather>("gather"),
+             InstanceMethod<&PeersObject::broadcast>("broadcast"),
              InstanceMethod<&PeersObject::disconnect>("disconnect"), InstanceMethod<&PeersObject::traffic>("traffic"),
              InstanceMethod<&PeersObject::dispose>("dispose")}));
   }
@@ -110,11 +111,15 @@ class PeersObject : public Napi::ObjectWrap<PeersObject> {
         [](Napi::Env env, int64_t count) -> Napi::Value { return Napi::Number::New(env, static_cast<double>(count)); });
   }
 
+  Napi::Value open(const Napi::CallbackInfo& info) {
+    return queued(info, [&] { return [endpoint = readEndpoint(info[0])](Peers& peers) { peers.open(endpoint); }; });
+  }
+
   Napi::Value connect(const Napi::CallbackInfo& info) {
     return queued(info, [&] {
       const int64_t size = readInteger(info[1], "size", 1, 1 << 20);
       return [rank = static_cast<int>(readInteger(info[0], "rank", 0, size - 1)), size = static_cast<int>(size),
-              endpoint = readEndpoint(info[2])](Peers& peers) { peers.connect(rank, size, endpoint); };
+              prefix = readString(info[2], "prefix")](Peers& peers) { peers.connect(rank, size, prefix); };
     });
   }
 
@@ -139,7 +144,9 @@ class PeersObject : public Napi::ObjectWrap<PeersObject> {
   }
 
   Napi::Value disconnect(const Napi::CallbackInfo& info) {
-    return queued(info, [] { return [](Peers& peers) { peers.disconnect(); }; });
+    return queued(info, [&] {
+      return [finished = readBoolean(info[0], "finished")](Peers& peers) { peers.disconnect(finished); };
+    });
   }
 
   /** Answered at once. */

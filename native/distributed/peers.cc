@@ -1,14 +1,19 @@
 #include "distributed/peers.h"
 
 #include <ATen/ATen.h>
+#include <c10/util/Logging.h>
 
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 #ifdef GROUP_ROBUST_NCCL
+#include <nccl.h>
+#include <torch/csrc/cuda/nccl.h>
+
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 #endif
 
+#include <cstdlib>
 #include <mutex>
 #include <utility>
 
@@ -31,6 +36,28 @@ auto aboutPeers(Work&& work) -> decltype(work()) {
   }
 }
 
+/** Has LibTorch print no warnings of c10d's, which have stack traces and say nothing that the errors do not. */
+void quietenLogging() {
+  static const bool done = [] {
+    setenv("TORCH_CPP_LOG_LEVEL", "ERROR", /*overwrite=*/0);
+    // Python's torch calls this when it is imported; else nothing reads the variable.
+    c10::initLogging();
+    return true;
+  }();
+  static_cast<void>(done);
+}
+
+#ifdef GROUP_ROBUST_NCCL
+/**
+ * Whether the NCCL that LibTorch calls is the one whose header this was compiled with: the layout of its structures,
+ * which c10d's classes hold, differs by version.
+ */
+bool fitsNccl() {
+  constexpr uint64_t compiled = uint64_t{NCCL_MAJOR} << 32 | uint64_t{NCCL_MINOR} << 16 | uint64_t{NCCL_PATCH};
+  return torch::cuda::nccl::version() == compiled;
+}
+#endif
+
 at::Tensor tensorOf(std::vector<uint8_t>& bytes) {
   return at::from_blob(bytes.data(), {static_cast<int64_t>(bytes.size())}, at::kByte);
 }
@@ -45,6 +72,7 @@ struct Peers::State {
   int rank = 0;
   int size = 1;
   std::string prefix;  // of keys
+  std::shared_ptr<::gloo::transport::Device> device;
   mutable std::mutex mutex;
   c10::intrusive_ptr<c10d::ProcessGroupGloo> gloo;  // guarded by mutex
 #ifdef GROUP_ROBUST_NCCL
@@ -72,6 +100,10 @@ struct Peers::State {
   c10::intrusive_ptr<c10d::ProcessGroupNCCL> betweenCards() {
     const std::lock_guard lock(mutex);
     if (!nccl) {
+      // A lost peer is to throw from wait(), on the thread that waits; by default a watchdog ends the process by
+      // abort().
+      setenv("TORCH_NCCL_BLOCKING_WAIT", "1", /*overwrite=*/0);
+      setenv("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0", /*overwrite=*/0);
       auto options = c10d::ProcessGroupNCCL::Options::create();
       options->timeout = timeout;
       nccl = c10::make_intrusive<c10d::ProcessGroupNCCL>(c10::make_intrusive<c10d::PrefixStore>(prefix + "nccl", store),
@@ -83,6 +115,7 @@ struct Peers::State {
 };
 
 Peers::Peers(const MeetingPlace& place) : state_(std::make_unique<State>()) {
+  quietenLogging();
   state_->timeout = place.timeout;
   aboutPeers([&] {
     c10d::TCPStoreOptions options;
@@ -122,19 +155,24 @@ int64_t Peers::count(const std::string& key) {
   return aboutPeers([&] { return state_->store->add(key, 1); });
 }
 
-void Peers::connect(int rank, int size, const Endpoint& endpoint) {
+void Peers::open(const Endpoint& endpoint) {
+  aboutPeers([&] {
+    state_->device = endpoint.interface.empty() ? c10d::ProcessGroupGloo::createDeviceForHostname(endpoint.address)
+                                                : c10d::ProcessGroupGloo::createDeviceForInterface(endpoint.interface);
+  });
+}
+
+void Peers::connect(int rank, int size, const std::string& prefix) {
+  if (!state_->device) throw InputError("open() comes first");
   aboutPeers([&] {
     auto options = c10d::ProcessGroupGloo::Options::create(state_->timeout);
-    options->devices.push_back(endpoint.interface.empty()
-                                   ? c10d::ProcessGroupGloo::createDeviceForHostname(endpoint.address)
-                                   : c10d::ProcessGroupGloo::createDeviceForInterface(endpoint.interface));
+    options->devices.push_back(state_->device);
     auto gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(
-        c10::make_intrusive<c10d::PrefixStore>(endpoint.prefix + "gloo", state_->store), rank, size,
-        std::move(options));
+        c10::make_intrusive<c10d::PrefixStore>(prefix + "gloo", state_->store), rank, size, std::move(options));
     const std::lock_guard lock(state_->mutex);
     state_->rank = rank;
     state_->size = size;
-    state_->prefix = endpoint.prefix;
+    state_->prefix = prefix;
     state_->gloo = std::move(gloo);
   });
 }
@@ -170,16 +208,18 @@ void Peers::sum(at::Tensor& tensor) {
       return;
     }
 #ifdef GROUP_ROBUST_NCCL
-    state_->betweenCards()->allreduce(tensors)->wait();
-#else
+    if (fitsNccl()) {
+      state_->betweenCards()->allreduce(tensors)->wait();
+      return;
+    }
+#endif
     tensors[0] = tensor.cpu();
     gloo->allreduce(tensors)->wait();
     tensor.copy_(tensors[0]);
-#endif
   });
 }
 
-void Peers::disconnect() {
+void Peers::disconnect(bool finished) {
   c10::intrusive_ptr<c10d::ProcessGroupGloo> gloo;
 #ifdef GROUP_ROBUST_NCCL
   c10::intrusive_ptr<c10d::ProcessGroupNCCL> nccl;
@@ -191,7 +231,12 @@ void Peers::disconnect() {
     nccl.swap(state_->nccl);
 #endif
   }
-  // Outside the lock: their threads end here.
+  // Outside the lock: their threads end here. Gloo's first, by which the others notice: the end of NCCL's may take
+  // long.
+  gloo.reset();
+#ifdef GROUP_ROBUST_NCCL
+  if (nccl) aboutPeers([&] { finished ? nccl->shutdown() : nccl->abort(); });
+#endif
 }
 
 Peers::Traffic Peers::traffic() const {

@@ -24,8 +24,6 @@ struct MeetingPlace {
 struct Endpoint {
   std::string interface;  // empty: by address
   std::string address;
-  /** Before all keys of the connections: jobs that follow one another in one store do not see each other's. */
-  std::string prefix;
 };
 
 /**
@@ -49,19 +47,27 @@ class Peers {
   /** Adds one to a count that begins at 0. @returns the new count */
   int64_t count(const std::string& key);
 
-  /** Connects every process with every other one. */
-  void connect(int rank, int size, const Endpoint& endpoint);
+  /** Opens the way to the others; waits for none of them. Comes before connect(). */
+  void open(const Endpoint& endpoint);
+  /**
+   * Connects every process with every other one.
+   * @param prefix before all keys of the connections: jobs that follow one another in one store do not see each other's
+   */
+  void connect(int rank, int size, const std::string& prefix);
   /** @returns what every process has given, by rank; the same number of bytes from each */
   std::vector<std::vector<uint8_t>> gather(const std::vector<uint8_t>& own);
   /** @returns what rank 0 has given; the others give as many bytes, which do not matter */
   std::vector<uint8_t> broadcast(std::vector<uint8_t> bytes);
   /**
    * Replaces a tensor by its sum over all processes, which is the same to the bit on all of them. Of one on a GPU by
-   * NCCL where this is built with it, else through the CPU.
+   * NCCL where this is built with the one that LibTorch has, else through the CPU.
    */
   void sum(at::Tensor& tensor);
-  /** Breaks the connections off, which the others notice at once; the store stays. Once more does nothing. */
-  void disconnect();
+  /**
+   * Breaks the connections off, which the others notice at once; the store stays. Once more does nothing.
+   * @param finished whether all that was begun has been waited for; else what runs between GPUs is given up
+   */
+  void disconnect(bool finished);
 
   /** Of the collectives so far: what this process has given to them, and the time they took, waits included. */
   struct Traffic {

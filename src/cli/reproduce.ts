@@ -19,6 +19,8 @@ export function registerReproduce(program: Command): void {
     .option('--quiet', 'no progress');
   const complete = addOut(command, '--out <dir>', 'folder to make (default: runs/reproduce-TIME)');
   defineAction(complete, async ({ quick, paper, quiet, device: wish = 'cpu', ...flags }, output) => {
+    const { refuseSeveral } = await import('../distributed/place.js');
+    refuseSeveral('reproduce');
     const { reproduce, scales } = await import('../reproduce/reproduce.js');
     const { reproducePaper } = await import('../reproduce/paper.js');
     const { paperSeeds } = await import('../bandit/expected.js');

@@ -30,6 +30,8 @@ export function registerSweep(program: Command): void {
     .addOption(new Option('--collect', 'report what is done, and run nothing').conflicts(['jobs', 'quiet']))
     .option('--quiet', 'no progress');
   defineAction(command, async ({ jobs = 1, list, collect: collectOnly, quiet = false }, output, file) => {
+    const { refuseSeveral } = await import('../distributed/place.js');
+    refuseSeveral('sweep');
     const { loadSweep } = await import('../sweep/config.js');
     const sweep = loadSweep(file);
     const { log } = output;

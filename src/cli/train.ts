@@ -17,14 +17,16 @@ export function registerTrain(program: Command): void {
     .showHelpAfterError('Set keys of the configuration with --set, e.g. --set output=runs/second.');
   defineAction(command, async ({ set = [], device, printConfig: printOnly, quiet = false, resume }, output, file) => {
     const { loadConfig, printConfig } = await import('../train/config.js');
-    const config = loadConfig(file, device === undefined ? set : [...set, `device=${device}`]);
+    const { failTogether, together } = await import('../distributed/process-team.js');
+    const read = () => loadConfig(file, device === undefined ? set : [...set, `device=${device}`]);
     if (printOnly) {
+      const config = read();
       output.log(printConfig(config));
       return config;
     }
+    const config = await failTogether(read);
     const { runTraining } = await import('../train/run.js');
     const { followTraining } = await import('../train/follow.js');
-    const { together } = await import('../distributed/process-team.js');
     const { groupTable } = await import('./group-table.js');
     return together(config.distributed?.timeout, async (team) => {
       // Only rank 0 has anything to tell.

@@ -12,8 +12,8 @@ export interface Place {
   port: number;
   /** Whether this process keeps the store. torchrun's agent has one already, and says so. */
   serves: boolean;
-  /** What the launcher calls this attempt: after a restart it keeps its store, but nothing in it counts any more. */
-  attempt: string;
+  /** What the launcher calls the job, which may share its store with others. */
+  job: string;
   /** The network interface to speak through, where the user names one. */
   interface?: string;
 }
@@ -22,14 +22,14 @@ type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
  * Reads RANK, WORLD_SIZE, LOCAL_RANK (default 0), MASTER_ADDR and MASTER_PORT, the contract of torchrun.
- * @returns undefined where this process is alone: neither RANK nor WORLD_SIZE is set, or WORLD_SIZE is 1
+ * @returns undefined where this process is alone: neither RANK nor WORLD_SIZE is set, or WORLD_SIZE is 1, whatever RANK is
  * @throws InputError naming a variable that is missing or wrong
  */
 export function placeOf(environment: Environment): Place | undefined {
   if (environment.WORLD_SIZE === undefined && environment.RANK === undefined) return undefined;
   const size = readCount(environment, 'WORLD_SIZE', 1, 1 << 20);
-  const rank = readCount(environment, 'RANK', 0, size - 1);
   if (size === 1) return undefined;
+  const rank = readCount(environment, 'RANK', 0, size - 1);
   return {
     rank,
     size,
@@ -37,9 +37,25 @@ export function placeOf(environment: Environment): Place | undefined {
     address: read(environment, 'MASTER_ADDR'),
     port: readCount(environment, 'MASTER_PORT', 1, 65535),
     serves: rank === 0 && environment.TORCHELASTIC_USE_AGENT_STORE !== 'True',
-    attempt: `${environment.TORCHELASTIC_RUN_ID ?? ''}/${environment.TORCHELASTIC_RESTART_COUNT ?? '0'}`,
+    // Not the number of the restart: of nodes that join or leave, each counts its own.
+    job: environment.TORCHELASTIC_RUN_ID ?? '',
     interface: environment.GLOO_SOCKET_IFNAME || undefined,
   };
+}
+
+/**
+ * For a command that one process runs.
+ * @throws InputError where a launcher has started several
+ */
+export function refuseSeveral(command: string, environment: Environment = process.env): void {
+  if (placeOf(environment) === undefined) return;
+  throw new InputError(
+    `is ${environment.WORLD_SIZE}, and ${command} is for one process, which starts others by itself where it needs them`,
+    {
+      at: { field: 'WORLD_SIZE' },
+      fix: 'start it without a launcher, or unset RANK and WORLD_SIZE',
+    },
+  );
 }
 
 function read(environment: Environment, name: string): string {

@@ -4,11 +4,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { GroupRobustError, InputError, InterruptedError, messageOf, present } from '../errors.js';
 import { machine } from '../files/owner.js';
 import { loadNative } from '../native/load.js';
-import type { NativePeers } from '../native/types.js';
+import type { NativeMeetingPlace, NativePeers } from '../native/types.js';
 import { packageVersion } from '../package.js';
 import { counted } from '../terminal/format.js';
 import { onlyErrors, silence } from '../terminal/output.js';
+import { type Board, ofPeers } from './board.js';
+import { Listener, type RollCall } from './listener.js';
 import { type Place, placeOf } from './place.js';
+import { meetInRound } from './round.js';
 import { GatheringTeam } from './team.js';
 
 /** Seconds that a process may keep the others waiting, where nobody says otherwise. */
@@ -40,8 +43,27 @@ export async function together<T>(
   } catch (error) {
     throw await team.failed(error);
   } finally {
-    team.native.dispose();
+    team[Symbol.dispose]();
   }
+}
+
+/** Seconds in which the others have to come to hear that this process has failed before it could begin. */
+const failureTimeout = 60;
+
+/**
+ * What `read` makes of the user's input, before there is a team. If it fails, the others hear of it rather than wait for this process.
+ * @throws whatever `read` throws
+ */
+export async function failTogether<T>(read: () => T): Promise<T> {
+  let thrown: unknown;
+  try {
+    return read();
+  } catch (error) {
+    thrown = error;
+  }
+  // That the others have not come either is not what is wrong.
+  await together(failureTimeout, () => Promise.reject(thrown)).catch(() => {});
+  throw thrown;
 }
 
 /** What each process says of itself when it comes. */
@@ -54,31 +76,21 @@ interface Hello {
   address: string;
 }
 
-/** What is left of a team. */
-interface RollCall {
-  /** The other ranks that answer. */
-  present: readonly number[];
-  missing: readonly number[];
-  /** By rank, the errors of those that have stopped by themselves. */
-  failures: ReadonlyMap<number, string>;
-}
-
 /** What there is to say where the store is gone, which rank 0 keeps. */
-const onlyFirstMissing: Pick<RollCall, 'missing' | 'failures'> = { missing: [0], failures: new Map() };
+const onlyFirstMissing: Pick<RollCall, 'missing' | 'failures'> = { missing: [0], failures: [] };
 
 /** The processes of a job, by c10d: TCPStore and Gloo, and NCCL between GPUs where the addon has it. */
 export class ProcessTeam extends GatheringTeam {
   override readonly native: NativePeers;
-  /** Before all keys of this use of the store, once it is known. */
-  private prefix = '';
-  private joined = false;
+  /** Of this use of the store, once it has begun. */
+  private board: Board | undefined;
+  /** From when on all are connected. */
+  private listener: Listener | undefined;
 
   constructor(
     private readonly place: Place,
     private readonly timeoutSeconds: number,
   ) {
-    // Read when LibTorch is loaded. Its warnings have stack traces, and say nothing that the errors here do not.
-    process.env.TORCH_CPP_LOG_LEVEL ??= 'ERROR';
     const native = new (loadNative().Peers)();
     super(place.rank, place.size, place.localRank, native);
     this.native = native;
@@ -89,18 +101,16 @@ export class ProcessTeam extends GatheringTeam {
     const { rank, size } = this;
     const end = Date.now() + 1000 * this.timeoutSeconds;
     const address = await this.reachStore(end);
-    await this.beginUse();
     const hello: Hello = { size, version: packageVersion(), host: hostname(), machine: machine(), address };
-    await this.set(`hello/${rank}`, JSON.stringify(hello));
-    const all: Hello[] = [];
-    for (let other = 0; other < size; other++) {
-      if (!(await this.wait(`hello/${other}`, end - Date.now()))) throw await this.absent();
-      all.push(JSON.parse(await this.get(`hello/${other}`)) as Hello);
-      this.checkFit(hello, present(all[other]), other);
-    }
-    this.checkAddresses(all);
-    const endpoint = { interface: this.place.interface ?? '', address, prefix: this.prefix };
-    await this.native.connect(rank, size, endpoint).catch((error: unknown) => {
+    const fits = (other: Hello) => other.size === hello.size && other.version === hello.version;
+    const base = `group-robust/${this.place.job}/`;
+    const met = await meetInRound(this.native, base, { rank, size, hello, fits, end });
+    this.board = met.board;
+    if (!('members' in met)) throw this.absent(met.missing);
+    const { board, prefix, members } = met;
+    for (const [other, one] of members.entries()) if (one) this.checkFit(hello, one, other);
+    this.checkAddresses(members.filter((one) => one !== undefined));
+    await this.native.open({ interface: this.place.interface ?? '', address }).catch((error: unknown) => {
       const text = messageOf(error);
       if (this.place.interface === undefined || !/interface|address/i.test(text)) throw error;
       throw new InputError(`${this.place.interface} cannot be used: ${text}`, {
@@ -108,14 +118,32 @@ export class ProcessTeam extends GatheringTeam {
         fix: 'name an interface that `ip address` shows as up, or unset it',
       });
     });
-    this.joined = true;
+    await board.set(`ready/${rank}`, '');
+    for (let other = 0; other < size; other++) await this.awaitReady(board, other, end);
+    await this.native.connect(rank, size, prefix);
+    this.listener = new Listener(this.meetingPlace(), prefix, rank);
+  }
+
+  /** Waits until another process can be connected with. @throws GroupRobustError PEER where any has failed, or that one does not come */
+  private async awaitReady(board: Board, other: number, end: number): Promise<void> {
+    while (!(await board.wait(`ready/${other}`, 500))) {
+      const stopped = await board.find<number>('stopped');
+      if (stopped !== undefined)
+        throw this.lostError('', { missing: [], failures: [[stopped, await board.get<string>(`failed/${stopped}`)]] });
+      if (Date.now() > end) throw this.absent([other]);
+    }
   }
 
   /** The end of the job: nobody leaves before all have come to it, since rank 0 may keep the store. */
   async leave(): Promise<void> {
     await this.endUse();
     await this.gather(new Float64Array(0));
-    await this.native.disconnect();
+    await this.native.disconnect(true);
+  }
+
+  [Symbol.dispose](): void {
+    this.listener?.[Symbol.dispose]();
+    this.native.dispose();
   }
 
   /**
@@ -123,11 +151,12 @@ export class ProcessTeam extends GatheringTeam {
    * @returns the error to throw
    */
   async failed(error: unknown): Promise<unknown> {
-    if (!this.joined) {
-      await this.endUse()
-        .then(() => this.awaitEnds([...Array(this.size).keys()], 1000 * rollCallSeconds))
-        .catch(() => {});
-      return this.explained(error);
+    const { board, listener } = this;
+    if (!board) return this.explained(error);
+    if (!listener) {
+      const told = this.explained(error);
+      await this.tellWaiting(board, isLost(told) ? undefined : messageOf(told)).catch(() => {});
+      return told;
     }
     // All have come to it together, and have nothing to tell each other.
     if (error instanceof InterruptedError)
@@ -136,25 +165,47 @@ export class ProcessTeam extends GatheringTeam {
         () => error,
       );
     const lost = isLost(error);
-    const told = this.tellOthers(lost ? undefined : messageOf(error));
+    const told =
+      lost && listener.heard
+        ? this.native.disconnect(false).then(() => this.asSeenHere(present(listener.heard)))
+        : this.tellOthers(board, lost ? undefined : messageOf(error));
     const late = sleep(3000 * rollCallSeconds, 'late' as const, { ref: false });
     const found = await Promise.race([told, late]).catch(() => undefined);
     if (found === 'late') this.abandon();
     if (lost) return this.lostError(messageOf(error), typeof found === 'object' ? found : onlyFirstMissing);
-    if (this.rank > 0 && typeof found === 'object' && found.failures.get(0) === messageOf(error)) silence();
+    const ofFirst = typeof found === 'object' ? new Map(found.failures).get(0) : undefined;
+    if (ofFirst?.includes(problemOf(error))) silence();
     return error;
+  }
+
+  /** Before there are connections: has those that wait for this process stop. */
+  private async tellWaiting(board: Board, failure: string | undefined): Promise<void> {
+    if (failure !== undefined) {
+      await board.set(`failed/${this.rank}`, failure);
+      await board.set('stopped', this.rank);
+    }
+    await this.endUse();
+    await this.awaitEnds([...Array(this.size).keys()], 1000 * rollCallSeconds);
+  }
+
+  /** What another process has found, which does not count itself and counts this one. */
+  private asSeenHere({ missing, ...found }: RollCall): RollCall {
+    return { ...found, missing: missing.filter((rank) => rank !== this.rank) };
   }
 
   /**
    * Has the others notice that this process has stopped, and finds out which of them are still there.
    * @param failure why it has, where that is its own error
    */
-  private async tellOthers(failure: string | undefined): Promise<RollCall> {
-    // Whoever waits for this process notices, and comes to the roll call too.
-    await this.native.disconnect();
-    if (failure !== undefined) await this.set(`failed/${this.rank}`, failure);
-    await this.set(`present/${this.rank}`, '');
-    const found = await this.rollCall();
+  private async tellOthers(board: Board, failure: string | undefined): Promise<RollCall> {
+    // Whoever waits for this process notices, and comes to the roll call too; for who computes, the listener does.
+    await this.native.disconnect(false);
+    if (failure !== undefined) await board.set(`failed/${this.rank}`, failure);
+    await board.set(`present/${this.rank}`, '');
+    await board.set('lost', '');
+    const found = await this.rollCall(board);
+    const own = failure === undefined ? [] : [[this.rank, failure] as const];
+    await board.set('found', { ...found, failures: [...own, ...found.failures] } satisfies RollCall);
     // Whatever fails from here on, all that there is to know is known.
     await this.endUse()
       .then(() => this.awaitEnds(found.present, 1000 * rollCallSeconds))
@@ -182,7 +233,7 @@ export class ProcessTeam extends GatheringTeam {
   private async reachStore(end: number): Promise<string> {
     const { address, port, serves } = this.place;
     const where = `${address}:${port}`;
-    const meeting = { address, port, serves, timeout: 1000 * this.timeoutSeconds };
+    const meeting = this.meetingPlace();
     if (serves)
       await this.native.meet(meeting).catch((error: unknown) => {
         if (/EADDRINUSE|address already in use/i.test(messageOf(error)))
@@ -212,24 +263,13 @@ export class ProcessTeam extends GatheringTeam {
     }
   }
 
-  /**
-   * One job script may use the store several times, a command after the other; this rank's uses are counted, so the same one has the same
-   * number on all.
-   */
-  private async beginUse(): Promise<void> {
-    const { attempt, rank } = this.place;
-    const base = `group-robust/${attempt}`;
-    const use = await this.native.count(`${base}/uses/${rank}`);
-    if (use > 1 && !(await this.native.wait(`${base}/${use - 1}/ended/${rank}`, 1000)))
-      throw new InputError(`is ${rank} of another process in this job too, or one that has not ended properly`, {
-        at: { field: 'RANK' },
-        fix: 'give each process a number of its own, from 0 to WORLD_SIZE - 1, or start the job anew',
-      });
-    this.prefix = `${base}/${use}/`;
+  private meetingPlace(): NativeMeetingPlace {
+    const { address, port, serves } = this.place;
+    return { address, port, serves, timeout: 1000 * this.timeoutSeconds };
   }
 
-  private endUse(): Promise<void> {
-    return this.set(`ended/${this.rank}`, '');
+  private async endUse(): Promise<void> {
+    await this.board?.set(`ended/${this.rank}`, '');
   }
 
   private checkFit(own: Hello, other: Hello, rank: number): void {
@@ -258,9 +298,7 @@ export class ProcessTeam extends GatheringTeam {
   }
 
   /** Of those that have not come at all. */
-  private async absent(): Promise<Error> {
-    const missing: number[] = [];
-    for (let rank = 0; rank < this.size; rank++) if (!(await this.wait(`hello/${rank}`, 1))) missing.push(rank);
+  private absent(missing: readonly number[]): Error {
     return new GroupRobustError(
       'PEER',
       `${ranks(missing)} of ${this.size} processes ${missing.length === 1 ? 'has' : 'have'} not come within ` +
@@ -270,14 +308,17 @@ export class ProcessTeam extends GatheringTeam {
   }
 
   /** Who of the others comes, and what those have told that failed by themselves. */
-  private async rollCall(): Promise<RollCall> {
+  private async rollCall(board: Board): Promise<RollCall> {
     const end = Date.now() + 1000 * rollCallSeconds;
     const missing: number[] = [];
-    const failures = new Map<number, string>();
+    const failures: [number, string][] = [];
     const others = [...Array(this.size).keys()].filter((rank) => rank !== this.rank);
     for (const rank of others) {
-      if (!(await this.wait(`present/${rank}`, end - Date.now()))) missing.push(rank);
-      else if (await this.wait(`failed/${rank}`, 1)) failures.set(rank, await this.get(`failed/${rank}`));
+      if (!(await board.wait(`present/${rank}`, end - Date.now()))) missing.push(rank);
+      else {
+        const failure = await board.find<string>(`failed/${rank}`);
+        if (failure !== undefined) failures.push([rank, failure]);
+      }
     }
     return { present: others.filter((rank) => !missing.includes(rank)), missing, failures };
   }
@@ -286,7 +327,7 @@ export class ProcessTeam extends GatheringTeam {
   private async awaitEnds(others: readonly number[], milliseconds: number): Promise<void> {
     if (!this.place.serves) return;
     const end = Date.now() + milliseconds;
-    for (const rank of others) await this.wait(`ended/${rank}`, end - Date.now());
+    for (const rank of others) await this.board?.wait(`ended/${rank}`, end - Date.now());
   }
 
   private lostError(reason: string, { missing, failures }: Pick<RollCall, 'missing' | 'failures'>): Error {
@@ -312,19 +353,6 @@ export class ProcessTeam extends GatheringTeam {
       { cause: error },
     );
   }
-
-  private set(key: string, value: string): Promise<void> {
-    return ofPeers(this.native.set(this.prefix + key, Buffer.from(value)));
-  }
-
-  private wait(key: string, milliseconds: number): Promise<boolean> {
-    // c10d takes 0 for no limit.
-    return ofPeers(this.native.wait(this.prefix + key, Math.max(1, Math.ceil(milliseconds))));
-  }
-
-  private async get(key: string): Promise<string> {
-    return Buffer.from(await ofPeers(this.native.get(this.prefix + key))).toString();
-  }
 }
 
 /** "rank 1, 3"; of many the first. */
@@ -333,19 +361,15 @@ function ranks(numbers: readonly number[]): string {
   return `rank ${numbers.slice(0, most).join(', ')}${numbers.length > most ? ` and ${numbers.length - most} more` : ''}`;
 }
 
+/** What all processes find that meet the same error; rank 0 may say more about it. */
+function problemOf(error: unknown): string {
+  const { problem } = error as { problem?: unknown };
+  return typeof problem === 'string' ? problem : messageOf(error);
+}
+
 /** Whether an error is about another process. */
 function isLost(error: unknown): boolean {
   return error instanceof GroupRobustError && error.code === 'PEER';
-}
-
-/** Turns what the addon says of other processes into this package's error. */
-async function ofPeers<T>(result: Promise<T>): Promise<T> {
-  try {
-    return await result;
-  } catch (error) {
-    if ((error as { code?: unknown }).code !== 'PEER') throw error;
-    throw new GroupRobustError('PEER', messageOf(error), { cause: error });
-  }
 }
 
 /** The part of what gloo says that tells something: "[/…/pair.cc:537] Read error [127.0.0.1]:29101: Connection reset by peer. This is …" */

@@ -50,7 +50,10 @@ export abstract class GatheringTeam implements Team {
     const { signals } = this;
     // 0, or the signal's number in the list from 1.
     const wish = signals?.asked === undefined ? 0 : stopSignals.indexOf(signals.asked) + 1;
-    const all = (await this.gatherBytes(bytesOf(Float64Array.of(wish, ...numbers)))).map(numbersOf);
+    const given = new Float64Array(1 + numbers.length);
+    given[0] = wish;
+    given.set(numbers, 1);
+    const all = (await this.gatherBytes(bytesOf(given))).map(numbersOf);
     const wishes = all.map(([first]) => present(first));
     const signal = stopSignals[(wishes.find((one) => one > 0) ?? 0) - 1];
     if (signal !== undefined) signals?.obey(signal);

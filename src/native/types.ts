@@ -213,8 +213,6 @@ export interface NativeEndpoint {
   /** Name of a network interface; empty: the one that has the address. */
   interface: string;
   address: string;
-  /** Of the connections' keys in the store. */
-  prefix: string;
 }
 
 /**
@@ -230,14 +228,22 @@ export interface NativePeers {
   get(key: string): Promise<Uint8Array>;
   /** Adds one to a count that begins at 0. @returns the new count */
   count(key: string): Promise<number>;
-  /** Connects every process with every other one. */
-  connect(rank: number, size: number, endpoint: NativeEndpoint): Promise<void>;
+  /** Opens the way to the others, and waits for none of them; comes before {@link connect}. */
+  open(endpoint: NativeEndpoint): Promise<void>;
+  /**
+   * Connects every process with every other one.
+   * @param prefix before the keys of the connections, to keep apart jobs that follow one another in one store
+   */
+  connect(rank: number, size: number, prefix: string): Promise<void>;
   /** What each process has given, by rank; all give the same number of bytes. */
   gather(bytes: Uint8Array): Promise<Uint8Array[]>;
   /** What rank 0 has given; the others give as many bytes. */
   broadcast(bytes: Uint8Array): Promise<Uint8Array>;
-  /** Breaks the connections off, which the others notice at once. */
-  disconnect(): Promise<void>;
+  /**
+   * Breaks the connections off, which the others notice at once.
+   * @param finished whether all that was begun has been waited for; else what runs between GPUs is given up
+   */
+  disconnect(finished: boolean): Promise<void>;
   /** Bytes that this process has given to collectives, and the seconds they took, waits included. */
   traffic(): { bytes: number; seconds: number };
   /** Leaves the store and ends its thread once queued work is done; later calls reject with code DISPOSED. */

@@ -48,6 +48,25 @@ export function modelIdentity(
 }
 
 /**
+ * A {@link modelIdentity} but for which of the cards of a machine it is on, and how many this process sees: each process of a job has one of
+ * its own.
+ */
+export function onAnyCard({
+  settings,
+  native,
+  environment,
+  ...rest
+}: Record<string, unknown>): Record<string, unknown> {
+  const { device, ...others } = settings as { device: string };
+  return {
+    ...rest,
+    settings: { ...others, device: device.replace(/:.*/, '') },
+    native: { ...(native as object), cudaDevices: undefined },
+    environment: (environment as [string, string][]).filter(([name]) => name !== 'CUDA_VISIBLE_DEVICES'),
+  };
+}
+
+/**
  * The processor as far as kernels are chosen by it. Many virtual machines, and most of ARM, share one name whatever they can
  * do, and a cache may be shared by several machines: hence its features too, where the system lists them.
  */

@@ -5,6 +5,7 @@ import { StopRequest } from './interrupt.js';
 import type { MetricsLine } from './metrics-line.js';
 import { NonFiniteError } from './non-finite.js';
 import { pairObjective } from './objective.js';
+import { ReferenceCache } from './reference-cache.js';
 import { openRun, prepareRun } from './run.js';
 import { scoredTest, scoreTest, type TestScoring } from './run-outcome.js';
 import type { Start } from './run-start.js';
@@ -28,7 +29,8 @@ export async function followTraining(asked: TrainConfig, team: Team): Promise<vo
   if (from) await loadStateTogether(policy, team, undefined);
   using stop = new StopRequest(() => {}, '', team);
   const pause = () => stop.check('');
-  const reference = new Reference(policy, { pause, team });
+  const cache = new ReferenceCache(() => policy.referenceIdentity(), quiet.log);
+  const reference = new Reference(policy, { cache, pause, team });
   const hooks = new FollowerHooks(reference, stop, team, from?.trainer.best);
   await trainPolicy(policy, data.train, data.validation, config, hooks, from?.trainer);
   pause();

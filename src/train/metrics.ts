@@ -88,11 +88,18 @@ export class GroupMetrics {
    * [K] counts, [K] weights, then for each metric whether it applies and [K] sums.
    */
   numbers(): Float64Array {
-    const sums = pairMetrics.flatMap((metric) => {
+    const groups = this.names.length;
+    const numbers = new Float64Array(2 * groups + pairMetrics.length * (groups + 1));
+    numbers.set(this.counts);
+    numbers.set(this.weights, groups);
+    for (const [m, metric] of pairMetrics.entries()) {
       const own = this.sums.get(metric);
-      return own === undefined ? [0, ...this.names.map(() => 0)] : [1, ...own];
-    });
-    return Float64Array.of(...this.counts, ...this.weights, ...sums);
+      if (own === undefined) continue;
+      const start = 2 * groups + m * (groups + 1);
+      numbers[start] = 1;
+      numbers.set(own, start + 1);
+    }
+    return numbers;
   }
 
   /** Puts such numbers in place of its own; standard errors are then no longer to be had. */

@@ -1,10 +1,12 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Team } from '../distributed/team.js';
 import { messageOf } from '../errors.js';
 import { writeFileWhole } from '../files/write.js';
 import { cacheFolder } from '../install/cache.js';
 import type { NativeBatch } from '../native/types.js';
+import { onAnyCard } from '../policy/identity.js';
 
 /** First bytes of a file; the number changes with the layout of the file. */
 const magic = Buffer.from('refscr01', 'latin1');
@@ -24,6 +26,8 @@ export function referenceFolder(): string {
  * beside their place and renamed, so two writers end with one whole file, and either's is right.
  */
 export class ReferenceCache {
+  private alike: Promise<boolean> | undefined;
+
   /**
    * @param identity everything besides the batches that the scores depend on; see src/policy/identity.ts
    * @param warn told about a damaged file, or a folder that cannot be written; neither stops a run
@@ -33,6 +37,26 @@ export class ReferenceCache {
     private readonly warn: (text: string) => void,
     private readonly folder: string = referenceFolder(),
   ) {}
+
+  /**
+   * Whether all processes of a team score to the same bits, so that their scores may be kept as those of rank 0; warns once where they do
+   * not. All processes call it.
+   */
+  alikeIn(team: Team): Promise<boolean> {
+    this.alike ??= this.compare(team);
+    return this.alike;
+  }
+
+  private async compare(team: Team): Promise<boolean> {
+    const own = JSON.stringify(onAnyCard(await this.identity()));
+    const all = await team.gatherJson(createHash('sha256').update(own).digest('hex'));
+    const rank = all.findIndex((digest) => digest !== all[0]);
+    if (rank < 0) return true;
+    this.warn(
+      `reference scores are not kept: rank ${rank} has another processor, card, build or environment than rank 0, so last bits may differ`,
+    );
+    return false;
+  }
 
   /** The entry of these batches: every id and length counts, and so do the boundaries of the batches. */
   async entry(batches: Iterable<NativeBatch>): Promise<ReferenceEntry> {

@@ -171,13 +171,14 @@ export class Reference {
       progress?: (file: string, pairs: number) => Progress;
       /** Called before every forward pass; may throw to stop, and the cache has what was scored. */
       pause?: () => void;
-      /** Shares the scoring; the cache is then that of rank 0. */
+      /** Shares the scoring; the cache is then that of rank 0, and the others have one too, by which they are compared. */
       team?: Team;
     } = {},
   ) {}
 
   async score(data: Pairs & Pick<PairDataset, 'file'>, batches: readonly Int32Array[]): Promise<ReferenceScores> {
     const { cache, progress, pause, team } = this.options;
+    const keeps = !team || !cache || (await cache.alikeIn(team));
     let responses = 0;
     const counted = function* () {
       for (const indices of batches) {
@@ -206,7 +207,7 @@ export class Reference {
     let done = 0;
     let kept = known;
     const keep = () => {
-      if (end > kept) entry?.write(scores.subarray(0, end));
+      if (keeps && end > kept) entry?.write(scores.subarray(0, end));
       kept = Math.max(kept, end);
       keptAt = Date.now();
     };

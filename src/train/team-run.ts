@@ -20,7 +20,8 @@ export async function agreeOnRun(
   identity: RunIdentity,
   made: { versions: Record<string, string>; threads: number; device: string },
 ): Promise<void> {
-  const settings = [...leavesOf(config)].filter(([key]) => key !== 'output');
+  // Of the device its kind alone: each process has a card of its own.
+  const settings = [...leavesOf(config)].filter(([key]) => key !== 'output' && key !== 'device');
   // The digests of files take the place of their names, which may differ.
   await agree(team, {
     ...Object.fromEntries(settings),

@@ -60,8 +60,8 @@ export async function sumOverTeam(
     if (!(error instanceof NonFiniteError)) throw error;
     problem = error.problem;
   }
-  const own = [Float64Array.of(problem === '' ? 0 : 1), ...partsOf(totals), metrics.numbers()];
-  const sums = sumByRank(await team.gather(Float64Array.from(own.flatMap((part) => [...part]))));
+  const own = joined([[problem === '' ? 0 : 1], ...partsOf(totals), metrics.numbers()]);
+  const sums = sumByRank(await team.gather(own));
   if (sums[0] !== 0) {
     const problems = await team.gatherJson(problem);
     throw new NonFiniteError(present(problems.find((one) => one !== '')));
@@ -72,6 +72,16 @@ export async function sumOverTeam(
     start += part.length;
   }
   metrics.setNumbers(sums.subarray(start));
+}
+
+function joined(parts: readonly ArrayLike<number>[]): Float64Array {
+  const all = new Float64Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let start = 0;
+  for (const part of parts) {
+    all.set(part, start);
+    start += part.length;
+  }
+  return all;
 }
 
 /** All that a window sums, by group. */

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { placeOf } from '../../src/distributed/place.js';
+import { placeOf, refuseSeveral } from '../../src/distributed/place.js';
 import { InputError } from '../../src/errors.js';
 
 const plain = { RANK: '1', WORLD_SIZE: '4', LOCAL_RANK: '1', MASTER_ADDR: 'host', MASTER_PORT: '29500' };
@@ -10,6 +10,7 @@ it('a process without the variables is alone, and so is the only one of a job', 
   // A cluster may say where the master would be.
   expect(placeOf({ MASTER_ADDR: 'host', MASTER_PORT: '1' })).toBeUndefined();
   expect(placeOf({ RANK: '0', WORLD_SIZE: '1' })).toBeUndefined();
+  expect(placeOf({ WORLD_SIZE: '1' })).toBeUndefined();
 });
 
 it('reads the contract of torchrun', () => {
@@ -20,15 +21,23 @@ it('reads the contract of torchrun', () => {
     address: 'host',
     port: 29500,
     serves: false,
-    attempt: '/0',
+    job: '',
     interface: undefined,
   });
   expect(placeOf(first)?.serves).toBe(true);
   // A PyTorchJob sets no LOCAL_RANK.
   expect(placeOf({ ...first, LOCAL_RANK: undefined })?.localRank).toBe(0);
   const elastic = { TORCHELASTIC_USE_AGENT_STORE: 'True', TORCHELASTIC_RESTART_COUNT: '2', TORCHELASTIC_RUN_ID: 'job' };
-  expect(placeOf({ ...first, ...elastic })).toMatchObject({ serves: false, attempt: 'job/2' });
+  expect(placeOf({ ...first, ...elastic })).toMatchObject({ serves: false, job: 'job' });
   expect(placeOf({ ...plain, GLOO_SOCKET_IFNAME: 'eth1' })?.interface).toBe('eth1');
+});
+
+it('refuses several processes of a command for one by name', () => {
+  const several = () => refuseSeveral('sweep', plain);
+  expect(several).toThrow(InputError);
+  expect(several).toThrow('field "WORLD_SIZE": is 4, and sweep is for one process');
+  refuseSeveral('sweep', {});
+  refuseSeveral('sweep', { WORLD_SIZE: '1' });
 });
 
 it.each([

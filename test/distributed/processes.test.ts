@@ -1,7 +1,16 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer } from 'node:net';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { SafetensorsFile } from '../../src/policy/safetensors.js';
@@ -186,6 +195,14 @@ describe('processes that do not fit together are refused by name', () => {
     expect(both[1].stderr).toContain('rank 1: error: field "WORLD_SIZE": is 2 on rank 0, and 3 on rank 1');
   });
 
+  it('a configuration that one of them cannot read', async () => {
+    const { args } = training();
+    const both = await ended(await startRanks(2, (rank) => (rank === 1 ? [...args, '--set', 'steps=none'] : args)));
+    expect(both.map(({ status }) => status)).toEqual([1, 2]);
+    expect(both[1].stderr).toMatch(/^rank 1: error: .*steps/);
+    expect(both[0].stderr).toMatch(/^error: rank 1 has stopped: .*steps/);
+  });
+
   it('a port in use, a master that is not there, a process that does not come', async () => {
     const { args } = training({ 'distributed.timeout': 3 });
     const server = createServer();
@@ -243,6 +260,11 @@ async function atStep(run: string, step: number): Promise<void> {
   while (!existsSync(log) || !readFileSync(log, 'utf8').includes(`{"step":${step},`)) await sleep(20);
 }
 
+/** That nothing else is said, as by c10d: each line is an error, or goes on with one. */
+function expectOnlyErrors(stderr: string): void {
+  for (const line of stderr.trimEnd().split('\n')) expect(line).toMatch(/^((rank \d+: )?error: | {2}(fix|then): )/);
+}
+
 describe('a process that is lost', () => {
   const endless = () => training({ steps: 1_000_000, evaluateEvery: 1_000_000, 'checkpoint.every': 5 });
 
@@ -255,6 +277,7 @@ describe('a process that is lost', () => {
     expect(first.stderr).toContain('rank 1 of 3 processes is lost');
     expect(third.stderr).toContain('rank 2: error: rank 1 of 3 processes is lost');
     expect([first.status, third.status]).toEqual([1, 1]);
+    for (const { stderr } of [first, third]) expectOnlyErrors(stderr);
     const again = await startRanks(2, () => [...args, '--resume']);
     await atStep(output, 40);
     again[0].child.kill('SIGTERM');
@@ -286,9 +309,32 @@ describe('a process that is lost', () => {
   });
 });
 
-it.each([0, 1])('SIGTERM to rank %i saves once and ends all', async (rank) => {
+/** How docs/many-machines.md starts the program, by each of the files that it names. */
+const page = readFileSync('docs/many-machines.md', 'utf8');
+const launched = [...new Set([...page.matchAll(/([^\s[]*group-robust(?:\.js)?),? train/g)].map(([, file]) => file))];
+
+/** Files of these names below the folder, as a checkout and npm have them. */
+beforeAll(() => {
+  mkdirSync(join(folder, 'node_modules/.bin'), { recursive: true });
+  symlinkSync(resolve('bin'), join(folder, 'bin'));
+  symlinkSync(resolve('bin/group-robust.js'), join(folder, 'node_modules/.bin/group-robust'));
+});
+
+it('the page starts the program by its file in every recipe', () => {
+  expect(page).not.toMatch(/npx,? group-robust,? train/);
+  expect(launched.sort()).toEqual(['bin/group-robust.js', 'node_modules/.bin/group-robust']);
+});
+
+it.each([0, 1])('SIGTERM to rank %i, as the page starts it, saves once and ends all', async (rank) => {
   const { args, output } = training({ steps: 1_000_000, evaluateEvery: 1_000_000, 'checkpoint.best': false });
-  const started = await startRanks(2, () => args);
+  // The wish must come to the program itself, by whatever file it was started.
+  const started = await startRanks(
+    2,
+    () => args,
+    () => ({}),
+    (one) => [join(folder, launched[one])],
+    [],
+  );
   await atStep(output, 3);
   started[rank].child.kill('SIGTERM');
   const [first, second] = await Promise.all(started.map(({ ended }) => ended));

@@ -48,16 +48,18 @@ export function start(command: string, args: readonly string[], variables: NodeJ
  * @param argsOf the arguments of each
  * @param variables in place of those that a launcher sets
  * @param before what its command is put behind
+ * @param how the command itself
  */
 export async function startRanks(
   size: number,
   argsOf: (rank: number) => readonly string[],
   variables: (rank: number) => NodeJS.ProcessEnv = () => ({}),
   before: (rank: number) => readonly string[] = () => [],
+  how: readonly string[] = [process.execPath, program],
 ): Promise<StartedProcess[]> {
   const port = await freePort();
   return Array.from({ length: size }, (_, rank) => {
-    const [command = process.execPath, ...args] = [...before(rank), process.execPath, program, ...argsOf(rank)];
+    const [command = process.execPath, ...args] = [...before(rank), ...how, ...argsOf(rank)];
     return start(command, args, {
       RANK: `${rank}`,
       LOCAL_RANK: `${rank}`,

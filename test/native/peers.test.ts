@@ -13,18 +13,19 @@ afterEach(() => {
 });
 
 /** Met and, unless that is left out, connected. */
-async function peers(size: number, { timeout = 20_000, connected = true } = {}): Promise<NativePeers[]> {
+async function peersOf(size: number, { timeout = 20_000, connected = true } = {}): Promise<NativePeers[]> {
   const port = await freePort();
   const all = Array.from({ length: size }, () => new (loadNative().Peers)());
   made.push(...all);
   for (const [rank, one] of all.entries()) await one.meet({ address: '127.0.0.1', port, serves: rank === 0, timeout });
-  const endpoint = { interface: '', address: '127.0.0.1', prefix: 'test/' };
-  if (connected) await Promise.all(all.map((one, rank) => one.connect(rank, size, endpoint)));
+  if (!connected) return all;
+  for (const one of all) await one.open({ interface: '', address: '127.0.0.1' });
+  await Promise.all(all.map((one, rank) => one.connect(rank, size, 'test/')));
   return all;
 }
 
 it('keeps values and counts for all, and waits no longer than it is told', async () => {
-  const [first, second] = await peers(2, { connected: false });
+  const [first, second] = await peersOf(2, { connected: false });
   await first.set('a', Buffer.from('one'));
   expect(Buffer.from(await second.get('a')).toString()).toBe('one');
   expect(await second.wait('a', 1)).toBe(true);
@@ -38,7 +39,7 @@ it('keeps values and counts for all, and waits no longer than it is told', async
 });
 
 it('gathers by rank and broadcasts from rank 0, while timers go on', async () => {
-  const all = await peers(3);
+  const all = await peersOf(3);
   let ticks = 0;
   const timer = setInterval(() => ticks++, 5);
   const gathered = Promise.all(
@@ -61,11 +62,11 @@ it('gathers by rank and broadcasts from rank 0, while timers go on', async () =>
 });
 
 it('a lost process is an error of code PEER, at once or after the timeout', async () => {
-  const [first, second] = await peers(2, { timeout: 1500 });
+  const [first, second] = await peersOf(2, { timeout: 1500 });
   const broken = expect(first.gather(Uint8Array.of(1))).rejects.toMatchObject({ code: 'PEER' });
-  await second.disconnect();
+  await second.disconnect(false);
   await broken;
-  const [third] = await peers(2, { timeout: 1500 });
+  const [third] = await peersOf(2, { timeout: 1500 });
   const start = performance.now();
   await expect(third.gather(Uint8Array.of(1))).rejects.toMatchObject({
     code: 'PEER',
@@ -79,10 +80,12 @@ it('rejects what does not come in order', async () => {
   made.push(peers);
   await expect(peers.set('a', Uint8Array.of(1))).rejects.toMatchObject({ code: 'NATIVE_INPUT' });
   expect(() => peers.traffic()).toThrow('meet() comes first');
+  const [met] = await peersOf(1, { connected: false });
+  await expect(met.connect(0, 1, '')).rejects.toThrow('open() comes first');
 });
 
 it('a step on two models with halves of the batch is the step on one with the whole, and the same bits on both', async () => {
-  const pair = await peers(2);
+  const pair = await peersOf(2);
   const batch = (start: number) => ({
     tokens: Int32Array.of(2, start, start + 1, 1, start + 5, 1),
     promptLengths: Int32Array.of(2),

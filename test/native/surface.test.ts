@@ -52,6 +52,7 @@ const PEERS = [
   'gather',
   'get',
   'meet',
+  'open',
   'set',
   'traffic',
   'wait',

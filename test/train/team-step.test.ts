@@ -4,10 +4,12 @@ import type { PairDataset } from '../../src/data/pairs/dataset.js';
 import { sumByRank, type Team } from '../../src/distributed/team.js';
 import { InterruptedError } from '../../src/errors.js';
 import { Random } from '../../src/numbers/random.js';
+import { GroupTotals } from '../../src/objective/aggregate.js';
 import type { StepReport, StepSettings } from '../../src/policy/policy.js';
 import { resolveConfig } from '../../src/train/config.js';
+import { GroupMetrics } from '../../src/train/metrics.js';
 import type { MetricsLine } from '../../src/train/metrics-line.js';
-import { ownShare } from '../../src/train/team-step.js';
+import { ownShare, sumOverTeam } from '../../src/train/team-step.js';
 import { trainPolicy } from '../../src/train/trainer.js';
 import { memoryTeam } from '../distributed/memory-team.js';
 import { dataset, UnigramPolicy } from './unigram-policy.js';
@@ -241,4 +243,21 @@ it.each([
     expectNear(theta, alone.theta);
     expectNear(alpha, alone.alpha);
   }
+});
+
+it('adds up the sums of more groups than a call takes arguments', async () => {
+  const names = Array.from({ length: 150_000 }, (_, g) => `group ${g}`);
+  const last = names.length - 1;
+  await Promise.all(
+    memoryTeam(2).map(async (team) => {
+      const totals = new GroupTotals(names.length);
+      const metrics = new GroupMetrics(names);
+      await sumOverTeam(team, totals, metrics, async () => {
+        totals.add(last, 0.5 + team.rank, 2);
+        metrics.add([last], [2], { loss: Float64Array.of(0.5 + team.rank) });
+      });
+      expect([totals.lossSums, totals.weightSums, totals.counts].map((sums) => sums[last])).toEqual([4, 4, 2]);
+      expect(metrics.summary().groups).toEqual({ [`group ${last}`]: { count: 2, loss: 1 } });
+    }),
+  );
 });
