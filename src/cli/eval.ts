@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { type Command, Option } from '@commander-js/extra-typings';
+import type { People } from '../data/pairs/people.js';
 import { type PromptTemplate, parseTemplate, plainTemplate } from '../data/pairs/prompt-template.js';
 import type { Team } from '../distributed/team.js';
 import { InputError, present } from '../errors.js';
@@ -32,6 +33,8 @@ export interface ModelOptions {
   baseDtype?: DType;
   threads?: number;
   groupBy?: readonly string[];
+  people?: string;
+  peopleKey?: string;
   template?: PromptTemplate;
   quiet?: boolean;
 }
@@ -172,6 +175,8 @@ export function modelCommand(program: Command, name: 'eval' | 'logprobs' | 'samp
     .requiredOption('--model <model>', 'checkpoint folder, hub id such as google/gemma-2b, or random:NAME?key=value')
     .option('--adapter <folder>', 'PEFT adapter of the policy, folder or hub id (default: none)')
     .option('--tokenizer <path>', "tokenizer.json or its folder (default: the model's own)")
+    .option('--people <file>', 'people whose preferences the pairs are: --group-by may name fields of theirs')
+    .option('--people-key <column>', 'column of this file and of the pairs that says who it is')
     .addOption(
       templateOption(
         "how the group comes into the prompt (default: as the adapter was trained; '{prompt}' leaves prompts as they are)",
@@ -195,8 +200,8 @@ export function modelCommand(program: Command, name: 'eval' | 'logprobs' | 'samp
 }
 
 /** What `eval` and `logprobs` read. */
-export function scoringInputs({ model, adapter, referenceAdapter, pairs, tokenizer }: ScorerOptions) {
-  return [model, adapter, referenceAdapter, pairs, tokenizer];
+export function scoringInputs({ model, adapter, referenceAdapter, pairs, people, tokenizer }: ScorerOptions) {
+  return [model, adapter, referenceAdapter, pairs, people, tokenizer];
 }
 
 /** What the policy is held against. */
@@ -298,6 +303,7 @@ export async function openScorer(
 /** How prompts are read. */
 interface PromptReading {
   groupBy: readonly string[];
+  people?: People;
   template?: PromptTemplate;
 }
 
@@ -334,6 +340,7 @@ export async function openModel<Data>(
       fix: 'leave it out',
     });
   const groupBy = options.groupBy ?? (template?.usesGroup ? ['group'] : []);
+  const people = await readPeople(options, groupBy);
   const policy = await GemmaPolicy.open(names.model, { device, dtype, baseDtype, threads });
   try {
     if (reference?.path !== undefined) {
@@ -342,7 +349,7 @@ export async function openModel<Data>(
     }
     if (names.adapter !== undefined) await policy.loadAdapter(names.adapter);
     const reader = pairReader(names.model, policy, names.tokenizer, options.quiet);
-    const { data, warnings } = await read(reader, { groupBy, template });
+    const { data, warnings } = await read(reader, { groupBy, people, template });
     reader.refuseIdleTokenizer('--tokenizer');
     [...policy.notes, ...warnings].forEach(warn);
     const { model } = names;
@@ -352,6 +359,28 @@ export async function openModel<Data>(
     policy.dispose();
     throw error;
   }
+}
+
+/** What `--people` and `--people-key` name. @throws InputError where one of them is given alone, or nothing is grouped */
+async function readPeople(
+  { people: file, peopleKey: key }: Pick<ModelOptions, 'people' | 'peopleKey'>,
+  groupBy: readonly string[],
+): Promise<People | undefined> {
+  if (file === undefined && key === undefined) return undefined;
+  if (file === undefined)
+    throw new InputError('does nothing without --people', { at: { field: '--people-key' }, fix: 'leave it out' });
+  if (key === undefined)
+    throw new InputError('is needed with --people', {
+      at: { field: '--people-key' },
+      fix: 'name the column of both files that says who it is, such as user_id',
+    });
+  if (groupBy.length === 0)
+    throw new InputError('does nothing where there are no groups', {
+      at: { field: '--people' },
+      fix: 'leave it out, or name a field of the people with --group-by',
+    });
+  const { People } = await import('../data/pairs/people.js');
+  return People.read({ file, key }, groupBy);
 }
 
 type Scorer = Pick<Awaited<ReturnType<typeof openScorer>>, 'reference' | 'template'>;

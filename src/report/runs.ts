@@ -74,7 +74,7 @@ const configSchema = z.looseObject({
 
 /** What says where a run stands rather than how it is made: runs that differ in nothing else are seeds of one method. */
 const placeKeys =
-  /^(seed|output|adapter|device|threads|recompute|data (train|validation|test)|checkpoint .*|nonFinite .*)$/;
+  /^(seed|output|adapter|device|threads|recompute|data (train|validation|test|people file)|checkpoint .*|nonFinite .*)$/;
 
 /** The splits on which a run may have been scored, the best first. */
 export const scoredSplits = ['test', 'validation', 'training'] as const;
