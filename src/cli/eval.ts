@@ -6,9 +6,12 @@ import type { Team } from '../distributed/team.js';
 import { InputError, present } from '../errors.js';
 import { maxThreads } from '../native/types.js';
 import { pairLossNames } from '../objective/pairs.js';
+import type { ClusteredPair } from '../report/clusters.js';
 import { warn } from '../terminal/output.js';
 import type { PairReader } from '../train/inputs.js';
+import type { PairMetricValues } from '../train/metrics.js';
 import {
+  clusterOption,
   countOption,
   defineAction,
   deviceOption,
@@ -60,6 +63,7 @@ export function registerEval(program: Command): void {
     )
     .addOption(groupByOption().default(['group'], 'group'))
     .option('--drop-unusable', 'leave out pairs that are too long, empty or equal, and count them (default: an error)')
+    .addOption(clusterOption().conflicts('survey'))
     .addOption(
       new Option(
         '--survey',
@@ -74,6 +78,8 @@ export function registerEval(program: Command): void {
     const { Reference, scoredDataset } = await import('../train/scoring.js');
     const { ReferenceCache } = await import('../train/reference-cache.js');
     const { progress } = await import('../terminal/progress.js');
+    const { clustersOf, overClusters } = await import('../report/clusters.js');
+    const { pairLine } = await import('../data/pairs/dataset.js');
     const { groupTable } = await import('./group-table.js');
     const objective = pairObjective(await checkedObjective(options.objective));
     const { usesReference } = objective;
@@ -83,6 +89,7 @@ export function registerEval(program: Command): void {
         fix: 'leave it out',
       });
     return together(undefined, async (team) => {
+      const clusters = options.cluster === undefined ? undefined : await clustersOf(options.pairs, options.cluster);
       using scorer = await openScorer(options, { usesReference, usesGroups: true }, team);
       const { policy, data } = scorer;
       output.log(policy.placeText);
@@ -94,13 +101,32 @@ export function registerEval(program: Command): void {
       });
       const scored = await scoredDataset(data, usesReference ? reference : undefined, options.batch);
       const bar = progress('scoring', data.pairs.length, quiet);
-      const summary = await evaluatePairs(policy, scored, objective, { onProgress: bar.update, team }).finally(() =>
+      const tested: ClusteredPair[] = [];
+      const onValues = (indices: Int32Array, values: PairMetricValues) => {
+        if (!clusters) return;
+        indices.forEach((pair, i) => {
+          const { id, group, weight } = present(data.pairs[pair]);
+          const cluster = present(clusters.get(pairLine({ id })));
+          const own = Object.entries(values).map(([metric, column]) => [metric, column[i]]);
+          tested[pair] = { group, weight, cluster, values: Object.fromEntries(own) };
+        });
+      };
+      const onProgress = bar.update;
+      const summary = await evaluatePairs(policy, scored, objective, { onProgress, onValues, team }).finally(() =>
         bar.stop(),
       );
       policy.checkFiles();
       logChosen(scorer, output);
-      output.log(groupTable(options.pairs, summary));
-      return { ...summary, dropped: data.report.dropped, ...chosen(scorer) };
+      const over = clusters && overClusters(data.groups, tested);
+      for (const [name, group] of over ? Object.entries(summary.groups) : [])
+        group.standard_error = over?.groups[name]?.standard_error;
+      output.log(groupTable(options.pairs, summary, over && { ...over, column: present(options.cluster) }));
+      return {
+        ...summary,
+        ...(over && { clusters: { column: options.cluster, ...over } }),
+        dropped: data.report.dropped,
+        ...chosen(scorer),
+      };
     });
   });
 }

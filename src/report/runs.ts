@@ -70,6 +70,7 @@ const configSchema = z.looseObject({
     labelSmoothing: z.number().optional(),
     reduction: z.string().optional(),
   }),
+  data: z.looseObject({ test: z.string().optional() }).optional(),
 });
 
 /** What says where a run stands rather than how it is made: runs that differ in nothing else are seeds of one method. */
@@ -94,6 +95,8 @@ export interface Scores {
   groups: GroupScores;
   /** Loss, mean over pairs, each by its weight. */
   pairMean: number;
+  /** Where the errors are over clusters of the pairs: the column whose values these are, and whether one has pairs of several groups. */
+  clusters?: { column: string; crossing: boolean };
   /** Where the pairs carry questions of a survey: the policy beside its reference and the uniform distribution. */
   survey?: { policy: Opinions; reference?: Opinions; uniform: Opinions };
 }
@@ -113,6 +116,8 @@ export interface Run {
   objective: { loss: string; beta?: number; labelSmoothing?: number; reduction?: string };
   /** config.yaml as it stands. */
   config: string;
+  /** The file of the test pairs, where the run has one. */
+  testFile: string | undefined;
   /** Every key of the configuration that makes the method ("objective beta" → "0.1"). */
   settings: ReadonlyMap<string, string>;
   /** One entry per line of metrics.jsonl. */
@@ -165,8 +170,10 @@ export async function readRun(folder: string): Promise<Run> {
     });
   const best = record.best && testScores(join(folder, 'evaluation-best.json'), record.best.step);
   const objective = { loss, beta, labelSmoothing, reduction };
+  const testFile = parsed.data?.test;
   const trainPairs = [...record.groups.values()].reduce((sum, { train }) => sum + train, 0);
-  return { folder, method, seed, dataHash, trainPairs, record, objective, config, settings, metrics, scores, best };
+  const made = { method, seed, dataHash, trainPairs, record, objective, config, testFile, settings };
+  return { folder, ...made, metrics, scores, best };
 }
 
 /** Undefined where the run has no such file. */

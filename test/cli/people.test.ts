@@ -114,3 +114,30 @@ it('options that do nothing are refused', () => {
     expect(status).toBe(2);
   }
 });
+
+it('eval and report draw people as wholes with --cluster', () => {
+  const two = write(
+    'two.jsonl',
+    rows.flatMap((row) => [row, row]).map((row, i) => ({ ...row, group: 'all', pair: i })),
+  );
+  const evaluate = (file: string, ...more: string[]) =>
+    groupRobust(['eval', '--model', 'random:tiny?layers=1', '--pairs', file, '--objective', 'sft', '--quiet', ...more]);
+  const over = (column: string) => JSON.parse(evaluate(two, '--json', '--cluster', column).stdout);
+  const [people, single, plain] = [over('user_id'), over('pair'), JSON.parse(evaluate(two, '--json').stdout)];
+  expect(people.clusters).toMatchObject({ column: 'user_id', count: 3, groups: { all: { clusters: 3 } } });
+  expect(people.mean).toEqual(plain.mean);
+  expect(single.groups.all.standard_error.loss).toBeCloseTo(plain.groups.all.standard_error.loss, 12);
+  // Three values twice: Σ d²·4/36·(3/2) for Σ d²·2/36·(6/5).
+  expect(people.groups.all.standard_error.loss / plain.groups.all.standard_error.loss).toBeCloseTo(Math.sqrt(2.5), 6);
+  const [low, high] = people.clusters.worst.loss;
+  expect(low < people.mean.loss && people.mean.loss < high).toBe(true);
+
+  const { stdout, stderr } = evaluate(two, '--cluster', 'user_id');
+  expect(`${stdout}${stderr}`).toMatch(/^all +6 +\d+\.\d{4} \(\d+\.\d{4} to \d+\.\d{4}\)/m);
+  expect(`${stdout}${stderr}`).toContain('drawing 3 values of user_id anew as wholes');
+  expect(evaluate(two, '--cluster', 'user').stderr).toMatch(/two\.jsonl:1, field "user": there is no such column/);
+  expect(evaluate(two, '--cluster', 'user_id', '--survey').status).toBe(2);
+
+  const report = groupRobust(['report', at('run'), '--cluster', 'user_id', '--format', 'md', '--out', '-']);
+  expect(report.stdout).toMatch(/over the clusters of pairs \(user\\?_id\) of the one seed/);
+});
