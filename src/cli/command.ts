@@ -85,6 +85,14 @@ export function parsedOption<const Flags extends string, T>(
   return new Option(flags, description).argParser<T>((text) => parse(flag, text));
 }
 
+/** Of `eval` and `report`, for pairs that are not independent. */
+export function clusterOption() {
+  return new Option(
+    '--cluster <column>',
+    'column of the pairs whose values are drawn as wholes for errors and intervals, such as user_id (default: every pair by itself)',
+  );
+}
+
 /** The option that takes a text with {group} and {prompt}. */
 export function templateOption(description: string) {
   return parsedOption('--template <text>', `${description}: a text with {group} and {prompt}`, (field, text) =>

@@ -1,13 +1,17 @@
 import { join } from 'node:path';
 import { type Command, Option } from '@commander-js/extra-typings';
+import type { People } from '../data/pairs/people.js';
 import { type PromptTemplate, parseTemplate, plainTemplate } from '../data/pairs/prompt-template.js';
 import type { Team } from '../distributed/team.js';
 import { InputError, present } from '../errors.js';
 import { maxThreads } from '../native/types.js';
 import { pairLossNames } from '../objective/pairs.js';
+import type { ClusteredPair } from '../report/clusters.js';
 import { warn } from '../terminal/output.js';
 import type { PairReader } from '../train/inputs.js';
+import type { PairMetricValues } from '../train/metrics.js';
 import {
+  clusterOption,
   countOption,
   defineAction,
   deviceOption,
@@ -32,6 +36,8 @@ export interface ModelOptions {
   baseDtype?: DType;
   threads?: number;
   groupBy?: readonly string[];
+  people?: string;
+  peopleKey?: string;
   template?: PromptTemplate;
   quiet?: boolean;
 }
@@ -57,6 +63,7 @@ export function registerEval(program: Command): void {
     )
     .addOption(groupByOption().default(['group'], 'group'))
     .option('--drop-unusable', 'leave out pairs that are too long, empty or equal, and count them (default: an error)')
+    .addOption(clusterOption().conflicts('survey'))
     .addOption(
       new Option(
         '--survey',
@@ -71,6 +78,8 @@ export function registerEval(program: Command): void {
     const { Reference, scoredDataset } = await import('../train/scoring.js');
     const { ReferenceCache } = await import('../train/reference-cache.js');
     const { progress } = await import('../terminal/progress.js');
+    const { clustersOf, overClusters } = await import('../report/clusters.js');
+    const { pairLine } = await import('../data/pairs/dataset.js');
     const { groupTable } = await import('./group-table.js');
     const objective = pairObjective(await checkedObjective(options.objective));
     const { usesReference } = objective;
@@ -80,6 +89,7 @@ export function registerEval(program: Command): void {
         fix: 'leave it out',
       });
     return together(undefined, async (team) => {
+      const clusters = options.cluster === undefined ? undefined : await clustersOf(options.pairs, options.cluster);
       using scorer = await openScorer(options, { usesReference, usesGroups: true }, team);
       const { policy, data } = scorer;
       output.log(policy.placeText);
@@ -91,13 +101,32 @@ export function registerEval(program: Command): void {
       });
       const scored = await scoredDataset(data, usesReference ? reference : undefined, options.batch);
       const bar = progress('scoring', data.pairs.length, quiet);
-      const summary = await evaluatePairs(policy, scored, objective, { onProgress: bar.update, team }).finally(() =>
+      const tested: ClusteredPair[] = [];
+      const onValues = (indices: Int32Array, values: PairMetricValues) => {
+        if (!clusters) return;
+        indices.forEach((pair, i) => {
+          const { id, group, weight } = present(data.pairs[pair]);
+          const cluster = present(clusters.get(pairLine({ id })));
+          const own = Object.entries(values).map(([metric, column]) => [metric, column[i]]);
+          tested[pair] = { group, weight, cluster, values: Object.fromEntries(own) };
+        });
+      };
+      const onProgress = bar.update;
+      const summary = await evaluatePairs(policy, scored, objective, { onProgress, onValues, team }).finally(() =>
         bar.stop(),
       );
       policy.checkFiles();
       logChosen(scorer, output);
-      output.log(groupTable(options.pairs, summary));
-      return { ...summary, dropped: data.report.dropped, ...chosen(scorer) };
+      const over = clusters && overClusters(data.groups, tested);
+      for (const [name, group] of over ? Object.entries(summary.groups) : [])
+        group.standard_error = over?.groups[name]?.standard_error;
+      output.log(groupTable(options.pairs, summary, over && { ...over, column: present(options.cluster) }));
+      return {
+        ...summary,
+        ...(over && { clusters: { column: options.cluster, ...over } }),
+        dropped: data.report.dropped,
+        ...chosen(scorer),
+      };
     });
   });
 }
@@ -172,6 +201,8 @@ export function modelCommand(program: Command, name: 'eval' | 'logprobs' | 'samp
     .requiredOption('--model <model>', 'checkpoint folder, hub id such as google/gemma-2b, or random:NAME?key=value')
     .option('--adapter <folder>', 'PEFT adapter of the policy, folder or hub id (default: none)')
     .option('--tokenizer <path>', "tokenizer.json or its folder (default: the model's own)")
+    .option('--people <file>', 'people whose preferences the pairs are: --group-by may name fields of theirs')
+    .option('--people-key <column>', 'column of this file and of the pairs that says who it is')
     .addOption(
       templateOption(
         "how the group comes into the prompt (default: as the adapter was trained; '{prompt}' leaves prompts as they are)",
@@ -195,8 +226,8 @@ export function modelCommand(program: Command, name: 'eval' | 'logprobs' | 'samp
 }
 
 /** What `eval` and `logprobs` read. */
-export function scoringInputs({ model, adapter, referenceAdapter, pairs, tokenizer }: ScorerOptions) {
-  return [model, adapter, referenceAdapter, pairs, tokenizer];
+export function scoringInputs({ model, adapter, referenceAdapter, pairs, people, tokenizer }: ScorerOptions) {
+  return [model, adapter, referenceAdapter, pairs, people, tokenizer];
 }
 
 /** What the policy is held against. */
@@ -298,6 +329,7 @@ export async function openScorer(
 /** How prompts are read. */
 interface PromptReading {
   groupBy: readonly string[];
+  people?: People;
   template?: PromptTemplate;
 }
 
@@ -334,6 +366,7 @@ export async function openModel<Data>(
       fix: 'leave it out',
     });
   const groupBy = options.groupBy ?? (template?.usesGroup ? ['group'] : []);
+  const people = await readPeople(options, groupBy);
   const policy = await GemmaPolicy.open(names.model, { device, dtype, baseDtype, threads });
   try {
     if (reference?.path !== undefined) {
@@ -342,7 +375,7 @@ export async function openModel<Data>(
     }
     if (names.adapter !== undefined) await policy.loadAdapter(names.adapter);
     const reader = pairReader(names.model, policy, names.tokenizer, options.quiet);
-    const { data, warnings } = await read(reader, { groupBy, template });
+    const { data, warnings } = await read(reader, { groupBy, people, template });
     reader.refuseIdleTokenizer('--tokenizer');
     [...policy.notes, ...warnings].forEach(warn);
     const { model } = names;
@@ -352,6 +385,28 @@ export async function openModel<Data>(
     policy.dispose();
     throw error;
   }
+}
+
+/** What `--people` and `--people-key` name. @throws InputError where one of them is given alone, or nothing is grouped */
+async function readPeople(
+  { people: file, peopleKey: key }: Pick<ModelOptions, 'people' | 'peopleKey'>,
+  groupBy: readonly string[],
+): Promise<People | undefined> {
+  if (file === undefined && key === undefined) return undefined;
+  if (file === undefined)
+    throw new InputError('does nothing without --people', { at: { field: '--people-key' }, fix: 'leave it out' });
+  if (key === undefined)
+    throw new InputError('is needed with --people', {
+      at: { field: '--people-key' },
+      fix: 'name the column of both files that says who it is, such as user_id',
+    });
+  if (groupBy.length === 0)
+    throw new InputError('does nothing where there are no groups', {
+      at: { field: '--people' },
+      fix: 'leave it out, or name a field of the people with --group-by',
+    });
+  const { People } = await import('../data/pairs/people.js');
+  return People.read({ file, key }, groupBy);
 }
 
 type Scorer = Pick<Awaited<ReturnType<typeof openScorer>>, 'reference' | 'template'>;

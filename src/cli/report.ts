@@ -4,7 +4,7 @@ import { type Command, Option } from '@commander-js/extra-typings';
 import { present } from '../errors.js';
 import { counted } from '../terminal/format.js';
 import { writeResult } from '../terminal/output.js';
-import { defineAction } from './command.js';
+import { clusterOption, defineAction } from './command.js';
 import { addOut, checkOut } from './out.js';
 
 const formats = ['html', 'md', 'latex', 'csv', 'svg'] as const;
@@ -22,14 +22,16 @@ export function registerReport(program: Command): void {
       )
         .choices(formats)
         .default('html'),
-    );
+    )
+    .addOption(clusterOption());
   const complete = addOut(
     command,
     '--out <path>',
     'what to write, - for stdout (default, in the first run folder: report.html or the like for one run, comparison.html for several)',
   );
-  defineAction(complete, async ({ format, ...flags }, output, folders) => {
+  defineAction(complete, async ({ format, cluster, ...flags }, output, folders) => {
     const { readRun } = await import('../report/runs.js');
+    const { withClusters } = await import('../report/clustered-run.js');
     const { runsCsv, runsPage } = await import('../report/runs-page.js');
     const { renderPage } = await import('../report/html.js');
     const { renderLatex } = await import('../report/latex.js');
@@ -51,7 +53,8 @@ export function registerReport(program: Command): void {
         folder: format === 'svg' ? /\.svg$/ : undefined,
       },
     );
-    const runs = await Promise.all(folders.map(readRun));
+    const read = await Promise.all(folders.map(readRun));
+    const runs = cluster === undefined ? read : await Promise.all(read.map((run) => withClusters(run, cluster)));
     const page = runsPage(runs);
     const made = { runs: runs.length, report: out.path };
     if (format === 'svg')

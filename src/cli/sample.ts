@@ -1,5 +1,5 @@
 import type { Command } from '@commander-js/extra-typings';
-import type { TokenisedPrompt } from '../data/pairs/prompts.js';
+import type { LoadPromptsOptions, TokenisedPrompt } from '../data/pairs/prompts.js';
 import type { TextTokenizer } from '../data/text/tokenizer.js';
 import { InputError, present } from '../errors.js';
 import type { Answer } from '../sample/answers.js';
@@ -38,10 +38,12 @@ export function registerSample(program: Command): void {
     const { temperature, topP = 1, count = 1, seed = 0, maxTokens, batch } = options;
     if (temperature === 0) refuseIdle(options);
     const source = sourceOf(options);
-    const out = checkOut(options, { inputs: [options.model, options.adapter, source.file, options.tokenizer] });
+    const out = checkOut(options, {
+      inputs: [options.model, options.adapter, source.file, options.people, options.tokenizer],
+    });
     using file = openLines(out);
     using opened = await openModel(options, { usesReference: false, usesGroups: true }, (reader, how) =>
-      readPrompts(reader, source, { ...options, ...how, groupBy: options.groupBy }),
+      readPrompts(reader, source, { groups: options.groups, ...how, groupBy: options.groupBy }),
     );
     const { policy, tokenizer } = opened;
     if (!out.stdout) output.log(policy.placeText);
@@ -125,10 +127,15 @@ function sourceOf({ pairs, prompts }: { pairs?: string; prompts?: string }): Sou
 async function readPrompts(
   reader: PairReader,
   { kind, file }: Source,
-  { groups, groupBy, template }: Pick<ModelOptions, 'groupBy' | 'template'> & { groups?: readonly string[] },
+  {
+    groups,
+    groupBy,
+    people,
+    template,
+  }: Pick<ModelOptions, 'groupBy'> & Pick<LoadPromptsOptions, 'people' | 'template'> & { groups?: readonly string[] },
 ): Promise<{ data: TokenisedPrompt[]; warnings: readonly string[] }> {
   const groupOptional = groupBy === undefined && groups === undefined && !template?.usesGroup;
-  const how = { groupBy: groupBy ?? ['group'], groupOptional, template, ofPairs: kind === 'pairs' };
+  const how = { groupBy: groupBy ?? ['group'], groupOptional, people, template, ofPairs: kind === 'pairs' };
   const { prompts, warnings } = await reader.readPrompts(file, how);
   if (groups === undefined) return { data: prompts, warnings };
   const there = [...new Set(prompts.map(({ group }) => group))];

@@ -15,11 +15,28 @@ export function bootstrapInterval(
   statistic: (times: Float64Array) => number,
   random: Random,
 ): [low: number, high: number] {
+  const [interval] = bootstrapIntervals(count, (times) => [statistic(times)], random);
+  return interval;
+}
+
+/** The same for several statistics, all of the same draws. */
+export function bootstrapIntervals(
+  count: number,
+  statistics: (times: Float64Array) => readonly number[],
+  random: Random,
+): [low: number, high: number][] {
   const times = new Float64Array(count);
-  const values = Float64Array.from({ length: SAMPLES }, () => statistic(drawn(times, random))).sort();
-  const at = (share: number) => values[Math.round(share * (SAMPLES - 1))];
-  const sample = statistic(new Float64Array(count).fill(1));
-  return [2 * sample - at(0.975), 2 * sample - at(0.025)];
+  const sample = statistics(new Float64Array(count).fill(1));
+  const draws = sample.map(() => new Float64Array(SAMPLES));
+  for (let draw = 0; draw < SAMPLES; draw++)
+    statistics(drawn(times, random)).forEach((value, i) => {
+      draws[i][draw] = value;
+    });
+  return sample.map((value, i) => {
+    const sorted = draws[i].sort();
+    const at = (share: number) => sorted[Math.round(share * (SAMPLES - 1))];
+    return [2 * value - at(0.975), 2 * value - at(0.025)];
+  });
 }
 
 /** How often each of as many units as there are is drawn, with replacement, in place of what `times` held. */

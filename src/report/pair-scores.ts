@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { splitLines } from '../data/tables/lines.js';
 import { checked, parseJson, readBytes } from '../files/read.js';
+import { type MetricMeans, pairMetrics } from '../train/metrics.js';
 import type { PairScores } from './group-measures.js';
 
 /** What a run made of one pair of its test file. */
@@ -41,6 +42,18 @@ export async function readTestScores(run: string): Promise<{ file: string; pairs
     policy_accuracy: scores['logps/accuracies'],
   }));
   return { file, pairs };
+}
+
+/** All metrics of the tested pairs in such a file. @throws InputError naming the file that is missing or damaged */
+export async function readPairMetrics(
+  file: string,
+): Promise<(Pick<TestScore, 'line' | 'group' | 'weight'> & { values: MetricMeans })[]> {
+  return (await readLines(file, pairSchema)).map(({ line, group, weight, ...rest }) => {
+    const values = Object.entries(rest).filter(
+      ([name, value]) => pairMetrics.some((metric) => metric === name) && typeof value === 'number',
+    );
+    return { line, group, weight, values: Object.fromEntries(values) };
+  });
 }
 
 /** The lines of a file of JSON. @throws InputError naming file, line and field */

@@ -71,11 +71,12 @@ const configSchema = z.looseObject({
     gamma: z.number().optional(),
     reduction: z.string().optional(),
   }),
+  data: z.looseObject({ test: z.string().optional() }).optional(),
 });
 
 /** What says where a run stands rather than how it is made: runs that differ in nothing else are seeds of one method. */
 const placeKeys =
-  /^(seed|output|adapter|device|threads|recompute|data (train|validation|test)|checkpoint .*|nonFinite .*)$/;
+  /^(seed|output|adapter|device|threads|recompute|data (train|validation|test|people file)|checkpoint .*|nonFinite .*)$/;
 
 /** The splits on which a run may have been scored, the best first. */
 export const scoredSplits = ['test', 'validation', 'training'] as const;
@@ -95,6 +96,8 @@ export interface Scores {
   groups: GroupScores;
   /** Loss, mean over pairs, each by its weight. */
   pairMean: number;
+  /** Where the errors are over clusters of the pairs: the column whose values these are, and whether one has pairs of several groups. */
+  clusters?: { column: string; crossing: boolean };
   /** Where the pairs carry questions of a survey: the policy beside its reference and the uniform distribution. */
   survey?: { policy: Opinions; reference?: Opinions; uniform: Opinions };
 }
@@ -114,6 +117,8 @@ export interface Run {
   objective: { loss: string; beta?: number; labelSmoothing?: number; gamma?: number; reduction?: string };
   /** config.yaml as it stands. */
   config: string;
+  /** The file of the test pairs, where the run has one. */
+  testFile: string | undefined;
   /** Every key of the configuration that makes the method ("objective beta" → "0.1"). */
   settings: ReadonlyMap<string, string>;
   /** One entry per line of metrics.jsonl. */
@@ -166,8 +171,10 @@ export async function readRun(folder: string): Promise<Run> {
     });
   const best = record.best && testScores(join(folder, 'evaluation-best.json'), record.best.step);
   const objective = { loss, beta, labelSmoothing, gamma, reduction };
+  const testFile = parsed.data?.test;
   const trainPairs = [...record.groups.values()].reduce((sum, { train }) => sum + train, 0);
-  return { folder, method, seed, dataHash, trainPairs, record, objective, config, settings, metrics, scores, best };
+  const made = { method, seed, dataHash, trainPairs, record, objective, config, testFile, settings };
+  return { folder, ...made, metrics, scores, best };
 }
 
 /** Undefined where the run has no such file. */

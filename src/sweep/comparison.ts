@@ -1,8 +1,7 @@
-import { rowNumber } from '../data/tables/row.js';
-import { readRows } from '../data/tables/rows.js';
-import { InputError, present } from '../errors.js';
+import { present } from '../errors.js';
 import { type TwoLevel, twoLevelBootstrap, twoLevelInterval } from '../numbers/bootstrap.js';
 import { Random } from '../numbers/random.js';
+import { clustersOf } from '../report/clusters.js';
 import {
   groupMeans,
   type Measure,
@@ -87,21 +86,6 @@ export async function compareChosen(chosen: readonly Candidate<Trained>[], clust
       `${methodTitle(name)} was tested on other pairs than ${methodTitle(present(methods[0]).name)}, so its test figures are not compared.`,
   );
   return { ...result, notes: [...notes, ...result.notes] };
-}
-
-/** The value of a column on each line. @throws InputError where one has none */
-async function clustersOf(file: string, column: string): Promise<Map<number, string>> {
-  const clusters = new Map<number, string>();
-  for await (const { at, values } of readRows(file, [column])) {
-    const value = values[column];
-    if (!['string', 'number', 'bigint'].includes(typeof value))
-      throw new InputError('is no text or number, by which pairs could be clustered', {
-        at: { ...at, field: column },
-        fix: 'name another column under cluster, or leave it out',
-      });
-    clusters.set(rowNumber(at), String(value));
-  }
-  return clusters;
 }
 
 function compareOnOneTest(

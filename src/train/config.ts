@@ -382,6 +382,15 @@ export const configSchema = z.strictObject({
         .describe(
           'Column that names the group, or several, whose cross product then makes the groups (`country=x/sex=y`).',
         ),
+      people: z
+        .strictObject({
+          file: z.string().min(1).describe('JSONL, CSV or Parquet, with a row for each person.'),
+          key: z.string().min(1).describe('Column of this file and of the pairs that says who it is, such as user_id.'),
+        })
+        .optional()
+        .describe(
+          'People whose preferences the pairs are: `groupBy` may name fields of theirs, inner ones with dots (`location.special_region`).',
+        ),
       template: promptTemplate
         .optional()
         .describe(

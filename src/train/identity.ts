@@ -16,7 +16,7 @@ export type RunIdentity = Record<string, unknown>;
 /** Keys that may differ when a run is resumed. */
 const free = /^(output|device|threads|recompute|checkpoint\.(every|keep)|distributed\..*|nonFinite\..*)$/;
 /** Keys that name files: their content counts, not where they lie. */
-const inputs = ['model', 'tokenizer', 'adapter', 'data.train', 'data.validation', 'data.test'];
+const inputs = ['model', 'tokenizer', 'adapter', 'data.train', 'data.validation', 'data.test', 'data.people.file'];
 
 /**
  * Settings by dotted key, in the order of the configuration; files as SHA-256.

@@ -1,6 +1,7 @@
 import { statSync } from 'node:fs';
 import { z } from 'zod';
 import { type LoadPairsOptions, loadPairs, type PairDataset } from '../data/pairs/dataset.js';
+import { People } from '../data/pairs/people.js';
 import { parseTemplate } from '../data/pairs/prompt-template.js';
 import { type LoadPromptsOptions, loadPrompts, type PromptDataset } from '../data/pairs/prompts.js';
 import { openTokenizer, type TextTokenizer } from '../data/text/tokenizer.js';
@@ -61,13 +62,13 @@ export interface PairReader {
     file: string,
     options?: Pick<
       LoadPairsOptions,
-      'groups' | 'groupBy' | 'groupOptional' | 'template' | 'maxLength' | 'unusable' | 'survey'
+      'groups' | 'groupBy' | 'groupOptional' | 'people' | 'template' | 'maxLength' | 'unusable' | 'survey'
     >,
   ): Promise<PairDataset>;
   /** Of a file of prompts, or of pairs whose responses do not matter. */
   readPrompts(
     file: string,
-    options?: Pick<LoadPromptsOptions, 'groupBy' | 'groupOptional' | 'template' | 'ofPairs'>,
+    options?: Pick<LoadPromptsOptions, 'groupBy' | 'groupOptional' | 'people' | 'template' | 'ofPairs'>,
   ): Promise<PromptDataset>;
   /** The tokenizer; undefined where all that was read is token ids. */
   tokenizer(): TextTokenizer | undefined;
@@ -119,8 +120,10 @@ export interface RunData {
 
 export async function readRunData(reader: PairReader, data: TrainConfig['data']): Promise<RunData> {
   const { maxLength, unusable } = data;
+  const groupBy = [data.groupBy].flat();
   const common = {
-    groupBy: [data.groupBy].flat(),
+    groupBy,
+    people: data.people && (await People.read(data.people, groupBy)),
     template: data.template === undefined ? undefined : parseTemplate(data.template),
     maxLength,
     unusable,

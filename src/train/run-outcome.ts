@@ -1,5 +1,5 @@
 import { rmSync } from 'node:fs';
-import type { PairDataset } from '../data/pairs/dataset.js';
+import { type PairDataset, pairLine } from '../data/pairs/dataset.js';
 import type { Team } from '../distributed/team.js';
 import { csv } from '../files/csv.js';
 import type { NativeBatch } from '../native/types.js';
@@ -155,7 +155,7 @@ async function scoreSurvey(
 function pairLines({ data }: ScoredDataset, byPair: ReadonlyMap<number, object>): string {
   return data.pairs
     .map(({ id, group, weight }, pair) => {
-      const at = { line: Number(id.slice(id.lastIndexOf(':') + 1)), group: data.groups[group], weight };
+      const at = { line: pairLine({ id }), group: data.groups[group], weight };
       return `${JSON.stringify({ ...at, ...byPair.get(pair) })}\n`;
     })
     .join('');

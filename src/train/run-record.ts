@@ -45,7 +45,7 @@ export async function provenance(config: TrainConfig, data: RunData, made: objec
     ...made,
     git: gitCommit(),
     dataHash: await hashOf(
-      splits.map(({ split }) => split.file),
+      [...splits.map(({ split }) => split.file), ...(config.data.people ? [config.data.people.file] : [])],
       config.data.template,
     ),
     template: config.data.template,
@@ -79,7 +79,7 @@ function splitsOf({ train, validation, test }: RunData) {
   return Object.entries({ train, validation, test }).flatMap(([name, split]) => (split ? [{ name, split }] : []));
 }
 
-/** SHA-256 over the bytes of all data files, in order, and the template where there is one. */
+/** SHA-256 over the bytes of all data files, in order, that of the people last, and the template where there is one. */
 async function hashOf(files: string[], template = ''): Promise<string> {
   const hash = createHash('sha256');
   for (const file of files) await hashFile(file, hash);

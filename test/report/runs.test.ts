@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { registerReport } from '../../src/cli/report.js';
 import { InputError } from '../../src/errors.js';
 import type { LineChart } from '../../src/report/charts.js';
+import { withClusters } from '../../src/report/clustered-run.js';
 import { renderPage } from '../../src/report/html.js';
 import { readRun } from '../../src/report/runs.js';
 import { runsCsv, runsPage } from '../../src/report/runs-page.js';
@@ -339,6 +340,56 @@ describe('the page of several runs', () => {
     );
     expect(html).toContain('error bars: ± one standard error over the pairs of the one seed');
     expect(runsCsv([await readRun(folders[0])])).toContain('loss standard error');
+  });
+
+  describe('over clusters of test pairs', () => {
+    /** Two pairs of each of three people in every group, whose losses are the group's by −1, 0 and 1; `across`: the same people in all. */
+    function cluster(folder: string, across: boolean): void {
+      const lines = groupNames.flatMap((group, g) =>
+        [-1, -1, 0, 0, 1, 1].map((noise, i) => ({
+          user_id: `user${Math.floor(i / 2)}${across ? '' : `of${g}`}`,
+          group,
+          weight: 1,
+          loss: [3, 5, 9][g] + noise,
+          'rewards/accuracies': 1,
+        })),
+      );
+      const write = (name: string, rows: object[]) =>
+        writeFileSync(join(folder, name), rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
+      write('test.jsonl', lines);
+      write(
+        'evaluation-pairs.jsonl',
+        lines.map(({ user_id, ...scores }, i) => ({ line: i + 1, ...scores })),
+      );
+      appendFileSync(join(folder, 'config.yaml'), `data:\n  test: ${join(folder, 'test.jsonl')}\n`);
+    }
+    const caption = 'mean ± standard error over the clusters of pairs (user_id) of the one seed';
+    const page = async (folder: string) => renderPage(runsPage([await withClusters(await readRun(folder), 'user_id')]));
+
+    it('has their errors, s/√G of the means of three people', async () => {
+      cluster(folders[0], false);
+      const html = await page(folders[0]);
+      const [, row] = tableOf(html, `Final test, ${caption}`);
+      // 1/√3 of a group; √2 times that of a difference of two.
+      expect(row.slice(2, 4)).toEqual(['9.00 ± 0.58', '6.00 ± 0.82']);
+      expect(tableOf(html, `Loss of each group, ${caption}`)[1][2]).toBe('3.00 ± 0.58');
+    });
+
+    it('has none of a difference of groups that share people', async () => {
+      cluster(folders[0], true);
+      const html = await page(folders[0]);
+      expect(tableOf(html, `Final test, ${caption}`)[1].slice(2, 4)).toEqual(['9.00 ± 0.58', '6']);
+    });
+
+    it('refuses runs without test pairs, and test files that have changed', async () => {
+      await expect(page(folders[0])).rejects.toThrow(/field "--cluster": is about test pairs/);
+      cluster(folders[0], false);
+      const file = join(folders[0], 'test.jsonl');
+      writeFileSync(file, `${readFileSync(file, 'utf8').split('\n').slice(0, 17).join('\n')}\n`);
+      await expect(page(folders[0])).rejects.toThrow(/test\.jsonl:18: has no pair that .* tested under this number/);
+      rmSync(join(folders[0], 'evaluation-pairs.jsonl'));
+      await expect(page(folders[0])).rejects.toThrow(InputError);
+    });
   });
 
   it('has a column for every setting that varies, in the page and the CSV', async () => {

@@ -25,6 +25,14 @@ const texts = writeLines(
   'texts.jsonl',
   ['x', 'y', 'z', 'x', 'y'].map((group, i) => ({ group, prompt: `Is it ${i}?`, chosen: 'Yes', rejected: 'No' })),
 );
+/** People under the names of both columns of the pairs, of two ages by turns. */
+const peopleFile = (name: string, first: number) =>
+  writeLines(
+    folder,
+    name,
+    ['f', 'm', 'x', 'y', 'z'].map((who, i) => ({ who, sex: who, group: who, age: { now: 20 + ((i + first) % 2) } })),
+  );
+const byAge = { groupBy: 'age.now', people: { file: peopleFile('people.jsonl', 0), key: 'sex' } };
 
 const base = {
   model: 'random:tiny?layers=1',
@@ -85,6 +93,8 @@ const changes: [key: string, value: unknown, besides?: object][] = [
   ['data.test', other],
   ['data.groups', ['z', 'y', 'x']],
   ['data.groupBy', ['group', 'sex']],
+  ['data.people.file', peopleFile('swapped.jsonl', 1), { data: byAge }],
+  ['data.people.key', 'group', { data: byAge }],
   ['data.template', 'In {group}: {prompt}', { data: { train: texts, validation: texts, test: texts } }],
   ['data.maxLength', 9, { data: { unusable: 'drop' } }],
   ['objective.loss', 'ipo'],

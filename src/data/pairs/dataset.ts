@@ -37,6 +37,11 @@ export interface TokenisedPair {
   preference?: number;
 }
 
+/** Line or row of a pair that was read from a file. */
+export function pairLine({ id }: Pick<TokenisedPair, 'id'>): number {
+  return Number(id.slice(id.lastIndexOf(':') + 1));
+}
+
 export interface PairDataset {
   file: string;
   /** Names, in the order asked for, or of first appearance in the file. */

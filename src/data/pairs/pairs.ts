@@ -2,10 +2,11 @@ import { InputError, type InputLocation } from '../../errors.js';
 import { keysOf } from '../../files/ordered-record.js';
 import { editDistance } from '../tables/near-matches.js';
 import { parseNotation, withoutMaps } from '../tables/notation.js';
-import { checkCharacters, describe, listOf, type Row, type RowLocation } from '../tables/row.js';
+import { checkCharacters, describe, listOf, nameOf, type Row, type RowLocation, requireColumn } from '../tables/row.js';
 import { readRows } from '../tables/rows.js';
 import { commonBeginning, commonTurns } from './layouts.js';
 import { type ChatMessage, isConversation, readConversation } from './messages.js';
+import type { People } from './people.js';
 import { fillFirstTurn, type PromptTemplate, plainTemplate } from './prompt-template.js';
 
 /** A preference as it stands in the file: which response to a prompt a member of `group` preferred. */
@@ -49,6 +50,8 @@ export interface ReadPairsOptions {
   vocabulary?: number;
   /** What becomes of a prompt, or of the first turn of a conversation. */
   template?: PromptTemplate;
+  /** Whose fields `groupBy` may name like columns of the pairs. */
+  people?: People;
   /** Other columns to read; of Parquet only those that are named come. */
   columns?: readonly string[];
 }
@@ -93,14 +96,11 @@ export class PairParser {
   }
 
   rows(file: string, onBytes?: (bytes: number) => void): AsyncGenerator<Row> {
-    const { columns = [] } = this.options;
-    return readRows(
-      file,
-      [...new Set([...this.groupBy, ...optionalColumns, ...textColumns, ...idColumns, ...columns])],
-      {
-        onBytes,
-      },
-    );
+    const { columns = [], people } = this.options;
+    const wanted = [...this.groupBy, ...optionalColumns, ...textColumns, ...idColumns, ...columns];
+    if (people) wanted.push(people.source.key);
+    const rows = readRows(file, [...new Set(wanted)], { onBytes });
+    return people ? people.known(rows) : rows;
   }
 
   /** @throws InputError naming file, line or row, and field; an {@link UnusablePair} where a text is empty */
@@ -235,18 +235,6 @@ function hasImplicitPrompt(row: Row): boolean {
   return typeof cell(row, 'prompt') === 'string' && isConversation(cell(row, 'chosen'));
 }
 
-/** @throws InputError where the row has no such column, with those it has */
-function requireColumn(row: Row, field: string, otherwise = `name the column "${field}"`): void {
-  if (row.columns.includes(field)) return;
-  const lookalike = row.columns.find((name) => name.trim().toLowerCase() === field.toLowerCase());
-  throw new InputError('there is no such column', {
-    at: { ...row.at, field },
-    fix: lookalike
-      ? `rename the column "${lookalike}" to "${field}"`
-      : `${otherwise} (columns here: ${row.columns.length > 0 ? row.columns.join(', ') : 'none'})`,
-  });
-}
-
 /** Text that is meant for turns, whole or not. */
 const likeTurns = /^\s*\[\s*\{[^}]*['"]role['"]\s*:/;
 
@@ -276,22 +264,27 @@ function cell(row: Row, field: string): unknown {
   return isIds || isConversation(list) ? list : value;
 }
 
-function readGroup(row: Row, { groupOptional }: ReadPairsOptions, groupBy: readonly string[]): string {
-  if (groupOptional && groupBy.every((field) => !row.columns.includes(field))) return '';
+function readGroup(row: Row, { groupOptional, people }: ReadPairsOptions, groupBy: readonly string[]): string {
+  if (groupOptional && groupBy.every((field) => !row.columns.includes(field) && !people?.has(field))) return '';
   const values = groupBy.map((field) => {
-    const value = row.values[field];
-    // Numbers and truth values are taken as names too: survey codes are often numeric.
-    if (
-      typeof value === 'bigint' ||
-      typeof value === 'boolean' ||
-      (typeof value === 'number' && Number.isFinite(value))
-    )
-      return String(value);
-    if (typeof value === 'string' && value.trim() !== '') {
-      checkCharacters(value, { ...row.at, field });
-      return value;
+    const { value, at } = people?.has(field) ? people.field(row, field) : { value: row.values[field], at: row.at };
+    const name = nameOf(value);
+    if (name !== undefined) {
+      checkCharacters(name, { ...at, field });
+      return name;
     }
-    requireColumn(row, field, 'group by another column');
+    if (people?.has(field))
+      throw new InputError(`expected the name of a group, found ${describe(value)}`, {
+        at: { ...at, field },
+        fix: 'fill it in, or group by another field',
+      });
+    requireColumn(
+      row,
+      field,
+      people
+        ? `group by another column, or by a field of ${people.source.file} (${people.names.join(', ')})`
+        : 'group by another column',
+    );
     throw new InputError(`expected the name of a group, found ${describe(value)}`, { at: { ...row.at, field } });
   });
   return values.length === 1 ? values[0] : values.map((value, i) => `${groupBy[i]}=${value}`).join('/');

@@ -27,7 +27,7 @@ export interface PromptDataset {
 
 export type LoadPromptsOptions = Pick<
   LoadPairsOptions,
-  'groupBy' | 'groupOptional' | 'template' | 'vocabulary' | 'bos' | 'onBytes'
+  'groupBy' | 'groupOptional' | 'people' | 'template' | 'vocabulary' | 'bos' | 'onBytes'
 > & {
   tokenizer: () => TextTokenizer;
   /** Whether the rows are pairs, whose prompt may be what `chosen` and `rejected` begin with. */

@@ -33,6 +33,25 @@ export function refuseRepeated(columns: readonly string[], at: InputLocation): v
     throw new InputError('is the name of two columns', { at: { ...at, field: repeated }, fix: 'rename one' });
 }
 
+/** @throws InputError where the row has no such column, with those it has */
+export function requireColumn(row: Row, field: string, otherwise = `name the column "${field}"`): void {
+  if (row.columns.includes(field)) return;
+  const lookalike = row.columns.find((name) => name.trim().toLowerCase() === field.toLowerCase());
+  throw new InputError('there is no such column', {
+    at: { ...row.at, field },
+    fix: lookalike
+      ? `rename the column "${lookalike}" to "${field}"`
+      : `${otherwise} (columns here: ${row.columns.length > 0 ? row.columns.join(', ') : 'none'})`,
+  });
+}
+
+/** A value that can name somebody or something: text that is not blank, or a number or truth value, as survey codes often are; else undefined. */
+export function nameOf(value: unknown): string | undefined {
+  if (typeof value === 'string') return value.trim() === '' ? undefined : value;
+  const isName = typeof value === 'bigint' || typeof value === 'boolean' || Number.isFinite(value);
+  return isName ? String(value) : undefined;
+}
+
 /** A value that is a list; Parquet's lists of numbers come as typed arrays. Undefined where it is none. */
 export function listOf(value: unknown): unknown[] | undefined {
   if (ArrayBuffer.isView(value)) return Array.from(value as unknown as ArrayLike<number | bigint>);

@@ -3,6 +3,7 @@ import { largest, smallest } from '../../numbers/extremes.js';
 import { type Estimate, estimate, pairedDifference } from '../../numbers/statistics.js';
 import { type Check, pairedCheck } from '../../terminal/checks.js';
 import { counted, formatCount, formatNumber } from '../../terminal/format.js';
+import { shortName } from '../../terminal/names.js';
 import { type Axis, errorEnds, type Point, type Series } from '../charts.js';
 import { groupBy } from '../group-by.js';
 import type { Figure, Section } from '../html.js';
@@ -33,7 +34,7 @@ interface Method {
 interface Score {
   title: string;
   of(run: ScoredRun): number | null;
-  /** Its standard error over the pairs of the split, for a run that has no other seeds; null where it is not known. */
+  /** Its standard error over the pairs of the split, or their clusters, for a run that has no other seeds; null where it is not known. */
   error(run: ScoredRun): number | null;
 }
 
@@ -47,8 +48,9 @@ const extreme = (run: ScoredRun, metric: GroupMetric, sign: 1 | -1) =>
   [...run.groups.values()].reduce((one, other) =>
     sign * (other[metric] ?? 0) > sign * (one[metric] ?? 0) ? other : one,
   );
-/** Of a sum of independent means, each times `weight`. */
-const combined = (errors: readonly (number | null)[], weight = 1) => {
+/** Of a sum of group means, each times `weight`; null where they are not independent, since they share clusters. */
+const combined = ({ clusters }: ScoredRun, errors: readonly (number | null)[], weight = 1) => {
+  if (clusters?.crossing) return null;
   const known = errors.filter((error) => error !== null);
   return known.length < errors.length ? null : weight * Math.sqrt(known.reduce((sum, error) => sum + error ** 2, 0));
 };
@@ -61,7 +63,7 @@ const worstLoss: Score = {
 const spread: Score = {
   title: 'Spread (worst − best group)',
   of: (run) => largest(losses(run)) - smallest(losses(run)),
-  error: (run) => combined([errorOf(extreme(run, 'loss', 1)), errorOf(extreme(run, 'loss', -1))]),
+  error: (run) => combined(run, [errorOf(extreme(run, 'loss', 1)), errorOf(extreme(run, 'loss', -1))]),
 };
 const groupMean: Score = {
   title: 'Mean over groups',
@@ -69,6 +71,7 @@ const groupMean: Score = {
   error: (run) => {
     const groups = [...run.groups.values()];
     return combined(
+      run,
       groups.map((group) => errorOf(group)),
       1 / groups.length,
     );
@@ -275,10 +278,12 @@ function errorsOver(methods: readonly Method[]): string | undefined {
   const pairs = methods.some(
     (method) => method.runs.length === 1 && errorOf([...firstRun(method).groups.values()][0]) !== null,
   );
+  const column = methods.map((method) => firstRun(method).clusters?.column).find((name) => name !== undefined);
+  const units = column === undefined ? 'pairs' : `clusters of pairs (${shortName(column)})`;
   return seeds
-    ? `seeds${pairs ? '; of one seed, over its pairs' : ''}`
+    ? `seeds${pairs ? `; of one seed, over its ${units}` : ''}`
     : pairs
-      ? 'the pairs of the one seed'
+      ? `the ${units} of the one seed`
       : undefined;
 }
 

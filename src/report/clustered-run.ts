@@ -1,0 +1,45 @@
+import { join } from 'node:path';
+import { InputError } from '../errors.js';
+import { clustersOf, overClusters } from './clusters.js';
+import { readPairMetrics } from './pair-scores.js';
+import type { Run, Scores } from './runs.js';
+
+/**
+ * The run with errors of its test scores over clusters of pairs, in place of those over pairs.
+ * @param column of the test file, which is read for it
+ * @throws InputError where the run has tested no pairs, its files are damaged, or the test file lacks the column or a line that was tested
+ */
+export async function withClusters(run: Run, column: string): Promise<Run> {
+  const { folder, testFile: file, scores, best } = run;
+  if (scores.test === undefined || file === undefined)
+    throw new InputError('is about test pairs, of which this run has scored none', {
+      at: { file: folder, field: '--cluster' },
+      fix: 'leave it out, or train with data.test',
+    });
+  const clusters = await clustersOf(file, column);
+  const over = async (of: Scores, name: string): Promise<Scores> => {
+    const names = [...of.groups.keys()];
+    const pairs = (await readPairMetrics(join(folder, name))).map(({ line, group, ...pair }) => {
+      const cluster = clusters.get(line);
+      if (cluster === undefined || !of.groups.has(group))
+        throw new InputError(`has no pair that ${folder} tested under this number, in group "${group}"`, {
+          at: { file, line },
+          fix: 'put the file back as the run had it',
+        });
+      return { ...pair, group: names.indexOf(group), cluster };
+    });
+    const { groups, crossing } = overClusters(names, pairs);
+    return {
+      ...of,
+      clusters: { column, crossing },
+      groups: new Map(
+        [...of.groups].map(([group, means]) => [group, { ...means, standard_error: groups[group]?.standard_error }]),
+      ),
+    };
+  };
+  return {
+    ...run,
+    scores: { ...scores, test: await over(scores.test, 'evaluation-pairs.jsonl') },
+    best: best && (await over(best, 'evaluation-best-pairs.jsonl')),
+  };
+}

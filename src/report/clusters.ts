@@ -1,0 +1,142 @@
+import { nameOf, requireColumn, rowNumber } from '../data/tables/row.js';
+import { readRows } from '../data/tables/rows.js';
+import { InputError, present } from '../errors.js';
+import { orderedRecord } from '../files/ordered-record.js';
+import { bootstrapIntervals } from '../numbers/bootstrap.js';
+import { largest, smallest } from '../numbers/extremes.js';
+import { Random } from '../numbers/random.js';
+import { type MetricMeans, metricDirections, type PairMetric, pairMetrics } from '../train/metrics.js';
+import { type GroupValues, groupMeans } from './group-measures.js';
+
+/** Errors and intervals of the metrics of a file whose pairs come in clusters: forty pairs of one person are not forty observations. */
+
+/** Which cluster the pair on each line is of: the value of a column. @throws InputError where one has none */
+export async function clustersOf(file: string, column: string): Promise<Map<number, string>> {
+  const clusters = new Map<number, string>();
+  for await (const row of readRows(file, [column])) {
+    requireColumn(row, column, 'cluster by another column');
+    const name = nameOf(row.values[column]);
+    if (name === undefined)
+      throw new InputError('is no text or number, by which pairs could be clustered', {
+        at: { ...row.at, field: column },
+        fix: 'cluster by another column, or by none',
+      });
+    clusters.set(rowNumber(row.at), name);
+  }
+  return clusters;
+}
+
+/** A pair with its metrics. */
+export interface ClusteredPair {
+  /** Index of its group. */
+  group: number;
+  /** Within its group. */
+  weight: number;
+  cluster: string;
+  values: MetricMeans;
+}
+
+type Intervals = Partial<Record<PairMetric, [low: number, high: number]>>;
+
+interface OfGroup {
+  clusters: number;
+  standard_error?: MetricMeans;
+  interval?: Intervals;
+}
+
+/** What is known of the metrics of a file when whole clusters are drawn. */
+export interface OverClusters {
+  /** Different clusters. */
+  count: number;
+  /** Whether one has pairs of several groups, whose means are then not independent. */
+  crossing: boolean;
+  /** By group; errors and intervals where it has two clusters or more. */
+  groups: Record<string, OfGroup>;
+  /** Intervals of the mean over pairs, the mean over groups and the worst group; of the last two where each group has two clusters. */
+  mean: Intervals;
+  group_mean: Intervals;
+  worst: Intervals;
+}
+
+/**
+ * Standard errors of group means m = Σ w x / W over G clusters c, and 95 % intervals by drawing whole clusters anew
+ * ({@link bootstrapIntervals}), the same draws for all groups:
+ *
+ *   error² = G/(G − 1) Σ_c (Σ_{i ∈ c} w_i (x_i − m))² / W²
+ *
+ * Where each pair is a cluster of its own, that is the error over pairs.
+ * @param names of the groups
+ * @param pairs of weight 0 count for nothing
+ */
+export function overClusters(names: readonly string[], pairs: readonly ClusteredPair[]): OverClusters {
+  const counted = pairs.filter(({ weight }) => weight > 0);
+  const units = new Map<string, number>();
+  const byGroup = names.map((): ClusteredPair[] => []);
+  for (const pair of counted) {
+    if (!units.has(pair.cluster)) units.set(pair.cluster, units.size);
+    present(byGroup[pair.group]).push(pair);
+  }
+  const groups = names
+    .map((name, g) => ({ name, pairs: present(byGroup[g]) }))
+    .filter(({ pairs }) => pairs.length > 0)
+    .map((group) => ({ ...group, clusters: new Set(group.pairs.map(({ cluster }) => cluster)).size }));
+  const ofGroups = new Map(groups.map(({ name, clusters }): [string, OfGroup] => [name, { clusters }]));
+  const result = { mean: {}, group_mean: {}, worst: {} } as Pick<OverClusters, 'mean' | 'group_mean' | 'worst'>;
+  const intervals = (statistics: (times: Float64Array) => readonly number[]) =>
+    bootstrapIntervals(units.size, statistics, Random.stream(0, 'clusters'));
+  const many = groups.filter(({ clusters }) => clusters > 1);
+  for (const metric of units.size > 1 ? pairMetrics : []) {
+    if (!counted.every(({ values }) => values[metric] !== undefined)) continue;
+    const all = clusterMeans(counted, units, metric);
+    [result.mean[metric]] = intervals((times) => groupMeans([all], times));
+    const means = many.map(({ pairs }) => clusterMeans(pairs, units, metric));
+    for (let from = 0; from < many.length; from += AT_ONCE) {
+      const some = means.slice(from, from + AT_ONCE);
+      intervals((times) => groupMeans(some, times)).forEach((interval, i) => {
+        const group = present(ofGroups.get(present(many[from + i]).name));
+        group.standard_error = { ...group.standard_error, [metric]: standardError(present(some[i])) };
+        group.interval = { ...group.interval, [metric]: interval };
+      });
+    }
+    if (many.length < groups.length) continue;
+    const worst = metricDirections[metric] === 'lower' ? largest : smallest;
+    [result.worst[metric], result.group_mean[metric]] = intervals((times) => {
+      const drawn = groupMeans(means, times);
+      return [worst(drawn), drawn.reduce((sum, mean) => sum + mean, 0) / drawn.length];
+    });
+  }
+  return {
+    count: units.size,
+    crossing: groups.reduce((sum, { clusters }) => sum + clusters, 0) > units.size,
+    groups: orderedRecord([...ofGroups]),
+    ...result,
+  };
+}
+
+/** Groups whose draws are in memory together, 16 kB each. */
+const AT_ONCE = 1024;
+
+/** One value for each cluster, its mean, with the weight of all its pairs. */
+function clusterMeans(
+  pairs: readonly ClusteredPair[],
+  units: ReadonlyMap<string, number>,
+  metric: PairMetric,
+): GroupValues {
+  const sums = new Map<number, { sum: number; weight: number }>();
+  for (const { cluster, weight, values } of pairs) {
+    const unit = present(units.get(cluster));
+    const sum = sums.get(unit) ?? { sum: 0, weight: 0 };
+    sums.set(unit, sum);
+    sum.sum += weight * present(values[metric]);
+    sum.weight += weight;
+  }
+  const values = [...sums].map(([unit, { sum, weight }]) => ({ unit, weight, value: sum / weight }));
+  const total = values.reduce((sum, { weight }) => sum + weight, 0);
+  return { values, mean: values.reduce((sum, { value, weight }) => sum + weight * value, 0) / total };
+}
+
+function standardError({ mean, values }: GroupValues): number {
+  const total = values.reduce((sum, { weight }) => sum + weight, 0);
+  const squares = values.reduce((sum, { value, weight }) => sum + (weight * (value - mean)) ** 2, 0);
+  return Math.sqrt((squares * values.length) / (values.length - 1)) / total;
+}
