@@ -25,7 +25,7 @@ const pages = readdirSync('docs')
 const elsewhere = new Set(shellCommands('README.md'));
 const heavy = (command: string) =>
   elsewhere.has(command) ||
-  /^npx (tsx|group-robust (reproduce|converge|bench|merge|sweep|data global-opinions|train [^ ]+( --resume)?$))/.test(
+  /^npx (tsx|group-robust (reproduce|converge|bench|merge|sweep|data (global-opinions|prism)|train [^ ]+( --resume)?$))/.test(
     command,
   );
 

@@ -85,6 +85,20 @@ export function parsedOption<const Flags extends string, T>(
   return new Option(flags, description).argParser<T>((text) => parse(flag, text));
 }
 
+export function groupByOption(
+  description = 'column that names the group; several, separated by commas, make a cross product',
+) {
+  return parsedOption('--group-by <columns>', description, parseColumns);
+}
+
+/** @throws InputError where one is given twice */
+function parseColumns(flag: string, text: string): string[] {
+  const columns = parseList(flag, text);
+  if (new Set(columns).size < columns.length)
+    throw new InputError('holds the same name twice', { at: { field: flag }, fix: 'remove one' });
+  return columns;
+}
+
 /** Of `eval` and `report`, for pairs that are not independent. */
 export function clusterOption() {
   return new Option(

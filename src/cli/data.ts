@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { type Command, Option, type OptionValues } from '@commander-js/extra-typings';
 import { paperTemplate } from '../data/pairs/prompt-template.js';
 import type { Fold, OpinionPairing, OpinionSummary } from '../data/surveys/opinion-pairs.js';
@@ -5,10 +6,19 @@ import { SURVEY_ROWS } from '../data/surveys/survey-topics.js';
 import { InputError } from '../errors.js';
 import { counted } from '../terminal/format.js';
 import { shortName } from '../terminal/names.js';
-import { countOption, defineAction, type Output, parsedOption, parseList, templateOption } from './command.js';
+import {
+  countOption,
+  defineAction,
+  groupByOption,
+  numberOption,
+  type Output,
+  parsedOption,
+  parseList,
+  templateOption,
+} from './command.js';
 import { checkOut, requireOut } from './out.js';
 
-/** `group-robust data global-opinions` and `group-robust data survey`: from a survey to preference pairs. */
+/** `group-robust data global-opinions`, `data survey` and `data prism`: from surveys and ratings to preference pairs. */
 export function registerData(program: Command): void {
   const { min, max, default: rows } = SURVEY_ROWS;
   const data = program.command('data').description('make preference pairs of survey data');
@@ -103,6 +113,68 @@ export function registerData(program: Command): void {
       const summary = await writeFolderWhole(out.path, (folder) => writeSurvey(folder, options), out);
       await logSummary(output, summary, options.out);
       return { out: options.out, ...summary };
+    },
+  );
+
+  registerPrism(data);
+}
+
+function registerPrism(data: Command): void {
+  defineAction(
+    withFolder(
+      data
+        .command('prism')
+        .description(
+          'pairs of PRISM, by what is known of the people: train.jsonl, validation.jsonl, test.jsonl, summary.json',
+        )
+        .requiredOption(
+          '--from <folder>',
+          'folder with survey.jsonl and conversations.jsonl, or the hub id HannahRoseKirk/prism-alignment',
+        )
+        .addOption(
+          groupByOption(
+            'field of the people that names the group, such as location.special_region; several make a cross product',
+          ).makeOptionMandatory(),
+        )
+        .addOption(
+          numberOption('--tie <points>', 'two answers whose scores differ by no more make no pair', { min: 0 }).default(
+            5,
+          ),
+        )
+        .addOption(countOption('--min-pairs <n>', 'groups with fewer pairs are small (default: none is)', { min: 1 }))
+        .addOption(
+          new Option('--small <what>', 'small groups: pool them in one, or drop them (default: pool)').choices([
+            'pool',
+            'drop',
+          ] as const),
+        )
+        .option('--per-person', 'weights by which each person of a group counts the same (default: each pair)')
+        .addOption(seedOption('decides who is in which split').default(0)),
+    ),
+    async (options, output) => {
+      const { prismFiles, prismPairs, writePrism } = await import('../data/surveys/prism.js');
+      const { localFiles } = await import('../hub/local.js');
+      const { writeFolderWhole } = await import('../files/write.js');
+      const { from, groupBy, tie, minPairs = 1, small = 'pool', perPerson = false, seed } = options;
+      if (options.small !== undefined && options.minPairs === undefined)
+        throw new InputError('does nothing without --min-pairs', { at: { field: '--small' }, fix: 'leave it out' });
+      const names = Object.values(prismFiles);
+      const inputs = [from, ...names.map((name) => join(from, name))];
+      const out = checkOut(options, { inputs, folder: madeOfSurvey });
+      const { path } = await localFiles(from, names);
+      const made = await prismPairs(path, { groupBy, tie, minPairs, small, perPerson, seed });
+      await writeFolderWhole(out.path, async (folder) => writePrism(folder, made), out);
+      const { groups, small: few, left_out: left } = made.summary;
+      for (const [name, { people, pairs }] of Object.entries(groups))
+        output.log(
+          `${shortName(name)}: ${counted(people, 'person', 'people')} -> ${pairs.train} train, ${pairs.validation} validation, ${pairs.test} test pairs`,
+        );
+      for (const [name, pairs] of Object.entries(few.groups))
+        output.log(
+          `${shortName(name)}: ${counted(pairs, 'pair')}, ${few.pooled === null ? 'left out' : `in "${shortName(few.pooled)}"`}`,
+        );
+      output.log(`no pairs: ${left.ties} ties, ${left.equal} equal, ${left.empty} empty -> ${out.path} (seed ${seed})`);
+      return { out: out.path, ...made.summary };
     },
   );
 }

@@ -15,6 +15,7 @@ import {
   countOption,
   defineAction,
   deviceOption,
+  groupByOption,
   type Output,
   parsedOption,
   parseList,
@@ -169,14 +170,6 @@ function logChosen({ reference, template }: Scorer, output: Output): void {
 /** The same for programs. */
 function chosen({ reference, template }: Scorer) {
   return { reference: reference?.adapter, template: template?.text };
-}
-
-export function groupByOption() {
-  return parsedOption(
-    '--group-by <columns>',
-    'column that names the group; several, separated by commas, make a cross product',
-    parseColumns,
-  );
 }
 
 /** A command with the options that `eval` and `logprobs` share. */
@@ -410,14 +403,6 @@ async function readPeople(
 }
 
 type Scorer = Pick<Awaited<ReturnType<typeof openScorer>>, 'reference' | 'template'>;
-
-/** @throws InputError where one is given twice */
-function parseColumns(flag: string, text: string): string[] {
-  const columns = parseList(flag, text);
-  if (new Set(columns).size < columns.length)
-    throw new InputError('holds the same name twice', { at: { field: flag }, fix: 'remove one' });
-  return columns;
-}
 
 /** The keys of an objective as they are given. */
 interface ObjectiveKeys extends Readonly<Record<string, string | number>> {

@@ -1,8 +1,8 @@
 import type { Command } from '@commander-js/extra-typings';
 import { present } from '../errors.js';
 import { counted } from '../terminal/format.js';
-import { defineAction } from './command.js';
-import { groupByOption, openScorer, scoringCommand, scoringInputs } from './eval.js';
+import { defineAction, groupByOption } from './command.js';
+import { openScorer, scoringCommand, scoringInputs } from './eval.js';
 import { checkOut, noLines, nowhere, openLines, requireOut } from './out.js';
 
 /** `group-robust logprobs`: sums of token log-probs of both responses of every pair, by the policy and by the reference. */

@@ -7,8 +7,8 @@ import { counted } from '../terminal/format.js';
 import { listNames } from '../terminal/names.js';
 import { warn } from '../terminal/output.js';
 import type { PairReader } from '../train/inputs.js';
-import { countOption, defineAction, numberOption, parsedOption, parseList } from './command.js';
-import { groupByOption, type ModelOptions, modelCommand, openModel } from './eval.js';
+import { countOption, defineAction, groupByOption, numberOption, parsedOption, parseList } from './command.js';
+import { type ModelOptions, modelCommand, openModel } from './eval.js';
 import { checkOut, openLines, requireOut } from './out.js';
 
 /** `group-robust sample`: answers of the policy, drawn token by token. */

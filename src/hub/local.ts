@@ -43,6 +43,11 @@ export async function localCsv(file: string, options?: LocalOptions): Promise<Lo
   return hub ? { path: join(path, csvOf(filesUnder(path), { file })), hub } : { path };
 }
 
+/** The folder with these files of a data set named by its id; a folder as it is. */
+export function localFiles(folder: string, names: readonly string[], options?: LocalOptions): Promise<Local> {
+  return local('dataset', folder, named(names, names.join(' and ')), options);
+}
+
 async function local(
   type: 'model' | 'dataset',
   text: string,

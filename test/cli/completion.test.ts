@@ -20,7 +20,7 @@ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _group_robust; printf '%s\\n' "\${COM
     [['da'], ['data']],
     [
       ['data', ''],
-      ['global-opinions', 'survey', '--help'],
+      ['global-opinions', 'survey', 'prism', '--help'],
     ],
     [['data', 'survey', '--r'], ['--rows']],
     [

@@ -32,6 +32,15 @@ writeFileSync(
   at('survey.csv'),
   `question,selections,options,source\n${options.map((one, i) => `q${i},"${one}","['x', 'y']",GAS`).join('\n')}\n`,
 );
+mkdirSync(at('prism'));
+writeFileSync(at('prism', 'survey.jsonl'), '{"user_id": "u", "age": "18-24"}');
+const answers = [1, 90].map((score) => ({ turn: 0, role: 'model', content: `${score}`, score, if_chosen: score > 1 }));
+const conversation = {
+  user_id: 'u',
+  conversation_id: 'c',
+  conversation_history: [{ turn: 0, role: 'user', content: 'Hi' }, ...answers],
+};
+writeFileSync(at('prism', 'conversations.jsonl'), JSON.stringify(conversation));
 cpSync('test/fixtures/gemma-tiny', at('model'), { recursive: true });
 
 interface Case {
@@ -53,6 +62,10 @@ const cases: Record<string, Case> = {
     input: at('survey.csv'),
   },
   'data survey': { args: ['data', 'survey', '--rows', '100'] },
+  'data prism': {
+    args: ['data', 'prism', '--from', at('prism'), '--group-by', 'age'],
+    input: at('prism', 'survey.jsonl'),
+  },
   logprobs: {
     args: ['logprobs', '--model', 'random:tiny?layers=1', '--pairs', at('pairs.jsonl'), '--quiet'],
     file: true,

@@ -12,7 +12,7 @@ import {
 import { join, resolve } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 
-import { localAdapter, localCsv, localModel, localTokenizer } from '../../src/hub/local.js';
+import { localAdapter, localCsv, localFiles, localModel, localTokenizer } from '../../src/hub/local.js';
 import { patience } from '../../src/hub/patience.js';
 import { inputError } from '../data/helpers.js';
 import { temporaryFolder } from '../temporary-folder.js';
@@ -141,6 +141,10 @@ describe('a model of the hub', () => {
     expect(csv.path).toBe(join(home, 'hub/datasets--someone--opinions/snapshots', commit, 'data/opinions.csv'));
     expect(readFileSync(csv.path, 'utf8')).toBe('question,selections,options\n');
     expect(await localCsv('some.csv')).toEqual({ path: 'some.csv' });
+    const files = await localFiles('someone/opinions', ['README.md'], quiet);
+    expect(readFileSync(join(files.path, 'README.md'), 'utf8')).toBe('x');
+    await expect(localFiles('someone/opinions', ['survey.jsonl'], quiet)).rejects.toThrow('has no survey.jsonl');
+    expect(await localFiles('folder', ['survey.jsonl'])).toEqual({ path: 'folder' });
   });
 });
 

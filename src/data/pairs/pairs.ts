@@ -264,7 +264,12 @@ function cell(row: Row, field: string): unknown {
   return isIds || isConversation(list) ? list : value;
 }
 
-function readGroup(row: Row, { groupOptional, people }: ReadPairsOptions, groupBy: readonly string[]): string {
+/** The name of the row's group. @throws InputError where a value cannot name one */
+export function readGroup(
+  row: Row,
+  { groupOptional, people }: Pick<ReadPairsOptions, 'groupOptional' | 'people'>,
+  groupBy: readonly string[],
+): string {
   if (groupOptional && groupBy.every((field) => !row.columns.includes(field) && !people?.has(field))) return '';
   const values = groupBy.map((field) => {
     const { value, at } = people?.has(field) ? people.field(row, field) : { value: row.values[field], at: row.at };
