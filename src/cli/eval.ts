@@ -6,10 +6,12 @@ import type { Team } from '../distributed/team.js';
 import { InputError, present } from '../errors.js';
 import { maxThreads } from '../native/types.js';
 import { pairLossNames } from '../objective/pairs.js';
+import type { GemmaPolicy } from '../policy/gemma.js';
 import type { ClusteredPair } from '../report/clusters.js';
 import { warn } from '../terminal/output.js';
 import type { PairReader } from '../train/inputs.js';
 import type { PairMetricValues } from '../train/metrics.js';
+import type { Reference } from '../train/scoring.js';
 import {
   clusterOption,
   countOption,
@@ -76,8 +78,7 @@ export function registerEval(program: Command): void {
     if (options.survey) return together(undefined, (team) => evaluateOpinions(options, output, team));
     const { pairObjective } = await import('../train/objective.js');
     const { evaluatePairs } = await import('../train/evaluate.js');
-    const { Reference, scoredDataset } = await import('../train/scoring.js');
-    const { ReferenceCache } = await import('../train/reference-cache.js');
+    const { scoredDataset } = await import('../train/scoring.js');
     const { progress } = await import('../terminal/progress.js');
     const { clustersOf, overClusters } = await import('../report/clusters.js');
     const { pairLine } = await import('../data/pairs/dataset.js');
@@ -95,11 +96,7 @@ export function registerEval(program: Command): void {
       const { policy, data } = scorer;
       output.log(policy.placeText);
       const quiet = options.quiet || output.json;
-      const reference = new Reference(policy, {
-        cache: new ReferenceCache(() => policy.referenceIdentity(), warn),
-        progress: (_, pairs) => progress('reference', pairs, quiet),
-        team,
-      });
+      const reference = await referenceOf(policy, quiet, team);
       const scored = await scoredDataset(data, usesReference ? reference : undefined, options.batch);
       const bar = progress('scoring', data.pairs.length, quiet);
       const tested: ClusteredPair[] = [];
@@ -132,6 +129,22 @@ export function registerEval(program: Command): void {
   });
 }
 
+/** The frozen policy of both kinds of evaluation, with its scores from the cache where that has them. */
+async function referenceOf(
+  policy: GemmaPolicy,
+  quiet: boolean | undefined,
+  team: Team | undefined,
+): Promise<Reference> {
+  const { Reference } = await import('../train/scoring.js');
+  const { ReferenceCache } = await import('../train/reference-cache.js');
+  const { progress } = await import('../terminal/progress.js');
+  return new Reference(policy, {
+    cache: new ReferenceCache(() => policy.referenceIdentity(), warn),
+    progress: (_, pairs) => progress('reference', pairs, quiet),
+    team,
+  });
+}
+
 /** `group-robust eval --survey`. */
 async function evaluateOpinions(
   options: ScorerOptions & { batch?: number },
@@ -139,19 +152,13 @@ async function evaluateOpinions(
   team: Team | undefined,
 ): Promise<object> {
   const { evaluateSurvey, scoredSurvey } = await import('../train/survey.js');
-  const { Reference } = await import('../train/scoring.js');
-  const { ReferenceCache } = await import('../train/reference-cache.js');
   const { progress } = await import('../terminal/progress.js');
   const { surveyTable } = await import('./survey-table.js');
   using scorer = await openScorer(options, { usesReference: true, usesGroups: true, usesSurvey: true }, team);
   const { policy, data } = scorer;
   output.log(policy.placeText);
   const quiet = options.quiet || output.json;
-  const reference = new Reference(policy, {
-    cache: new ReferenceCache(() => policy.referenceIdentity(), warn),
-    progress: (_, pairs) => progress('reference', pairs, quiet),
-    team,
-  });
+  const reference = await referenceOf(policy, quiet, team);
   const scored = present(await scoredSurvey(data, reference, options.batch));
   const bar = progress('scoring', scored.pairs.length, quiet);
   const survey = await evaluateSurvey(policy, scored, { onProgress: bar.update, team }).finally(() => bar.stop());
