@@ -39,11 +39,14 @@ at::Tensor widened(const at::Tensor& stored, at::ScalarType dtype, Scratch& scra
 }
 
 at::Tensor FrozenMatrix::times(const at::Tensor& x) const {
-  return rowwise ? rowwiseProduct(x, stored) : product(x, widened(stored, x.scalar_type(), *scratch));
+  if (rowwise) return rowwiseProduct(x, stored);
+  const at::ScalarType type = productType(x);
+  return product(x.to(type), widened(stored, type, *scratch)).to(x.scalar_type());
 }
 
 at::Tensor FrozenMatrix::transposedTimes(const at::Tensor& dy) const {
-  return product(dy, widened(stored, dy.scalar_type(), *scratch).t());
+  const at::ScalarType type = productType(dy);
+  return product(dy.to(type), widened(stored, type, *scratch).t()).to(dy.scalar_type());
 }
 
 at::Tensor frozenLinear(const at::Tensor& x, const FrozenMatrix& weight) {

@@ -11,7 +11,7 @@ struct Scratch : torch::CustomClassHolder {
 };
 
 /**
- * A frozen weight [out, in] in the type it is stored in. Where that is not the type of the data it is widened a product
+ * A frozen weight [out, in] in the type it is stored in. Where that is not the type of products it is widened a product
  * at a time, into scratch that the matrices of a model share: bfloat16 weights take half the memory, and a CPU without
  * bfloat16 arithmetic computes in float32.
  */

@@ -29,7 +29,8 @@ at::Tensor adapted(const at::Tensor& x, const FrozenMatrix& weight, const at::Te
                    double scale) {
   const at::Tensor y = weight.times(x);
   const profile::Scope scope(profile::kLora);
-  return y.addmm_(low, b.to(x.scalar_type()).t(), 1, scale);
+  addProduct(y, low, b.to(x.scalar_type()), scale);
+  return y;
 }
 
 /** What the backward pass of one projection needs beside its input, as the context of an autograd function keeps it. */
@@ -76,7 +77,8 @@ struct Saved {
       const profile::Scope frozen(section);
       dx = weight.transposedTimes(dy);
     }
-    return dx.addmm_(lowGradient, a.to(type));
+    addProduct(dx, lowGradient, a.to(type).t(), 1);
+    return dx;
   }
 };
 

@@ -29,7 +29,7 @@ void limitRegisters(int floats) { limit = floats; }
 
 bool multipliesBfloat16() {
 #ifdef GROUP_ROBUST_CLONES
-  return __builtin_cpu_supports("avx512bf16") || __builtin_cpu_supports("amx-bf16");
+  return registerFloats() == 16 && (__builtin_cpu_supports("avx512bf16") || __builtin_cpu_supports("amx-bf16"));
 #else
   return false;
 #endif

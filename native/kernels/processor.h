@@ -9,10 +9,13 @@ namespace group_robust {
  */
 int registerFloats();
 
-/** For tests: only registers of up to so many numbers, for the whole process. */
+/** For tests: a processor whose registers have up to so many numbers, for the whole process. */
 void limitRegisters(int floats);
 
-/** Whether the processor multiplies bfloat16 itself (AVX512-BF16 or AMX); others widen every number first. */
+/**
+ * Whether the processor multiplies bfloat16 itself (AVX512-BF16 or AMX, for registers of 16 numbers); others widen
+ * every number first.
+ */
 bool multipliesBfloat16();
 
 }  // namespace group_robust

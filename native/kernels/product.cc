@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "kernels/precision.h"
+#include "kernels/processor.h"
 
 namespace group_robust {
 namespace {
@@ -42,7 +43,14 @@ std::atomic<int64_t> oneDnnCalls{0}, libTorchCalls{0};
 
 }  // namespace
 
+at::ScalarType productType(const at::Tensor& x) {
+  const at::ScalarType type = x.scalar_type();
+  return type == at::kBFloat16 && x.is_cpu() && !multipliesBfloat16() ? at::kFloat : type;
+}
+
 at::Tensor product(const at::Tensor& x, const at::Tensor& weight) {
+  const at::ScalarType type = productType(x);
+  if (type != x.scalar_type()) return product(x.to(type), weight.to(type)).to(x.scalar_type());
   if (x.is_cpu() && x.scalar_type() == at::kFloat && std::max(x.numel(), weight.numel()) >= kLarge && x.numel() > 0)
     if (const auto& linear = oneDnnLinear()) {
       oneDnnCalls.fetch_add(1, std::memory_order_relaxed);
@@ -50,6 +58,14 @@ at::Tensor product(const at::Tensor& x, const at::Tensor& weight) {
     }
   libTorchCalls.fetch_add(1, std::memory_order_relaxed);
   return at::mm(x, weight.t());
+}
+
+void addProduct(const at::Tensor& y, const at::Tensor& x, const at::Tensor& weight, double scale) {
+  const at::ScalarType type = productType(x);
+  if (type == x.scalar_type())
+    y.addmm_(x, weight.t(), 1, scale);
+  else
+    y.add_(product(x.to(type), weight.to(type)), scale);
 }
 
 at::Tensor wideProduct(const at::Tensor& x, const at::Tensor& weight) {

@@ -403,8 +403,21 @@ describe('products', () => {
     const large = { rows: 8, in: 1024, out: 1024, rank: 2 };
     const way = native.nativeInfo().products;
     expect((await call('lora-linear', large, 'float32'))[way]).toBeGreaterThan(0);
-    expect(await call('lora-linear', large, 'bfloat16')).toEqual({ onednn: 0, libtorch: expect.any(Number) });
+    if (native.nativeInfo().bfloat16Products)
+      expect(await call('lora-linear', large, 'bfloat16')).toEqual({ onednn: 0, libtorch: expect.any(Number) });
     expect((await call('lora-linear', { rows: 8, in: 64, out: 64, rank: 2 }, 'float32')).onednn).toBe(0);
     expect(await call('geglu', { rows: 1, columns: 1 }, 'float32')).toEqual({ onednn: 0, libtorch: 0 });
+  });
+
+  it('of bfloat16 are taken in float32 where the processor has no instruction for them', async () => {
+    const sizes = { rows: 8, in: 1024, out: 1024, rank: 2 };
+    native.limitRegisters(8);
+    expect(native.nativeInfo().bfloat16Products).toBe(false);
+    expect((await call('lora-linear', sizes, 'bfloat16'))[native.nativeInfo().products]).toBeGreaterThan(0);
+    const setting = { kernel: 'lora-linear', sizes, dtype: 'bfloat16', device: 'cpu', seconds: 0.001 } as const;
+    for (const pass of Object.values(await bench.measureKernel(setting))) {
+      expect(pass.error).toBeLessThan(16 * rounding.bfloat16);
+      expect(pass.repeatable).toBe(true);
+    }
   });
 });
