@@ -55,7 +55,9 @@ describe('group-robust sweep', () => {
     const { json, stderr, status } = groupRobust(['sweep', file, '--jobs', '2', '--json']);
     expect(status, stderr).toBe(0);
     expect(stderr).toContain('1 of 6 runs are done already');
-    expect(stderr).toContain('sweep, runs: 6/6');
+    // Three steps each; one run was there before.
+    expect(stderr).toContain('sweep, steps: 3/18 (16 %) 1 of 6 runs\n');
+    expect(stderr).toMatch(/sweep, steps: 18\/18 \(100 %\) · .* · took .* s \d of 6 runs\n/);
     expect(statSync(first).mtimeMs).toBe(before);
     expect(json).toMatchObject({ runs: 6, done: 6, failed: [], report: at('whole/report.html') });
     expect(json.chosen.map(({ method }: { method: string }) => method)).toEqual(['ipo', 'gr-ipo']);
@@ -155,7 +157,12 @@ describe('a sweep that is stopped', () => {
     await free(run);
     expect(taken(run)).toBeLessThan(steps);
 
-    expect(groupRobust(['sweep', file, '--quiet']).status).toBe(0);
+    // A checkpoint at every step, and the log begins with step 0.
+    const before = taken(run) - 1;
+    const { status, stderr } = groupRobust(['sweep', file]);
+    expect(status).toBe(0);
+    expect(stderr).toContain(`sweep, steps: ${before}/${2 * steps} (${Math.floor((100 * before) / (2 * steps))} %) 0 of 2`);
+    expect(stderr).toMatch(/sweep, steps: 400\/400 .* [12] of 2 runs\n/);
     const whole = writeSweep('undisturbed', { steps, methods: onlyIpo });
     expect(groupRobust(['sweep', whole, '--quiet']).status).toBe(0);
     expect(evaluation('stopped')).toBe(evaluation('undisturbed'));
