@@ -1,12 +1,11 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { startable } from '../processes/parallel.js';
-import { setting } from '../reproduce/stages.js';
 import { type Progress, progress } from '../terminal/progress.js';
 import { newestStep } from '../train/checkpoint.js';
 import { StopRequest } from '../train/interrupt.js';
 import type { CellOutcome, CellReply, CellRequest } from './cell-process.js';
-import { type Cell, isDone } from './cells.js';
+import { type Cell, defaultThreads, isDone } from './cells.js';
 import { StepCount } from './step-count.js';
 
 /** A run that could not be made. */
@@ -17,7 +16,7 @@ export interface Failure {
 
 /**
  * Makes the runs that are not done, `jobs` at a time, each in a process of its own. One that fails does not stop the others, and is not
- * tried again. Cores are shared out evenly, where the configuration has no `threads`.
+ * tried again.
  *
  * @throws InputError where a folder holds a run of other settings
  * @throws InterruptedError after SIGINT or SIGTERM, once the runs that were going on have saved and ended
@@ -42,7 +41,7 @@ export async function runCells(
   const before = cells.length - waiting.length;
   if (before > 0) log(`${before} of ${cells.length} runs are done already`);
   if (waiting.length === 0) return [];
-  const threads = Math.max(1, Math.floor(availableParallelism() / Math.min(jobs, waiting.length)));
+  tellOfIdleCores(waiting, jobs, log);
   const children = new Set<ChildProcess>();
   using stop = new StopRequest((signal) => {
     log(`${signal}: the runs that go on finish their step and save; once more stops at once`);
@@ -56,13 +55,9 @@ export async function runCells(
   show();
   const work = async () => {
     for (let cell = waiting.shift(); cell !== undefined && !stop.made; cell = waiting.shift()) {
-      const { folder, method, config } = cell;
+      const { folder, method } = cell;
       const outcome = await runCell(
-        {
-          base,
-          overrides: [...cell.overrides, ...(config.threads === undefined ? [setting('threads', threads)] : [])],
-          from: `${file}, method ${method}`,
-        },
+        { base, overrides: cell.overrides, from: `${file}, method ${method}` },
         children,
         (reply) => {
           if ('taken' in reply) {
@@ -94,6 +89,16 @@ export async function runCells(
   }
   stop.check(`with ${done - failures.length} of ${cells.length} runs done; those that were going on are saved`);
   return failures;
+}
+
+function tellOfIdleCores(cells: readonly Cell[], jobs: number, log: (text: string) => void): void {
+  const cores = availableParallelism();
+  const threads = cells.map(({ config }) => config.threads ?? defaultThreads);
+  const busy = Math.min(jobs, cells.length) * Math.max(...threads);
+  if (busy < cores && jobs < cells.length)
+    log(
+      `${busy} of ${cores} cores are used: raise --jobs, which changes no number, or threads in the base, which may change last bits`,
+    );
 }
 
 /** One line for all runs, from when it is known how many steps they are: those of `epochs` wait for the first that has read its pairs. */
