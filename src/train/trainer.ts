@@ -26,7 +26,7 @@ import {
   type ScoredDataset,
   scoredDataset,
 } from './scoring.js';
-import { startingGapWarning } from './starting-gap.js';
+import { startingGap, startingGapWarning } from './starting-gap.js';
 import { ownShare, sumOverTeam } from './team-step.js';
 import type { BestEvaluation, TrainerHooks, TrainerState } from './trainer-hooks.js';
 
@@ -101,6 +101,8 @@ class Trainer {
   private seen = 0;
   private skipped = 0;
   private saturated = false;
+  /** The largest starting gap so far of the pairs of this process. */
+  private gap = 0;
   private best?: BestEvaluation;
 
   constructor(
@@ -197,6 +199,7 @@ class Trainer {
         await this.addGradients(own.subarray(start, start + microSize), totals, metrics);
     };
     await (team ? sumOverTeam(team, totals, metrics, addAll) : addAll());
+    if (this.startsAsReference) await this.warnOfGap();
 
     if (this.alphaStep !== undefined && plateau) weighting.step = this.alphaStep * plateau.stepScale;
     const scaling = objective && 'scaling' in objective ? objective.scaling : undefined;
@@ -235,10 +238,7 @@ class Trainer {
     const { groups, weights, preferences } = pairColumns(pairs);
     const outcome = objective.evaluate(scores, preferences);
     checkFinite(pairs, outcome.metrics);
-    if (this.step === 1 && totals.size === 0 && this.settings.reference !== 'base') {
-      const warning = startingGapWarning(scores);
-      if (warning !== undefined) this.hooks.onWarning?.(warning);
-    }
+    if (this.startsAsReference) this.gap = Math.max(this.gap, startingGap(scores));
     const { losses, chosenCotangents, rejectedCotangents } =
       objective.couple?.(outcome, { groups, weights }) ?? outcome;
     for (const [i, { group, weight }] of pairs.entries()) totals.add(group, present(losses[i]), weight);
@@ -316,6 +316,18 @@ class Trainer {
       );
     this.skipped++;
     this.hooks.onWarning?.(`${text}; skipped (${this.skipped} of at most ${limit})`);
+  }
+
+  /** Whether policy and reference are to be the same in this step. */
+  private get startsAsReference(): boolean {
+    return this.step === 1 && this.settings.reference !== 'base' && this.objective.usesReference;
+  }
+
+  /** Of the pairs of all processes. */
+  private async warnOfGap(): Promise<void> {
+    const gaps = (await this.hooks.team?.gather(Float64Array.of(this.gap))) ?? [[this.gap]];
+    const warning = startingGapWarning(Math.max(...gaps.map(([gap]) => present(gap))));
+    if (warning !== undefined) this.hooks.onWarning?.(warning);
   }
 
   /** Once a run. */
