@@ -124,7 +124,9 @@ describe('group-robust sweep', () => {
       rmSync(join(run, name), { recursive: true, force: true });
     const { status, stdout, stderr } = groupRobust(['sweep', again, '--quiet']);
     expect(status, stderr).toBe(0);
-    expect(`${stdout}${stderr}`).toMatch(/seed-0: warning: the run began with .*"threads":1.* goes on with .*"threads":2/);
+    expect(`${stdout}${stderr}`).toMatch(
+      /seed-0: warning: the run began with .*"threads":1.* goes on with .*"threads":2/,
+    );
     expect(`${stdout}${stderr}`).toContain('warning: runs were made with different numbers of threads (1, 2)');
   });
 
@@ -191,7 +193,9 @@ describe('a sweep that is stopped', () => {
     expect(status).toBe(0);
     const { resumed } = JSON.parse(readFileSync(join(run, 'run.json'), 'utf8'));
     const before = resumed.at(-1).step;
-    expect(stderr).toContain(`sweep, steps: ${before}/${2 * steps} (${Math.floor((100 * before) / (2 * steps))} %) 0 of 2`);
+    expect(stderr).toContain(
+      `sweep, steps: ${before}/${2 * steps} (${Math.floor((100 * before) / (2 * steps))} %) 0 of 2`,
+    );
     expect(stderr).toMatch(/sweep, steps: 400\/400 .* [12] of 2 runs\n/);
     const whole = writeSweep('undisturbed', { steps, methods: onlyIpo });
     expect(groupRobust(['sweep', whole, '--quiet']).status).toBe(0);
