@@ -495,6 +495,17 @@ std::map<std::string, int64_t> Model::recordedNodes() const {
 
 size_t Model::bytes() const {
   size_t sum = weights_ ? weights_->bytes() : 0;
+void Model::average() {
+  const c10::NoGradGuard noGrad;
+  const profile::Scope scope(profile::kOptimizer);
+  adapter().average();
+}
+
+void Model::exchangeAverage() {
+  const c10::NoGradGuard noGrad;
+  if (adapter().exchangeAverage()) forget();
+}
+
   if (adapter_) sum += adapter_->bytes();
   for (const auto& layer : reference_)
     for (const auto& pair : layer)

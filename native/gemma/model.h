@@ -51,6 +51,9 @@ class Model {
   void discardGradients();
   double step(const std::vector<double>& coefficients, double learningRate, double maxGradNorm,
               const SumOverPeers& sumOverPeers);
+  /** See Adapter. */
+  void average();
+  void exchangeAverage();
 
   /** Logits of the token after the last one of each sequence. */
   struct Prefilled {

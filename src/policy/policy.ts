@@ -27,6 +27,12 @@ export interface Policy<Batch> {
 }
 
 /** `policy`: the one being trained. `reference`: the frozen one that it started from. */
+
+  /**
+   * `use` while the parameters are their mean after all steps that were taken with `average`; as they are, before the first of these.
+   * It must take no step. A policy without it keeps no mean.
+   */
+  averaged?<T>(use: () => Promise<T>): Promise<T>;
 export type LogProbabilitySource = 'policy' | 'reference';
 
 export type MaybePromise<T> = T | Promise<T>;
@@ -38,6 +44,8 @@ export interface StepSettings {
 }
 
 export interface StepReport {
+  /** Whether the parameters after this step, where it changes them, go into their mean. */
+  average?: boolean;
   /** Euclidean norm of the gradient before clipping. When it is not finite, nothing was changed. */
   gradNorm: number;
 }

@@ -41,7 +41,7 @@ export async function followTraining(asked: TrainConfig, team: Team): Promise<vo
   const scoreAll = async () => {
     policy.checkFiles();
     checkUnchanged(inputs);
-    if (test) await scoreTest(test, scoring);
+    if (test) await policy.averaged(() => scoreTest(test, scoring));
   };
   let fault: unknown;
   await scoreAll().catch((error: unknown) => {

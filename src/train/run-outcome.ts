@@ -45,7 +45,8 @@ export async function writeOutcome(
   const steps = last.step;
   const ofLast = config.checkpoint.best ? { steps } : { steps, best };
   let fault: unknown;
-  const scores = await writePolicy(run, test, origin, ofLast, lastPolicy).catch((error: unknown) => {
+  const writeLast = policy.averaged(() => writePolicy(run, test, origin, ofLast, lastPolicy));
+  const scores = await writeLast.catch((error: unknown) => {
     // The best step may be from before the scores went wrong: it is written all the same.
     if (!(error instanceof NonFiniteError)) throw error;
     fault = error;
@@ -54,7 +55,7 @@ export async function writeOutcome(
   if (config.checkpoint.best && best) {
     const file = await checkpoints.policyFile(best.step);
     await (team ? loadStateTogether(policy, team, file) : policy.loadState(file));
-    await writePolicy(run, test, origin, { steps, best }, bestPolicy);
+    await policy.averaged(() => writePolicy(run, test, origin, { steps, best }, bestPolicy));
   }
   if (fault) throw fault;
   return scores;

@@ -132,6 +132,7 @@ class Trainer {
       seed,
     });
     this.steps = plannedSteps(settings, this.sampler.batchesPerEpoch);
+    refuseAverage(optimizer.averageFrom, this.steps, policy);
     this.plateau = optimizer.plateau && new Plateau(optimizer.plateau, optimizer.learningRate);
   }
 
@@ -212,7 +213,9 @@ class Trainer {
       );
 
     const learningRate = learningRateAt(optimizer, this.step, this.steps) * (plateau?.rateScale ?? 1);
-    const { gradNorm } = await policy.step(robust.coefficients, { learningRate, maxGradNorm: optimizer.maxGradNorm });
+    const { maxGradNorm, averageFrom = Number.POSITIVE_INFINITY } = optimizer;
+    const average = this.step >= averageFrom;
+    const { gradNorm } = await policy.step(robust.coefficients, { learningRate, maxGradNorm, average });
     if (!Number.isFinite(gradNorm))
       throw new NonFiniteError(`the gradient of ${namesOf(pairsAt(train, batch))} is not a finite number`);
     const summary = metrics.summary();
@@ -222,7 +225,7 @@ class Trainer {
       loss: robust.loss,
       ...(summary.mean.loss === undefined ? {} : { mean_loss: summary.mean.loss }),
       grad_norm: gradNorm,
-      grad_clipped: gradNorm > optimizer.maxGradNorm,
+      grad_clipped: gradNorm > maxGradNorm,
       learning_rate: learningRate,
       ...(weighting.step !== undefined && plateau ? { 'alpha/step': weighting.step } : {}),
     };
@@ -285,7 +288,8 @@ class Trainer {
     if (!watched) return {};
     const bar = hooks.evaluating?.(step, watched.data.pairs.length);
     const options = { onProgress: bar?.update, pause: () => hooks.pause?.(step), team: hooks.team };
-    const summary = await evaluatePairs(this.policy, watched, this.objective, options).finally(() => bar?.stop());
+    const evaluate = () => evaluatePairs(this.policy, watched, this.objective, options);
+    const summary = await (this.policy.averaged?.(evaluate) ?? evaluate()).finally(() => bar?.stop());
     const { loss, group } = summary.worst;
     if (loss !== undefined && !(loss >= (this.best?.loss ?? Number.POSITIVE_INFINITY)))
       this.best = { step, loss, group };
@@ -386,6 +390,15 @@ class Trainer {
 }
 
 function namedObjective({ objective }: TrainerSettings): Objective {
+/** @throws InputError where no step or no policy makes an average */
+function refuseAverage(from: number | undefined, steps: number, { averaged }: Policy<NativeBatch>): void {
+  if (from === undefined || (from <= steps && averaged)) return;
+  const problem = averaged
+    ? `is ${from}, but the run has ${counted(steps, 'step')}`
+    : 'needs a policy that keeps a mean';
+  throw new InputError(problem, { at: { field: 'optimizer.averageFrom' }, fix: 'lower it, or leave it out' });
+}
+
   if (objective) return objective;
   throw new InputError('is missing', {
     at: { field: 'objective' },
