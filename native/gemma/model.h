@@ -122,6 +122,8 @@ class Model {
   at::Tensor decodeTogether(const std::vector<KeyValueCache*>& caches, const std::vector<int64_t>& tokens);
   void checkToken(int32_t token, const std::string& name) const;
   KeyValueCache& cacheOf(int64_t sequence);
+  /** Tokens of the longest sequence; 0 where there is none. */
+  int64_t longestSequence() const;
 
   GemmaConfig config_;
   ModelOptions options_;

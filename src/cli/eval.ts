@@ -100,7 +100,8 @@ export function registerEval(program: Command): void {
       output.log(policy.placeText);
       const quiet = options.quiet || output.json;
       const reference = await referenceOf(policy, quiet, team);
-      const scored = await scoredDataset(data, usesReference ? reference : undefined, options.batch);
+      const limits = { maxPairs: options.batch, device: policy.device };
+      const scored = await scoredDataset(data, usesReference ? reference : undefined, limits);
       const bar = progress('scoring', data.pairs.length, quiet);
       const tested: ClusteredPair[] = [];
       const onValues = (indices: Int32Array, values: PairMetricValues) => {
@@ -162,7 +163,7 @@ async function evaluateOpinions(
   output.log(policy.placeText);
   const quiet = options.quiet || output.json;
   const reference = await referenceOf(policy, quiet, team);
-  const scored = present(await scoredSurvey(data, reference, options.batch));
+  const scored = present(await scoredSurvey(data, reference, { maxPairs: options.batch, device: policy.device }));
   const bar = progress('scoring', scored.pairs.length, quiet);
   const survey = await evaluateSurvey(policy, scored, { onProgress: bar.update, team }).finally(() => bar.stop());
   policy.checkFiles();
@@ -191,7 +192,9 @@ export function scoringCommand(program: Command, name: 'eval' | 'logprobs', desc
     )
     .requiredOption('--pairs <file>', 'pairs as JSONL, CSV or Parquet')
     .addOption(
-      countOption('--batch <n>', 'most pairs scored at once (default: as many as have 1024 tokens)', { min: 1 }),
+      countOption('--batch <n>', 'most pairs scored at once (default: as many as have 1024 tokens, on a GPU 8192)', {
+        min: 1,
+      }),
     )
     .addOption(countOption('--max-length <n>', 'a longer pair is an error', { min: 2 }).default(8192));
 }

@@ -183,7 +183,7 @@ export interface NativeGemma {
   fork(sequence: number, room: number): Promise<number>;
   /**
    * Adds a token to each of different sequences. @returns the logits of the next, float32 [sequences, vocabulary]; those of a
-   * sequence are the same to the bit whatever sequences it is computed with.
+   * sequence are the same to the bit whatever sequences it is computed with. Where it rejects in the midst, the sequences are released.
    */
   decode(sequences: readonly number[], tokens: Int32Array): Promise<Float32Array>;
   /** Frees a sequence's keys and values. */

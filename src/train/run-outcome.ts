@@ -29,7 +29,7 @@ export async function writeOutcome(
 ): Promise<TestScores | undefined> {
   const { config, folder, checkpoints, policy, data, reference, team } = run;
   const { usesReference } = pairObjective(config.objective);
-  const test = data.test && (await scoredTest(data.test, usesReference ? reference : undefined));
+  const test = data.test && (await scoredTest(data.test, usesReference ? reference : undefined, policy));
   folder.write(
     'alpha',
     csv(
@@ -67,8 +67,15 @@ export interface ScoredTest {
   survey: ScoredSurvey | undefined;
 }
 
-export async function scoredTest(data: PairDataset, reference: Reference | undefined): Promise<ScoredTest> {
-  return { pairs: await scoredDataset(data, reference), survey: await scoredSurvey(data, reference) };
+export async function scoredTest(
+  data: PairDataset,
+  reference: Reference | undefined,
+  { device }: Pick<Policy<NativeBatch>, 'device'>,
+): Promise<ScoredTest> {
+  return {
+    pairs: await scoredDataset(data, reference, { device }),
+    survey: await scoredSurvey(data, reference, { device }),
+  };
 }
 
 /** Where an adapter and its test metrics are written. */

@@ -14,10 +14,7 @@ export function startingGap(scores: PairScores): number {
     Math.max(
       ...Array.from(policy, (logp, i) => Math.abs(logp - (reference[i] ?? Number.NaN)) / Math.max(1, Math.abs(logp))),
     );
-  return Math.max(
-    gapOf(scores.chosen, scores.referenceChosen),
-    gapOf(scores.rejected ?? [], scores.referenceRejected),
-  );
+  return Math.max(gapOf(scores.chosen, scores.referenceChosen), gapOf(scores.rejected ?? [], scores.referenceRejected));
 }
 
 /** Undefined where there is none to give. */

@@ -351,8 +351,9 @@ class Trainer {
     const reference = this.objective.usesReference
       ? (this.hooks.reference ?? new Reference(this.policy, { team: this.hooks.team }))
       : undefined;
-    this.referenceScores = (await scoredDataset(this.train, reference)).reference;
-    this.watched = this.validation && (await scoredDataset(this.validation, reference));
+    const { device } = this.policy;
+    this.referenceScores = (await scoredDataset(this.train, reference, { device })).reference;
+    this.watched = this.validation && (await scoredDataset(this.validation, reference, { device }));
   }
 
   private get finished(): boolean {
@@ -389,7 +390,6 @@ class Trainer {
   }
 }
 
-function namedObjective({ objective }: TrainerSettings): Objective {
 /** @throws InputError where no step or no policy makes an average */
 function refuseAverage(from: number | undefined, steps: number, { averaged }: Policy<NativeBatch>): void {
   if (from === undefined || (from <= steps && averaged)) return;
@@ -399,6 +399,7 @@ function refuseAverage(from: number | undefined, steps: number, { averaged }: Po
   throw new InputError(problem, { at: { field: 'optimizer.averageFrom' }, fix: 'lower it, or leave it out' });
 }
 
+function namedObjective({ objective }: TrainerSettings): Objective {
   if (objective) return objective;
   throw new InputError('is missing', {
     at: { field: 'objective' },
