@@ -187,6 +187,8 @@ class Gemma : public Napi::ObjectWrap<Gemma> {
                                       InstanceMethod<&Gemma::backward>("backward"),
                                       InstanceMethod<&Gemma::discardGradients>("discardGradients"),
                                       InstanceMethod<&Gemma::step>("step"),
+                                      InstanceMethod<&Gemma::average>("average"),
+                                      InstanceMethod<&Gemma::exchangeAverage>("exchangeAverage"),
                                       InstanceMethod<&Gemma::prefill>("prefill"),
                                       InstanceMethod<&Gemma::fork>("fork"),
                                       InstanceMethod<&Gemma::decode>("decode"),
@@ -343,6 +345,14 @@ class Gemma : public Napi::ObjectWrap<Gemma> {
           };
         },
         [](Napi::Env env, double norm) -> Napi::Value { return Napi::Number::New(env, norm); });
+  }
+
+  Napi::Value average(const Napi::CallbackInfo& info) {
+    return queuedResize(info, [&] { return [this] { model_->average(); }; });
+  }
+
+  Napi::Value exchangeAverage(const Napi::CallbackInfo& info) {
+    return queued(info, [&] { return [this] { model_->exchangeAverage(); }; });
   }
 
   Napi::Value prefill(const Napi::CallbackInfo& info) {

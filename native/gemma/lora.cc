@@ -22,6 +22,8 @@ constexpr const char* kStateValues = "values";
 constexpr const char* kStateFirstMoment = "first_moment";
 constexpr const char* kStateSecondMoment = "second_moment";
 constexpr const char* kStateSteps = "steps";
+constexpr const char* kStateMean = "mean";
+constexpr const char* kStateAveraged = "averaged";
 
 /** "self_attn.q_proj" -> "q_proj" */
 std::string leafName(Projection projection) {
@@ -112,7 +114,9 @@ LoraLayers Adapter::viewsOf(const at::Tensor& flat) const {
 
 LoraLayers Adapter::frozenCopy() const { return viewsOf(values_.clone()); }
 
-size_t Adapter::bytes() const { return values_.nbytes() + accumulators_.nbytes() + optimizer_.bytes(); }
+size_t Adapter::bytes() const {
+  return values_.nbytes() + accumulators_.nbytes() + optimizer_.bytes() + (mean_.defined() ? mean_.nbytes() : 0);
+}
 
 const LoraTensor& Adapter::find(const std::string& name) const {
   const auto found =
@@ -143,6 +147,7 @@ double Adapter::step(const std::vector<double>& coefficients, double learningRat
   if (!(learningRate >= 0 && std::isfinite(learningRate)))
     throw InputError("learningRate must be a finite number of at least 0");
   if (!(maxGradNorm > 0)) throw InputError("maxGradNorm must be positive; use Infinity for no clipping");
+  requireValues();
   at::Tensor gradient = combine(accumulators_, coefficients);
   accumulators_.zero_();
   if (sumOverPeers) sumOverPeers(gradient);
@@ -151,6 +156,28 @@ double Adapter::step(const std::vector<double>& coefficients, double learningRat
   if (norm > maxGradNorm) gradient.mul_(maxGradNorm / norm);
   optimizer_.step(values_, gradient, learningRate);
   return norm;
+}
+
+void Adapter::average() {
+  requireValues();
+  ++averaged_;
+  if (mean_.defined())
+    mean_.lerp_(values_, 1.0 / static_cast<double>(averaged_));
+  else
+    mean_ = values_.clone();
+}
+
+bool Adapter::exchangeAverage() {
+  if (!mean_.defined()) return false;
+  const at::Tensor held = values_.clone();
+  values_.copy_(mean_);
+  mean_.copy_(held);
+  exchanged_ = !exchanged_;
+  return true;
+}
+
+void Adapter::requireValues() const {
+  if (exchanged_) throw InputError("the average stands in the place of the adapter: exchange them first");
 }
 
 void Adapter::load(const HeaderedFile& input, const std::string& model) {
@@ -185,12 +212,20 @@ void Adapter::save(const std::string& file, const std::string& model) const {
 }
 
 void Adapter::saveState(const std::string& file) const {
+  requireValues();
   const auto& [firstMoment, secondMoment, steps] = optimizer_.state();
-  const at::Tensor count = at::full({1}, static_cast<double>(steps), at::TensorOptions(at::kDouble));
-  writeSafetensors(file, {{kStateValues, values_.cpu()},
-                          {kStateFirstMoment, firstMoment.cpu()},
-                          {kStateSecondMoment, secondMoment.cpu()},
-                          {kStateSteps, count}});
+  const auto count = [](int64_t number) {
+    return at::full({1}, static_cast<double>(number), at::TensorOptions(at::kDouble));
+  };
+  std::map<std::string, at::Tensor> tensors{{kStateValues, values_.cpu()},
+                                            {kStateFirstMoment, firstMoment.cpu()},
+                                            {kStateSecondMoment, secondMoment.cpu()},
+                                            {kStateSteps, count(steps)}};
+  if (mean_.defined()) {
+    tensors.emplace(kStateMean, mean_.cpu());
+    tensors.emplace(kStateAveraged, count(averaged_));
+  }
+  writeSafetensors(file, tensors);
 }
 
 void Adapter::loadState(const HeaderedFile& input) {
@@ -212,10 +247,19 @@ void Adapter::loadState(const HeaderedFile& input) {
                      read(kStateSecondMoment, values_.sizes(), values_.scalar_type())};
   // A step divides by the root of the second moment.
   if (state.secondMoment.lt(0).any().item<bool>()) fail(kStateSecondMoment, "holds numbers below 0");
-  const auto steps = read(kStateSteps, {1}, at::kDouble).item<double>();
-  if (!(steps >= 0 && steps < 9007199254740992.0 && std::floor(steps) == steps))
-    fail(kStateSteps, "must be a whole number from 0 to 2^53");
-  state.steps = static_cast<int64_t>(steps);
+  const auto readCount = [&](const char* name, int64_t least) {
+    const auto count = read(name, {1}, at::kDouble).item<double>();
+    if (!(count >= least && count < 9007199254740992.0 && std::floor(count) == count))
+      fail(name, "must be a whole number from " + std::to_string(least) + " to 2^53");
+    return static_cast<int64_t>(count);
+  };
+  state.steps = readCount(kStateSteps, 0);
+  // Of a run that keeps an average and has come to its first step.
+  const bool averages = source.entries().count(kStateMean) > 0 || source.entries().count(kStateAveraged) > 0;
+  const at::Tensor mean = averages ? read(kStateMean, values_.sizes(), values_.scalar_type()) : at::Tensor();
+  averaged_ = averages ? readCount(kStateAveraged, 1) : 0;
+  mean_ = averages ? mean.to(values_.device()) : mean;
+  exchanged_ = false;
   values_.copy_(values);
   state.firstMoment = state.firstMoment.to(values_.device());
   state.secondMoment = state.secondMoment.to(values_.device());

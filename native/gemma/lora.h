@@ -85,9 +85,18 @@ class Adapter {
   /** See NativeGemma.step in src/native/types.ts. */
   double step(const std::vector<double>& coefficients, double learningRate, double maxGradNorm,
               const SumOverPeers& sumOverPeers);
+  /** Takes the values as they are into their mean, in which all that it was called on count the same. */
+  void average();
+  /**
+   * Puts the mean in the place of the values, and these in its place; the next call undoes it. Meanwhile there are no
+   * steps, and no state to save. Returns whether there is a mean: else nothing changes.
+   */
+  bool exchangeAverage();
 
  private:
   const LoraTensor& find(const std::string& name) const;
+  /** Throws InputError while the mean stands in the place of the values. */
+  void requireValues() const;
   at::Tensor combine(const at::Tensor& accumulators, const std::vector<double>& coefficients) const;
   /** Pairs whose A and B are views of `flat`. */
   LoraLayers viewsOf(const at::Tensor& flat) const;
@@ -98,6 +107,9 @@ class Adapter {
   std::vector<LoraTensor> tensors_;
   at::Tensor values_;        // [parameters]
   at::Tensor accumulators_;  // [accumulators, parameters]
+  at::Tensor mean_;          // [parameters]; undefined before average()
+  int64_t averaged_ = 0;     // how many values it is the mean of
+  bool exchanged_ = false;
   AdamW optimizer_;
   LoraLayers layers_;
   std::shared_ptr<std::vector<AccumulatorRun>> runs_ = std::make_shared<std::vector<AccumulatorRun>>();

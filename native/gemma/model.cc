@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <functional>
 #include <set>
 
 #include "error_types.h"
@@ -81,23 +82,41 @@ void useFixedOrders() {
   at::globalContext().setDeterministicFillUninitializedMemory(false);
 }
 
-/** f() on a batch of `trees`; where a GPU has too little memory for it, the error says for what. */
+/** f(); where a GPU has too little memory for it, the error says for what, and what takes less. */
 template <class F>
-auto withinMemory(const std::vector<AttentionTree>& trees, const F& f) {
+auto withinMemory(const std::function<std::string()>& what, const char* less, const F& f) {
   try {
     return f();
   } catch (const c10::OutOfMemoryError& error) {
+    throw InputError("the device has too little memory for " + what() + "; " + less + " (" +
+                     error.what_without_backtrace() + ")");
+  }
+}
+
+/** f() on a batch of `trees`. */
+template <class F>
+auto withinMemory(const std::vector<AttentionTree>& trees, const F& f) {
+  const auto what = [&] {
     int64_t rows = 0, longest = 0;
     for (const AttentionTree& tree : trees) {
       rows += tree.length;
       const auto response = std::max_element(tree.responses.begin(), tree.responses.end());
       longest = std::max(longest, tree.prompt + (response == tree.responses.end() ? 0 : *response));
     }
-    throw InputError("the device has too little memory for a batch of " + std::to_string(trees.size()) +
-                     " prompts and " + std::to_string(rows) + " tokens, the longest sequence " +
-                     std::to_string(longest) + "; smaller batches, and in training recompute, take less (" +
-                     error.what_without_backtrace() + ")");
-  }
+    return "a batch of " + std::to_string(trees.size()) + " prompts and " + std::to_string(rows) +
+           " tokens, the longest sequence " + std::to_string(longest);
+  };
+  return withinMemory(what, "smaller batches, and in training recompute, take less", f);
+}
+
+/** f() for generation with keys and values of `sequences` kept, the longest of so many tokens. */
+template <class F>
+auto withinGenerationMemory(size_t sequences, int64_t longest, const F& f) {
+  const auto what = [&] {
+    return "keys and values of " + std::to_string(sequences) + " sequences, the longest of " + std::to_string(longest) +
+           " tokens, and their next tokens";
+  };
+  return withinMemory(what, "fewer sequences at once, and shorter ones, take less", f);
 }
 
 }  // namespace
@@ -296,29 +315,40 @@ Model::Prefilled Model::prefill(const std::vector<int32_t>& prompt) {
   const c10::NoGradGuard noGrad;
   const profile::Scope scope(profile::kEmbedding);
   const auto length = static_cast<int64_t>(prompt.size());
-  KeyValueCache cache(weights_->layers.size());
-  const auto attend = [&, within = attentionWithin({{0, length, length, {}}})](
-                          size_t n, const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
-                          const AttentionSettings& settings) {
-    cache.fill(n, key, value, settings.window);
-    return within(n, query, key, value, settings);
-  };
-  const at::Tensor positions = onDevice(at::arange(length));
-  const at::Tensor hidden = hiddenStates(
-      {onDevice(at::tensor(prompt).to(at::kLong)), rotariesOf(positions), attend, positions.narrow(0, length - 1, 1)},
-      active(Source::kPolicy));
-  cache.advance(length);
-  const at::Tensor row = logits(hidden, rowsTogether() > 1);
-  weights_->checkFiles();
-  sequences_.emplace(++lastSequence_, std::move(cache));
-  return {lastSequence_, toFloats(row)};
+  return withinGenerationMemory(sequences_.size() + 1, std::max(length, longestSequence()), [&] {
+    KeyValueCache cache(weights_->layers.size());
+    const auto attend = [&, within = attentionWithin({{0, length, length, {}}})](
+                            size_t n, const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                            const AttentionSettings& settings) {
+      cache.fill(n, key, value, settings.window);
+      return within(n, query, key, value, settings);
+    };
+    const at::Tensor positions = onDevice(at::arange(length));
+    const at::Tensor hidden = hiddenStates(
+        {onDevice(at::tensor(prompt).to(at::kLong)), rotariesOf(positions), attend, positions.narrow(0, length - 1, 1)},
+        active(Source::kPolicy));
+    cache.advance(length);
+    const at::Tensor row = logits(hidden, rowsTogether() > 1);
+    weights_->checkFiles();
+    std::vector<float> values = toFloats(row);
+    sequences_.emplace(++lastSequence_, std::move(cache));
+    return Prefilled{lastSequence_, std::move(values)};
+  });
 }
 
 int64_t Model::fork(int64_t sequence, int64_t room) {
   const c10::NoGradGuard noGrad;
-  KeyValueCache copy = cacheOf(sequence).fork(room);
+  const KeyValueCache& cache = cacheOf(sequence);
+  const int64_t longest = std::max(cache.length() + room, longestSequence());
+  KeyValueCache copy = withinGenerationMemory(sequences_.size() + 1, longest, [&] { return cache.fork(room); });
   sequences_.emplace(++lastSequence_, std::move(copy));
   return lastSequence_;
+}
+
+int64_t Model::longestSequence() const {
+  int64_t longest = 0;
+  for (const auto& [number, cache] : sequences_) longest = std::max(longest, cache.length());
+  return longest;
 }
 
 std::vector<float> Model::decode(const std::vector<int64_t>& sequences, const std::vector<int32_t>& tokens) {
@@ -341,8 +371,16 @@ std::vector<float> Model::decode(const std::vector<int64_t>& sequences, const st
     const size_t end = std::min(sequences.size(), begin + rowsTogether());
     std::vector<KeyValueCache*> caches;
     for (size_t i = begin; i < end; ++i) caches.push_back(&cacheOf(sequences[i]));
-    const std::vector<float> some = toFloats(decodeTogether(caches, {tokens.begin() + begin, tokens.begin() + end}));
-    all.insert(all.end(), some.begin(), some.end());
+    try {
+      const std::vector<float> some = withinGenerationMemory(sequences_.size(), longestSequence() + 1, [&] {
+        return toFloats(decodeTogether(caches, {tokens.begin() + begin, tokens.begin() + end}));
+      });
+      all.insert(all.end(), some.begin(), some.end());
+    } catch (...) {
+      // Some layers may have the token and others not: nothing can go on from these.
+      for (size_t i = begin; i < end; ++i) sequences_.erase(sequences[i]);
+      throw;
+    }
   }
   weights_->checkFiles();
   return all;
@@ -455,6 +493,17 @@ double Model::step(const std::vector<double>& coefficients, double learningRate,
   const double norm = adapter().step(coefficients, learningRate, maxGradNorm, sumOverPeers);
   forget();
   return norm;
+}
+
+void Model::average() {
+  const c10::NoGradGuard noGrad;
+  const profile::Scope scope(profile::kOptimizer);
+  adapter().average();
+}
+
+void Model::exchangeAverage() {
+  const c10::NoGradGuard noGrad;
+  if (adapter().exchangeAverage()) forget();
 }
 
 Adapter& Model::adapter() {

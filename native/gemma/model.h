@@ -51,6 +51,9 @@ class Model {
   void discardGradients();
   double step(const std::vector<double>& coefficients, double learningRate, double maxGradNorm,
               const SumOverPeers& sumOverPeers);
+  /** See Adapter. */
+  void average();
+  void exchangeAverage();
 
   /** Logits of the token after the last one of each sequence. */
   struct Prefilled {
@@ -119,6 +122,8 @@ class Model {
   at::Tensor decodeTogether(const std::vector<KeyValueCache*>& caches, const std::vector<int64_t>& tokens);
   void checkToken(int32_t token, const std::string& name) const;
   KeyValueCache& cacheOf(int64_t sequence);
+  /** Tokens of the longest sequence; 0 where there is none. */
+  int64_t longestSequence() const;
 
   GemmaConfig config_;
   ModelOptions options_;

@@ -103,7 +103,7 @@ function parseColumns(flag: string, text: string): string[] {
 export function clusterOption() {
   return new Option(
     '--cluster <column>',
-    'column of the pairs whose values are drawn as wholes for errors and intervals, such as user_id (default: every pair by itself)',
+    'column of the pairs, or field of their people, whose values are drawn as wholes for errors and intervals, such as user_id (default: every pair by itself)',
   );
 }
 

@@ -41,6 +41,8 @@ export interface ModelOptions {
   groupBy?: readonly string[];
   people?: string;
   peopleKey?: string;
+  /** What pairs are clustered by, which may be a field of the people too. */
+  cluster?: string;
   template?: PromptTemplate;
   quiet?: boolean;
 }
@@ -91,13 +93,15 @@ export function registerEval(program: Command): void {
         fix: 'leave it out',
       });
     return together(undefined, async (team) => {
-      const clusters = options.cluster === undefined ? undefined : await clustersOf(options.pairs, options.cluster);
+      const { pairs, cluster } = options;
+      const clusters = cluster === undefined ? undefined : await clustersOf(pairs, cluster, peopleSource(options));
       using scorer = await openScorer(options, { usesReference, usesGroups: true }, team);
       const { policy, data } = scorer;
       output.log(policy.placeText);
       const quiet = options.quiet || output.json;
       const reference = await referenceOf(policy, quiet, team);
-      const scored = await scoredDataset(data, usesReference ? reference : undefined, options.batch);
+      const limits = { maxPairs: options.batch, device: policy.device };
+      const scored = await scoredDataset(data, usesReference ? reference : undefined, limits);
       const bar = progress('scoring', data.pairs.length, quiet);
       const tested: ClusteredPair[] = [];
       const onValues = (indices: Int32Array, values: PairMetricValues) => {
@@ -159,7 +163,7 @@ async function evaluateOpinions(
   output.log(policy.placeText);
   const quiet = options.quiet || output.json;
   const reference = await referenceOf(policy, quiet, team);
-  const scored = present(await scoredSurvey(data, reference, options.batch));
+  const scored = present(await scoredSurvey(data, reference, { maxPairs: options.batch, device: policy.device }));
   const bar = progress('scoring', scored.pairs.length, quiet);
   const survey = await evaluateSurvey(policy, scored, { onProgress: bar.update, team }).finally(() => bar.stop());
   policy.checkFiles();
@@ -188,7 +192,9 @@ export function scoringCommand(program: Command, name: 'eval' | 'logprobs', desc
     )
     .requiredOption('--pairs <file>', 'pairs as JSONL, CSV or Parquet')
     .addOption(
-      countOption('--batch <n>', 'most pairs scored at once (default: as many as have 1024 tokens)', { min: 1 }),
+      countOption('--batch <n>', 'most pairs scored at once (default: as many as have 1024 tokens, on a GPU 8192)', {
+        min: 1,
+      }),
     )
     .addOption(countOption('--max-length <n>', 'a longer pair is an error', { min: 2 }).default(8192));
 }
@@ -201,7 +207,10 @@ export function modelCommand(program: Command, name: 'eval' | 'logprobs' | 'samp
     .requiredOption('--model <model>', 'checkpoint folder, hub id such as google/gemma-2b, or random:NAME?key=value')
     .option('--adapter <folder>', 'PEFT adapter of the policy, folder or hub id (default: none)')
     .option('--tokenizer <path>', "tokenizer.json or its folder (default: the model's own)")
-    .option('--people <file>', 'people whose preferences the pairs are: --group-by may name fields of theirs')
+    .option(
+      '--people <file>',
+      `people whose preferences the pairs are: ${name === 'eval' ? '--group-by and --cluster' : '--group-by'} may name fields of theirs`,
+    )
     .option('--people-key <column>', 'column of this file and of the pairs that says who it is')
     .addOption(
       templateOption(
@@ -387,11 +396,8 @@ export async function openModel<Data>(
   }
 }
 
-/** What `--people` and `--people-key` name. @throws InputError where one of them is given alone, or nothing is grouped */
-async function readPeople(
-  { people: file, peopleKey: key }: Pick<ModelOptions, 'people' | 'peopleKey'>,
-  groupBy: readonly string[],
-): Promise<People | undefined> {
+/** What `--people` and `--people-key` name. @throws InputError where one of them is given alone */
+function peopleSource({ people: file, peopleKey: key }: Pick<ModelOptions, 'people' | 'peopleKey'>) {
   if (file === undefined && key === undefined) return undefined;
   if (file === undefined)
     throw new InputError('does nothing without --people', { at: { field: '--people-key' }, fix: 'leave it out' });
@@ -400,13 +406,23 @@ async function readPeople(
       at: { field: '--people-key' },
       fix: 'name the column of both files that says who it is, such as user_id',
     });
+  return { file, key };
+}
+
+/** @throws InputError as {@link peopleSource}, and where nothing is grouped */
+async function readPeople(
+  options: Pick<ModelOptions, 'people' | 'peopleKey' | 'cluster'>,
+  groupBy: readonly string[],
+): Promise<People | undefined> {
+  const source = peopleSource(options);
+  if (source === undefined) return undefined;
   if (groupBy.length === 0)
     throw new InputError('does nothing where there are no groups', {
       at: { field: '--people' },
       fix: 'leave it out, or name a field of the people with --group-by',
     });
   const { People } = await import('../data/pairs/people.js');
-  return People.read({ file, key }, groupBy);
+  return People.read(source, groupBy, options.cluster);
 }
 
 type Scorer = Pick<Awaited<ReturnType<typeof openScorer>>, 'reference' | 'template'>;

@@ -33,7 +33,7 @@ export function registerLogprobs(program: Command): void {
       let written = 0;
       let done = 0;
       try {
-        const batches = scoringBatches(data, options.batch);
+        const batches = scoringBatches(data, { maxPairs: options.batch, device: policy.device });
         for await (const { indices, packed, logps } of scoreBatches(policy, data, batches, ['policy', 'reference'], {
           team,
         })) {

@@ -142,7 +142,7 @@ export interface NativeGemma {
   loadAdapter(file: NativeTensorFile, model: string): Promise<void>;
   /** Writes the trainable adapter as float32 safetensors in such names (to exactly this path). */
   saveAdapter(file: string, model: string): Promise<void>;
-  /** Writes the trainable adapter's values and its optimiser's state, as they are, to exactly this path. */
+  /** Writes the trainable adapter's values, its mean where there is one, and its optimiser's state, as they are, to exactly this path. */
   saveState(file: string): Promise<void>;
   /** Puts back what saveState wrote for an adapter of the same shape and type; empties the accumulators. */
   loadState(file: NativeTensorFile): Promise<void>;
@@ -167,6 +167,13 @@ export interface NativeGemma {
   step(coefficients: Float64Array, learningRate: number, maxGradNorm: number, peers?: NativePeers): Promise<number>;
   /** Zeroes the accumulators without a step. */
   discardGradients(): Promise<void>;
+  /** Takes the adapter as it is into its running mean, in which all that this was called on count the same. */
+  average(): Promise<void>;
+  /**
+   * Puts that mean in the place of the adapter, and the adapter in its place; the next call undoes it. Meanwhile `step`, `average` and
+   * `saveState` reject. Where there is no mean, it does nothing.
+   */
+  exchangeAverage(): Promise<void>;
   /**
    * Computes a prompt by the policy and keeps its keys and values. @returns the sequence's number, and the logits of the
    * token after it, float32 [vocabulary]. Whatever changes weights or adapter ends all sequences.
@@ -176,7 +183,7 @@ export interface NativeGemma {
   fork(sequence: number, room: number): Promise<number>;
   /**
    * Adds a token to each of different sequences. @returns the logits of the next, float32 [sequences, vocabulary]; those of a
-   * sequence are the same to the bit whatever sequences it is computed with.
+   * sequence are the same to the bit whatever sequences it is computed with. Where it rejects in the midst, the sequences are released.
    */
   decode(sequences: readonly number[], tokens: Int32Array): Promise<Float32Array>;
   /** Frees a sequence's keys and values. */

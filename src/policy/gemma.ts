@@ -205,8 +205,8 @@ export class GemmaPolicy implements Policy<NativeBatch> {
   }
 
   /**
-   * Writes the trainable adapter's values and the state of its optimiser, as they are: what {@link loadState} needs to
-   * continue bit for bit.
+   * Writes the trainable adapter's values, their mean where there is one, and the state of its optimiser, as they are: what
+   * {@link loadState} needs to continue bit for bit.
    * @throws InputError where `file` cannot be written
    */
   async saveState(file: string): Promise<void> {
@@ -275,9 +275,24 @@ export class GemmaPolicy implements Policy<NativeBatch> {
   }
 
   /** AdamW on the adapter; the base never changes. @throws GroupRobustError PEER where another process is gone or does not answer */
-  async step(coefficients: Float64Array, { learningRate, maxGradNorm }: StepSettings): Promise<StepReport> {
+  async step(coefficients: Float64Array, { learningRate, maxGradNorm, average }: StepSettings): Promise<StepReport> {
     const clip = maxGradNorm ?? Number.POSITIVE_INFINITY;
-    return { gradNorm: await translated(this.native.step(coefficients, learningRate, clip, this.peers)) };
+    const gradNorm = await translated(this.native.step(coefficients, learningRate, clip, this.peers));
+    if (average && Number.isFinite(gradNorm)) await translated(this.native.average());
+    return { gradNorm };
+  }
+
+  /**
+   * As {@link Policy.averaged}: of the matrices A and B, of which each is averaged by itself, in the type of the adapter. {@link saveAdapter}
+   * within `use` writes that mean; {@link saveState}, which is for outside of it, keeps both.
+   */
+  async averaged<T>(use: () => Promise<T>): Promise<T> {
+    await translated(this.native.exchangeAverage());
+    try {
+      return await use();
+    } finally {
+      await translated(this.native.exchangeAverage());
+    }
   }
 
   /**

@@ -6,6 +6,9 @@
  * after it has seen all of its losses: grad = Σ_k coefficients_k · accumulator_k.
  */
 export interface Policy<Batch> {
+  /** Where it is computed, which decides how much is scored at once; absent: `cpu`. */
+  readonly device?: string;
+
   /** log π(y|x) of every response of the batch, in batch order: natural log, summed over response tokens. */
   logProbabilities(batch: Batch, source: LogProbabilitySource): MaybePromise<Float64Array>;
 
@@ -24,6 +27,12 @@ export interface Policy<Batch> {
 
   /** One optimiser step on Σ_k coefficients_k · accumulator_k; empties the accumulators. */
   step(coefficients: Float64Array, settings: StepSettings): MaybePromise<StepReport>;
+
+  /**
+   * `use` while the parameters are their mean after all steps that were taken with `average`; as they are, before the first of these.
+   * It must take no step. A policy without it keeps no mean.
+   */
+  averaged?<T>(use: () => Promise<T>): Promise<T>;
 }
 
 /** `policy`: the one being trained. `reference`: the frozen one that it started from. */
@@ -35,6 +44,8 @@ export interface StepSettings {
   learningRate: number;
   /** The gradient is scaled down to this Euclidean norm where it is larger; absent: never. */
   maxGradNorm?: number;
+  /** Whether the parameters after this step, where it changes them, go into their mean. */
+  average?: boolean;
 }
 
 export interface StepReport {

@@ -6,17 +6,17 @@ import type { Run, Scores } from './runs.js';
 
 /**
  * The run with errors of its test scores over clusters of pairs, in place of those over pairs.
- * @param column of the test file, which is read for it
+ * @param column of the test file, which is read for it, or a field of the run's people
  * @throws InputError where the run has tested no pairs, its files are damaged, or the test file lacks the column or a line that was tested
  */
 export async function withClusters(run: Run, column: string): Promise<Run> {
-  const { folder, testFile: file, scores, best } = run;
+  const { folder, testFile: file, people, scores, best } = run;
   if (scores.test === undefined || file === undefined)
     throw new InputError('is about test pairs, of which this run has scored none', {
       at: { file: folder, field: '--cluster' },
       fix: 'leave it out, or train with data.test',
     });
-  const clusters = await clustersOf(file, column);
+  const clusters = await clustersOf(file, column, people);
   const over = async (of: Scores, name: string): Promise<Scores> => {
     const names = [...of.groups.keys()];
     const pairs = (await readPairMetrics(join(folder, name))).map(({ line, group, ...pair }) => {

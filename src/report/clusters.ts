@@ -1,3 +1,4 @@
+import { People, type PeopleSource } from '../data/pairs/people.js';
 import { nameOf, requireColumn, rowNumber } from '../data/tables/row.js';
 import { readRows } from '../data/tables/rows.js';
 import { InputError, present } from '../errors.js';
@@ -10,15 +11,25 @@ import { type GroupValues, groupMeans } from './group-measures.js';
 
 /** Errors and intervals of the metrics of a file whose pairs come in clusters: forty pairs of one person are not forty observations. */
 
-/** Which cluster the pair on each line is of: the value of a column. @throws InputError where one has none */
-export async function clustersOf(file: string, column: string): Promise<Map<number, string>> {
+/**
+ * Which cluster the pair on each line is of: the value of a column, or of a field of the person.
+ * @param source people whose pairs these are, where there are
+ * @throws InputError where one has none; as {@link People.readAny} and {@link People.known}
+ */
+export async function clustersOf(file: string, column: string, source?: PeopleSource): Promise<Map<number, string>> {
+  const people = source && (await People.readAny(source, [column]));
+  const ofPeople = people?.has(column) ? people : undefined;
+  const columns = [column, ...(ofPeople ? [ofPeople.source.key] : [])];
+  const rows = readRows(file, columns);
+  const otherwise = people ? `cluster by a field of ${people.source.file} (${people.described}), or` : 'cluster';
   const clusters = new Map<number, string>();
-  for await (const row of readRows(file, [column])) {
-    requireColumn(row, column, 'cluster by another column');
-    const name = nameOf(row.values[column]);
+  for await (const row of ofPeople ? ofPeople.known(rows) : rows) {
+    if (!ofPeople) requireColumn(row, column, `${otherwise} by another column`);
+    const { value, at } = ofPeople?.field(row, column) ?? { value: row.values[column], at: row.at };
+    const name = nameOf(value);
     if (name === undefined)
       throw new InputError('is no text or number, by which pairs could be clustered', {
-        at: { ...row.at, field: column },
+        at: { ...at, field: column },
         fix: 'cluster by another column, or by none',
       });
     clusters.set(rowNumber(row.at), name);

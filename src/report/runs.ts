@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import type { PeopleSource } from '../data/pairs/people.js';
 import { splitLines } from '../data/tables/lines.js';
 import { InputError, present } from '../errors.js';
 import { byName } from '../files/by-name.js';
@@ -71,7 +72,12 @@ const configSchema = z.looseObject({
     gamma: z.number().optional(),
     reduction: z.string().optional(),
   }),
-  data: z.looseObject({ test: z.string().optional() }).optional(),
+  data: z
+    .looseObject({
+      test: z.string().optional(),
+      people: z.object({ file: z.string(), key: z.string() }).optional(),
+    })
+    .optional(),
 });
 
 /** What says where a run stands rather than how it is made: runs that differ in nothing else are seeds of one method. */
@@ -119,6 +125,8 @@ export interface Run {
   config: string;
   /** The file of the test pairs, where the run has one. */
   testFile: string | undefined;
+  /** Those whose pairs these are, where the run has them. */
+  people: PeopleSource | undefined;
   /** Every key of the configuration that makes the method ("objective beta" → "0.1"). */
   settings: ReadonlyMap<string, string>;
   /** One entry per line of metrics.jsonl. */
@@ -171,9 +179,9 @@ export async function readRun(folder: string): Promise<Run> {
     });
   const best = record.best && testScores(join(folder, 'evaluation-best.json'), record.best.step);
   const objective = { loss, beta, labelSmoothing, gamma, reduction };
-  const testFile = parsed.data?.test;
+  const { test: testFile, people } = parsed.data ?? {};
   const trainPairs = [...record.groups.values()].reduce((sum, { train }) => sum + train, 0);
-  const made = { method, seed, dataHash, trainPairs, record, objective, config, testFile, settings };
+  const made = { method, seed, dataHash, trainPairs, record, objective, config, testFile, people, settings };
   return { folder, ...made, metrics, scores, best };
 }
 

@@ -12,8 +12,8 @@ export interface CellRequest {
   from: string;
 }
 
-/** What it tells: warnings as they come, and then how it ended. */
-export type CellReply = { log: string } | { outcome: CellOutcome };
+/** What it tells: warnings and steps as they come, and then how it ended. */
+export type CellReply = { log: string } | { taken: number; planned: number } | { outcome: CellOutcome };
 export type CellOutcome = { done: true } | { failed: string } | { interrupted: string };
 
 // Where the sweep is killed, its runs save and end too: a second sweep would find them in its way.
@@ -27,8 +27,11 @@ process.once('message', async (request: CellRequest) => {
 
 async function train({ base, overrides, from }: CellRequest): Promise<CellOutcome> {
   try {
-    const log = (text: string) => process.send?.({ log: text } satisfies CellReply);
-    const options = { resume: true, again: 'the same sweep', report: writeRunReport };
+    // Where the sweep is gone there is nobody to tell.
+    const tell = (reply: CellReply) => process.send?.(reply, () => {});
+    const log = (text: string) => tell({ log: text });
+    const onProgress = (taken: number, planned: number) => tell({ taken, planned });
+    const options = { resume: true, again: 'the same sweep', report: writeRunReport, onProgress };
     await runTraining(loadConfig(base, overrides, from), { quiet: true, log }, options);
     return { done: true };
   } catch (error) {

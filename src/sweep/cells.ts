@@ -24,6 +24,12 @@ export interface Cell {
   config: TrainConfig;
 }
 
+/**
+ * Where the configuration has no `threads`: a number that depends neither on `--jobs` nor on the machine, as the last bits of a run depend on
+ * it. Runs side by side make better use of cores than threads of one run do.
+ */
+export const defaultThreads = 1;
+
 /** More are hardly meant, and would take minutes to be read. */
 const MOST_CELLS = 10_000;
 
@@ -88,6 +94,10 @@ function cellOf(sweep: SweepConfig, method: MethodPlan, one: Setting, seed: numb
   ].map(([key, value]) => setting(key, value));
   const from = `${sweep.file}, method ${method.name}`;
   const config = loadConfig(base, overrides, from);
+  if (config.threads === undefined) {
+    config.threads = defaultThreads;
+    overrides.push(setting('threads', defaultThreads));
+  }
   const refuse = (field: string, problem: string, fix: string) => {
     throw new InputError(problem, { at: { file: from, field }, fix });
   };

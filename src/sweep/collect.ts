@@ -5,6 +5,7 @@ import { writeFigures } from '../report/figure-files.js';
 import { type Page, renderPage } from '../report/html.js';
 import { renderLatex } from '../report/latex.js';
 import { renderMarkdown } from '../report/markdown.js';
+import type { Run } from '../report/runs.js';
 import type { Cell } from './cells.js';
 import { compareChosen } from './comparison.js';
 import type { SweepConfig } from './config.js';
@@ -28,12 +29,31 @@ export const sweepFiles = {
  */
 export async function collect(sweep: SweepConfig, cells: readonly Cell[], warn: Warn): Promise<SweepResult> {
   const { candidates, chosen } = chosenOf(sweep, await validate(sweep, cells));
+  warnOfThreads(
+    candidates.flatMap(({ runs }) => runs.map(({ run }) => run)),
+    warn,
+  );
   const result = { sweep, candidates, chosen, comparison: await compareChosen(chosen, sweep.cluster) };
   await writeReport(result, trainingPage(result), warn);
   return result;
 }
 
 type Warn = (text: string) => void;
+
+/** Seeds and settings are compared by numbers whose last bits depend on them. */
+function warnOfThreads(runs: readonly Run[], warn: Warn): void {
+  const numbers = new Set(runs.flatMap(({ record: { threads, resumed } }) => [threads, ...threadsOf(resumed)]));
+  if (numbers.size > 1)
+    warn(
+      `runs were made with different numbers of threads (${[...numbers].join(', ')}), so their last bits may differ ` +
+        'for that alone; to make some anew, remove their folders',
+    );
+}
+
+/** Of the times that a run went on, as run.json has them. */
+function threadsOf(resumed: unknown): unknown[] {
+  return Array.isArray(resumed) ? resumed.map((time: { threads?: unknown } | null) => time?.threads) : [];
+}
 
 /** @throws InputError where none is */
 export function chosenOf<V extends Validated>(sweep: SweepConfig, candidates: readonly Candidate<V>[]) {

@@ -60,16 +60,14 @@ interface TestedMethod {
 
 /**
  * @param chosen one setting of each method, of the same seeds
- * @param cluster column of the test file whose values are drawn as wholes
+ * @param cluster column of the test file, or field of its people, whose values are drawn as wholes
  * @throws InputError where a file is damaged, or lacks the column
  */
 export async function compareChosen(chosen: readonly Candidate<Trained>[], cluster?: string): Promise<Comparison> {
   const methods: TestedMethod[] = [];
-  const clusters = new Map<string, Map<number, string>>();
   for (const { method, runs } of chosen) {
     const { config } = present(runs[0]).cell;
     const file = present(config.data.test);
-    if (cluster !== undefined && !clusters.has(file)) clusters.set(file, await clustersOf(file, cluster));
     const seeds: TestScore[][] = [];
     for (const { cell } of runs) seeds.push((await readTestScores(cell.folder)).pairs);
     const lines = seeds.map((pairs) => pairs.map(({ line, group }) => [line, group]));
@@ -79,8 +77,9 @@ export async function compareChosen(chosen: readonly Candidate<Trained>[], clust
   const reference = methods[0]?.test;
   const others = methods.filter(({ test }) => test !== reference);
   const compared = methods.filter(({ test }) => test === reference);
-  const file = present(present(chosen[0]).runs[0]).cell.config.data.test;
-  const result = compareOnOneTest(compared, file === undefined ? undefined : clusters.get(file), cluster);
+  const { test, people } = present(present(chosen[0]).runs[0]).cell.config.data;
+  const clusters = cluster === undefined ? undefined : await clustersOf(present(test), cluster, people);
+  const result = compareOnOneTest(compared, clusters, cluster);
   const notes = others.map(
     ({ name }) =>
       `${methodTitle(name)} was tested on other pairs than ${methodTitle(present(methods[0]).name)}, so its test figures are not compared.`,

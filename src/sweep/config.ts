@@ -54,7 +54,7 @@ export const sweepSchema = z.strictObject({
     .min(1)
     .optional()
     .describe(
-      'Column of the test file whose values are drawn as wholes in intervals, such as question or user_id; default: every pair by itself.',
+      'Column of the test file, or field of its people, whose values are drawn as wholes in intervals, such as question or user_id; default: every pair by itself.',
     ),
   methods: z
     .array(methodSchema)

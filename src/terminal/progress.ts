@@ -4,8 +4,8 @@ import { isMuted, say } from './output.js';
 
 /** Shows how far a long job is: a bar with rate and remaining time on a terminal, a plain line now and then elsewhere. */
 export interface Progress {
-  /** `done` units of the total; `note` is shown beside it. */
-  update(done: number, note?: string): void;
+  /** `done` units of the total, which may have changed; `note` is shown beside it. */
+  update(done: number, note?: string, total?: number): void;
   stop(): void;
 }
 
@@ -25,7 +25,8 @@ export function progress(label: string, total: number, quiet = false, start = 0)
   return process.stderr.isTTY ? bar(label, total, start) : plainLines(label, total, start);
 }
 
-function plainLines(label: string, total: number, start: number): Progress {
+function plainLines(label: string, planned: number, start: number): Progress {
+  let total = planned;
   const clock = stopwatch();
   // Within something longer, which has its own lines, only what takes long is worth more of them.
   let nextPercent = active.length > 0 ? Number.POSITIVE_INFINITY : 0;
@@ -33,7 +34,8 @@ function plainLines(label: string, total: number, start: number): Progress {
   const own = {};
   active.push(own);
   return {
-    update(done, note = '') {
+    update(done, note = '', now = total) {
+      total = now;
       const percent = Math.floor((100 * done) / total);
       const seconds = clock();
       if (percent < nextPercent && seconds - lastLine < LINE_SECONDS) return;
@@ -48,7 +50,8 @@ function plainLines(label: string, total: number, start: number): Progress {
   };
 }
 
-function bar(label: string, total: number, start: number): Progress {
+function bar(label: string, planned: number, start: number): Progress {
+  let total = planned;
   const clock = stopwatch();
   const shared = terminal();
   let line = '';
@@ -78,8 +81,11 @@ function bar(label: string, total: number, start: number): Progress {
   active.push(own);
   single.start(total, start, { pace: '', note: '' });
   return {
-    update: (done, note = '') =>
-      single.update(done, { pace: pace(done - start, total - done, clock()), note: printable(note) }),
+    update(done, note = '', now = total) {
+      if (now !== total) single.setTotal(now);
+      total = now;
+      single.update(done, { pace: pace(done - start, total - done, clock()), note: printable(note) });
+    },
     stop() {
       if (!active.includes(own)) return;
       single.stop();

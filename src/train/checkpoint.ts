@@ -138,9 +138,7 @@ export class Checkpoints {
 
   /** Names of checkpoint folders, newest first. */
   private names(): string[] {
-    return readdirSync(this.folder)
-      .filter((name) => /^step-\d+$/.test(name))
-      .sort((a, b) => stepOf(b) - stepOf(a));
+    return stepFolders(this.folder).sort((a, b) => stepOf(b) - stepOf(a));
   }
 
   private prune(): void {
@@ -161,6 +159,16 @@ export class Checkpoints {
       return undefined;
     }
   }
+}
+
+/** The step of the newest checkpoint of a run, whole or not; 0 where there is none. */
+export function newestStep(run: string): number {
+  const folder = join(run, 'checkpoints');
+  return existsSync(folder) ? Math.max(0, ...stepFolders(folder).map(stepOf)) : 0;
+}
+
+function stepFolders(folder: string): string[] {
+  return readdirSync(folder).filter((name) => /^step-\d+$/.test(name));
 }
 
 function folderName(step: number): string {

@@ -417,6 +417,11 @@ export const configSchema = z.strictObject({
       epsilon: positive.default(1e-8).describe('Added to the root of the second moment.'),
       weightDecay: z.number().min(0).default(0.01).describe('Decoupled weight decay.'),
       maxGradNorm: positive.default(10).describe('Gradient norms above this are cut to it.'),
+      averageFrom: count
+        .optional()
+        .describe(
+          'From this step on the policy that is evaluated and saved is the mean of the adapters after it and each later step, A and B each by itself; 1 averages over all steps. Default: the last adapter.',
+        ),
       warmupSteps: z
         .number()
         .int()

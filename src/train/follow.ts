@@ -36,12 +36,12 @@ export async function followTraining(asked: TrainConfig, team: Team): Promise<vo
   pause();
 
   const objective = pairObjective(config.objective);
-  const test = data.test && (await scoredTest(data.test, objective.usesReference ? reference : undefined));
+  const test = data.test && (await scoredTest(data.test, objective.usesReference ? reference : undefined, policy));
   const scoring: TestScoring = { policy, objective, pause, team, quiet: true };
   const scoreAll = async () => {
     policy.checkFiles();
     checkUnchanged(inputs);
-    if (test) await scoreTest(test, scoring);
+    if (test) await policy.averaged(() => scoreTest(test, scoring));
   };
   let fault: unknown;
   await scoreAll().catch((error: unknown) => {

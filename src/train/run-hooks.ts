@@ -17,6 +17,9 @@ import type { Reference } from './scoring.js';
 import { EventFile } from './tensorboard.js';
 import type { BestEvaluation, TrainerHooks, TrainerState } from './trainer-hooks.js';
 
+/** Told of the optimiser steps that are taken and of those of the whole run: once these are planned, and after each. */
+export type RunProgress = (taken: number, planned: number) => void;
+
 /** What one run works with. */
 export interface RunParts {
   config: TrainConfig;
@@ -33,6 +36,7 @@ export interface RunParts {
   /** Call before results are kept. @throws where an input has changed meanwhile, or another process has taken the folder */
   checkHold(): void;
   ui: { quiet: boolean; log(text: string): void };
+  onProgress: RunProgress | undefined;
   /** The processes that train together. */
   team?: Team;
 }
@@ -71,6 +75,7 @@ export class RunHooks implements TrainerHooks, Disposable {
     ui.log(`${policy.placeText}${team ? `, ${counted(team.size, 'process', 'processes')}` : ''}`);
     this.log = from ? this.goOn(from) : this.start();
     this.steps = steps;
+    this.run.onProgress?.(from?.trainer.step ?? 0, steps);
     ui.log(
       `${methodName(config.objective)}: ${stepsToTake(from?.trainer, steps, config.batch.size)}; ` +
         `training pairs: ${describeGroups(data)}`,
@@ -90,6 +95,7 @@ export class RunHooks implements TrainerHooks, Disposable {
     } catch (error) {
       throw writeFault(config.output, error);
     }
+    this.run.onProgress?.(line.step, this.steps);
     this.bar.update(line.step, typeof line.loss === 'number' ? `loss ${line.loss.toPrecision(4)}` : '');
   }
 

@@ -29,7 +29,7 @@ export async function writeOutcome(
 ): Promise<TestScores | undefined> {
   const { config, folder, checkpoints, policy, data, reference, team } = run;
   const { usesReference } = pairObjective(config.objective);
-  const test = data.test && (await scoredTest(data.test, usesReference ? reference : undefined));
+  const test = data.test && (await scoredTest(data.test, usesReference ? reference : undefined, policy));
   folder.write(
     'alpha',
     csv(
@@ -45,7 +45,8 @@ export async function writeOutcome(
   const steps = last.step;
   const ofLast = config.checkpoint.best ? { steps } : { steps, best };
   let fault: unknown;
-  const scores = await writePolicy(run, test, origin, ofLast, lastPolicy).catch((error: unknown) => {
+  const writeLast = policy.averaged(() => writePolicy(run, test, origin, ofLast, lastPolicy));
+  const scores = await writeLast.catch((error: unknown) => {
     // The best step may be from before the scores went wrong: it is written all the same.
     if (!(error instanceof NonFiniteError)) throw error;
     fault = error;
@@ -54,7 +55,7 @@ export async function writeOutcome(
   if (config.checkpoint.best && best) {
     const file = await checkpoints.policyFile(best.step);
     await (team ? loadStateTogether(policy, team, file) : policy.loadState(file));
-    await writePolicy(run, test, origin, { steps, best }, bestPolicy);
+    await policy.averaged(() => writePolicy(run, test, origin, { steps, best }, bestPolicy));
   }
   if (fault) throw fault;
   return scores;
@@ -66,8 +67,15 @@ export interface ScoredTest {
   survey: ScoredSurvey | undefined;
 }
 
-export async function scoredTest(data: PairDataset, reference: Reference | undefined): Promise<ScoredTest> {
-  return { pairs: await scoredDataset(data, reference), survey: await scoredSurvey(data, reference) };
+export async function scoredTest(
+  data: PairDataset,
+  reference: Reference | undefined,
+  { device }: Pick<Policy<NativeBatch>, 'device'>,
+): Promise<ScoredTest> {
+  return {
+    pairs: await scoredDataset(data, reference, { device }),
+    survey: await scoredSurvey(data, reference, { device }),
+  };
 }
 
 /** Where an adapter and its test metrics are written. */

@@ -14,7 +14,7 @@ import type { MetricsLine } from './metrics-line.js';
 import { pairObjective, refuseSoftLabels } from './objective.js';
 import { ReferenceCache } from './reference-cache.js';
 import { RunFolder } from './run-folder.js';
-import { RunHooks, type RunParts } from './run-hooks.js';
+import { RunHooks, type RunParts, type RunProgress } from './run-hooks.js';
 import { lockRun, type RunLock, runLockName } from './run-lock.js';
 import { writeOutcome } from './run-outcome.js';
 import { openForTraining, prepareAdapter, templateWarning, trainedAgainst, withDType } from './run-policy.js';
@@ -50,6 +50,7 @@ export interface RunOptions {
   again?: string;
   /** Called with the run folder when everything else in it is written, while this process still holds it; for example `writeRunReport`. */
   report?: (run: string) => Promise<void>;
+  onProgress?: RunProgress;
   /** The processes that train together, of which this one has rank 0; those of other ranks call {@link followTraining}. */
   team?: Team;
 }
@@ -90,7 +91,7 @@ async function trainLocked(
   lock: RunLock,
   asked: TrainConfig,
   ui: Ui,
-  { resume = false, again = 'the same command with --resume', report, team }: RunOptions,
+  { resume = false, again = 'the same command with --resume', report, onProgress, team }: RunOptions,
 ): Promise<RunResult> {
   const warn = (text: string) => ui.log(`warning: ${text}`);
   const checkpoints = new Checkpoints(asked.output, asked.checkpoint.keep, asked.checkpoint.best);
@@ -143,6 +144,7 @@ async function trainLocked(
     stop,
     checkHold,
     ui,
+    onProgress,
     team,
   };
   const hooks = new RunHooks(run, await provenance(config, data, { ...made, hub }));

@@ -13,7 +13,7 @@ import type { Policy } from '../policy/policy.js';
 import type { GroupSummary } from './metrics.js';
 import { checkFinite } from './non-finite.js';
 import type { PairScores } from './objective.js';
-import { byPair, pairsAt, type Reference, scoreBatches, scoringBatches } from './scoring.js';
+import { byPair, pairsAt, type Reference, type ScoringLimits, scoreBatches, scoringBatches } from './scoring.js';
 
 /**
  * How near a model's answers to a survey are to a group's: not only which option wins, but the distribution over all options.
@@ -86,13 +86,13 @@ export interface ScoredSurvey {
 export async function scoredSurvey(
   { file, groups, questions }: PairDataset,
   reference: Reference | undefined,
-  maxPairs?: number,
+  limits?: ScoringLimits,
 ): Promise<ScoredSurvey | undefined> {
   if (questions === undefined || questions.length === 0) return undefined;
   const pairs = questions.flatMap(({ id, group, prompt, options: [first, ...others] }) =>
     others.map((rejected) => ({ id, group, prompt, chosen: present(first), rejected, weight: 1 })),
   );
-  const batches = scoringBatches({ pairs }, maxPairs);
+  const batches = scoringBatches({ pairs }, limits);
   const survey = { file, groups, questions, pairs, batches };
   if (!reference) return survey;
   const all = Int32Array.from(pairs.keys());

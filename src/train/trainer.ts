@@ -26,7 +26,7 @@ import {
   type ScoredDataset,
   scoredDataset,
 } from './scoring.js';
-import { startingGapWarning } from './starting-gap.js';
+import { startingGap, startingGapWarning } from './starting-gap.js';
 import { ownShare, sumOverTeam } from './team-step.js';
 import type { BestEvaluation, TrainerHooks, TrainerState } from './trainer-hooks.js';
 
@@ -101,6 +101,8 @@ class Trainer {
   private seen = 0;
   private skipped = 0;
   private saturated = false;
+  /** The largest starting gap so far of the pairs of this process. */
+  private gap = 0;
   private best?: BestEvaluation;
 
   constructor(
@@ -130,6 +132,7 @@ class Trainer {
       seed,
     });
     this.steps = plannedSteps(settings, this.sampler.batchesPerEpoch);
+    refuseAverage(optimizer.averageFrom, this.steps, policy);
     this.plateau = optimizer.plateau && new Plateau(optimizer.plateau, optimizer.learningRate);
   }
 
@@ -197,6 +200,7 @@ class Trainer {
         await this.addGradients(own.subarray(start, start + microSize), totals, metrics);
     };
     await (team ? sumOverTeam(team, totals, metrics, addAll) : addAll());
+    if (this.startsAsReference) await this.warnOfGap();
 
     if (this.alphaStep !== undefined && plateau) weighting.step = this.alphaStep * plateau.stepScale;
     const scaling = objective && 'scaling' in objective ? objective.scaling : undefined;
@@ -209,7 +213,9 @@ class Trainer {
       );
 
     const learningRate = learningRateAt(optimizer, this.step, this.steps) * (plateau?.rateScale ?? 1);
-    const { gradNorm } = await policy.step(robust.coefficients, { learningRate, maxGradNorm: optimizer.maxGradNorm });
+    const { maxGradNorm, averageFrom = Number.POSITIVE_INFINITY } = optimizer;
+    const average = this.step >= averageFrom;
+    const { gradNorm } = await policy.step(robust.coefficients, { learningRate, maxGradNorm, average });
     if (!Number.isFinite(gradNorm))
       throw new NonFiniteError(`the gradient of ${namesOf(pairsAt(train, batch))} is not a finite number`);
     const summary = metrics.summary();
@@ -219,7 +225,7 @@ class Trainer {
       loss: robust.loss,
       ...(summary.mean.loss === undefined ? {} : { mean_loss: summary.mean.loss }),
       grad_norm: gradNorm,
-      grad_clipped: gradNorm > optimizer.maxGradNorm,
+      grad_clipped: gradNorm > maxGradNorm,
       learning_rate: learningRate,
       ...(weighting.step !== undefined && plateau ? { 'alpha/step': weighting.step } : {}),
     };
@@ -235,10 +241,7 @@ class Trainer {
     const { groups, weights, preferences } = pairColumns(pairs);
     const outcome = objective.evaluate(scores, preferences);
     checkFinite(pairs, outcome.metrics);
-    if (this.step === 1 && totals.size === 0 && this.settings.reference !== 'base') {
-      const warning = startingGapWarning(scores);
-      if (warning !== undefined) this.hooks.onWarning?.(warning);
-    }
+    if (this.startsAsReference) this.gap = Math.max(this.gap, startingGap(scores));
     const { losses, chosenCotangents, rejectedCotangents } =
       objective.couple?.(outcome, { groups, weights }) ?? outcome;
     for (const [i, { group, weight }] of pairs.entries()) totals.add(group, present(losses[i]), weight);
@@ -285,7 +288,8 @@ class Trainer {
     if (!watched) return {};
     const bar = hooks.evaluating?.(step, watched.data.pairs.length);
     const options = { onProgress: bar?.update, pause: () => hooks.pause?.(step), team: hooks.team };
-    const summary = await evaluatePairs(this.policy, watched, this.objective, options).finally(() => bar?.stop());
+    const evaluate = () => evaluatePairs(this.policy, watched, this.objective, options);
+    const summary = await (this.policy.averaged?.(evaluate) ?? evaluate()).finally(() => bar?.stop());
     const { loss, group } = summary.worst;
     if (loss !== undefined && !(loss >= (this.best?.loss ?? Number.POSITIVE_INFINITY)))
       this.best = { step, loss, group };
@@ -318,6 +322,18 @@ class Trainer {
     this.hooks.onWarning?.(`${text}; skipped (${this.skipped} of at most ${limit})`);
   }
 
+  /** Whether policy and reference are to be the same in this step. */
+  private get startsAsReference(): boolean {
+    return this.step === 1 && this.settings.reference !== 'base' && this.objective.usesReference;
+  }
+
+  /** Of the pairs of all processes. */
+  private async warnOfGap(): Promise<void> {
+    const gaps = (await this.hooks.team?.gather(Float64Array.of(this.gap))) ?? [[this.gap]];
+    const warning = startingGapWarning(Math.max(...gaps.map(([gap]) => present(gap))));
+    if (warning !== undefined) this.hooks.onWarning?.(warning);
+  }
+
   /** Once a run. */
   private warnOfSaturation(effectiveGroups: number): void {
     if (this.saturated || this.train.groups.length === 1 || !(effectiveGroups < saturatedGroups)) return;
@@ -335,8 +351,9 @@ class Trainer {
     const reference = this.objective.usesReference
       ? (this.hooks.reference ?? new Reference(this.policy, { team: this.hooks.team }))
       : undefined;
-    this.referenceScores = (await scoredDataset(this.train, reference)).reference;
-    this.watched = this.validation && (await scoredDataset(this.validation, reference));
+    const { device } = this.policy;
+    this.referenceScores = (await scoredDataset(this.train, reference, { device })).reference;
+    this.watched = this.validation && (await scoredDataset(this.validation, reference, { device }));
   }
 
   private get finished(): boolean {
@@ -371,6 +388,15 @@ class Trainer {
   private alpha(): ReturnType<typeof alphaMetrics> {
     return alphaMetrics(this.train.groups, this.weighting);
   }
+}
+
+/** @throws InputError where no step or no policy makes an average */
+function refuseAverage(from: number | undefined, steps: number, { averaged }: Policy<NativeBatch>): void {
+  if (from === undefined || (from <= steps && averaged)) return;
+  const problem = averaged
+    ? `is ${from}, but the run has ${counted(steps, 'step')}`
+    : 'needs a policy that keeps a mean';
+  throw new InputError(problem, { at: { field: 'optimizer.averageFrom' }, fix: 'lower it, or leave it out' });
 }
 
 function namedObjective({ objective }: TrainerSettings): Objective {

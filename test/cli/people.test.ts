@@ -24,7 +24,12 @@ const byHand = write(
   'by-hand.jsonl',
   rows.map((row) => ({ ...row, region: region[row.user_id as keyof typeof region] })),
 );
-const peopleRows = Object.entries(region).map(([user_id, region]) => ({ user_id, location: { region } }));
+const team = { ann: 1, bea: 1, cem: 2 };
+const peopleRows = Object.entries(region).map(([user_id, region]) => ({
+  user_id,
+  location: { region },
+  team: team[user_id as keyof typeof team],
+}));
 const people = { file: write('people.jsonl', peopleRows), key: 'user_id' };
 const ofPeople = { train: pairs, test: pairs, people, groupBy: 'location.region' };
 
@@ -96,7 +101,7 @@ it('options that do nothing are refused', () => {
   for (const [name, message, ...more] of [
     ['eval', /field "--people-key": is needed with --people/, '--people', people.file],
     ['eval', /field "--people-key": does nothing without --people/, '--people-key', 'user_id'],
-    ['eval', /people\.jsonl: does nothing: pairs are grouped by group, .*\(location\.region\)/s, ...withPeople],
+    ['eval', /people\.jsonl: does nothing: pairs are grouped by group, .*\(location\.region, team\)/s, ...withPeople],
     ['logprobs', /field "--people": does nothing where there are no groups/, ...withPeople, '--out', '-'],
     [
       'logprobs',
@@ -138,6 +143,27 @@ it('eval and report draw people as wholes with --cluster', () => {
   expect(evaluate(two, '--cluster', 'user').stderr).toMatch(/two\.jsonl:1, field "user": there is no such column/);
   expect(evaluate(two, '--cluster', 'user_id', '--survey').status).toBe(2);
 
+  // A field of the people clusters as a column of the pairs with its values does, though the groups are of the pairs alone.
+  const byTeam = write(
+    'by-team.jsonl',
+    rows
+      .flatMap((row) => [row, row])
+      .map((row) => ({ ...row, group: 'all', home: team[row.user_id as keyof typeof team] })),
+  );
+  const ofPeople = (cluster: string, ...more: string[]) => evaluate(two, '--cluster', cluster, ...withPeople, ...more);
+  const { column, ...own } = JSON.parse(ofPeople('team', '--json').stdout).clusters;
+  const byColumn = JSON.parse(evaluate(byTeam, '--json', '--cluster', 'home').stdout).clusters;
+  expect({ ...own, column: 'home' }).toEqual(byColumn);
+  expect([column, own.count]).toEqual(['team', 2]);
+  expect(ofPeople('user_id').stderr).toContain(
+    'pairs are grouped by group and clustered by user_id, which it does not',
+  );
+  expect(ofPeople('city').stderr).toMatch(
+    /two\.jsonl:1, field "city": there is no such column.*cluster by a field of .*people\.jsonl \(location\.region, team\), or by another column/s,
+  );
+
   const report = groupRobust(['report', at('run'), '--cluster', 'user_id', '--format', 'md', '--out', '-']);
   expect(report.stdout).toMatch(/over the clusters of pairs \(user\\?_id\) of the one seed/);
+  const ofField = groupRobust(['report', at('run'), '--cluster', 'team', '--format', 'md', '--out', '-']);
+  expect(ofField.stdout).toMatch(/over the clusters of pairs \(team\) of the one seed/);
 });

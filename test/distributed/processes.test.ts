@@ -101,13 +101,13 @@ function contents(run: string): Record<string, string> {
 // Up to a dozen processes a test, where other work may have the machine.
 describe('training', { timeout: 600_000 }, () => {
   it.each([
-    ['float64', 0.01, 1e-10],
+    ['float64', { 'optimizer.averageFrom': 20 }, 0.01, 1e-10],
     // Adam makes a whole step of a gradient that is mere rounding, so the rate counts.
-    ['float32', 1e-4, 1e-5],
+    ['float32', {}, 1e-4, 1e-5],
   ])(
-    'comes to the same on 1, 2 and 4 processes in %s, and to the same bytes each time',
-    async (dtype, rate, tolerance) => {
-      const settings = { dtype, 'optimizer.learningRate': rate };
+    'comes to the same on 1, 2 and 4 processes in %s with %j, and to the same bytes each time',
+    async (dtype, more, rate, tolerance) => {
+      const settings = { dtype, 'optimizer.learningRate': rate, ...more };
       const alone = await trained(1, settings);
       const two = await trained(2, settings);
       const four = await trained(4, settings);
@@ -131,13 +131,14 @@ describe('training', { timeout: 600_000 }, () => {
   );
 
   it('goes on with another number of processes', async () => {
-    const alone = await trained(1, { steps: 9, evaluateEvery: 3, 'checkpoint.every': 3 });
-    const output = await trained(2, { steps: 3, evaluateEvery: 3, 'checkpoint.every': 3 });
-    const longer = training({ output, steps: 6, evaluateEvery: 3, 'checkpoint.every': 3 });
+    const settings = { evaluateEvery: 3, 'checkpoint.every': 3, 'optimizer.averageFrom': 2 };
+    const alone = await trained(1, { steps: 9, ...settings });
+    const output = await trained(2, { steps: 3, ...settings });
+    const longer = training({ output, steps: 6, ...settings });
     const [first] = await job(4, [...longer.args, '--resume']);
     expect(first.status, first.stderr).toBe(0);
     expect(first.stdout).toContain('"processes":2');
-    const longest = training({ output, steps: 9, evaluateEvery: 3, 'checkpoint.every': 3 });
+    const longest = training({ output, steps: 9, ...settings });
     expect((await job(1, [...longest.args, '--resume']))[0].status).toBe(0);
     expect(largestDifference(adapter(output), adapter(alone))).toBeLessThan(1e-9);
     expect(linesOf(output).map(({ step }) => step)).toEqual(linesOf(alone).map(({ step }) => step));

@@ -20,10 +20,12 @@ const ADDON = [
 const BENCH = ['dispose', 'measureKernel', 'measureMachine', 'runKernel'] as const;
 const GEMMA = [
   'addAdapter',
+  'average',
   'backward',
   'decode',
   'discardGradients',
   'dispose',
+  'exchangeAverage',
   'fork',
   'forward',
   'freezeReference',

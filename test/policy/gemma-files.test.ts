@@ -474,6 +474,53 @@ describe('a state file', () => {
     expect(await allValues(resumed)).toEqual(await allValues(straight));
   });
 
+  it('keeps the mean of the adapters after each step, as it is in their place while it is used', async () => {
+    const file = join(folder, 'state.safetensors');
+    using policy = await open(3, 'float64');
+    const seen: number[][] = [];
+    const average = async (of: GemmaPolicy, from: number, to: number) => {
+      for (let i = from; i < to; i++) {
+        await of.forward(packedBatch(trees));
+        await of.backward(normals(responseCount(trees), i), new Int32Array(3));
+        await of.step(Float64Array.of(1), { learningRate: 1e-2, average: i >= 2 });
+        if (of === policy) seen.push([...(await allValues(of))]);
+      }
+    };
+    await average(policy, 0, 2);
+    // There is none yet.
+    expect(await policy.averaged(() => allValues(policy))).toEqual(await allValues(policy));
+    await average(policy, 2, 5);
+    await policy.saveState(file);
+    await average(policy, 5, 8);
+    const last = await allValues(policy);
+    expect([...last]).toEqual(seen.at(-1));
+    const score = () => policy.logProbabilities(packedBatch(trees), 'policy');
+    const [mean, scores] = await policy.averaged(async () => [await allValues(policy), await score()]);
+    const kept = seen.slice(2);
+    const expected = last.map((_, i) => kept.reduce((sum, values) => sum + values[i], 0) / kept.length);
+    const distance = (from: Float64Array) => Math.max(...mean.map((value, i) => Math.abs(value - from[i])));
+    expect(distance(expected)).toBeLessThan(1e-15);
+    expect(distance(last)).toBeGreaterThan(1e-3);
+    expect(await allValues(policy)).toEqual(last);
+    expect(await score()).not.toEqual(scores);
+
+    await expect(policy.averaged(() => policy.saveState(file))).rejects.toThrow('the average stands in the place of');
+    const taken = policy.averaged(() => policy.step(Float64Array.of(1), { learningRate: 1 }) as Promise<never>);
+    await expect(taken).rejects.toThrow('the average stands in the place of');
+    // What is thrown in between leaves the adapter as it was.
+    expect(await allValues(policy)).toEqual(last);
+
+    using resumed = await open(3, 'float64');
+    await resumed.loadState(file);
+    await average(resumed, 5, 8);
+    expect(await allValues(resumed)).toEqual(last);
+    expect(await resumed.averaged(() => allValues(resumed))).toEqual(mean);
+    await resumed.averaged(() => resumed.saveAdapter(join(folder, 'mean')));
+    using loaded = await openPolicy('random:tiny?layers=1&vocab=97', { threads: 1, dtype: 'float64' });
+    await loaded.loadAdapter(join(folder, 'mean'));
+    expect(await allValues(loaded)).toEqual(mean.map(Math.fround));
+  });
+
   it('of another shape or type, or cut short, is refused and changes nothing', async () => {
     const file = join(folder, 'state.safetensors');
     using small = await open(2);

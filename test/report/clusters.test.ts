@@ -164,3 +164,36 @@ it('clusters are the values of a column, as text, by line', async () => {
   const blank = writeLines(folder, 'blank.jsonl', [{ user_id: 1 }, { user_id: ' ' }]);
   expect((await inputError(() => clustersOf(blank, 'user_id'))).message).toMatch(/:2, field "user_id": is no text or/);
 });
+
+it('clusters are the values of a field of the people, where it is none of the pairs', async () => {
+  const folder = temporaryFolder();
+  const pairs = writeLines(folder, 'pairs.jsonl', [
+    { who: 1, turn: 'a' },
+    { who: 2, turn: 'b' },
+    { who: '1', turn: 'a' },
+  ]);
+  const rows = [
+    { who: 1, home: { city: 'Oslo' }, age: 30 },
+    { who: 2, home: { city: 'Rome' }, age: null },
+  ];
+  const people = { file: writeLines(folder, 'people.jsonl', rows), key: 'who' };
+  const by = async (column: string) => [...(await clustersOf(pairs, column, people))].map(([, name]) => name);
+  expect(await by('home.city')).toEqual(['Oslo', 'Rome', 'Oslo']);
+  expect(await by('turn')).toEqual(['a', 'b', 'a']);
+  expect(await by('who')).toEqual(['1', '2', '1']);
+  const error = async (column: string, source = people) =>
+    (await inputError(() => clustersOf(pairs, column, source))).message;
+  expect(await error('age')).toMatch(/people\.jsonl:2, field "age": is no text or number/);
+  expect(await error('sex')).toMatch(/pairs\.jsonl:1, field "sex".*people\.jsonl \(home\.city, age\), or by another/s);
+  const both = {
+    file: writeLines(
+      folder,
+      'both.jsonl',
+      rows.map((row) => ({ ...row, turn: 'x' })),
+    ),
+    key: 'who',
+  };
+  expect(await error('turn', both)).toContain('is a column of the pairs and of');
+  const few = { file: writeLines(folder, 'few.jsonl', rows.slice(0, 1)), key: 'who' };
+  expect(await error('home.city', few)).toMatch(/pairs\.jsonl:2, field "who": "2" is not in .*few\.jsonl/);
+});

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
@@ -15,13 +15,16 @@ const at = (...path: string[]) => join(folder, ...path);
 const pairs = (name: string, count: number) => writeIdPairs(at(name), count, (i) => ({ group: ['x', 'y'][i % 2] }));
 const data = `{ train: ${pairs('train.jsonl', 12)}, validation: ${pairs('validation.jsonl', 6)}, test: ${pairs('test.jsonl', 8)} }`;
 
-function writeSweep(name: string, { steps = 3, methods }: { steps?: number; methods: string }): string {
+function writeSweep(
+  name: string,
+  { steps = 3, threads = 'threads: 1', methods }: { steps?: number; threads?: string; methods: string },
+): string {
   writeFileSync(
     at(`${name}-base.yaml`),
     `model: random:tiny?layers=1
 output: unused
 device: cpu
-threads: 1
+${threads}
 data: ${data}
 objective: { loss: ipo, beta: 0.5 }
 lora: { rank: 2 }
@@ -55,7 +58,9 @@ describe('group-robust sweep', () => {
     const { json, stderr, status } = groupRobust(['sweep', file, '--jobs', '2', '--json']);
     expect(status, stderr).toBe(0);
     expect(stderr).toContain('1 of 6 runs are done already');
-    expect(stderr).toContain('sweep, runs: 6/6');
+    // Three steps each; one run was there before.
+    expect(stderr).toContain('sweep, steps: 3/18 (16 %) 1 of 6 runs\n');
+    expect(stderr).toMatch(/sweep, steps: 18\/18 \(100 %\) · .* · took .* s \d of 6 runs\n/);
     expect(statSync(first).mtimeMs).toBe(before);
     expect(json).toMatchObject({ runs: 6, done: 6, failed: [], report: at('whole/report.html') });
     expect(json.chosen.map(({ method }: { method: string }) => method)).toEqual(['ipo', 'gr-ipo']);
@@ -94,6 +99,35 @@ describe('group-robust sweep', () => {
     expect(stdout).toContain('2 runs of 4 failed');
     expect(stdout).toContain('IPO, chosen by validation: data.maxLength 512');
     expect(existsSync(at('failing/report.html'))).toBe(true);
+  });
+
+  it('makes the same bytes whatever --jobs is, where nothing says how many threads there are', () => {
+    const [one, two] = [1, 2].map((jobs) => {
+      const name = `jobs-${jobs}`;
+      const sweep = writeSweep(name, { threads: '', methods: '  - name: ipo\n' });
+      expect(groupRobust(['sweep', sweep, '--list']).stdout.match(/ --set threads=1 /g)).toHaveLength(2);
+      expect(groupRobust(['sweep', sweep, '--jobs', String(jobs)]).status).toBe(0);
+      return [0, 1].map((seed) => {
+        const run = (file: string) => readFileSync(at(name, `cells/ipo/seed-${seed}`, file));
+        expect(JSON.parse(run('run.json').toString()).threads).toBe(1);
+        return [run('evaluation.json'), run('adapter/adapter_model.safetensors')];
+      });
+    });
+    expect(one).toEqual(two);
+  });
+
+  it('says where a run goes on with another number of threads, and that runs had different ones', () => {
+    const again = writeSweep('whole', { threads: 'threads: 2', methods });
+    const run = at('whole/cells/ipo/seed-0');
+    // As if it had been killed after its last checkpoint.
+    for (const name of ['report.html', 'adapter', 'evaluation.json'])
+      rmSync(join(run, name), { recursive: true, force: true });
+    const { status, stdout, stderr } = groupRobust(['sweep', again, '--quiet']);
+    expect(status, stderr).toBe(0);
+    expect(`${stdout}${stderr}`).toMatch(
+      /seed-0: warning: the run began with .*"threads":1.* goes on with .*"threads":2/,
+    );
+    expect(`${stdout}${stderr}`).toContain('warning: runs were made with different numbers of threads (1, 2)');
   });
 
   it('refuses what does not go together', () => {
@@ -155,10 +189,16 @@ describe('a sweep that is stopped', () => {
     await free(run);
     expect(taken(run)).toBeLessThan(steps);
 
-    expect(groupRobust(['sweep', file, '--quiet']).status).toBe(0);
+    const { status, stderr } = groupRobust(['sweep', file]);
+    expect(status).toBe(0);
+    const { resumed } = JSON.parse(readFileSync(join(run, 'run.json'), 'utf8'));
+    const before = resumed.at(-1).step;
+    expect(stderr).toContain(
+      `sweep, steps: ${before}/${2 * steps} (${Math.floor((100 * before) / (2 * steps))} %) 0 of 2`,
+    );
+    expect(stderr).toMatch(/sweep, steps: 400\/400 .* [12] of 2 runs\n/);
     const whole = writeSweep('undisturbed', { steps, methods: onlyIpo });
     expect(groupRobust(['sweep', whole, '--quiet']).status).toBe(0);
     expect(evaluation('stopped')).toBe(evaluation('undisturbed'));
-    expect(JSON.parse(readFileSync(join(run, 'run.json'), 'utf8')).resumed.length).toBeGreaterThanOrEqual(1);
   });
 });

@@ -33,7 +33,7 @@ async function kept(identities: readonly Record<string, unknown>[]) {
       const cache = new ReferenceCache(async () => identities[rank], warn, folder);
       const reference = new Reference(new UnigramPolicy(), { cache, team });
       for (const maxPairs of [1, 2])
-        await reference.score({ ...data, file: 'made.jsonl' }, scoringBatches(data, maxPairs));
+        await reference.score({ ...data, file: 'made.jsonl' }, scoringBatches(data, { maxPairs }));
     }),
   );
   return { files: existsSync(folder) ? readdirSync(folder).length : 0, said };

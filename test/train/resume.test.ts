@@ -14,7 +14,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { GroupRobustError, InputError, InterruptedError } from '../../src/errors.js';
+import { GroupRobustError, InputError, InterruptedError, present } from '../../src/errors.js';
 import type { FileState } from '../../src/files/opened-file.js';
 import { GemmaPolicy } from '../../src/policy/gemma.js';
 import { type Checkpoint, Checkpoints } from '../../src/train/checkpoint.js';
@@ -168,6 +168,67 @@ describe('six steps straight are three, a kill, and three, bit for bit', () => {
     killedAfterStep3(config);
     await run(config, true);
     expect(contents(config.output)).toEqual(before);
+  });
+});
+
+describe('averageFrom', () => {
+  const changes = (steps: number, optimizer: object = {}) => ({
+    dtype: 'float64',
+    optimizer: { learningRate: 0.01, ...optimizer },
+    steps,
+    checkpoint: { every: 3, keep: 3, best: true },
+  });
+  const objective = { loss: 'ipo', beta: 0.1, ...gr };
+  const adapter = async ({ output }: TrainConfig, name = 'adapter') => {
+    using policy = await GemmaPolicy.open('random:tiny?layers=1', { dtype: 'float64', threads: 1 });
+    await policy.loadAdapter(join(output, name));
+    const values: number[] = [];
+    for (const { name } of policy.native.trainable()) values.push(...(await policy.native.readTrainable(name)));
+    return values;
+  };
+  const evaluation = ({ output }: TrainConfig, name = 'evaluation.json') =>
+    JSON.parse(readFileSync(join(output, name), 'utf8'));
+
+  it('saves and evaluates the mean of the adapters that shorter runs end with, and goes on to the same bytes', async () => {
+    const config = configFor(objective, changes(6, { averageFrom: 2 }));
+    const { result } = await run(config);
+    const single: number[][] = [];
+    for (let step = 2; step <= 6; step++) {
+      const shorter = configFor(objective, changes(step));
+      await run(shorter);
+      single.push(await adapter(shorter));
+    }
+    const meanOf = (last: number) => {
+      const kept = single.slice(0, last - 1);
+      return present(kept[0]).map((_, i) => kept.reduce((sum, values) => sum + values[i], 0) / kept.length);
+    };
+    const distance = (a: number[], b: number[]) => Math.max(...a.map((value, i) => Math.abs(value - b[i])));
+    // Adapters are written in float32.
+    const [last, best] = [await adapter(config), await adapter(config, 'adapter-best')];
+    expect(distance(last, meanOf(6))).toBeLessThan(1e-7);
+    expect(distance(last, single[4])).toBeGreaterThan(1e-3);
+    expect(present(result.best).step).toBeGreaterThanOrEqual(2);
+    expect(distance(best, meanOf(present(result.best).step))).toBeLessThan(1e-7);
+
+    // Validation, which is the test file too, is of the mean, and the adapter that is saved has those figures.
+    expect(result.last['eval_worst/loss']).toBe(evaluation(config).worst.loss);
+    expect(present(result.best).loss).toBe(evaluation(config, 'evaluation-best.json').worst.loss);
+    const again = { ...changes(1), adapter: join(config.output, 'adapter'), reference: 'base', lora: undefined };
+    const loaded = configFor(objective, again);
+    await run(loaded);
+    const [first] = readFileSync(join(loaded.output, 'metrics.jsonl'), 'utf8').split('\n', 1);
+    expect(JSON.parse(first)['eval_worst/loss']).toBeCloseTo(evaluation(config).worst.loss, 5);
+
+    const before = contents(config.output);
+    killedAfterStep3(config);
+    await run(config, true);
+    expect(contents(config.output)).toEqual(before);
+  });
+
+  it('beyond the last step is refused before anything is written', async () => {
+    const config = configFor(objective, changes(6, { averageFrom: 7 }));
+    await expect(run(config)).rejects.toThrow(/"optimizer\.averageFrom": is 7, but the run has 6 steps/);
+    expect(existsSync(config.output)).toBe(false);
   });
 });
 

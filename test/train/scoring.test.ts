@@ -73,28 +73,51 @@ describe('scoringBatches', () => {
     { minLength: 1, maxLength: 30 },
   );
 
-  it('holds every pair once, at most 1024 tokens or one pair, and parts a prompt only where it must', () => {
-    fc.assert(
-      fc.property(pairs, fc.option(fc.integer({ min: 1, max: 5 }), { nil: undefined }), (rows, maxPairs) => {
-        const data = dataset(rows);
-        const batches = scoringBatches(data, maxPairs);
-        expect(batches.flatMap((batch) => [...batch]).sort((a, b) => a - b)).toEqual([...rows.keys()]);
-        const most = maxPairs ?? Number.POSITIVE_INFINITY;
-        for (const batch of batches) {
-          expect(batch.length).toBeLessThanOrEqual(most);
-          if (batch.length > 1) expect(packForScoring(data, batch).batch.tokens.length).toBeLessThanOrEqual(1024);
-        }
-        for (const prompt of new Set(rows.map((row) => row.prompt.join()))) {
-          const members = [...rows.keys()].filter((i) => rows[i].prompt.join() === prompt);
-          const size = members.reduce(
-            (sum, i) => sum + rows[i].chosen.length + rows[i].rejected.length,
-            rows[members[0]].prompt.length,
-          );
-          const homes = batches.filter((batch) => batch.some((pair) => members.includes(pair)));
-          if (size <= 1024 && members.length <= most) expect(homes).toHaveLength(1);
-        }
-      }),
+  it.each([
+    [1024, undefined],
+    [1024, 'cpu'],
+    [8192, 'cuda:1'],
+  ])(
+    'holds every pair once, at most %i tokens (%s) or one pair, and parts a prompt only where it must',
+    (limit, device) => {
+      fc.assert(
+        fc.property(pairs, fc.option(fc.integer({ min: 1, max: 5 }), { nil: undefined }), (rows, maxPairs) => {
+          const data = dataset(rows);
+          const batches = scoringBatches(data, { maxPairs, device });
+          expect(batches.flatMap((batch) => [...batch]).sort((a, b) => a - b)).toEqual([...rows.keys()]);
+          const most = maxPairs ?? Number.POSITIVE_INFINITY;
+          for (const batch of batches) {
+            expect(batch.length).toBeLessThanOrEqual(most);
+            if (batch.length > 1) expect(packForScoring(data, batch).batch.tokens.length).toBeLessThanOrEqual(limit);
+          }
+          for (const prompt of new Set(rows.map((row) => row.prompt.join()))) {
+            const members = [...rows.keys()].filter((i) => rows[i].prompt.join() === prompt);
+            const size = members.reduce(
+              (sum, i) => sum + rows[i].chosen.length + rows[i].rejected.length,
+              rows[members[0]].prompt.length,
+            );
+            const homes = batches.filter((batch) => batch.some((pair) => members.includes(pair)));
+            if (size <= limit && members.length <= most) expect(homes).toHaveLength(1);
+          }
+        }),
+      );
+    },
+  );
+
+  it('takes eight times as many tokens at once on a GPU', () => {
+    const data = dataset(
+      Array.from({ length: 64 }, (_, i) => ({
+        group: 0,
+        prompt: span(126, 1000 * i),
+        chosen: ids(1),
+        rejected: ids(2),
+      })),
     );
+    for (const [device, pairs] of [
+      ['cpu', 8],
+      ['cuda:0', 64],
+    ] as const)
+      expect(scoringBatches(data, { device }).map(({ length }) => length)).toEqual(Array(64 / pairs).fill(pairs));
   });
 
   it('depends on the pairs alone, not on their groups', () => {
@@ -261,7 +284,7 @@ describe('reference scores', () => {
 
   it('have a key of everything that changes them, and of nothing else', async () => {
     const keyOf = async (set: PairDataset, identity?: Record<string, unknown>, maxPairs?: number) =>
-      (await cache(identity).entry(scoringBatches(set, maxPairs).map((batch) => packForScoring(set, batch).batch)))
+      (await cache(identity).entry(scoringBatches(set, { maxPairs }).map((batch) => packForScoring(set, batch).batch)))
         .file;
     const changed = (change: (pairs: TokenisedPair[]) => TokenisedPair[]): PairDataset => ({
       ...data,

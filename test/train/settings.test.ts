@@ -126,6 +126,7 @@ const changes: [key: string, value: unknown, besides?: object][] = [
   ['optimizer.epsilon', 1e-3],
   ['optimizer.weightDecay', 0.5],
   ['optimizer.maxGradNorm', 0.01],
+  ['optimizer.averageFrom', 2],
   ['optimizer.warmupSteps', 2],
   ['optimizer.warmupRatio', 0.5],
   ['optimizer.schedule', 'cosine'],

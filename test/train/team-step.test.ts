@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import type { PairDataset } from '../../src/data/pairs/dataset.js';
 import { sumByRank, type Team } from '../../src/distributed/team.js';
 import { InterruptedError } from '../../src/errors.js';
+import type { NativeBatch } from '../../src/native/types.js';
 import { Random } from '../../src/numbers/random.js';
 import { GroupTotals } from '../../src/objective/aggregate.js';
 import type { StepReport, StepSettings } from '../../src/policy/policy.js';
@@ -16,8 +17,16 @@ import { dataset, UnigramPolicy } from './unigram-policy.js';
 
 /** One that adds up its gradient over a team, as the addon does. */
 class TeamPolicy extends UnigramPolicy {
-  constructor(private readonly team: Team | undefined) {
+  constructor(
+    private readonly team: Team | undefined,
+    /** Factor on what it says of its responses while it trains. */
+    private readonly off = 1,
+  ) {
     super();
+  }
+
+  override forward(batch: NativeBatch) {
+    return super.forward(batch).map((logp) => this.off * logp);
   }
 
   override async step(coefficients: Float64Array, settings: StepSettings): Promise<StepReport> {
@@ -51,6 +60,7 @@ async function trained(
   size: number,
   changes: object = {},
   stopAt?: { rank: number; step: number },
+  offOf: (rank: number) => number = () => 1,
 ): Promise<Outcome[]> {
   const config = resolveConfig({
     model: 'none',
@@ -66,7 +76,7 @@ async function trained(
   const teams = size === 1 ? [undefined] : memoryTeam(size);
   return Promise.all(
     teams.map(async (team) => {
-      const policy = new TeamPolicy(team);
+      const policy = new TeamPolicy(team, offOf(team?.rank ?? 0));
       const lines: MetricsLine[] = [];
       const decisions: string[] = [];
       let stopped = false;
@@ -170,6 +180,15 @@ describe('a run on several processes is the run on one', () => {
     } finally {
       bad.chosen = chosen;
     }
+  });
+
+  it('warns of a starting gap on every process, whichever has the pairs', async () => {
+    for (const off of [0, 1, 2]) {
+      const team = await trained(3, { steps: 2 }, undefined, (rank) => (rank === off ? 1 + 1e-4 : 1));
+      for (const { decisions } of team)
+        expect(decisions).toEqual([expect.stringMatching(/differ before training: log-probs by up to 1\.0e-4 of/)]);
+    }
+    for (const { decisions } of await trained(3, { steps: 2 })) expect(decisions).toEqual([]);
   });
 
   it('stops all of them after the same step, whichever was asked to', async () => {

@@ -661,7 +661,7 @@ describe('evaluation', () => {
     ]);
     const objective = pairObjective(ipo);
     const evaluate = async (maxPairs?: number) =>
-      evaluatePairs(policy, await scoredDataset(data, new Reference(policy), maxPairs), objective);
+      evaluatePairs(policy, await scoredDataset(data, new Reference(policy), { maxPairs }), objective);
     const whole = await evaluate();
     expect(whole.groups.g1.count).toBe(1);
     expect(whole.groups.g0.count).toBe(5);

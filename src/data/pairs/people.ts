@@ -33,11 +33,29 @@ export class People {
 
   /**
    * @param groupBy what the pairs are grouped by; names that are no field of a person are columns of the pairs
-   * @throws InputError naming file, line or row, and field; where a person stands there twice, with how many do; where no name is a field
+   * @param cluster the same of what they are clustered by, where they are
+   * @throws InputError as {@link readAny}; where no name is a field
    */
-  static async read(source: PeopleSource, groupBy: readonly string[]): Promise<People> {
+  static async read(source: PeopleSource, groupBy: readonly string[], cluster?: string): Promise<People> {
+    const clustered = cluster === undefined ? [] : [cluster];
+    const people = await People.readAny(source, [...new Set([...groupBy, ...clustered])]);
+    if (people.fields.length > 0) return people;
+    const by = [`grouped by ${groupBy.join(', ')}`, ...clustered.map((column) => `clustered by ${column}`)].join(
+      ' and ',
+    );
+    throw new InputError(`does nothing: pairs are ${by}, which it does not have`, {
+      at: { file: source.file },
+      fix: `group by one of its fields (${people.described}), or leave the people out`,
+    });
+  }
+
+  /**
+   * @param columnNames of which those that are no field of a person are columns of the pairs
+   * @throws InputError naming file, line or row, and field; where a person stands there twice, with how many do
+   */
+  static async readAny(source: PeopleSource, columnNames: readonly string[]): Promise<People> {
     const { file, key } = source;
-    const wanted = groupBy.filter((field) => field !== key);
+    const wanted = columnNames.filter((field) => field !== key);
     // Of a struct of Parquet the whole column is read.
     const columns = wanted.flatMap((field) => [field, ...heads(field)]);
     const people = new Map<string, Person>();
@@ -73,15 +91,15 @@ export class People {
         } more than one row, of ${people.size}`,
         { at: { ...at, field: key }, fix: 'leave one row for each person' },
       );
-    if (found.size === 0)
-      throw new InputError(`does nothing: pairs are grouped by ${groupBy.join(', ')}, which it does not have`, {
-        at: { file },
-        fix: `group by one of its fields (${[...names].filter((name) => name !== key).join(', ') || 'it has none'}), or leave the people out`,
-      });
     const fields = wanted.filter((field) => found.has(field));
     const kept = wanted.map((field) => found.has(field));
     for (const person of people.values()) person.values = person.values.filter((_, i) => kept[i]);
     return new People(source, fields, [...names], people);
+  }
+
+  /** The fields that there are, for messages. */
+  get described(): string {
+    return this.names.filter((name) => name !== this.source.key).join(', ') || 'it has none';
   }
 
   /** Whether this column of the pairs stands here. */

@@ -7,7 +7,7 @@ import { checked } from '../../files/read.js';
 import { Random } from '../../numbers/random.js';
 import { readGroup } from '../pairs/pairs.js';
 import { People } from '../pairs/people.js';
-import { nameOf, type Row } from '../tables/row.js';
+import { checkCharacters, nameOf, type Row } from '../tables/row.js';
 import { readRows } from '../tables/rows.js';
 import { splitIndices } from './opinion-pairs.js';
 
@@ -162,7 +162,8 @@ function pairsOf(row: Row, group: string, tie: number, left: PrismSummary['left_
     conversation_id: nameOf(row.values.conversation_id) ?? '',
   };
   const turns = new Map<number, { asked: string[]; answers: Answer[] }>();
-  for (const message of history) {
+  for (const [i, message] of history.entries()) {
+    checkCharacters(message.content, { ...row.at, field: `${at.field}[${i}].content` });
     const place = turns.get(message.turn) ?? { asked: [], answers: [] };
     turns.set(message.turn, place);
     if (message.role === 'user') place.asked.push(message.content);
