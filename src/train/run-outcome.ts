@@ -6,6 +6,7 @@ import type { NativeBatch } from '../native/types.js';
 import type { Policy } from '../policy/policy.js';
 import type { ReferenceRecord } from '../policy/reference-record.js';
 import { progress } from '../terminal/progress.js';
+import type { Objective } from './config.js';
 import { evaluatePairs } from './evaluate.js';
 import type { HubNames } from './inputs.js';
 import { NonFiniteError } from './non-finite.js';
@@ -28,8 +29,7 @@ export async function writeOutcome(
   origin: { hub: HubNames; trained: ReferenceRecord },
 ): Promise<TestScores | undefined> {
   const { config, folder, checkpoints, policy, data, reference, team } = run;
-  const { usesReference } = pairObjective(config.objective);
-  const test = data.test && (await scoredTest(data.test, usesReference ? reference : undefined));
+  const test = data.test && (await scoredTest(data.test, config.objective, reference));
   folder.write(
     'alpha',
     csv(
@@ -66,8 +66,11 @@ export interface ScoredTest {
   survey: ScoredSurvey | undefined;
 }
 
-export async function scoredTest(data: PairDataset, reference: Reference | undefined): Promise<ScoredTest> {
-  return { pairs: await scoredDataset(data, reference), survey: await scoredSurvey(data, reference) };
+export async function scoredTest(data: PairDataset, objective: Objective, available: Reference): Promise<ScoredTest> {
+  const reference = pairObjective(objective).usesReference ? available : undefined;
+  // A reward model alone gives no answers: which it would have given depends on β.
+  const survey = objective.loss === 'reward' ? undefined : await scoredSurvey(data, reference);
+  return { pairs: await scoredDataset(data, reference), survey };
 }
 
 /** Where an adapter and its test metrics are written. */
