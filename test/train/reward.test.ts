@@ -156,7 +156,6 @@ describe('commands', () => {
   it.each([
     ['eval', 'sft', ['--beta', '1'], /field "--beta": does nothing without --survey/],
     ['eval', 'reward', [], /field "--adapter": .*is a reward model, which has no log-probabilities/],
-    ['eval', 'sft', ['--survey', '--beta', '1'], /field "--adapter": .*is a policy, not a reward model/],
     ['sample', 'reward', ['--out', '-'], /field "--adapter": .*is a reward model/],
   ] as const)('%s refuses the adapter of %s with %j', (name, adapter, more, message) => {
     const { status, stdout, stderr } = command(name, adapter, ...more);
@@ -275,8 +274,8 @@ describe('the policy that is best for a reward model', () => {
         lora: { rank: 4 },
         optimizer: { learningRate: 0.01, weightDecay: 0, schedule: 'linear' },
         batch: { size: 6 },
-        steps: 400,
-        checkpoint: { every: 400 },
+        steps: 200,
+        checkpoint: { every: 200 },
         output: at(output),
       };
       await runTraining(resolveConfig(raw), quiet);
@@ -311,8 +310,8 @@ describe('the policy that is best for a reward model', () => {
     const best = normalised(regularisedPolicy(Float64Array.of(exact.theta[0], exact.theta[1], 0), reference, beta));
     expect(Math.max(...best.map((p, o) => Math.abs(p - normalised(reference)[o])))).toBeGreaterThan(0.3);
     for (let o = 0; o < 3; o++) {
-      expect(twoStage[o]).toBeCloseTo(best[o], 2);
-      expect(atOnce[o]).toBeCloseTo(best[o], 2);
+      expect(twoStage[o]).toBeCloseTo(best[o], 3);
+      expect(atOnce[o]).toBeCloseTo(best[o], 3);
     }
   });
 });
