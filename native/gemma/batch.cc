@@ -86,13 +86,12 @@ Batch makeBatch(const PackedTokens& packed, int64_t vocabulary, const at::Device
     batch.headCounts.push_back(static_cast<int64_t>(headRows.size()) - firstHeadRow);
   }
   // All in one tensor, so that one copy takes them to the device.
-  const std::array<std::pair<at::Tensor*, const std::vector<int64_t>*>, 6> parts = {
-      {{&batch.tokens, &tokens},
-       {&batch.positions, &positions},
-       {&batch.headRows, &headRows},
-       {&batch.predictors, &predictors},
-       {&batch.targets, &targets},
-       {&batch.responseOf, &responseOf}}};
+  const std::array<std::pair<at::Tensor*, const std::vector<int64_t>*>, 6> parts = {{{&batch.tokens, &tokens},
+                                                                                     {&batch.positions, &positions},
+                                                                                     {&batch.headRows, &headRows},
+                                                                                     {&batch.predictors, &predictors},
+                                                                                     {&batch.targets, &targets},
+                                                                                     {&batch.responseOf, &responseOf}}};
   std::vector<int64_t> all;
   for (const auto& [tensor, values] : parts) all.insert(all.end(), values->begin(), values->end());
   const at::Tensor together = uploaded(at::tensor(all, at::TensorOptions(at::kLong)), device);

@@ -103,8 +103,7 @@ Adapter::Adapter(const GemmaConfig& config, const std::vector<LoraModule>& modul
     if (!tensor.place) continue;
     const auto& [layer, projection, isA] = *tensor.place;
     LoraGradient& gradient = *layers_[layer][projection]->gradient;
-    (isA ? gradient.a : gradient.b) =
-        accumulators_.narrow(1, tensor.offset, tensor.size).unflatten(1, tensor.shape);
+    (isA ? gradient.a : gradient.b) = accumulators_.narrow(1, tensor.offset, tensor.size).unflatten(1, tensor.shape);
   }
 }
 

@@ -113,8 +113,8 @@ class Adapter {
   /** Of the adapted projections. */
   std::vector<std::array<double, kProjections>> scales_;
   std::vector<AdapterTensor> tensors_;  // the score head last
-  at::Tensor values_;        // [parameters]
-  at::Tensor accumulators_;  // [accumulators, parameters]
+  at::Tensor values_;                   // [parameters]
+  at::Tensor accumulators_;             // [accumulators, parameters]
   AdamW optimizer_;
   LoraLayers layers_;
   std::shared_ptr<std::vector<AccumulatorRun>> runs_ = std::make_shared<std::vector<AccumulatorRun>>();

@@ -179,8 +179,8 @@ std::vector<double> Model::forward(const PackedTokens& packed, Source source, bo
   if (!weights_) throw InputError(kNoWeights);
   if (record && source != Source::kPolicy) throw InputError("only the policy can be recorded for backward");
   if (record) adapter();
-  const Batch batch = makeBatch(packed, config_.vocabulary, options_.device,
-                                scores(source) ? Readout::kLast : Readout::kTokens);
+  const Batch batch =
+      makeBatch(packed, config_.vocabulary, options_.device, scores(source) ? Readout::kLast : Readout::kTokens);
   const c10::AutoGradMode gradients(record);
   if (record) recorded_.reset();  // before the pass, so that two graphs are never alive at once
   return withinMemory(batch.trees, [&] {

@@ -29,7 +29,8 @@ const CHUNK = 2 ** 22;
  * Writes a checkpoint with an adapter merged into its weights: the same files, names and types as the base's, so that
  * whatever loads the base loads it; one with a vision model keeps that. Tensors are processed in pieces, so memory does not grow with the model. Sums are
  * made in float64, then rounded to float32 and to the type of the checkpoint. Of a reward model comes a checkpoint that transformers loads as
- * AutoModelForSequenceClassification, with one label: the head is added to the last of the files, in float32.
+ * AutoModelForSequenceClassification, with one label: the head is added to the last of the files, in
+ * float32.
  * @param model checkpoint folder
  * @param adapter PEFT folder
  * @throws InputError naming file and field or tensor; then nothing is written
@@ -177,7 +178,7 @@ function projectionShape(target: LoraTarget, config: NativeGemmaConfig): [out: n
   }
 }
 
-/** Copies one weight file with its updates applied, and removes these from `updates`. @param options `head`: added after its tensors */
+/** Copies one weight file with its updates applied, and removes these from `updates`. @param options `head`: added before its tensors */
 function mergeFile(
   from: string,
   to: string,
@@ -195,7 +196,11 @@ function mergeFile(
   const bar = progress(`merging ${basename(from)} (MB)`, Math.ceil(total / 1e6), quiet);
   try {
     // Types, shapes and places stay the same, and so does the header.
-    writeAll(target, head ? headerWithHead(source, head.length) : source.read(0, source.dataStart));
+    if (!head) writeAll(target, source.read(0, source.dataStart));
+    else {
+      writeAll(target, headerWithHead(source, head.length));
+      writeAll(target, encodeFloats(head, 'F32'));
+    }
     for (const entry of source.entries) {
       const name = plainName(entry.name, multimodal);
       const update = updates.get(name);
@@ -205,19 +210,25 @@ function mergeFile(
       if (update) report.merged++;
       bar.update(Math.ceil(entry.end / 1e6), entry.name);
     }
-    if (head) writeAll(target, encodeFloats(head, 'F32'));
   } finally {
     bar.stop();
     closeSync(target);
   }
 }
 
-/** The header of a weight file after whose tensors a head of so many float32 numbers comes. */
+/** The header of a weight file before whose tensors a head of so many float32 numbers comes: after them it might not lie where a number may. */
 function headerWithHead(source: SafetensorsFile, size: number): Buffer {
-  const header = JSON.parse(source.read(8, source.dataStart - 8).toString()) as object;
-  const begin = (source.entries.at(-1)?.end ?? source.dataStart) - source.dataStart;
-  const entry = { dtype: 'F32', shape: [1, size], data_offsets: [begin, begin + size * floatSizes.F32] };
-  const text = JSON.stringify({ ...header, [scoreTensor]: entry });
+  const { __metadata__ } = JSON.parse(source.read(8, source.dataStart - 8).toString()) as Record<string, unknown>;
+  const bytesOfHead = size * floatSizes.F32;
+  const moved = source.entries.map(({ name, dtype, shape, begin, end }) => {
+    const offsets = [begin, end].map((place) => place - source.dataStart + bytesOfHead);
+    return [name, { dtype, shape, data_offsets: offsets }] as const;
+  });
+  const text = JSON.stringify({
+    ...(__metadata__ !== undefined && { __metadata__ }),
+    [scoreTensor]: { dtype: 'F32', shape: [1, size], data_offsets: [0, bytesOfHead] },
+    ...Object.fromEntries(moved),
+  });
   const bytes = Buffer.from(text + ' '.repeat(-Buffer.byteLength(text) & 7));
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(bytes.length));

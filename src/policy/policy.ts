@@ -7,6 +7,9 @@
  * after it has seen all of its losses: grad = Σ_k coefficients_k · accumulator_k.
  */
 export interface Policy<Batch> {
+  /** Whether it is a reward model. Absent: it is not. */
+  readonly isReward?: boolean;
+
   /** log π(y|x) of every response of the batch, in batch order: natural log, summed over response tokens. */
   logProbabilities(batch: Batch, source: LogProbabilitySource): MaybePromise<Float64Array>;
 

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { openModel } from '../../src/cli/eval.js';
+import type { PairDataset } from '../../src/data/pairs/dataset.js';
 import type { NativeBatch } from '../../src/native/types.js';
 import { marginLoss } from '../../src/objective/losses.js';
 import { GemmaPolicy } from '../../src/policy/gemma.js';
@@ -11,11 +12,13 @@ import { minimax } from '../../src/theory/minimax.js';
 import { objectiveSchema, resolveConfig } from '../../src/train/config.js';
 import { runTraining } from '../../src/train/run.js';
 import { evaluateSurvey, type ScoredSurvey } from '../../src/train/survey.js';
+import { trainPolicy } from '../../src/train/trainer.js';
 import { groupRobust } from '../cli/run.js';
 import { writeLines } from '../data/helpers.js';
 import { packedBatch } from '../policy/gemma-helpers.js';
 import { temporaryFolder } from '../temporary-folder.js';
 import { writeIdPairs } from './id-pairs.js';
+import { UnigramPolicy } from './unigram-policy.js';
 
 /** Robust reward models: runs with `loss: reward`, and what the commands make of their adapters. */
 const folder = temporaryFolder();
@@ -131,6 +134,16 @@ describe('a run with loss: reward', () => {
     const { error } = objectiveSchema.safeParse({ loss: 'reward', ...keys });
     expect(error?.issues.map(({ path, message: text }) => `${path} ${text}`).join()).toMatch(message);
   });
+});
+
+it.each([
+  [{ loss: 'reward' }, {}, /field "objective.loss": is for a reward model, and this is a policy/],
+  [{ loss: 'sft' }, { isReward: true }, /field "objective.loss": is for a policy, and this is a reward model/],
+])('trainPolicy with %j refuses the other kind', async (objective, kind, message) => {
+  const config = resolveConfig({ ...base, objective, steps: 1, output: at('none') });
+  const none = { file: 'none', groups: ['x'], counts: [0], pairs: [] } as unknown as PairDataset;
+  const policy = Object.assign(new UnigramPolicy(), kind);
+  await expect(trainPolicy(policy, none, undefined, config, { onStep: () => {} })).rejects.toThrow(message);
 });
 
 describe('commands', () => {
