@@ -182,8 +182,9 @@ async function evaluateOpinions(
   );
   policy.checkFiles();
   logChosen(scorer, output);
+  if (beta !== undefined) output.log(`policy: π ∝ π_ref exp(r/β) of the reward model r, β = ${beta}`);
   output.log(surveyTable(options.pairs, survey));
-  return { survey, dropped: data.report.dropped, ...chosen(scorer) };
+  return { survey, beta, dropped: data.report.dropped, ...chosen(scorer) };
 }
 
 /** For people, what the policy was held against and how prompts were read. */

@@ -1,3 +1,4 @@
+import { present } from '../errors.js';
 import { logSoftmax } from './log-linear.js';
 
 /**
@@ -8,6 +9,6 @@ import { logSoftmax } from './log-linear.js';
  * @returns [A] log π(y|x)
  */
 export function regularisedPolicy(rewards: Float64Array, referenceLogps: Float64Array, beta: number): Float64Array {
-  const logits = rewards.map((reward, y) => referenceLogps[y] + reward / beta);
+  const logits = rewards.map((reward, y) => present(referenceLogps[y]) + reward / beta);
   return logSoftmax(logits, Float64Array.of(1));
 }
