@@ -10,9 +10,10 @@
 import { actionCount, features } from '../src/bandit/features.js';
 import { TestSet } from '../src/bandit/metrics.js';
 import { initialTheta, testStates, trainingProblem } from '../src/bandit/preferences.js';
-import { regularisedPolicy, trainReward } from '../src/bandit/reward-learning.js';
+import { trainReward } from '../src/bandit/reward-learning.js';
 import { train } from '../src/bandit/training.js';
 import { logSoftmax } from '../src/policy/log-linear.js';
+import { regularisedPolicy } from '../src/policy/regularised-policy.js';
 import { formatNumber } from '../src/terminal/format.js';
 import { textTable } from '../src/terminal/text-table.js';
 

@@ -11,7 +11,7 @@ export {
 } from './bandit/methods.js';
 export { type Arm, type BanditFigure, banditFigures, type PaperClaim } from './bandit/paper-figures.js';
 export { type BanditSetting, initialTheta, trainingProblem, validationProblem } from './bandit/preferences.js';
-export { type RewardSettings, regularisedPolicy, trainReward } from './bandit/reward-learning.js';
+export { type RewardSettings, trainReward } from './bandit/reward-learning.js';
 export { runSeed, runSeeds, type SeedJob, type SeedResult } from './bandit/run.js';
 export { type FigureOutcome, runFigures } from './bandit/run-figures.js';
 export { type TrainingState, train as trainLogLinear } from './bandit/training.js';
@@ -37,6 +37,7 @@ export * from './policy/log-linear.js';
 export * from './policy/log-linear-problem.js';
 export { type MergeReport, mergeAdapter } from './policy/merge.js';
 export * from './policy/policy.js';
+export { regularisedPolicy } from './policy/regularised-policy.js';
 export { writeRunReport } from './report/run-report.js';
 export {
   type Convergence,

@@ -265,16 +265,17 @@ class Gemma : public Napi::ObjectWrap<Gemma> {
 
   Napi::Value addAdapter(const Napi::CallbackInfo& info) {
     struct Outcome {
-      std::vector<LoraTensor> tensors;
+      std::vector<AdapterTensor> tensors;
       int64_t bytes;
     };
     return queued(
         info,
         [&] {
-          return [this, lora = readLora(info[0]), seed = readInteger(info[1], "seed", 0, kLargestInteger),
-                  accumulators = readInteger(info[2], "accumulators", 1, kLargestSize),
-                  optimizer = readOptimizer(info[3])] {
-            model_->addAdapter(lora, static_cast<uint64_t>(seed), accumulators, optimizer);
+          return [this, lora = readLora(info[0]), scoreHead = readBoolean(info[1], "scoreHead"),
+                  seed = readInteger(info[2], "seed", 0, kLargestInteger),
+                  accumulators = readInteger(info[3], "accumulators", 1, kLargestSize),
+                  optimizer = readOptimizer(info[4])] {
+            model_->addAdapter(lora, scoreHead, static_cast<uint64_t>(seed), accumulators, optimizer);
             return Outcome{model_->adapter().tensors(), static_cast<int64_t>(model_->bytes())};
           };
         },
@@ -463,7 +464,7 @@ class Gemma : public Napi::ObjectWrap<Gemma> {
   }
 
   std::unique_ptr<Model> model_;
-  std::vector<LoraTensor> trainable_;  // JavaScript thread only
+  std::vector<AdapterTensor> trainable_;  // JavaScript thread only
   ExternalMemory memory_;
   JobQueue queue_;  // last: its thread must end before what its jobs use
 };

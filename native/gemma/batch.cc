@@ -43,10 +43,10 @@ void check(const PackedTokens& packed, int64_t vocabulary) {
 
 }  // namespace
 
-Batch makeBatch(const PackedTokens& packed, int64_t vocabulary, const at::Device& device) {
+Batch makeBatch(const PackedTokens& packed, int64_t vocabulary, const at::Device& device, Readout readout) {
   check(packed, vocabulary);
   Batch batch;
-  std::vector<int64_t> tokens, positions, predictorRows, predictors, targets, responseOf;
+  std::vector<int64_t> tokens, positions, headRows, predictors, targets, responseOf;
   tokens.reserve(packed.tokens.size());
   positions.reserve(packed.tokens.size());
   size_t token = 0;
@@ -59,36 +59,39 @@ Batch makeBatch(const PackedTokens& packed, int64_t vocabulary, const at::Device
       positions.push_back(i);
     }
 
+    const auto firstHeadRow = static_cast<int64_t>(headRows.size());
     // The prompt's last token predicts the first one of every response.
-    const auto promptPredictor = static_cast<int64_t>(predictorRows.size());
-    predictorRows.push_back(begin + prompt - 1);
+    if (readout == Readout::kTokens) headRows.push_back(begin + prompt - 1);
     std::vector<int64_t> lengths;
     for (int32_t r = 0; r < packed.responseCounts[t]; ++r, ++response) {
       const int64_t length = packed.responseLengths[response];
       for (int64_t i = 0; i < length; ++i, ++token) {
-        predictors.push_back(i == 0 ? promptPredictor : static_cast<int64_t>(predictorRows.size()) - 1);
-        targets.push_back(packed.tokens[token]);
-        responseOf.push_back(response);
-        // The last token has no row: nothing comes after it that could see it.
-        if (i + 1 == length) continue;
-        predictorRows.push_back(static_cast<int64_t>(tokens.size()));
+        const bool isLast = i + 1 == length;
+        if (readout == Readout::kTokens) {
+          predictors.push_back(i == 0 ? firstHeadRow : static_cast<int64_t>(headRows.size()) - 1);
+          targets.push_back(packed.tokens[token]);
+          responseOf.push_back(response);
+          // The last token has no row: nothing comes after it that could see it.
+          if (isLast) continue;
+        }
+        if (readout == Readout::kTokens || isLast) headRows.push_back(static_cast<int64_t>(tokens.size()));
         tokens.push_back(packed.tokens[token]);
         positions.push_back(prompt + i);
       }
-      if (length > 1) lengths.push_back(length - 1);
+      const int64_t rows = readout == Readout::kTokens ? length - 1 : length;
+      if (rows > 0) lengths.push_back(rows);
     }
 
     batch.trees.push_back({begin, static_cast<int64_t>(positions.size()) - begin, prompt, std::move(lengths)});
-    batch.predicting.push_back(static_cast<int64_t>(predictorRows.size()) - promptPredictor);
+    batch.headCounts.push_back(static_cast<int64_t>(headRows.size()) - firstHeadRow);
   }
   // All in one tensor, so that one copy takes them to the device.
-  const std::array<std::pair<at::Tensor*, const std::vector<int64_t>*>, 6> parts = {
-      {{&batch.tokens, &tokens},
-       {&batch.positions, &positions},
-       {&batch.predictorRows, &predictorRows},
-       {&batch.predictors, &predictors},
-       {&batch.targets, &targets},
-       {&batch.responseOf, &responseOf}}};
+  const std::array<std::pair<at::Tensor*, const std::vector<int64_t>*>, 6> parts = {{{&batch.tokens, &tokens},
+                                                                                     {&batch.positions, &positions},
+                                                                                     {&batch.headRows, &headRows},
+                                                                                     {&batch.predictors, &predictors},
+                                                                                     {&batch.targets, &targets},
+                                                                                     {&batch.responseOf, &responseOf}}};
   std::vector<int64_t> all;
   for (const auto& [tensor, values] : parts) all.insert(all.end(), values->begin(), values->end());
   const at::Tensor together = uploaded(at::tensor(all, at::TensorOptions(at::kLong)), device);

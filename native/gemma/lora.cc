@@ -16,6 +16,7 @@ namespace {
 
 constexpr const char* kPeftPrefix = "base_model.model.";
 constexpr const char* kModelPrefix = "model.";
+constexpr const char* kScoreHead = "score.weight";
 
 // Tensors of a state file: the flat vectors, in the order of Adapter::tensors(), and the optimiser's count as [1] F64.
 constexpr const char* kStateValues = "values";
@@ -41,15 +42,16 @@ Projection projectionNamed(const std::string& target) {
   throw InputError("modules has an unknown projection " + jsonQuote(target) + "; known: " + known);
 }
 
-/** "model.layers.0.…" -> "base_model.model." + model + "layers.0.…" */
-std::string peftName(const std::string& model, const LoraTensor& tensor) {
+/** "model.layers.0.…" -> "base_model.model." + model + "layers.0.…"; the head belongs to no part of the model */
+std::string peftName(const std::string& model, const AdapterTensor& tensor) {
+  if (!tensor.place) return kPeftPrefix + tensor.name;
   return kPeftPrefix + model + tensor.name.substr(std::string_view(kModelPrefix).size());
 }
 
 }  // namespace
 
-Adapter::Adapter(const GemmaConfig& config, const std::vector<LoraModule>& modules, const at::TensorOptions& options,
-                 uint64_t seed, int64_t accumulators, const AdamWConfig& optimizer)
+Adapter::Adapter(const GemmaConfig& config, const std::vector<LoraModule>& modules, bool scoreHead,
+                 const at::TensorOptions& options, uint64_t seed, int64_t accumulators, const AdamWConfig& optimizer)
     : layerCount_(static_cast<size_t>(config.layers)),
       scales_(layerCount_),
       optimizer_((validate(optimizer), optimizer), at::empty({0}, options)) {
@@ -68,17 +70,21 @@ Adapter::Adapter(const GemmaConfig& config, const std::vector<LoraModule>& modul
     for (const bool isA : {true, false}) {
       const std::array<int64_t, 2> shape = isA ? std::array{rank, in} : std::array{out, rank};
       tensors_.push_back({kModelPrefix + ("layers." + path) + (isA ? ".lora_A.weight" : ".lora_B.weight"), shape, size,
-                          shape[0] * shape[1], static_cast<size_t>(layer), projection, isA});
+                          shape[0] * shape[1], LoraPlace{static_cast<size_t>(layer), projection, isA}});
       size += shape[0] * shape[1];
     }
+  }
+  if (scoreHead) {
+    tensors_.push_back({kScoreHead, {1, config.hidden}, size, config.hidden, std::nullopt});
+    size += config.hidden;
   }
   values_ = at::zeros({size}, options);
   accumulators_ = at::zeros({accumulators, size}, options);
   optimizer_ = AdamW(optimizer, values_);
 
   const at::Generator generator = seededGenerator(seed);
-  for (const LoraTensor& tensor : tensors_) {
-    if (!tensor.isA) continue;
+  for (const AdapterTensor& tensor : tensors_) {
+    if (!tensor.place || !tensor.place->isA) continue;
     const double bound = 1 / std::sqrt(static_cast<double>(tensor.shape[1]));
     // Drawn in float32 on the CPU whatever the type and the device, so one seed means one adapter.
     values_.narrow(0, tensor.offset, tensor.size)
@@ -93,21 +99,24 @@ Adapter::Adapter(const GemmaConfig& config, const std::vector<LoraModule>& modul
       pair->a.set_requires_grad(true);
       pair->b.set_requires_grad(true);
       pair->gradient = c10::make_intrusive<LoraGradient>();
-      pair->gradient->runs = n + 1 == layers_.size() && p >= kOutput ? predictorRuns_ : runs_;
+      pair->gradient->runs = n + 1 == layers_.size() && p >= kOutput ? headRuns_ : runs_;
     }
-  for (const LoraTensor& tensor : tensors_) {
-    LoraGradient& gradient = *layers_[tensor.layer][tensor.projection]->gradient;
-    (tensor.isA ? gradient.a : gradient.b) =
-        accumulators_.narrow(1, tensor.offset, tensor.size).unflatten(1, tensor.shape);
+  for (const AdapterTensor& tensor : tensors_) {
+    if (!tensor.place) continue;
+    const auto& [layer, projection, isA] = *tensor.place;
+    LoraGradient& gradient = *layers_[layer][projection]->gradient;
+    (isA ? gradient.a : gradient.b) = accumulators_.narrow(1, tensor.offset, tensor.size).unflatten(1, tensor.shape);
   }
 }
 
 LoraLayers Adapter::viewsOf(const at::Tensor& flat) const {
   LoraLayers layers(layerCount_);
-  for (const LoraTensor& tensor : tensors_) {
-    auto& pair = layers[tensor.layer][tensor.projection];
-    if (!pair) pair.emplace().scale = scales_[tensor.layer][tensor.projection];
-    (tensor.isA ? pair->a : pair->b) = flat.narrow(0, tensor.offset, tensor.size).view(tensor.shape).detach();
+  for (const AdapterTensor& tensor : tensors_) {
+    if (!tensor.place) continue;
+    const auto& [layer, projection, isA] = *tensor.place;
+    auto& pair = layers[layer][projection];
+    if (!pair) pair.emplace().scale = scales_[layer][projection];
+    (isA ? pair->a : pair->b) = flat.narrow(0, tensor.offset, tensor.size).view(tensor.shape).detach();
   }
   return layers;
 }
@@ -118,16 +127,26 @@ size_t Adapter::bytes() const {
   return values_.nbytes() + accumulators_.nbytes() + optimizer_.bytes() + (mean_.defined() ? mean_.nbytes() : 0);
 }
 
-const LoraTensor& Adapter::find(const std::string& name) const {
+const AdapterTensor& Adapter::find(const std::string& name) const {
   const auto found =
-      std::find_if(tensors_.begin(), tensors_.end(), [&](const LoraTensor& tensor) { return tensor.name == name; });
+      std::find_if(tensors_.begin(), tensors_.end(), [&](const AdapterTensor& tensor) { return tensor.name == name; });
   if (found == tensors_.end()) throw InputError("the adapter has no tensor " + jsonQuote(name));
   return *found;
 }
 
 at::Tensor Adapter::values(const std::string& name) const {
-  const LoraTensor& tensor = find(name);
+  const AdapterTensor& tensor = find(name);
   return values_.narrow(0, tensor.offset, tensor.size).view(tensor.shape);
+}
+
+at::Tensor Adapter::scoreHead() const { return values(kScoreHead).view(-1); }
+
+void Adapter::addScoreGradient(const at::Tensor& hidden, const at::Tensor& cotangents) {
+  const AdapterTensor& head = find(kScoreHead);
+  for (const auto& [begin, end, accumulator] : *headRuns_)
+    accumulators_.select(0, accumulator)
+        .narrow(0, head.offset, head.size)
+        .add_(at::mv(hidden.narrow(0, begin, end - begin).t(), cotangents.narrow(0, begin, end - begin)));
 }
 
 at::Tensor Adapter::combine(const at::Tensor& accumulators, const std::vector<double>& coefficients) const {
@@ -138,7 +157,7 @@ at::Tensor Adapter::combine(const at::Tensor& accumulators, const std::vector<do
 }
 
 at::Tensor Adapter::gradient(const std::string& name, const std::vector<double>& coefficients) const {
-  const LoraTensor& tensor = find(name);
+  const AdapterTensor& tensor = find(name);
   return combine(accumulators_.narrow(1, tensor.offset, tensor.size), coefficients).view(tensor.shape);
 }
 
@@ -185,15 +204,22 @@ void Adapter::load(const HeaderedFile& input, const std::string& model) {
   const SafetensorsFile source(input);
   const at::Tensor read = at::empty_like(values_);
   size_t found = 0;
-  for (const LoraTensor& tensor : tensors_) {
+  for (const AdapterTensor& tensor : tensors_) {
     const std::string name = peftName(model, tensor);
     const auto entry = source.entries().find(name);
-    if (entry == source.entries().end()) throw InputError(file + ": tensor " + jsonQuote(name) + ": missing");
+    if (entry == source.entries().end()) {
+      if (tensor.place) throw InputError(file + ": tensor " + jsonQuote(name) + ": missing");
+      read.narrow(0, tensor.offset, tensor.size).copy_(values_.narrow(0, tensor.offset, tensor.size));
+      continue;
+    }
     const std::vector<int64_t> shape(tensor.shape.begin(), tensor.shape.end());
-    if (entry->second.shape != shape)
-      throw InputError(file + ": tensor " + jsonQuote(name) + ": has shape " + describeShape(entry->second.shape) +
-                       ", but this model with rank " + std::to_string(tensor.shape[tensor.isA ? 0 : 1]) + " needs " +
+    if (entry->second.shape != shape) {
+      const std::string problem = file + ": tensor " + jsonQuote(name) + ": has shape " +
+                                  describeShape(entry->second.shape) + ", but this model ";
+      if (!tensor.place) throw InputError(problem + "needs " + describeShape(shape) + ", one score of a response");
+      throw InputError(problem + "with rank " + std::to_string(tensor.shape[tensor.place->isA ? 0 : 1]) + " needs " +
                        describeShape(shape) + " (A is [rank, in], B is [out, rank])");
+    }
     ++found;
     read.narrow(0, tensor.offset, tensor.size).copy_(source.read(name, values_.scalar_type()).view(-1));
   }
@@ -206,7 +232,7 @@ void Adapter::load(const HeaderedFile& input, const std::string& model) {
 
 void Adapter::save(const std::string& file, const std::string& model) const {
   std::map<std::string, at::Tensor> tensors;
-  for (const LoraTensor& tensor : tensors_)
+  for (const AdapterTensor& tensor : tensors_)
     tensors[peftName(model, tensor)] = values(tensor.name).to(at::kCPU, at::kFloat);
   writeSafetensors(file, tensors);
 }

@@ -147,11 +147,11 @@ void Model::randomize(uint64_t seed, double standardDeviation) {
   weights_ = randomWeights(config_, options_.stored, options_.device, seed, standardDeviation);
 }
 
-void Model::addAdapter(const std::vector<LoraModule>& modules, uint64_t seed, int64_t accumulators,
+void Model::addAdapter(const std::vector<LoraModule>& modules, bool scoreHead, uint64_t seed, int64_t accumulators,
                        const AdamWConfig& optimizer) {
   const c10::NoGradGuard noGrad;
-  Adapter adapter(config_, modules, at::TensorOptions(accurate(options_.dtype)).device(options_.device), seed,
-                  accumulators, optimizer);
+  Adapter adapter(config_, modules, scoreHead, at::TensorOptions(accurate(options_.dtype)).device(options_.device),
+                  seed, accumulators, optimizer);
   forget();
   adapter_.emplace(std::move(adapter));
 }
@@ -198,14 +198,22 @@ std::vector<double> Model::forward(const PackedTokens& packed, Source source, bo
   if (!weights_) throw InputError(kNoWeights);
   if (record && source != Source::kPolicy) throw InputError("only the policy can be recorded for backward");
   if (record) adapter();
-  const Batch batch = makeBatch(packed, config_.vocabulary, options_.device);
+  const Batch batch =
+      makeBatch(packed, config_.vocabulary, options_.device, scores(source) ? Readout::kLast : Readout::kTokens);
   const c10::AutoGradMode gradients(record);
   if (record) recorded_.reset();  // before the pass, so that two graphs are never alive at once
   return withinMemory(batch.trees, [&] {
-    const at::Tensor sums = responseLogProbabilities(batch, active(source));
-    std::vector<double> values = toVector(sums);
+    at::Tensor input = headInput(batch, active(source)), outputs;
+    if (scores(source)) {
+      input = input.to(accurate(options_.dtype));
+      outputs = responseScores(input);
+    } else {
+      outputs = responseLogProbabilities(batch, input);
+      input.reset();
+    }
+    std::vector<double> values = toVector(outputs);
     weights_->checkFiles();
-    if (record) recorded_ = Recorded{sums, batch.trees, batch.predicting};
+    if (record) recorded_ = Recorded{outputs, input.defined() ? input.detach() : input, batch.trees, batch.headCounts};
     return values;
   });
 }
@@ -228,17 +236,28 @@ Model::Attend Model::attentionWithin(const std::vector<AttentionTree>& trees) co
   };
 }
 
-at::Tensor Model::responseLogProbabilities(const Batch& batch, const LoraLayers* lora) const {
+at::Tensor Model::headInput(const Batch& batch, const LoraLayers* lora) const {
   const profile::Scope scope(profile::kEmbedding);
-  const at::Tensor hidden = hiddenStates(
-      {batch.tokens, rotariesOf(batch.positions), attentionWithin(batch.trees), batch.predictorRows}, lora);
+  const at::Tensor hidden =
+      hiddenStates({batch.tokens, rotariesOf(batch.positions), attentionWithin(batch.trees), batch.headRows}, lora);
   const profile::Scope head(profile::kHead);
-  const at::Tensor normed = rmsNorm(hidden, weights_->norm, config_.rmsEpsilon);
-  const at::Tensor tokens = tokenLogProbabilities(normed.index_select(0, batch.predictors), weights_->embedding,
+  return rmsNorm(hidden, weights_->norm, config_.rmsEpsilon);
+}
+
+at::Tensor Model::responseLogProbabilities(const Batch& batch, const at::Tensor& headInput) const {
+  const profile::Scope head(profile::kHead);
+  const at::Tensor tokens = tokenLogProbabilities(headInput.index_select(0, batch.predictors), weights_->embedding,
                                                   batch.targets, config_.logitCap);
   const at::Tensor sums = at::zeros({batch.responses}, tokens.options()).index_add(0, batch.responseOf, tokens);
   profile::backwardEnters(sums, profile::kHead);
   return sums;
+}
+
+at::Tensor Model::responseScores(const at::Tensor& headInput) const {
+  const profile::Scope head(profile::kHead);
+  const at::Tensor scores = at::mv(headInput, adapter_->scoreHead());
+  profile::backwardEnters(scores, profile::kHead);
+  return scores;
 }
 
 at::Tensor Model::hiddenStates(const Pass& pass, const LoraLayers* lora) const {
@@ -310,6 +329,7 @@ at::Tensor Model::layer(size_t n, const at::Tensor& hidden, const Pass& pass, co
 
 Model::Prefilled Model::prefill(const std::vector<int32_t>& prompt) {
   if (!weights_) throw InputError(kNoWeights);
+  if (scores(Source::kPolicy)) throw InputError("a reward model scores responses; it cannot continue a prompt");
   if (prompt.empty()) throw InputError("the prompt has no tokens");
   for (size_t i = 0; i < prompt.size(); ++i) checkToken(prompt[i], "prompt[" + std::to_string(i) + "]");
   const c10::NoGradGuard noGrad;
@@ -461,7 +481,7 @@ KeyValueCache& Model::cacheOf(int64_t sequence) {
 
 void Model::backward(const std::vector<double>& cotangents, const std::vector<int32_t>& accumulators) {
   if (!recorded_) throw InputError("backward needs a forward pass with record before it");
-  const auto responses = static_cast<size_t>(recorded_->logProbabilities.numel());
+  const auto responses = static_cast<size_t>(recorded_->outputs.numel());
   if (cotangents.size() != responses)
     throw InputError("cotangents has " + std::to_string(cotangents.size()) + " entries for " +
                      std::to_string(responses) + " responses");
@@ -472,11 +492,16 @@ void Model::backward(const std::vector<double>& cotangents, const std::vector<in
     if (k < 0 || k >= adapter().accumulators())
       throw InputError("accumulator " + std::to_string(k) + " does not exist; there are " +
                        std::to_string(adapter().accumulators()));
-  adapter().setRuns(runsOf(lengthsOf(recorded_->trees), accumulators), runsOf(recorded_->predicting, accumulators));
+  adapter().setRuns(runsOf(lengthsOf(recorded_->trees), accumulators), runsOf(recorded_->headCounts, accumulators));
   const Recorded recorded = std::move(*recorded_);
   recorded_.reset();
   const profile::Scope scope(profile::kOther);
-  withinMemory(recorded.trees, [&] { recorded.logProbabilities.backward(onDevice(toTensor(cotangents))); });
+  const at::Tensor cotangent = onDevice(toTensor(cotangents)).to(recorded.outputs.scalar_type());
+  withinMemory(recorded.trees, [&] { recorded.outputs.backward(cotangent); });
+  if (recorded.headInput.defined()) {
+    const c10::NoGradGuard noGrad;
+    adapter().addScoreGradient(recorded.headInput, cotangent);
+  }
   weights_->checkFiles();
 }
 
@@ -529,7 +554,7 @@ std::vector<double> Model::readGradient(const std::string& name, const std::vect
 std::map<std::string, int64_t> Model::recordedNodes() const {
   if (!recorded_) throw InputError("there is no graph: call forward with record first");
   std::map<std::string, int64_t> counts;
-  const auto root = recorded_->logProbabilities.grad_fn();
+  const auto root = recorded_->outputs.grad_fn();
   std::set<const torch::autograd::Node*> seen{root.get()};
   std::vector<const torch::autograd::Node*> left{root.get()};
   while (!left.empty()) {

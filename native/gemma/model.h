@@ -37,7 +37,7 @@ class Model {
 
   void load(const std::vector<HeaderedFile>& files, const WeightNames& names);
   void randomize(uint64_t seed, double standardDeviation);
-  void addAdapter(const std::vector<LoraModule>& modules, uint64_t seed, int64_t accumulators,
+  void addAdapter(const std::vector<LoraModule>& modules, bool scoreHead, uint64_t seed, int64_t accumulators,
                   const AdamWConfig& optimizer);
   void loadAdapter(const HeaderedFile& file, const std::string& model);
   void saveAdapter(const std::string& file, const std::string& model);
@@ -45,7 +45,7 @@ class Model {
   void loadState(const HeaderedFile& file);
   void freezeReference();
 
-  /** log π of every response, summed over its tokens. */
+  /** log π of every response, summed over its tokens; of the policy, scores where its adapter has a head for them. */
   std::vector<double> forward(const PackedTokens& packed, Source source, bool record);
   void backward(const std::vector<double>& cotangents, const std::vector<int32_t>& accumulators);
   void discardGradients();
@@ -83,9 +83,10 @@ class Model {
  private:
   /** A forward pass that waits for its backward pass. */
   struct Recorded {
-    at::Tensor logProbabilities;  // [responses] float64, with its graph
+    at::Tensor outputs;    // [responses] what forward returned, with its graph
+    at::Tensor headInput;  // [responses, hidden], what a score head took; undefined without one
     std::vector<AttentionTree> trees;
-    std::vector<int64_t> predicting;
+    std::vector<int64_t> headCounts;
   };
 
   /** In layer n, query [T, heads, headSize], key and value [T, keyValueHeads, headSize] to [T, heads · headSize]. */
@@ -110,8 +111,15 @@ class Model {
   /** Attention within trees, in every layer; what depends on the trees alone is made once. */
   Attend attentionWithin(const std::vector<AttentionTree>& trees) const;
   std::vector<RotaryTable> rotariesOf(const at::Tensor& positions) const;
-  at::Tensor responseLogProbabilities(const Batch& batch, const LoraLayers* lora) const;
-  /** What the head takes, [U, hidden]. */
+  /** What the head takes of a batch, [U, hidden]. */
+  at::Tensor headInput(const Batch& batch, const LoraLayers* lora) const;
+  /** [responses] float64 */
+  at::Tensor responseLogProbabilities(const Batch& batch, const at::Tensor& headInput) const;
+  /** [responses] of the adapter's type, of as many rows of that type */
+  at::Tensor responseScores(const at::Tensor& headInput) const;
+  /** Whether the adapter of this source is a reward model. */
+  bool scores(Source source) const { return source == Source::kPolicy && adapter_ && adapter_->hasScoreHead(); }
+  /** After the last layer, before the norm, [U, hidden]. */
   at::Tensor hiddenStates(const Pass& pass, const LoraLayers* lora) const;
   /** [T, hidden] to [T, hidden]; the last layer to [U, hidden]. */
   at::Tensor layer(size_t n, const at::Tensor& hidden, const Pass& pass, const LoraLayers* lora) const;

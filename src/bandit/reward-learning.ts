@@ -1,5 +1,4 @@
 import type { WeightSettings } from '../objective/group-weights.js';
-import { logSoftmax } from '../policy/log-linear.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { type TrainingState, train } from './training.js';
 
@@ -46,16 +45,4 @@ export function trainReward(
     groups: problem.groups.map(({ count, differences }) => ({ count, differences })),
   };
   return train(withoutReference, { ...settings, solver: 'gradient', loss: { loss: 'dpo', beta: 1 } }, initialW);
-}
-
-/**
- * The policy that maximises E[r] − β KL(π‖π_ref) in one context: π ∝ π_ref exp(r/β) (paper Lemma B.1).
- *
- * @param rewards [A] r(x,y) of every action
- * @param referenceLogps [A] log π_ref(y|x), any reference
- * @returns [A] log π(y|x)
- */
-export function regularisedPolicy(rewards: Float64Array, referenceLogps: Float64Array, beta: number): Float64Array {
-  const logits = rewards.map((reward, y) => referenceLogps[y] + reward / beta);
-  return logSoftmax(logits, Float64Array.of(1));
 }

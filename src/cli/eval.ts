@@ -22,6 +22,7 @@ import {
   parsedOption,
   parseList,
   parseNumber,
+  parsePositive,
   templateOption,
 } from './command.js';
 
@@ -74,9 +75,21 @@ export function registerEval(program: Command): void {
         '--survey',
         "how near the model's answers to the pairs' questions are to each group's, over all options (needs their `shares`), instead of metrics of pairs",
       ).conflicts('objective'),
+    )
+    .addOption(
+      parsedOption(
+        '--beta <b>',
+        'with --survey and a reward model r: β of the policy that is best for it, π ∝ π_ref exp(r/β), whose answers are compared',
+        parsePositive,
+      ).conflicts('objective'),
     );
   defineAction(command, async (options, output) => {
     const { together } = await import('../distributed/process-team.js');
+    if (options.beta !== undefined && !options.survey)
+      throw new InputError('does nothing without --survey', {
+        at: { field: '--beta' },
+        fix: 'leave it out; a loss takes its own from --objective',
+      });
     if (options.survey) return together(undefined, (team) => evaluateOpinions(options, output, team));
     const { pairObjective } = await import('../train/objective.js');
     const { evaluatePairs } = await import('../train/evaluate.js');
@@ -95,7 +108,8 @@ export function registerEval(program: Command): void {
     return together(undefined, async (team) => {
       const { pairs, cluster } = options;
       const clusters = cluster === undefined ? undefined : await clustersOf(pairs, cluster, peopleSource(options));
-      using scorer = await openScorer(options, { usesReference, usesGroups: true }, team);
+      const scores = options.objective.loss === 'reward' ? 'rewards' : 'logps';
+      using scorer = await openScorer(options, { scores, usesReference, usesGroups: true }, team);
       const { policy, data } = scorer;
       output.log(policy.placeText);
       const quiet = options.quiet || output.json;
@@ -151,25 +165,30 @@ async function referenceOf(
 
 /** `group-robust eval --survey`. */
 async function evaluateOpinions(
-  options: ScorerOptions & { batch?: number },
+  options: ScorerOptions & { batch?: number; beta?: number },
   output: Output,
   team: Team | undefined,
 ): Promise<object> {
+  const { beta } = options;
   const { evaluateSurvey, scoredSurvey } = await import('../train/survey.js');
   const { progress } = await import('../terminal/progress.js');
   const { surveyTable } = await import('./survey-table.js');
-  using scorer = await openScorer(options, { usesReference: true, usesGroups: true, usesSurvey: true }, team);
+  const scores = beta === undefined ? 'logps' : 'rewards';
+  using scorer = await openScorer(options, { scores, usesReference: true, usesGroups: true, usesSurvey: true }, team);
   const { policy, data } = scorer;
   output.log(policy.placeText);
   const quiet = options.quiet || output.json;
   const reference = await referenceOf(policy, quiet, team);
   const scored = present(await scoredSurvey(data, reference, { maxPairs: options.batch, device: policy.device }));
   const bar = progress('scoring', scored.pairs.length, quiet);
-  const survey = await evaluateSurvey(policy, scored, { onProgress: bar.update, team }).finally(() => bar.stop());
+  const survey = await evaluateSurvey(policy, scored, { onProgress: bar.update, team, rewardBeta: beta }).finally(() =>
+    bar.stop(),
+  );
   policy.checkFiles();
   logChosen(scorer, output);
+  if (beta !== undefined) output.log(`policy: π ∝ π_ref exp(r/β) of the reward model r, β = ${beta}`);
   output.log(surveyTable(options.pairs, survey));
-  return { survey, dropped: data.report.dropped, ...chosen(scorer) };
+  return { survey, beta, dropped: data.report.dropped, ...chosen(scorer) };
 }
 
 /** For people, what the policy was held against and how prompts were read. */
@@ -249,6 +268,28 @@ interface ChosenReference {
   path?: string;
 }
 
+/**
+ * Refuses the adapter of a policy where a reward model is needed, and the other way round.
+ * @param folder of the adapter, where there is one
+ */
+async function checkKind(
+  folder: string | undefined,
+  { wanted, field }: { wanted: 'logps' | 'rewards'; field: string },
+): Promise<void> {
+  const { isRewardAdapter } = await import('../policy/peft.js');
+  const isReward = folder !== undefined && isRewardAdapter(folder);
+  if (wanted === 'logps' && isReward)
+    throw new InputError(`${folder} is a reward model, which has no log-probabilities`, {
+      at: { field },
+      fix: 'name a policy; a reward model is evaluated by `eval --objective reward`, or `eval --survey --beta B`, and its scores are written by `logprobs`',
+    });
+  if (wanted === 'rewards' && !isReward)
+    throw new InputError(folder === undefined ? 'is needed' : `${folder} is a policy, not a reward model`, {
+      at: { field },
+      fix: 'name the adapter of a run with loss: reward',
+    });
+}
+
 /** What `--reference-adapter` names, else what is recorded in the adapter's folder, else the base model, with a warning. */
 async function chooseReference(
   { referenceAdapter: asked, quiet }: Pick<ScorerOptions, 'referenceAdapter' | 'quiet'>,
@@ -265,6 +306,7 @@ async function chooseReference(
   }
   if (asked !== undefined) {
     const { path } = await localAdapter(asked, { quiet });
+    await checkKind(path, { wanted: 'logps', field: '--reference-adapter' });
     if (trained === 'base' || (recorded && (await adapterDigest(path)) !== recorded.sha256))
       warn(`${asked} is not what the adapter was trained against, which is ${recorded?.adapter ?? base}`);
     return { text: asked, adapter: asked, path };
@@ -302,13 +344,12 @@ async function chooseTemplate(
 
 /**
  * Opens model, adapters and pairs as the shared options say.
- * @param uses whether anything is held against a reference, else none is opened; whether groups matter beside the template; and whether
- * the questions of a survey are read
+ * @param uses as of {@link openModel}; and whether the questions of a survey are read
  * @param team whose processes all open the same, which is checked
  */
 export async function openScorer(
   options: ScorerOptions & { batch?: number; objective?: object },
-  uses: { usesReference: boolean; usesGroups: boolean; usesSurvey?: boolean },
+  uses: ModelUses & { usesSurvey?: boolean },
   team: Team | undefined,
 ) {
   const { maxLength, dropUnusable, batch, objective } = options;
@@ -342,13 +383,20 @@ interface PromptReading {
   template?: PromptTemplate;
 }
 
-/**
- * Opens model and adapters, and reads what is for it.
- * @param uses as of {@link openScorer}
- */
+/** What a command makes of a model. */
+interface ModelUses {
+  /** Whether the adapter has to be a policy's or a reward model. Absent: it may be either, and only a policy has a reference then. */
+  scores?: 'logps' | 'rewards';
+  /** Whether anything is held against a reference; else none is opened. */
+  usesReference: boolean;
+  /** Whether groups matter beside the template. */
+  usesGroups: boolean;
+}
+
+/** Opens model and adapters, and reads what is for it. */
 export async function openModel<Data>(
   options: ModelOptions,
-  { usesReference, usesGroups }: { usesReference: boolean; usesGroups: boolean },
+  { scores, usesReference, usesGroups }: ModelUses,
   read: (reader: PairReader, how: PromptReading) => Promise<{ data: Data; warnings: readonly string[] }>,
   team?: Team,
 ) {
@@ -367,7 +415,15 @@ export async function openModel<Data>(
       at: { field: '--base-dtype' },
     });
   const { names } = await localNames(options, { quiet: options.quiet });
-  const reference = usesReference ? await chooseReference(options, names.adapter) : undefined;
+  if (scores) await checkKind(names.adapter, { wanted: scores, field: '--adapter' });
+  const { isRewardAdapter } = await import('../policy/peft.js');
+  const compares = usesReference && (scores !== undefined || !names.adapter || !isRewardAdapter(names.adapter));
+  if (options.referenceAdapter !== undefined && !compares)
+    throw new InputError(`does nothing: ${options.adapter} is a reward model, which has no reference`, {
+      at: { field: '--reference-adapter' },
+      fix: 'leave it out',
+    });
+  const reference = compares ? await chooseReference(options, names.adapter) : undefined;
   const template = await chooseTemplate(options.template, names.adapter);
   if (options.groupBy !== undefined && !usesGroups && !template?.usesGroup)
     throw new InputError('does nothing without a template that has {group}', {

@@ -1,16 +1,30 @@
 import type { Command } from '@commander-js/extra-typings';
 import { present } from '../errors.js';
+import type { LogProbabilitySource } from '../policy/policy.js';
 import { counted } from '../terminal/format.js';
 import { defineAction, groupByOption } from './command.js';
 import { openScorer, scoringCommand, scoringInputs } from './eval.js';
 import { checkOut, noLines, nowhere, openLines, requireOut } from './out.js';
 
-/** `group-robust logprobs`: sums of token log-probs of both responses of every pair, by the policy and by the reference. */
+/** Whose scores a line has, and what is before their names. */
+type Sources = readonly (readonly [source: LogProbabilitySource, prefix: string])[];
+const policySources: Sources = [
+  ['policy', ''],
+  ['reference', 'reference_'],
+];
+const rewardSources: Sources = [['policy', 'reward_']];
+
+/**
+ * `group-robust logprobs`: sums of token log-probs of both responses of every pair, by the policy and by the reference; of a reward model its
+ * scores.
+ */
 export function registerLogprobs(program: Command): void {
   const command = requireOut(
-    scoringCommand(program, 'logprobs', 'log-probs of both responses of each pair, by policy and reference').addOption(
-      groupByOption(),
-    ),
+    scoringCommand(
+      program,
+      'logprobs',
+      'log-probs of both responses of each pair, by policy and reference, or their scores by a reward model',
+    ).addOption(groupByOption()),
     '--out <file>',
     'JSONL to write, one line a pair in order; - for stdout',
   );
@@ -34,21 +48,20 @@ export function registerLogprobs(program: Command): void {
       let done = 0;
       try {
         const batches = scoringBatches(data, { maxPairs: options.batch, device: policy.device });
-        for await (const { indices, packed, logps } of scoreBatches(policy, data, batches, ['policy', 'reference'], {
-          team,
-        })) {
-          const scored = byPair(packed, present(logps[0]));
-          const reference = byPair(packed, present(logps[1]));
+        const sources = policy.isReward ? rewardSources : policySources;
+        const names = sources.map(([source]) => source);
+        for await (const { indices, packed, logps } of scoreBatches(policy, data, batches, names, { team })) {
           const pairs = pairsAt(data, indices);
-          for (const { chosen, rejected } of [scored, reference])
-            checkFinite(pairs, { 'logps/chosen': chosen, ...(rejected && { 'logps/rejected': rejected }) });
+          const columns = sources.flatMap(([, prefix], s) => {
+            const { chosen, rejected } = byPair(packed, present(logps[s]));
+            checkFinite(pairs, { 'logps/chosen': chosen, 'logps/rejected': present(rejected) });
+            return [
+              { name: `${prefix}chosen`, values: chosen },
+              { name: `${prefix}rejected`, values: present(rejected) },
+            ];
+          });
           indices.forEach((pair, i) => {
-            waiting.set(pair, {
-              chosen: scored.chosen[i],
-              rejected: scored.rejected?.[i],
-              reference_chosen: reference.chosen[i],
-              reference_rejected: reference.rejected?.[i],
-            });
+            waiting.set(pair, Object.fromEntries(columns.map(({ name, values }) => [name, values[i]])));
           });
           // Pairs of one prompt are scored together, wherever they stand: a line waits for those before it.
           for (let line = waiting.get(written); line !== undefined; line = waiting.get(written)) {
@@ -65,7 +78,7 @@ export function registerLogprobs(program: Command): void {
       }
       policy.checkFiles();
       file.finish();
-      if (!out.stdout) output.log(`reference: ${scorer.reference?.text}`);
+      if (!out.stdout && scorer.reference) output.log(`reference: ${scorer.reference.text}`);
       if (!out.stdout && scorer.template) output.log(`template: ${scorer.template.text}`);
       if (!out.stdout) output.log(`${out.path}: ${counted(written, 'pair')}`);
       return {

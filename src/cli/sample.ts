@@ -42,8 +42,10 @@ export function registerSample(program: Command): void {
       inputs: [options.model, options.adapter, source.file, options.people, options.tokenizer],
     });
     using file = openLines(out);
-    using opened = await openModel(options, { usesReference: false, usesGroups: true }, (reader, how) =>
-      readPrompts(reader, source, { groups: options.groups, ...how, groupBy: options.groupBy }),
+    using opened = await openModel(
+      options,
+      { scores: 'logps', usesReference: false, usesGroups: true },
+      (reader, how) => readPrompts(reader, source, { groups: options.groups, ...how, groupBy: options.groupBy }),
     );
     const { policy, tokenizer } = opened;
     if (!out.stdout) output.log(policy.placeText);

@@ -128,16 +128,21 @@ export interface NativeGemma {
   load(files: readonly NativeTensorFile[], names: NativeWeightNames): Promise<void>;
   /** Fills the base weights with N(0, standardDeviation²) numbers, norms with 0; the same seed gives the same model. */
   randomize(seed: number, standardDeviation: number): Promise<void>;
-  /** Makes a new trainable adapter (A: Kaiming-uniform as PEFT, B: 0) with its optimiser and gradient accumulators. */
+  /**
+   * Makes a new trainable adapter (A: Kaiming-uniform as PEFT, B: 0) with its optimiser and gradient accumulators.
+   * @param scoreHead whether it is a reward model's, with a head w ("score.weight", [1, hidden], 0): the score of a response is
+   * ⟨w, normed hidden state of its last token⟩, as of a ForSequenceClassification of transformers with one label
+   */
   addAdapter(
     lora: readonly NativeLoraModule[],
+    scoreHead: boolean,
     seed: number,
     accumulators: number,
     optimizer: NativeOptimizerConfig,
   ): Promise<void>;
   /**
    * Replaces the trainable adapter's values by those of an adapter_model.safetensors in PEFT's names, in which `model` stands for
-   * "model.". Strict.
+   * "model.". Strict, but that a score head which the file lacks stays as it is.
    */
   loadAdapter(file: NativeTensorFile, model: string): Promise<void>;
   /** Writes the trainable adapter as float32 safetensors in such names (to exactly this path). */
@@ -146,10 +151,10 @@ export interface NativeGemma {
   saveState(file: string): Promise<void>;
   /** Puts back what saveState wrote for an adapter of the same shape and type; empties the accumulators. */
   loadState(file: NativeTensorFile): Promise<void>;
-  /** From now on `reference` is a frozen copy of the trainable adapter as it is. */
+  /** From now on `reference` is a frozen copy of the trainable adapter as it is, without any score head. */
   freezeReference(): Promise<void>;
   /**
-   * log π(response | prompt) of every response, summed over its tokens, float64.
+   * log π(response | prompt) of every response, summed over its tokens, float64; by an adapter with a score head (`policy`), the scores.
    * With `record`, keeps the graph for one `backward` (only for `policy`). Rejects where a file that holds weights was
    * written to or cut short since it was loaded.
    */
@@ -175,7 +180,7 @@ export interface NativeGemma {
    */
   exchangeAverage(): Promise<void>;
   /**
-   * Computes a prompt by the policy and keeps its keys and values. @returns the sequence's number, and the logits of the
+   * Computes a prompt by the policy, which must have no score head, and keeps its keys and values. @returns the sequence's number, and the logits of the
    * token after it, float32 [vocabulary]. Whatever changes weights or adapter ends all sequences.
    */
   prefill(prompt: Int32Array): Promise<{ sequence: number; logits: Float32Array }>;

@@ -1,8 +1,8 @@
 import { lossNames, type MarginLoss } from './losses.js';
 import { type ReferenceFreeLoss, referenceFreeLossNames } from './reference-free.js';
 
-/** Every loss of a pair: of the margin to a reference, of the policy alone, and of its chosen response alone. */
-export const pairLossNames = [...lossNames, ...referenceFreeLossNames, 'sft'] as const;
+/** Every loss of a pair: of the margin to a reference, of the policy alone, of the scores of a reward model, and of the chosen response alone. */
+export const pairLossNames = [...lossNames, ...referenceFreeLossNames, 'reward', 'sft'] as const;
 export type PairLossName = (typeof pairLossNames)[number];
 
 /**

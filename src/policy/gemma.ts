@@ -46,6 +46,11 @@ export interface AdapterTraining {
   seed?: number;
   /** Number of gradient accumulators, one per group in group robust training; default 1. */
   accumulators?: number;
+  /**
+   * Whether it is to be a reward model: a score head, trained whole with the adapter, which starts at 0 where the adapter has none yet.
+   * An adapter that has one is a reward model in any case.
+   */
+  scoreHead?: boolean;
   /** AdamW; default betas 0.9 and 0.999, epsilon 1e-8, no weight decay. */
   optimizer?: NativeOptimizerConfig;
 }
@@ -73,6 +78,7 @@ const defaultOptimizer: NativeOptimizerConfig = { betas: [0.9, 0.999], epsilon: 
  */
 export class GemmaPolicy implements Policy<NativeBatch> {
   private adapter: LoraSettings | undefined;
+  private scoreHead = false;
   private peers: NativePeers | undefined;
   /** Digest of the frozen adapter of the reference; undefined while that is the base model. */
   private frozen: string | undefined;
@@ -110,6 +116,11 @@ export class GemmaPolicy implements Policy<NativeBatch> {
     return `device: ${this.device}, ${this.dtype}`;
   }
 
+  /** Whether its adapter is a reward model: {@link forward} and {@link logProbabilities} of `policy` then give scores r(x, y). */
+  get isReward(): boolean {
+    return this.scoreHead;
+  }
+
   /** Whether its checkpoint holds a vision model too, which is not loaded. */
   private get multimodal(): boolean {
     return this.source.kind === 'checkpoint' && this.source.multimodal;
@@ -145,7 +156,7 @@ export class GemmaPolicy implements Policy<NativeBatch> {
     }
   }
 
-  /** Makes a new trainable adapter (A random, B zero: at first it changes nothing), replacing any that is there. */
+  /** Makes a new trainable adapter (A random, B zero: at first it changes nothing; a score head zero), replacing any that is there. */
   async addAdapter(lora: LoraSettings, training: AdapterTraining = {}): Promise<void> {
     const { layers } = this.config;
     const refuse = (key: string, problem: string): never => {
@@ -158,20 +169,21 @@ export class GemmaPolicy implements Policy<NativeBatch> {
   private async makeAdapter(
     settings: LoraSettings,
     modules: readonly AdaptedModule[],
-    { seed = 0, accumulators = 1, optimizer = defaultOptimizer }: AdapterTraining,
+    { seed = 0, accumulators = 1, optimizer = defaultOptimizer, scoreHead = false }: AdapterTraining,
   ): Promise<void> {
-    await translated(this.native.addAdapter(modules, seed, accumulators, optimizer));
+    await translated(this.native.addAdapter(modules, scoreHead, seed, accumulators, optimizer));
     this.adapter = settings;
+    this.scoreHead = scoreHead;
   }
 
   /** Makes the adapter of a PEFT folder the trainable one. @throws InputError naming file and field or tensor */
   async loadAdapter(folder: string, training: AdapterTraining = {}): Promise<void> {
     const { multimodal } = this;
-    const { settings, modules } = readAdapter(folder, { layers: this.config.layers, multimodal });
+    const { settings, modules, scoreHead } = readAdapter(folder, { layers: this.config.layers, multimodal });
     using file = new SafetensorsFile(join(folder, adapterFiles.weights));
     const { used, skipped } = withoutVision(file.entries, multimodal);
     const names = used.map(({ name }) => bareName(name));
-    await this.makeAdapter(settings, modules, training);
+    await this.makeAdapter(settings, modules, { ...training, scoreHead: scoreHead || training.scoreHead });
     const { path, descriptor } = file;
     await translated(this.native.loadAdapter({ path, descriptor, entries: used }, namesAmong(names, multimodal).model));
     this.files.push(file.state);
@@ -198,7 +210,7 @@ export class GemmaPolicy implements Policy<NativeBatch> {
     if (!adapter) throw new InputError('there is no adapter to save', { at: { file: folder } });
     const write = async (partial: string) => {
       await translated(this.native.saveAdapter(join(partial, adapterFiles.weights), peftNames(this.multimodal).model));
-      writeAdapterConfig(partial, adapter, base, this.multimodal);
+      writeAdapterConfig(partial, adapter, base, { multimodal: this.multimodal, scoreHead: this.scoreHead });
       if (options.trained) writeFileWhole(join(partial, recordName), recordText(options.trained));
     };
     await writeFolderWhole(folder, write, { replace: options.replace });
@@ -222,8 +234,12 @@ export class GemmaPolicy implements Policy<NativeBatch> {
     await translated(this.native.loadState(opened));
   }
 
-  /** From now on the reference is a frozen copy of the trainable adapter as it is; before, it is the base model. */
+  /**
+   * From now on the reference is a frozen copy of the trainable adapter as it is; before, it is the base model.
+   * @throws InputError for a reward model, which has no log-probabilities to compare with
+   */
   async freezeReference(): Promise<void> {
+    if (this.scoreHead) throw new InputError('a reward model cannot be the reference of a policy');
     await translated(this.native.freezeReference());
     this.frozen = await this.adapterDigest();
   }

@@ -1,17 +1,17 @@
-import { closeSync, copyFileSync, existsSync, openSync, writeSync } from 'node:fs';
+import { closeSync, copyFileSync, existsSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { InputError } from '../errors.js';
+import { InputError, present } from '../errors.js';
 import { checkUnchanged, stateOf } from '../files/opened-file.js';
-import { refuseSpecial } from '../files/read.js';
+import { readJson, refuseSpecial } from '../files/read.js';
 import { writeFolderWhole } from '../files/write.js';
 import type { NativeGemmaConfig } from '../native/types.js';
 import { progress } from '../terminal/progress.js';
 import { type Adaptation, type LoraTarget, projectionPath } from './adapted-modules.js';
 import { checkpointCompanions, indexName } from './checkpoint-files.js';
-import { decodeFloats, floatSizes, isFloatType } from './float-types.js';
+import { decodeFloats, encodeFloats, floatSizes, isFloatType } from './float-types.js';
 import { resolveGemma } from './gemma-config.js';
 import { type MergeExtremes, mergeRows, type Update } from './merge-rows.js';
-import { adapterFiles, peftPrefix, plainPeftName, readAdapter } from './peft.js';
+import { adapterFiles, peftPrefix, plainPeftName, readAdapter, scoreTensor } from './peft.js';
 import { SafetensorsFile, type TensorEntry } from './safetensors.js';
 import { plainName } from './weight-names.js';
 
@@ -28,7 +28,9 @@ const CHUNK = 2 ** 22;
 /**
  * Writes a checkpoint with an adapter merged into its weights: the same files, names and types as the base's, so that
  * whatever loads the base loads it; one with a vision model keeps that. Tensors are processed in pieces, so memory does not grow with the model. Sums are
- * made in float64, then rounded to float32 and to the type of the checkpoint.
+ * made in float64, then rounded to float32 and to the type of the checkpoint. Of a reward model comes a checkpoint that transformers loads as
+ * AutoModelForSequenceClassification, with one label: the head is added to the last of the files, in
+ * float32.
  * @param model checkpoint folder
  * @param adapter PEFT folder
  * @throws InputError naming file and field or tensor; then nothing is written
@@ -47,11 +49,17 @@ export async function mergeAdapter(
     });
   const read = [...source.files, join(adapter, adapterFiles.weights)].map(stateOf);
   const { multimodal } = source;
-  const updates = readUpdates(adapter, source.config, multimodal);
+  const { updates, head } = readUpdates(adapter, source.config, multimodal);
   const write = (folder: string) => {
     const report = { merged: 0, files: source.files.length, largestChange: 0, largestRounding: 0 };
+    const last = source.files.at(-1);
     for (const file of source.files)
-      mergeFile(file, join(folder, basename(file)), updates, { report, multimodal, quiet });
+      mergeFile(file, join(folder, basename(file)), updates, {
+        head: file === last ? head : undefined,
+        report,
+        multimodal,
+        quiet,
+      });
     const [missing] = updates.keys();
     if (missing !== undefined)
       throw new InputError('is not in the checkpoint, and the adapter changes it', {
@@ -62,18 +70,53 @@ export async function mergeAdapter(
         refuseSpecial(join(model, name));
         copyFileSync(join(model, name), join(folder, name));
       }
+    if (head) describeHead(folder, basename(present(last)), head.length);
     checkUnchanged(read.filter((state) => state !== undefined));
     return report;
   };
   return writeFolderWhole(out, write, { replace });
 }
 
+/** The architectures with a score head, by what they are without one. */
+const classifiers: Readonly<Record<string, string>> = {
+  GemmaForCausalLM: 'GemmaForSequenceClassification',
+  Gemma2ForCausalLM: 'Gemma2ForSequenceClassification',
+  Gemma3ForCausalLM: 'Gemma3TextForSequenceClassification',
+  Gemma3ForConditionalGeneration: 'Gemma3ForSequenceClassification',
+};
+
+/** Says in the copied config.json, and in the index where there is one, that weight file `file` holds a head of one label. */
+function describeHead(folder: string, file: string, size: number): void {
+  const config = join(folder, 'config.json');
+  // In the text, as JSON's numbers here would lose their types: transformers takes a soft cap of 30.0, and none of 30.
+  const text = Object.entries(classifiers).reduce(
+    (all, [without, withHead]) => all.replace(JSON.stringify(without), JSON.stringify(withHead)),
+    readFileSync(config, 'utf8'),
+  );
+  const labels = '"id2label": { "0": "LABEL_0" },\n  "label2id": { "LABEL_0": 0 }';
+  writeFileSync(config, text.replace(/\s*\}\s*$/, `,\n  ${labels}\n}\n`));
+  const index = join(folder, indexName);
+  if (!existsSync(index)) return;
+  const { metadata, weight_map, ...rest } = readJson(index) as Record<string, object | undefined>;
+  const { total_size: total, ...others } = { ...metadata } as { total_size?: number };
+  const changed = {
+    ...rest,
+    metadata: { ...others, ...(total !== undefined && { total_size: total + size * floatSizes.F32 }) },
+    weight_map: { ...weight_map, [scoreTensor]: file },
+  };
+  writeFileSync(index, `${JSON.stringify(changed, null, 2)}\n`);
+}
+
 /**
- * The updates of an adapter, by the plain name of the weight. It must have every tensor expected of it and no other; of a vision model it
- * may change any linear map.
+ * The updates of an adapter, by the plain name of the weight, and the head of a reward model, [hidden]. It must have every tensor expected of
+ * it and no other; of a vision model it may change any linear map.
  */
-function readUpdates(folder: string, config: NativeGemmaConfig, multimodal: boolean): Map<string, Update> {
-  const { modules, visionModules } = readAdapter(folder, { layers: config.layers, multimodal });
+function readUpdates(
+  folder: string,
+  config: NativeGemmaConfig,
+  multimodal: boolean,
+): { updates: Map<string, Update>; head: Float32Array | undefined } {
+  const { modules, scoreHead, visionModules } = readAdapter(folder, { layers: config.layers, multimodal });
   using file = new SafetensorsFile(join(folder, adapterFiles.weights));
   const entries = new Map<string, TensorEntry>();
   const refuse = (tensor: string, problem: string): never => {
@@ -107,13 +150,14 @@ function readUpdates(folder: string, config: NativeGemmaConfig, multimodal: bool
       refuse((a ?? b)?.name ?? path, 'is not of a linear map of the vision model, which alone can be merged there');
     else add(path, adaptation, [out, inputs]);
   }
+  const head = scoreHead ? take(peftPrefix + scoreTensor, [1, config.hidden]) : undefined;
   const [extra] = entries.values();
   if (extra !== undefined)
     throw new InputError('is not expected', {
       at: { file: file.path, tensor: extra.name },
       fix: 'compare with adapter_config.json',
     });
-  return updates;
+  return { updates, head };
 }
 
 function projectionShape(target: LoraTarget, config: NativeGemmaConfig): [out: number, inputs: number] {
@@ -134,12 +178,17 @@ function projectionShape(target: LoraTarget, config: NativeGemmaConfig): [out: n
   }
 }
 
-/** Copies one weight file with its updates applied, and removes these from `updates`. */
+/** Copies one weight file with its updates applied, and removes these from `updates`. @param options `head`: added before its tensors */
 function mergeFile(
   from: string,
   to: string,
   updates: Map<string, Update>,
-  { report, multimodal, quiet }: { report: MergeReport; multimodal: boolean; quiet: boolean },
+  {
+    head,
+    report,
+    multimodal,
+    quiet,
+  }: { head: Float32Array | undefined; report: MergeReport; multimodal: boolean; quiet: boolean },
 ): void {
   using source = new SafetensorsFile(from);
   const target = openSync(to, 'wx');
@@ -147,7 +196,11 @@ function mergeFile(
   const bar = progress(`merging ${basename(from)} (MB)`, Math.ceil(total / 1e6), quiet);
   try {
     // Types, shapes and places stay the same, and so does the header.
-    writeAll(target, source.read(0, source.dataStart));
+    if (!head) writeAll(target, source.read(0, source.dataStart));
+    else {
+      writeAll(target, headerWithHead(source, head.length));
+      writeAll(target, encodeFloats(head, 'F32'));
+    }
     for (const entry of source.entries) {
       const name = plainName(entry.name, multimodal);
       const update = updates.get(name);
@@ -161,6 +214,25 @@ function mergeFile(
     bar.stop();
     closeSync(target);
   }
+}
+
+/** The header of a weight file before whose tensors a head of so many float32 numbers comes: after them it might not lie where a number may. */
+function headerWithHead(source: SafetensorsFile, size: number): Buffer {
+  const { __metadata__ } = JSON.parse(source.read(8, source.dataStart - 8).toString()) as Record<string, unknown>;
+  const bytesOfHead = size * floatSizes.F32;
+  const moved = source.entries.map(({ name, dtype, shape, begin, end }) => {
+    const offsets = [begin, end].map((place) => place - source.dataStart + bytesOfHead);
+    return [name, { dtype, shape, data_offsets: offsets }] as const;
+  });
+  const text = JSON.stringify({
+    ...(__metadata__ !== undefined && { __metadata__ }),
+    [scoreTensor]: { dtype: 'F32', shape: [1, size], data_offsets: [0, bytesOfHead] },
+    ...Object.fromEntries(moved),
+  });
+  const bytes = Buffer.from(text + ' '.repeat(-Buffer.byteLength(text) & 7));
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(bytes.length));
+  return Buffer.concat([length, bytes]);
 }
 
 function* copiedPieces(source: SafetensorsFile, { begin, end }: TensorEntry): Generator<Uint8Array> {

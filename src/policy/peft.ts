@@ -44,7 +44,6 @@ const refused: Record<string, string> = {
   fan_in_fan_out: 'transposed weights are not Gemma’s',
   layer_replication: 'replicated layers are not supported',
   lora_bias: 'biases are not supported',
-  modules_to_save: 'only LoRA weights can be loaded, no whole modules',
   target_parameters: 'use target_modules',
   trainable_token_indices: 'trained embeddings are not supported: Gemma ties embedding and head',
   use_dora: 'DoRA is not supported',
@@ -72,7 +71,15 @@ const configSchema = z.looseObject({
   layers_pattern: names.nullish(),
   bias: z.string().nullish(),
   init_lora_weights: z.union([z.boolean(), z.string()]).nullish(),
+  modules_to_save: z.array(z.string()).nullish(),
 });
+
+/** The head of a `…ForSequenceClassification` of transformers, by module and by tensor; with one label, a reward model. */
+const scoreModule = 'score';
+export const scoreTensor = `${scoreModule}.weight`;
+/** What PEFT says of an adapter with such a head: besides `score`, it lists what other models call theirs. */
+const rewardTask = 'SEQ_CLS';
+const headModules = [scoreModule, 'classifier'];
 
 /** PEFT's keys of the settings. */
 const keys = {
@@ -90,6 +97,8 @@ const keys = {
 export interface PeftAdapter {
   settings: LoraSettings;
   modules: AdaptedModule[];
+  /** Whether it has the score head of a reward model. */
+  scoreHead: boolean;
   /** What it does to the vision model, by path, such as "vision_tower.encoder.layers.0.mlp.fc1". */
   visionModules: Map<string, Adaptation>;
 }
@@ -115,8 +124,17 @@ export function readAdapter(
     throw new InputError(problem, { at: { file, field } });
   };
   if (config.peft_type !== 'LORA') refuse('peft_type', `only LORA is supported, not "${config.peft_type}"`);
-  if (config.task_type != null && config.task_type !== 'CAUSAL_LM')
-    refuse('task_type', `must be CAUSAL_LM, not "${config.task_type}"`);
+  const scoreHead = config.task_type === rewardTask;
+  if (config.task_type != null && config.task_type !== 'CAUSAL_LM' && !scoreHead)
+    refuse('task_type', `must be CAUSAL_LM, or ${rewardTask} for a reward model, not "${config.task_type}"`);
+  const whole = config.modules_to_save ?? [];
+  if (scoreHead && !whole.includes(scoreModule))
+    refuse('modules_to_save', `must hold "${scoreModule}" with task_type ${rewardTask}: the head of a reward model`);
+  if (whole.some((name) => !scoreHead || !headModules.includes(name)))
+    refuse(
+      'modules_to_save',
+      `only LoRA weights can be loaded, no whole modules but the "${scoreModule}" of ${rewardTask} (found ${JSON.stringify(whole)})`,
+    );
   if (config.bias != null && config.bias !== 'none') refuse('bias', `must be "none", not "${config.bias}"`);
   if (typeof config.init_lora_weights === 'string' && changesBase.test(config.init_lora_weights))
     refuse(
@@ -138,6 +156,11 @@ export function readAdapter(
   if (multimodal)
     for (const key of ['rankPattern', 'alphaPattern'] as const) refuseOlderNames(keys[key], given[key], refuse);
   const weights = headerOf(join(folder, adapterFiles.weights));
+  const scoreName = peftPrefix + scoreTensor;
+  if (scoreHead && weights.length > 0 && !weights.some(({ name }) => name === scoreName))
+    throw new InputError('is missing, the head of a reward model', {
+      at: { file: join(folder, adapterFiles.weights), tensor: scoreName },
+    });
   const inVision = weights.filter(({ name }) => multimodal && isVision(bareName(name)));
   const visionPaths = new Set(inVision.map(({ name }) => modulePath(plainName(bareName(name), multimodal))));
   const { modules, others } = adaptedModules(
@@ -153,8 +176,15 @@ export function readAdapter(
   return {
     settings: plainest(given, modules, layers),
     modules,
+    scoreHead,
     visionModules: new Map([...others].map(([path, adaptation]) => [path.replace(/^model\./, ''), adaptation])),
   };
+}
+
+/** Whether an adapter folder says that it is a reward model; {@link readAdapter} checks all of it. */
+export function isRewardAdapter(folder: string): boolean {
+  const file = join(folder, adapterFiles.config);
+  return existsSync(file) && (readJson(file) as { task_type?: unknown } | null)?.task_type === rewardTask;
 }
 
 /** Weights are read under the names of every version of transformers, but a pattern with older ones would match nothing today, in PEFT too. */
@@ -241,12 +271,12 @@ function withoutVision(excluded: string | readonly string[] = []): string {
   return excluded.endsWith(visionModules) ? excluded : `(?:${excluded})|${visionModules}`;
 }
 
-/** Writes adapter_config.json as PEFT reads it. @param multimodal of the model, whose modules PEFT finds by it */
+/** Writes adapter_config.json as PEFT reads it. @param of `multimodal` of the model, whose modules PEFT finds by it */
 export function writeAdapterConfig(
   folder: string,
   lora: LoraSettings,
   base: { baseModel?: string; revision?: string },
-  multimodal: boolean,
+  { multimodal, scoreHead }: { multimodal: boolean; scoreHead: boolean },
 ): void {
   const config = {
     alpha_pattern: lora.alphaPattern ?? {},
@@ -260,13 +290,13 @@ export function writeAdapterConfig(
     layers_to_transform: lora.layersToTransform ?? null,
     lora_alpha: lora.alpha,
     lora_dropout: 0,
-    modules_to_save: null,
+    modules_to_save: scoreHead ? [scoreModule] : null,
     peft_type: 'LORA',
     r: lora.rank,
     rank_pattern: lora.rankPattern ?? {},
     revision: base.revision ?? null,
     target_modules: lora.targets ?? loraTargets,
-    task_type: 'CAUSAL_LM',
+    task_type: scoreHead ? rewardTask : 'CAUSAL_LM',
     use_dora: false,
     use_rslora: lora.rankStabilised === true,
   };

@@ -1,5 +1,6 @@
 /**
- * The boundary between the method and a model: log-probabilities out, cotangents in.
+ * The boundary between the method and a model: log-probabilities out, cotangents in. Of a reward model, which is trained by the same loop,
+ * scores r(x, y) take the place of the log-probabilities everywhere here, but that it has no reference.
  *
  * A policy never learns what a group, a pair, a loss or α is. It scores responses, and it pulls d loss / d log π(y|x) back
  * to its parameters. Gradients are kept in numbered accumulators, so that the caller can decide the weights of a step
@@ -8,6 +9,8 @@
 export interface Policy<Batch> {
   /** Where it is computed, which decides how much is scored at once; absent: `cpu`. */
   readonly device?: string;
+  /** Whether it is a reward model. Absent: it is not. */
+  readonly isReward?: boolean;
 
   /** log π(y|x) of every response of the batch, in batch order: natural log, summed over response tokens. */
   logProbabilities(batch: Batch, source: LogProbabilitySource): MaybePromise<Float64Array>;

@@ -77,9 +77,9 @@ export function cellFolder(sweep: SweepConfig, method: string, one: Setting, see
 
 /** Losses can be compared where this is equal. A tilt is no part of it: evaluations are of the plain losses. */
 export function lossUnit({ objective }: TrainConfig): string {
-  const { loss, reduction } = objective;
-  const scales = { ...objective } as { beta?: number; labelSmoothing?: number; gamma?: number };
-  const { beta = null, labelSmoothing = 0, gamma = 0 } = scales;
+  const { loss } = objective;
+  const scales = { ...objective } as { beta?: number; labelSmoothing?: number; gamma?: number; reduction?: string };
+  const { beta = null, labelSmoothing = 0, gamma = 0, reduction } = scales;
   return JSON.stringify([loss, beta, labelSmoothing, gamma, reduction]);
 }
 

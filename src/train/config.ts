@@ -83,14 +83,18 @@ const ambiguitySchema = ambiguityKeys
 export const objectiveKeys = z.strictObject({
   loss: z
     .enum(pairLossNames)
-    .describe('Loss of a pair; simpo and orpo need no reference, sft fine-tunes on the chosen responses alone.'),
-  beta: positive.optional().describe('β of the preference loss, λ of orpo; every loss but sft needs it.'),
+    .describe(
+      'Loss of a pair; simpo and orpo need no reference, reward trains a reward model by the Bradley-Terry loss, sft fine-tunes on the chosen responses alone.',
+    ),
+  beta: positive.optional().describe('β of the preference loss, λ of orpo; every loss but reward and sft needs it.'),
   labelSmoothing: z
     .number()
     .min(0)
     .lt(0.5)
     .optional()
-    .describe('ε, the share of labels thought to be flipped: of conservative DPO (dpo), or of rdpo, which needs it.'),
+    .describe(
+      'ε, the share of labels thought to be flipped: of conservative DPO (dpo), the same of reward, or of rdpo, which needs it.',
+    ),
   gamma: z.number().min(0).optional().describe('γ, the margin that simpo asks for, simpo only. Default 0.'),
   tilt: z
     .number()
@@ -103,7 +107,7 @@ export const objectiveKeys = z.strictObject({
     .enum(['sum', 'mean'])
     .optional()
     .describe(
-      'Sum token log-probs of a response (the paper, and the default) or average them; simpo and orpo always do the latter.',
+      'Sum token log-probs of a response (the paper, and the default) or average them; simpo and orpo always do the latter. Not with reward.',
     ),
   weights: z
     .enum(weightingNames)
@@ -173,10 +177,15 @@ const lossPart = z.discriminatedUnion('loss', [
   z.object({ loss: z.enum(lossNames).exclude(['dpo', 'rdpo']), beta: beta.unwrap(), ...common, tilt }),
   z.object({ loss: z.literal('simpo'), ...free, gamma }),
   z.object({ loss: z.literal('orpo'), ...free }),
+  z.object({ loss: z.literal('reward'), labelSmoothing, tilt }),
 ]);
 
 function isReferenceFree(loss: PairLossName): boolean {
   return (referenceFreeLossNames as readonly string[]).includes(loss);
+}
+
+function hasBeta(loss: PairLossName): boolean {
+  return loss !== 'sft' && loss !== 'reward';
 }
 
 const entropic = { step: step.unwrap(), schedule };
@@ -249,13 +258,13 @@ export const objectiveSchema = objectiveKeys
   .superRefine((objective, context) => {
     const refuse = refuserIn(context);
     const { loss } = objective;
-    if (loss === 'sft' && objective.beta !== undefined) refuse('beta', 'does nothing with loss: sft; remove it');
-    if (loss !== 'sft' && objective.beta === undefined)
+    if (!hasBeta(loss) && objective.beta !== undefined) refuse('beta', `does nothing with loss: ${loss}; remove it`);
+    if (hasBeta(loss) && objective.beta === undefined)
       refuse(
         'beta',
         `is needed with loss: ${loss}; the paper has 0.01 for Gemma, 0.1 for IPO bandits, 1 for DPO bandits`,
       );
-    if (loss !== 'dpo' && loss !== 'rdpo' && objective.labelSmoothing !== undefined)
+    if (loss !== 'dpo' && loss !== 'rdpo' && loss !== 'reward' && objective.labelSmoothing !== undefined)
       refuse('labelSmoothing', `does nothing with loss: ${loss}; remove labelSmoothing or set loss: dpo`);
     if (loss === 'rdpo' && !(objective.labelSmoothing ?? 0))
       refuse('labelSmoothing', 'is needed with loss: rdpo, above 0: the share of labels that are flipped');
@@ -264,6 +273,8 @@ export const objectiveSchema = objectiveKeys
     if (loss === 'sft' && objective.tilt !== undefined) refuse('tilt', 'does nothing with loss: sft; remove it');
     if (isReferenceFree(loss) && objective.reduction === 'sum')
       refuse('reduction', `must be mean with loss: ${loss}, which is made of means; leave it out`);
+    if (loss === 'reward' && objective.reduction !== undefined)
+      refuse('reduction', 'does nothing with loss: reward, which has one score of a whole response; remove it');
     if (loss === 'rdpo' && objective.scaling === 'batch-mean')
       refuse(
         'scaling',
@@ -514,7 +525,7 @@ export function resolveConfig(raw: unknown, locate: (path: PropertyKey[]) => Inp
       if (config.adapter !== undefined && config.lora !== undefined)
         refuse(['lora'], 'does nothing with adapter, which has its own rank and targets; remove one of the two');
       const { loss } = config.objective;
-      const compares = loss !== 'sft' && !isReferenceFree(loss);
+      const compares = loss !== 'sft' && loss !== 'reward' && !isReferenceFree(loss);
       if (config.reference !== undefined && (config.adapter === undefined || !compares))
         refuse(
           ['reference'],

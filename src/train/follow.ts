@@ -36,7 +36,7 @@ export async function followTraining(asked: TrainConfig, team: Team): Promise<vo
   pause();
 
   const objective = pairObjective(config.objective);
-  const test = data.test && (await scoredTest(data.test, objective.usesReference ? reference : undefined, policy));
+  const test = data.test && (await scoredTest(data.test, config.objective, reference, policy));
   const scoring: TestScoring = { policy, objective, pause, team, quiet: true };
   const scoreAll = async () => {
     policy.checkFiles();

@@ -9,7 +9,8 @@ import { entropy } from '../objective/simplex.js';
  * `lower` metric and the smallest of a `higher` one.
  *
  * - `loss`: the objective's loss of the pair, before group weights.
- * - `rewards/chosen`, `rewards/rejected`: β (log π_θ − log π_ref) of the response; `rewards/margins`: their difference.
+ * - `rewards/chosen`, `rewards/rejected`: β (log π_θ − log π_ref) of the response, or a reward model's score of it; `rewards/margins`: their
+ *   difference.
  * - `rewards/accuracies`: 1 where the chosen reward is strictly larger; a tie counts as wrong, so evaluations start at 0. The first training
  *   batch may not: its reference was scored in another batch, so rounding may break ties. Of a soft label p it is the share of the group
  *   that the rewards agree with: p, or 1 − p where the rejected reward is larger.

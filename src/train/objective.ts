@@ -86,12 +86,38 @@ export function pairObjective(objective: Objective): PairObjective {
         return { ...terms, metrics: { loss: terms.losses, ...logProbabilityMetrics(scores) } };
       },
     };
-  const plain =
-    objective.loss === 'simpo' || objective.loss === 'orpo'
-      ? referenceFreeObjective(referenceFreeLoss(objective))
-      : marginObjective(marginLoss(objective), objective.reduction);
+  const plain = plainObjective(objective);
   if (objective.tilt === undefined) return plain;
   return tiltedObjective(plain, objective.tilt, objective.weights === 'erm');
+}
+
+function plainObjective(objective: Exclude<Objective, { loss: 'sft' }>): PairObjective {
+  switch (objective.loss) {
+    case 'simpo':
+    case 'orpo':
+      return referenceFreeObjective(referenceFreeLoss(objective));
+    case 'reward':
+      return rewardObjective(objective.labelSmoothing);
+    default:
+      return marginObjective(marginLoss(objective), objective.reduction);
+  }
+}
+
+/**
+ * The Bradley-Terry loss −log σ(r(x, y_w) − r(x, y_l)) of a reward model's scores (paper Eq. 2): DPO's loss, with the difference of scores
+ * in place of β times the margin.
+ */
+function rewardObjective(labelSmoothing: number | undefined): PairObjective {
+  const loss = marginLoss({ loss: 'dpo', beta: 1, labelSmoothing });
+  return {
+    usesReference: false,
+    responses: 'both',
+    evaluate: ({ chosen, rejected }, preferences) => {
+      const none = new Float64Array(chosen.length);
+      const scores = { chosen, rejected: present(rejected), referenceChosen: none, referenceRejected: none };
+      return compared(loss.beta, preferenceTerms(loss, 'sum', scores, preferences), preferences);
+    },
+  };
 }
 
 /** What a margin loss has to say for training. */
@@ -103,7 +129,11 @@ export function marginObjective(loss: PlainMarginLoss, reduction: Reduction = 's
     usesReference: true,
     responses: 'both',
     evaluate: (scores, preferences) =>
-      compared(loss.beta, preferenceTerms(loss, reduction, withBoth(scores), preferences), scores, preferences),
+      withLogProbabilities(
+        compared(loss.beta, preferenceTerms(loss, reduction, withBoth(scores), preferences), preferences),
+        scores,
+        preferences,
+      ),
   };
 }
 
@@ -119,7 +149,8 @@ function referenceFreeObjective(loss: ReferenceFreeLoss): PairObjective {
         chosenLengths: present(chosenLengths),
         rejectedLengths: present(rejectedLengths),
       };
-      return compared(loss.beta, referenceFreeTerms(loss, both, preferences), scores, preferences);
+      const outcome = compared(loss.beta, referenceFreeTerms(loss, both, preferences), preferences);
+      return withLogProbabilities(outcome, scores, preferences);
     },
   };
 }
@@ -145,7 +176,6 @@ function tiltedObjective(plain: PairObjective, temperature: number, together: bo
 function compared(
   beta: number,
   { losses, chosenCotangents, rejectedCotangents, chosenLogRatios, rejectedLogRatios }: PairTerms,
-  scores: PairScores,
   preferences?: ArrayLike<number>,
 ): PairOutcome {
   return {
@@ -158,9 +188,16 @@ function compared(
       'rewards/rejected': rejectedLogRatios.map((ratio) => beta * ratio),
       'rewards/margins': chosenLogRatios.map((ratio, i) => beta * (ratio - present(rejectedLogRatios[i]))),
       'rewards/accuracies': accuracies(chosenLogRatios, rejectedLogRatios, preferences),
-      ...logProbabilityMetrics(scores, preferences),
     },
   };
+}
+
+function withLogProbabilities(
+  { metrics, ...rest }: PairOutcome,
+  scores: PairScores,
+  preferences?: ArrayLike<number>,
+): PairOutcome {
+  return { ...rest, metrics: { ...metrics, ...logProbabilityMetrics(scores, preferences) } };
 }
 
 /** A preference loss is given the scores of both responses, and those of the reference. */

@@ -6,6 +6,7 @@ import type { NativeBatch } from '../native/types.js';
 import type { Policy } from '../policy/policy.js';
 import type { ReferenceRecord } from '../policy/reference-record.js';
 import { progress } from '../terminal/progress.js';
+import type { Objective } from './config.js';
 import { evaluatePairs } from './evaluate.js';
 import type { HubNames } from './inputs.js';
 import { NonFiniteError } from './non-finite.js';
@@ -28,8 +29,7 @@ export async function writeOutcome(
   origin: { hub: HubNames; trained: ReferenceRecord },
 ): Promise<TestScores | undefined> {
   const { config, folder, checkpoints, policy, data, reference, team } = run;
-  const { usesReference } = pairObjective(config.objective);
-  const test = data.test && (await scoredTest(data.test, usesReference ? reference : undefined, policy));
+  const test = data.test && (await scoredTest(data.test, config.objective, reference, policy));
   folder.write(
     'alpha',
     csv(
@@ -69,13 +69,14 @@ export interface ScoredTest {
 
 export async function scoredTest(
   data: PairDataset,
-  reference: Reference | undefined,
+  objective: Objective,
+  available: Reference,
   { device }: Pick<Policy<NativeBatch>, 'device'>,
 ): Promise<ScoredTest> {
-  return {
-    pairs: await scoredDataset(data, reference, { device }),
-    survey: await scoredSurvey(data, reference, { device }),
-  };
+  const reference = pairObjective(objective).usesReference ? available : undefined;
+  // A reward model alone gives no answers: which it would have given depends on β.
+  const survey = objective.loss === 'reward' ? undefined : await scoredSurvey(data, reference, { device });
+  return { pairs: await scoredDataset(data, reference, { device }), survey };
 }
 
 /** Where an adapter and its test metrics are written. */

@@ -1,6 +1,8 @@
+import { InputError } from '../errors.js';
 import type { DType } from '../native/types.js';
 import { type Device, defaultDType } from '../policy/device.js';
 import { GemmaPolicy } from '../policy/gemma.js';
+import { isRewardAdapter } from '../policy/peft.js';
 import { adapterReference, type ReferenceRecord, readRecord } from '../policy/reference-record.js';
 import { defaultLora, methodName, resolveConfig, type TrainConfig } from './config.js';
 import type { HubNames } from './inputs.js';
@@ -22,22 +24,35 @@ export async function openForTraining(config: TrainConfig, device: Device): Prom
   return GemmaPolicy.open(model, { device, dtype, baseDtype, recompute, threads });
 }
 
-/** A new adapter, or the one to start from; in that case it is frozen as the reference unless the base is asked for. */
+/**
+ * A new adapter, or the one to start from; in that case it is frozen as the reference unless the base is asked for. A reward model starts
+ * from a policy too, and gets its head here.
+ */
 export async function prepareAdapter(policy: GemmaPolicy, config: TrainConfig, accumulators: number): Promise<void> {
   const { betas, epsilon, weightDecay } = config.optimizer;
-  const training = { seed: config.seed, accumulators, optimizer: { betas, epsilon, weightDecay } };
+  const scoreHead = config.objective.loss === 'reward';
+  const training = { seed: config.seed, accumulators, optimizer: { betas, epsilon, weightDecay }, scoreHead };
   if (config.adapter === undefined) {
     await policy.addAdapter(config.lora ?? defaultLora, training);
     return;
   }
+  if (isRewardAdapter(config.adapter))
+    throw new InputError(`${config.adapter} is a reward model, and no run starts from one`, {
+      at: { field: 'adapter' },
+      fix: `name ${scoreHead ? 'the policy that it was trained from' : 'a policy, such as the adapter of an SFT run'}, or leave it out`,
+    });
   await policy.loadAdapter(config.adapter, training);
-  if (config.reference !== 'base') await policy.freezeReference();
+  if (config.reference !== 'base' && !scoreHead) await policy.freezeReference();
 }
 
-/** What is recorded beside the adapter `folder` of a run. */
+/**
+ * What is recorded beside the adapter `folder` of a run. The reference of a reward model is what it started from: that of the policy
+ * π ∝ π_ref exp(r/β) that is best for it.
+ */
 export async function trainedAgainst(config: TrainConfig, hub: HubNames, folder: string): Promise<ReferenceRecord> {
   const id = hub.adapter && `${hub.adapter.id}@${hub.adapter.commit}`;
-  const reference = !pairObjective(config.objective).usesReference
+  const hasReference = pairObjective(config.objective).usesReference || config.objective.loss === 'reward';
+  const reference = !hasReference
     ? 'none'
     : config.adapter !== undefined && config.reference !== 'base'
       ? await adapterReference(folder, config.adapter, id)

@@ -10,6 +10,7 @@ import { estimate } from '../numbers/statistics.js';
 import { sigmoid } from '../objective/losses.js';
 import { logSumExp } from '../objective/simplex.js';
 import type { Policy } from '../policy/policy.js';
+import { regularisedPolicy } from '../policy/regularised-policy.js';
 import type { GroupSummary } from './metrics.js';
 import { checkFinite } from './non-finite.js';
 import type { PairScores } from './objective.js';
@@ -116,7 +117,9 @@ function byOption(
 }
 
 /**
- * Scores all questions by the policy and compares it, its reference and the uniform distribution with the groups' answers.
+ * Scores all questions by the policy and compares it, its reference and the uniform distribution with the groups' answers. With
+ * `rewardBeta`, `policy` is a reward model r, and what is compared is the policy that is best for it under a KL penalty of that strength,
+ * π ∝ π_ref exp(r/β) (paper Lemma B.1), by the scores of the reference.
  * @throws NonFiniteError naming the questions whose scores are not finite
  */
 export async function evaluateSurvey(
@@ -126,7 +129,9 @@ export async function evaluateSurvey(
     onProgress,
     pause,
     team,
+    rewardBeta,
   }: {
+    rewardBeta?: number;
     /** Told how many of `pairs` are scored. */
     onProgress?: (pairs: number) => void;
     /** Called before every forward pass; may throw to stop. */
@@ -153,8 +158,13 @@ export async function evaluateSurvey(
     onProgress?.(done);
   }
   const summary = (logps: readonly Float64Array[]) => opinionSummary(groups, questions, logps);
+  const scores = byOption(questions, chosen, rejected);
+  const logps =
+    rewardBeta === undefined
+      ? scores
+      : scores.map((rewards, q) => regularisedPolicy(rewards, present(present(reference)[q]), rewardBeta));
   return {
-    policy: summary(byOption(questions, chosen, rejected)),
+    policy: summary(logps),
     ...(reference && { reference: summary(reference) }),
     uniform: summary(questions.map(({ options }) => new Float64Array(options.length))),
   };

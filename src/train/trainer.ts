@@ -120,6 +120,12 @@ class Trainer {
         at: { field: 'objective.tilt' },
         fix: 'train with one process, or leave it out',
       });
+    const isReward = settings.objective?.loss === 'reward';
+    if (!own.loss && isReward !== (policy.isReward ?? false))
+      throw new InputError(
+        isReward ? 'is for a reward model, and this is a policy' : 'is for a policy, and this is a reward model',
+        { at: { field: 'objective.loss' }, fix: 'give the adapter a score head for loss: reward, and for no other' },
+      );
     for (const data of [train, validation]) if (data) refuseSoftLabels(this.objective, data);
     this.weighting = own.weighting ?? weightsOf(namedObjective(settings), train.counts, seed);
     this.alphaStep = this.weighting.step;

@@ -3,11 +3,12 @@ import { describe, expect, it } from 'vitest';
 import { trueTheta } from '../../src/bandit/environment.js';
 import { actionCount, dot, features } from '../../src/bandit/features.js';
 import { initialTheta, testStates, trainingProblem } from '../../src/bandit/preferences.js';
-import { regularisedPolicy, trainReward } from '../../src/bandit/reward-learning.js';
+import { trainReward } from '../../src/bandit/reward-learning.js';
 import { train } from '../../src/bandit/training.js';
 import { InputError } from '../../src/errors.js';
 import { marginLoss } from '../../src/objective/losses.js';
 import { logSoftmax } from '../../src/policy/log-linear.js';
+import { regularisedPolicy } from '../../src/policy/regularised-policy.js';
 import { minimax } from '../../src/theory/minimax.js';
 
 const setting = { features: 'swapped', responses: 'uneven', data: 'imbalanced' } as const;

@@ -369,7 +369,7 @@ describe('an adapter', () => {
 
   it.each<[string, unknown, RegExp]>([
     ['peft_type', 'IA3', /only LORA/],
-    ['task_type', 'SEQ_CLS', /CAUSAL_LM/],
+    ['task_type', 'TOKEN_CLS', /CAUSAL_LM/],
     ['r', 0, /must be at least 1, not 0/],
     ['r', '4', /must be a number, not "4"/],
     ['lora_alpha', null, /must be a number, not null/],

@@ -2,8 +2,8 @@ import { describe, expect, it } from 'vitest';
 import { normals, openPolicy, packedBatch, randomTrees, responseCount, shakeAdapter } from './gemma-helpers.js';
 
 /** The whole backward pass against central differences in float64, entry by entry. */
-describe('the gradient of Σ cotangent · log π in float64', () => {
-  it.each([
+describe('the gradient of Σ cotangent · log π, or of scores, in float64', () => {
+  it.each<[what: string, model: string, rank: number, scoreHead?: boolean]>([
     ['several key/value heads, odd sizes', 'random:tiny?vocab=23&hidden=9&heads=4&kv=2&head=6&mlp=11&layers=2', 2],
     ['one key/value head, rank 1', 'random:tiny?vocab=17&hidden=12&heads=3&kv=1&head=4&mlp=7&layers=2', 1],
     [
@@ -11,9 +11,10 @@ describe('the gradient of Σ cotangent · log π in float64', () => {
       'random:tiny?vocab=31&hidden=7&heads=2&kv=2&head=2&mlp=5&layers=3',
       3,
     ],
-  ])('is right with %s', async (_, model, rank) => {
+    ['a score head', 'random:tiny?vocab=19&hidden=8&heads=2&kv=1&head=4&mlp=6&layers=2', 2, true],
+  ])('is right with %s', async (_, model, rank, scoreHead = false) => {
     using policy = await openPolicy(model, { dtype: 'float64', threads: 1 });
-    await policy.addAdapter({ rank, alpha: 2 * rank });
+    await policy.addAdapter({ rank, alpha: 2 * rank }, { scoreHead });
     await shakeAdapter(policy);
     const trees = randomTrees(3, policy.config.vocabulary, 2);
     const batch = packedBatch(trees);

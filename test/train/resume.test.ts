@@ -120,6 +120,7 @@ describe('six steps straight are three, a kill, and three, bit for bit', () => {
     [{ loss: 'dpo', beta: 0.1, ...gr, weights: 'exp3', schedule: 'adaptive', chi: 0.8 }, 'stratified'],
     [{ loss: 'simpo', beta: 2, ...gr, weights: 'optimistic', ambiguity: { set: 'kl', radius: 0.1 } }, 'proportional'],
     [{ loss: 'orpo', beta: 0.1, weights: 'best-response', iterate: 'average' }, 'balanced'],
+    [{ loss: 'reward', ...gr, chi: 0.7 }, 'proportional'],
   ];
   const samplers = ['proportional', 'balanced', 'stratified'];
   const cases = losses.flatMap((loss, i) =>

@@ -142,7 +142,7 @@ describe('losses and weightings of other kinds', () => {
         const odds = (mean: number) => Math.exp(mean) / (1 - Math.exp(mean));
         return -a - objective.beta * Math.log(sigmoid(Math.log(odds(a) / odds(b))));
       }
-      if (objective.loss === 'sft') throw new Error('not here');
+      if (objective.loss === 'sft' || objective.loss === 'reward') throw new Error('not here');
       const h = logp(chosen, theta) - logp(chosen, start) - logp(rejected, theta) + logp(rejected, start);
       return marginLoss(objective).value(h);
     });

@@ -681,7 +681,7 @@ function byLoss(methods: readonly Method[]): Method[][] {
 /** "IPO loss (β = 0.1)", "SIMPO loss / nats (β = 2, γ = 0.5)" */
 function lossTitle(method: Method): string {
   const { loss, beta, gamma = 0 } = firstRun(method).objective;
-  const unit = ['dpo', 'rdpo', 'simpo', 'orpo', 'sft'].includes(loss) ? ' / nats' : '';
+  const unit = ['dpo', 'rdpo', 'simpo', 'orpo', 'reward', 'sft'].includes(loss) ? ' / nats' : '';
   const scale = [
     ...(beta === undefined ? [] : [`β = ${formatNumber(beta)}`]),
     ...(gamma === 0 ? [] : [`γ = ${formatNumber(gamma)}`]),
