@@ -1,5 +1,7 @@
 import { join } from 'node:path';
 import { type Command, Option } from '@commander-js/extra-typings';
+import { cellsOf } from '../data/pairs/dataset.js';
+import { type GroupBy, groupColumns } from '../data/pairs/groups.js';
 import type { People } from '../data/pairs/people.js';
 import { type PromptTemplate, parseTemplate, plainTemplate } from '../data/pairs/prompt-template.js';
 import type { Team } from '../distributed/team.js';
@@ -38,7 +40,7 @@ export interface ModelOptions {
   dtype?: DType;
   baseDtype?: DType;
   threads?: number;
-  groupBy?: readonly string[];
+  groupBy?: GroupBy;
   people?: string;
   peopleKey?: string;
   template?: PromptTemplate;
@@ -49,7 +51,7 @@ export interface ModelOptions {
 export interface ScorerOptions extends ModelOptions {
   pairs: string;
   /** Absent: pairs need no group, but where the template has one. */
-  groupBy?: readonly string[];
+  groupBy?: GroupBy;
   maxLength: number;
   dropUnusable?: boolean;
 }
@@ -100,13 +102,14 @@ export function registerEval(program: Command): void {
       const scored = await scoredDataset(data, usesReference ? reference : undefined, options.batch);
       const bar = progress('scoring', data.pairs.length, quiet);
       const tested: ClusteredPair[] = [];
+      const cells = cellsOf(data);
       const onValues = (indices: Int32Array, values: PairMetricValues) => {
         if (!clusters) return;
         indices.forEach((pair, i) => {
           const { id, group, weight } = present(data.pairs[pair]);
           const cluster = present(clusters.get(pairLine({ id })));
           const own = Object.entries(values).map(([metric, column]) => [metric, column[i]]);
-          tested[pair] = { group, weight, cluster, values: Object.fromEntries(own) };
+          tested[pair] = { groups: present(cells[group]), weight, cluster, values: Object.fromEntries(own) };
         });
       };
       const onProgress = bar.update;
@@ -328,7 +331,7 @@ export async function openScorer(
 
 /** How prompts are read. */
 interface PromptReading {
-  groupBy: readonly string[];
+  groupBy: GroupBy;
   people?: People;
   template?: PromptTemplate;
 }
@@ -390,7 +393,7 @@ export async function openModel<Data>(
 /** What `--people` and `--people-key` name. @throws InputError where one of them is given alone, or nothing is grouped */
 async function readPeople(
   { people: file, peopleKey: key }: Pick<ModelOptions, 'people' | 'peopleKey'>,
-  groupBy: readonly string[],
+  groupBy: GroupBy,
 ): Promise<People | undefined> {
   if (file === undefined && key === undefined) return undefined;
   if (file === undefined)
@@ -400,13 +403,14 @@ async function readPeople(
       at: { field: '--people-key' },
       fix: 'name the column of both files that says who it is, such as user_id',
     });
-  if (groupBy.length === 0)
+  const columns = groupColumns(groupBy);
+  if (columns.length === 0)
     throw new InputError('does nothing where there are no groups', {
       at: { field: '--people' },
       fix: 'leave it out, or name a field of the people with --group-by',
     });
   const { People } = await import('../data/pairs/people.js');
-  return People.read({ file, key }, groupBy);
+  return People.read({ file, key }, columns);
 }
 
 type Scorer = Pick<Awaited<ReturnType<typeof openScorer>>, 'reference' | 'template'>;

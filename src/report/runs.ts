@@ -60,6 +60,8 @@ const runSchema = z.looseObject({
   best: z.looseObject({ step: count, loss: z.number().optional(), group: z.string().optional() }).optional(),
   /** Pairs left out of each split, by reason. */
   dropped: z.record(z.string(), z.record(z.string(), count)).optional(),
+  /** Of each split; runs of earlier versions have none, and no groups that overlap. */
+  pairs: z.looseObject({ train: count }).optional(),
   groups: byName(z.object({ train: count }).catchall(count)),
 });
 
@@ -94,7 +96,7 @@ export interface Scores {
   /** The optimiser step after which the policy was scored. */
   step: number;
   groups: GroupScores;
-  /** Loss, mean over pairs, each by its weight. */
+  /** Loss, mean over pairs, each by its weight; of the training split each as often as it has groups. */
   pairMean: number;
   /** Where the errors are over clusters of the pairs: the column whose values these are, and whether one has pairs of several groups. */
   clusters?: { column: string; crossing: boolean };
@@ -172,7 +174,7 @@ export async function readRun(folder: string): Promise<Run> {
   const best = record.best && testScores(join(folder, 'evaluation-best.json'), record.best.step);
   const objective = { loss, beta, labelSmoothing, gamma, reduction };
   const testFile = parsed.data?.test;
-  const trainPairs = [...record.groups.values()].reduce((sum, { train }) => sum + train, 0);
+  const trainPairs = record.pairs?.train ?? [...record.groups.values()].reduce((sum, { train }) => sum + train, 0);
   const made = { method, seed, dataHash, trainPairs, record, objective, config, testFile, settings };
   return { folder, ...made, metrics, scores, best };
 }

@@ -72,7 +72,7 @@ export async function compareChosen(chosen: readonly Candidate<Trained>[], clust
     if (cluster !== undefined && !clusters.has(file)) clusters.set(file, await clustersOf(file, cluster));
     const seeds: TestScore[][] = [];
     for (const { cell } of runs) seeds.push((await readTestScores(cell.folder)).pairs);
-    const lines = seeds.map((pairs) => pairs.map(({ line, group }) => [line, group]));
+    const lines = seeds.map((pairs) => pairs.map(({ line, groups }) => [line, groups]));
     methods.push({ name: method, unit: lossUnit(config), test: JSON.stringify([file, ...lines]), seeds });
   }
   // Units are those of one test file: methods that were tested on other pairs stand alone.
@@ -94,7 +94,7 @@ function compareOnOneTest(
   cluster: string | undefined,
 ): Comparison {
   const [first] = methods;
-  const groups = [...new Set(first?.seeds.flat().map(({ group }) => group))];
+  const names = [...new Set(first?.seeds.flat().flatMap(({ groups }) => groups))];
   const units = new Map<string, number>();
   const unitOf = (line: number) => {
     const name = clusters?.get(line) ?? String(line);
@@ -105,10 +105,10 @@ function compareOnOneTest(
   const tested = methods.map(({ seeds }) =>
     seeds.map((pairs) =>
       pairs.map(
-        ({ line, group, weight, ...scores }): Tested => ({
+        ({ line, groups, weight, ...scores }): Tested => ({
           scores,
           weight,
-          group: groups.indexOf(group),
+          groups: groups.map((name) => names.indexOf(name)),
           unit: unitOf(line),
         }),
       ),
@@ -119,7 +119,7 @@ function compareOnOneTest(
     present(tested[method]).every((pairs) => pairs.every(({ scores }) => scores[metric] !== undefined));
   const values = tested.map((seeds, m) =>
     metrics.map((metric) =>
-      has(m, metric) ? seeds.map((pairs) => valuesOf(pairs, groups.length, metric)) : undefined,
+      has(m, metric) ? seeds.map((pairs) => valuesOf(pairs, names.length, metric)) : undefined,
     ),
   );
   /** What is measured: of one method, or of the difference of two. */

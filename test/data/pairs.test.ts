@@ -124,8 +124,8 @@ describe('pairs files', () => {
 
   it('crosses several group columns by name', () => {
     const text = JSON.stringify({ ...good, country: 'x', sex: 'y', age: 3 });
-    expect(parsePair({ number: 1, text }, 'f', { groupBy: ['country', 'sex'] }).group).toBe('country=x/sex=y');
-    expect(parsePair({ number: 1, text }, 'f', { groupBy: ['age'] }).group).toBe('3');
+    expect(parsePair({ number: 1, text }, 'f', { groupBy: ['country', 'sex'] }).groups).toEqual(['country=x/sex=y']);
+    expect(parsePair({ number: 1, text }, 'f', { groupBy: ['age'] }).groups).toEqual(['3']);
   });
 
   it('says so when there is no such file', async () => {
