@@ -46,7 +46,7 @@ describe('files of pandas', () => {
     const file = fixture(name);
     const groups = ['country=Nigeria/sex=1', 'country=Egypt/sex=2', 'country=Nigeria/sex=2'];
     expect(await records(file, { groupBy: ['country', 'sex'] })).toEqual(
-      texts.map((text, i) => ({ kind: 'text', ...text, preference: 1, group: groups[i], at: { file, ...places[i] } })),
+      texts.map((text, i) => ({ kind: 'text', ...text, preference: 1, groups: [groups[i]], at: { file, ...places[i] } })),
     );
   });
 
@@ -288,7 +288,7 @@ describe('broken files', () => {
     expect((await inputError(() => records(write('latin.csv', bytes)))).message).toContain('not UTF-8');
     expect((await inputError(() => records('/nowhere/pairs.csv'))).message).toContain('no such file');
     const file = write('bom.csv', '\ufeffgroup,prompt,chosen,rejected\na,p,x,y\n');
-    expect(await records(file)).toMatchObject([{ group: 'a', at: { file, line: 2 } }]);
+    expect(await records(file)).toMatchObject([{ groups: ['a'], at: { file, line: 2 } }]);
   });
 
   it('counts lines of CSV over chunks, breaks inside quotes and blank lines', async () => {
