@@ -61,7 +61,7 @@ const runSchema = z.looseObject({
   /** Pairs left out of each split, by reason. */
   dropped: z.record(z.string(), z.record(z.string(), count)).optional(),
   /** Of each split; runs of earlier versions have none, and no groups that overlap. */
-  pairs: z.looseObject({ train: count }).optional(),
+  pairs: z.object({ train: count }).catchall(count).optional(),
   groups: byName(z.object({ train: count }).catchall(count)),
 });
 
@@ -113,6 +113,8 @@ export interface Run {
   dataHash: string | undefined;
   /** Pairs of the training split. */
   trainPairs: number;
+  /** Whether some pairs are of several groups, whose means are then not independent. */
+  overlap: boolean;
   /** run.json as it stands: versions, commit and so on. */
   record: Readonly<Record<string, unknown> & Pick<z.infer<typeof runSchema>, 'steps' | 'best' | 'dropped' | 'groups'>>;
   /** The loss and what scales it; losses of two runs can be compared where this is equal. */
@@ -174,8 +176,10 @@ export async function readRun(folder: string): Promise<Run> {
   const best = record.best && testScores(join(folder, 'evaluation-best.json'), record.best.step);
   const objective = { loss, beta, labelSmoothing, gamma, reduction };
   const testFile = parsed.data?.test;
-  const trainPairs = record.pairs?.train ?? [...record.groups.values()].reduce((sum, { train }) => sum + train, 0);
-  const made = { method, seed, dataHash, trainPairs, record, objective, config, testFile, settings };
+  const members = (split: string) => [...record.groups.values()].reduce((sum, sizes) => sum + (sizes[split] ?? 0), 0);
+  const trainPairs = record.pairs?.train ?? members('train');
+  const overlap = Object.entries(record.pairs ?? {}).some(([split, pairs]) => members(split) > pairs);
+  const made = { method, seed, dataHash, trainPairs, overlap, record, objective, config, testFile, settings };
   return { folder, ...made, metrics, scores, best };
 }
 

@@ -118,9 +118,7 @@ function compareOnOneTest(
   const has = (method: number, metric: Metric) =>
     present(tested[method]).every((pairs) => pairs.every(({ scores }) => scores[metric] !== undefined));
   const values = tested.map((seeds, m) =>
-    metrics.map((metric) =>
-      has(m, metric) ? seeds.map((pairs) => valuesOf(pairs, names.length, metric)) : undefined,
-    ),
+    metrics.map((metric) => (has(m, metric) ? seeds.map((pairs) => valuesOf(pairs, names.length, metric)) : undefined)),
   );
   /** What is measured: of one method, or of the difference of two. */
   const asked = [

@@ -110,7 +110,10 @@ describe('groups that overlap', () => {
       { group: ['b'], weight: 0.3 },
     ]);
     for (const groups of [undefined, ['a', 'b', 'c']]) {
-      const plain = await loadPairs(write([{ group: 'b', weight: 3 }, { group: 'a' }, { group: 'b', weight: 0.3 }], 'plain.jsonl'), { groups });
+      const plain = await loadPairs(
+        write([{ group: 'b', weight: 3 }, { group: 'a' }, { group: 'b', weight: 0.3 }], 'plain.jsonl'),
+        { groups },
+      );
       for (const groupBy of [undefined, { overlap: ['group'] }]) {
         const data = await loadPairs(file, { groups, groupBy });
         expect(data.cells).toBeUndefined();
@@ -154,25 +157,61 @@ describe('groups that overlap', () => {
 
   it.each([
     ['an empty list', [{ group: 'a' }, { group: [] }], {}, ':2, field "group": names no group'],
-    ['no name in any column', [{ tags: [], more: [] }], { groupBy: { overlap: ['tags', 'more'] } }, ':1, field "tags, more": names no group'],
+    [
+      'no name in any column',
+      [{ tags: [], more: [] }],
+      { groupBy: { overlap: ['tags', 'more'] } },
+      ':1, field "tags, more": names no group',
+    ],
     ['a name twice', [{ group: ['a', 'b', 'a'] }], {}, ':1, field "group": names "a" twice'],
-    ['a list within', [{ group: 'a' }, { group: ['a', ['b']] }], {}, ':2, field "group": entry 1 is ["b"], not the name of a group'],
-    ['a list beside another column', [{ group: ['a', 'b'], sex: 'f' }], { groupBy: ['group', 'sex'] }, /:1, field "group": is a list, .*overlap: \[group, sex\]/s],
-    ['a column that is not there', [{ group: 'a' }], { groupBy: { overlap: ['group', 'sex'] } }, ':1, field "sex": there is no such column'],
-    ['a group that is not known', [{ group: ['a', 'z'] }], { groups: ['a'] }, ':1, field "group": "z" is not one of the groups'],
-    ['weights of 0 in one group', [{ group: ['a', 'b'], weight: 0 }, { group: 'a' }], {}, 'all weights of group "b" are 0'],
+    [
+      'a list within',
+      [{ group: 'a' }, { group: ['a', ['b']] }],
+      {},
+      ':2, field "group": entry 1 is ["b"], not the name of a group',
+    ],
+    [
+      'a list beside another column',
+      [{ group: ['a', 'b'], sex: 'f' }],
+      { groupBy: ['group', 'sex'] },
+      /:1, field "group": is a list, .*overlap: \[group, sex\]/s,
+    ],
+    [
+      'a column that is not there',
+      [{ group: 'a' }],
+      { groupBy: { overlap: ['group', 'sex'] } },
+      ':1, field "sex": there is no such column',
+    ],
+    [
+      'a group that is not known',
+      [{ group: ['a', 'z'] }],
+      { groups: ['a'] },
+      ':1, field "group": "z" is not one of the groups',
+    ],
+    [
+      'weights of 0 in one group',
+      [{ group: ['a', 'b'], weight: 0 }, { group: 'a' }],
+      {},
+      'all weights of group "b" are 0',
+    ],
   ])('are refused with %s', async (_, rows, options, message) => {
     expect((await inputError(() => loadPairs(write(rows), options))).message).toMatch(message);
   });
 
   it('are refused where a list of CSV cannot be read', async () => {
-    const file = writeLines(folder, 'broken.csv', ['group,prompt_ids,chosen_ids,rejected_ids', `"[""a"", b",[2],[3],[4]`]);
+    const file = writeLines(folder, 'broken.csv', [
+      'group,prompt_ids,chosen_ids,rejected_ids',
+      `"[""a"", b",[2],[3],[4]`,
+    ]);
     expect((await inputError(() => loadPairs(file))).message).toContain(':2, field "group": is not a list of names');
   });
 
   it('have no survey: shares are the answers of one group', async () => {
     const pair = { prompt: 'Is it?\n', chosen: 'A', rejected: 'B', shares: [0.7, 0.3] };
-    const file = writeLines(folder, 'survey.jsonl', [{ ...pair, group: ['a', 'b'] }, { ...pair, group: 'a' }]);
+    const file = writeLines(folder, 'survey.jsonl', [
+      { ...pair, group: ['a', 'b'] },
+      { ...pair, group: 'a' },
+    ]);
     const tokenizer = () => openTokenizer('random:tiny');
     const { message } = await inputError(() => loadPairs(file, { tokenizer, survey: 'required' }));
     expect(message).toContain(':1, field "shares": are the answers of one group, and the pair is of several');

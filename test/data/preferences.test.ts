@@ -46,7 +46,13 @@ describe('files of pandas', () => {
     const file = fixture(name);
     const groups = ['country=Nigeria/sex=1', 'country=Egypt/sex=2', 'country=Nigeria/sex=2'];
     expect(await records(file, { groupBy: ['country', 'sex'] })).toEqual(
-      texts.map((text, i) => ({ kind: 'text', ...text, preference: 1, groups: [groups[i]], at: { file, ...places[i] } })),
+      texts.map((text, i) => ({
+        kind: 'text',
+        ...text,
+        preference: 1,
+        groups: [groups[i]],
+        at: { file, ...places[i] },
+      })),
     );
   });
 

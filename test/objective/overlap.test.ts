@@ -101,7 +101,9 @@ describe('a step on groups that overlap', () => {
         const { groupCount, memberships, weights, losses, cell } = problem;
         const batch = [...cell.keys()].filter((i) => i % every === 0);
         const { robust, weighting } = stepOn(problem, ascent, batch, 'batch-mean');
-        const masses = Array.from({ length: groupCount }, (_, g) => sum(membersOf(problem, g, batch).map((i) => weights[i])));
+        const masses = Array.from({ length: groupCount }, (_, g) =>
+          sum(membersOf(problem, g, batch).map((i) => weights[i])),
+        );
         const means = masses.map((mass, g) =>
           mass === 0 ? 0 : sum(membersOf(problem, g, batch).map((i) => weights[i] * losses[i])) / mass,
         );
@@ -127,34 +129,40 @@ describe('a step on groups that overlap', () => {
         const masses = Array.from({ length: groupCount }, (_, g) => sum(membersOf(problem, g).map((i) => weights[i])));
         const even = stepOn(problem, { weights: 'importance' }, everything, 'normalised').robust;
         for (const i of everything)
-          expect(even.coefficients[cell[i]]).toBeCloseTo(sum(memberships[i].map((g) => 1 / masses[g])) / groupCount, 10);
+          expect(even.coefficients[cell[i]]).toBeCloseTo(
+            sum(memberships[i].map((g) => 1 / masses[g])) / groupCount,
+            10,
+          );
       }),
     );
   });
 
   it('is the step on groups, to the bit, where each pair is of one', () => {
     fc.assert(
-      fc.property(fc.array(fc.tuple(fc.nat(2), fc.double({ min: 0, max: 9, noNaN: true })), { minLength: 3 }), (rows) => {
-        const groups = [0, 1, 2, ...rows.map(([group]) => group)];
-        const losses = [1, 2, 3, ...rows.map(([, loss]) => loss)];
-        for (const scaling of ['normalised', 'paper', 'batch-mean'] as const)
-          for (const settings of [ascent, { weights: 'erm' }, { weights: 'exp3', step: 0.2, chi: 0.5 }] as const) {
-            const totals = new GroupTotals(3);
-            for (const [i, group] of groups.entries()) totals.add(group, losses[i]);
-            const chances = Array.from(totals.counts, (count) => count / groups.length);
-            const plain = groupWeights(settings, totals.counts);
-            const expected = robustStep(totals, plain, chances, scaling);
-            const lifted = groupWeights(settings, totals.counts);
-            const cells = new CellWeights(lifted, [[0], [1], [2]], totals.counts, totals.counts);
-            const { loss, signal, coefficients } = robustStep(totals, cells.of(totals, scaling), chances, scaling);
-            expect({ loss, signal, coefficients, alpha: lifted.alpha }).toEqual({
-              loss: expected.loss,
-              signal: expected.signal,
-              coefficients: expected.coefficients,
-              alpha: plain.alpha,
-            });
-          }
-      }),
+      fc.property(
+        fc.array(fc.tuple(fc.nat(2), fc.double({ min: 0, max: 9, noNaN: true })), { minLength: 3 }),
+        (rows) => {
+          const groups = [0, 1, 2, ...rows.map(([group]) => group)];
+          const losses = [1, 2, 3, ...rows.map(([, loss]) => loss)];
+          for (const scaling of ['normalised', 'paper', 'batch-mean'] as const)
+            for (const settings of [ascent, { weights: 'erm' }, { weights: 'exp3', step: 0.2, chi: 0.5 }] as const) {
+              const totals = new GroupTotals(3);
+              for (const [i, group] of groups.entries()) totals.add(group, losses[i]);
+              const chances = Array.from(totals.counts, (count) => count / groups.length);
+              const plain = groupWeights(settings, totals.counts);
+              const expected = robustStep(totals, plain, chances, scaling);
+              const lifted = groupWeights(settings, totals.counts);
+              const cells = new CellWeights(lifted, [[0], [1], [2]], totals.counts, totals.counts);
+              const { loss, signal, coefficients } = robustStep(totals, cells.of(totals, scaling), chances, scaling);
+              expect({ loss, signal, coefficients, alpha: lifted.alpha }).toEqual({
+                loss: expected.loss,
+                signal: expected.signal,
+                coefficients: expected.coefficients,
+                alpha: plain.alpha,
+              });
+            }
+        },
+      ),
       { numRuns: 30 },
     );
   });
@@ -205,7 +213,11 @@ describe('metrics of groups that overlap', () => {
 
 describe('draws of groups that overlap', () => {
   // Groups of 6, 4 and 2 members.
-  const problem = overlapping([[0, 1], [0], [0, 1, 2], [0, 1], [0], [0], [1, 2]], new Array(7).fill(1), new Array(7).fill(1));
+  const problem = overlapping(
+    [[0, 1], [0], [0, 1, 2], [0, 1], [0], [0], [1, 2]],
+    new Array(7).fill(1),
+    new Array(7).fill(1),
+  );
   const groups = Int32Array.from(problem.cell);
   const options = { groups, cells: problem.cells, groupCount: 3, batchSize: 5, seed: 4 };
   const sizes = [0, 1, 2].map((g) => membersOf(problem, g).length);
@@ -261,7 +273,10 @@ describe('draws of groups that overlap', () => {
   it('stay the same where cells are given and no group overlaps', () => {
     const plain = { groups: Int32Array.of(0, 1, 0, 2, 1, 0), groupCount: 3, batchSize: 3, seed: 9 };
     for (const kind of ['proportional', 'balanced', 'stratified'] as const) {
-      const [one, other] = [createSampler({ ...plain, kind }), createSampler({ ...plain, kind, cells: [[0], [1], [2]] })];
+      const [one, other] = [
+        createSampler({ ...plain, kind }),
+        createSampler({ ...plain, kind, cells: [[0], [1], [2]] }),
+      ];
       for (let i = 0; i < 8; i++) expect(other.next()).toEqual(one.next());
       expect(other.cellProbabilities).toEqual(one.groupProbabilities);
     }

@@ -146,7 +146,9 @@ describe('errors and intervals over clusters', () => {
   it('leave out pairs of weight 0 and groups without others', () => {
     const pairs = somePairs(5);
     const idle = { groups: [0], weight: 0, cluster: 'nobody', values: { loss: 99 } };
-    expect(overClusters([...names, 'c'], [idle, ...pairs, { ...idle, groups: [2] }])).toEqual(overClusters(names, pairs));
+    expect(overClusters([...names, 'c'], [idle, ...pairs, { ...idle, groups: [2] }])).toEqual(
+      overClusters(names, pairs),
+    );
   });
 });
 

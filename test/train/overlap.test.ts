@@ -92,7 +92,9 @@ describe('training on groups that overlap', () => {
     const drawn = objective.weights === 'exp3';
     // exp3 has all on one group, which its line does not name: it is the one whose mean is the loss.
     const q = some.groups.map((name, g) =>
-      drawn ? Number(Math.abs(Number(lines[1].loss) - groupMean(start, some, g)) < 1e-12) : Number(lines[1][`group/${name}/weight`]),
+      drawn
+        ? Number(Math.abs(Number(lines[1].loss) - groupMean(start, some, g)) < 1e-12)
+        : Number(lines[1][`group/${name}/weight`]),
     );
     expect(q.reduce((sum, weight) => sum + weight, 0)).toBeCloseTo(1, 12);
     const whole = (theta: number[]) => q.reduce((sum, weight, g) => sum + weight * groupMean(theta, some, g), 0);
@@ -191,7 +193,9 @@ describe('training on groups that overlap', () => {
     expect(reached).toBeLessThan(best.value + 1e-3);
     // Neither the start nor the plain mean is that good, or the test would show nothing.
     const { policy: plain } = await run({ ...grIpo, weights: 'erm', step: undefined }, linear, { steps: 300 });
-    expect(Math.max(...linear.groups.map((_, g) => groupMean(plain.theta, linear, g)))).toBeGreaterThan(best.value + 0.01);
+    expect(Math.max(...linear.groups.map((_, g) => groupMean(plain.theta, linear, g)))).toBeGreaterThan(
+      best.value + 0.01,
+    );
     expect(Number(lines.at(-1)?.['worst/loss'])).toBeCloseTo(reached, 2);
   });
 

@@ -51,6 +51,7 @@ async function trained(
   size: number,
   changes: object = {},
   stopAt?: { rank: number; step: number },
+  data = { train, validation },
 ): Promise<Outcome[]> {
   const config = resolveConfig({
     model: 'none',
@@ -94,7 +95,7 @@ async function trained(
       let alpha: number[][] = [];
       let error: unknown;
       try {
-        alpha = await trainPolicy(policy, train, validation, config, hooks);
+        alpha = await trainPolicy(policy, data.train, data.validation, config, hooks);
       } catch (thrown) {
         error = thrown;
       }
@@ -142,6 +143,22 @@ describe('a run on several processes is the run on one', () => {
       for (const one of team) expect(one).toEqual(team[0]);
     },
   );
+
+  it.each(['proportional', 'balanced'])('of groups that overlap, in %s batches', async (sampler) => {
+    // The three groups of above become sets of two groups, or of both.
+    const overlap = (data: PairDataset): PairDataset => ({
+      ...data,
+      groups: ['a', 'b'],
+      cells: [[0, 1], [0], [1]],
+      counts: [0, 1].map((g) => data.pairs.filter(({ group }) => group === 0 || group === g + 1).length),
+    });
+    const data = { train: overlap(train), validation: overlap(validation) };
+    const changes = { batch: { size: 7, micro: 3, sampler } };
+    const [alone] = await trained(1, changes, undefined, data);
+    expect(alone.error).toBeUndefined();
+    expect(alone.lines.at(-1)).toHaveProperty('eval_group/a/loss');
+    for (const one of await trained(3, changes, undefined, data)) expectNear(one, alone);
+  });
 
   it('skips a step that is not finite on one of them on all', async () => {
     const bad = train.pairs[4];

@@ -4,6 +4,7 @@ import { listNames, shortName } from '../../terminal/names.js';
 import { type RowLocation, rowNumber } from '../tables/row.js';
 import { hasTurnMarks, refuseInTurn } from '../text/control-tokens.js';
 import { jointTexts, type TextTokenizer, type TokenisedText, tokenisePair } from '../text/tokenizer.js';
+import { groupColumns, groupText } from './groups.js';
 import {
   type AskedQuestion,
   carriesShares,
@@ -13,7 +14,6 @@ import {
   readQuestion,
   readShares,
 } from './opinion-questions.js';
-import { groupColumns, groupText } from './groups.js';
 import { oppositeLabels } from './opposite-labels.js';
 import { PairStore } from './pair-store.js';
 import { PairParser, type PreferenceRecord, type ReadPairsOptions, type UnusableKind, UnusablePair } from './pairs.js';

@@ -274,7 +274,9 @@ function readOptional(row: Row, column: OptionalColumn, groupBy: GroupBy): numbe
     // Nothing else tells that it is missing: a slip of the pen here would change results in silence.
     const misspelt = row.columns.find((field) => {
       const name = field.toLowerCase();
-      return !groupColumns(groupBy).includes(field) && name.startsWith(column.charAt(0)) && editDistance(name, column) <= 2;
+      return (
+        !groupColumns(groupBy).includes(field) && name.startsWith(column.charAt(0)) && editDistance(name, column) <= 2
+      );
     });
     if (misspelt === undefined) return 1;
     throw new InputError(`is not known, and looks like a misspelt "${column}"`, {
