@@ -2,6 +2,8 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, expect, it } from 'vitest';
 import { stringify } from 'yaml';
+import { valuesOf } from '../../src/report/group-measures.js';
+import { readTestScores } from '../../src/report/pair-scores.js';
 import { temporaryFolder } from '../temporary-folder.js';
 import { groupRobust } from './run.js';
 
@@ -78,7 +80,7 @@ function meansOf(values: readonly number[]): number[] {
   });
 }
 
-it('a run has metrics and α of every group, and its pairs name all of theirs', () => {
+it('a run has metrics and α of every group, and its pairs name all of theirs', async () => {
   const lines = jsonLines(at('run', 'metrics.jsonl'));
   const alpha = names.map((name) => lines.at(-1)[`group/${name}/alpha`]);
   expect(alpha.reduce((sum, value) => sum + value, 0)).toBeCloseTo(1, 12);
@@ -93,6 +95,15 @@ it('a run has metrics and α of every group, and its pairs name all of theirs', 
     expect(evaluation.groups[name].count).toBe(rows.filter((row) => isOf(row, name)).length);
     expect(lines.at(-1)[`eval_group/${name}/loss`]).toBeCloseTo(means[g] ?? Number.NaN, 9);
   });
+  // As sweeps read them, of the best step.
+  const scores = (await readTestScores(at('run'))).pairs;
+  const indexed = scores.map(({ groups, weight, ...measured }, unit) => {
+    return { groups: groups.map((name) => names.indexOf(name)), weight, unit, scores: measured };
+  });
+  const best = json(at('run', 'evaluation-best.json'));
+  expect(valuesOf(indexed, names.length, 'loss').map(({ mean }) => mean)).toEqual(
+    names.map((name) => expect.closeTo(best.groups[name].loss, 9)),
+  );
   expect(evaluation.worst.group).toBe(names[means.indexOf(Math.max(...means))]);
   const { pairs: counts, groups } = json(at('run', 'run.json'));
   expect(counts).toEqual({ train: 14, validation: 14, test: 14 });

@@ -123,6 +123,17 @@ describe('groups that overlap', () => {
     }
   });
 
+  it('do not overlap where the pairs of several are left out', async () => {
+    const same = { ...ids, rejected_ids: ids.chosen_ids };
+    const rows = [{ group: ['a', 'b'], ...same }, { group: 'b', weight: 5 }, { group: 'a' }];
+    const { cells, pairs, counts } = await loadPairs(write(rows), { unusable: 'drop' });
+    expect([cells, counts]).toEqual([undefined, [1, 1]]);
+    expect(pairs.map(({ group, weight }) => [group, weight])).toEqual([
+      [1, 1],
+      [0, 1],
+    ]);
+  });
+
   it('tell two data sets apart that differ in memberships alone', async () => {
     const digests = await Promise.all(
       [

@@ -48,14 +48,15 @@ describe('splitLines', () => {
 
 describe('pairs files', () => {
   it('reads text and ids, skips blank lines, keeps line numbers', async () => {
+    const { group: _, ...texts } = good;
     const file = writeLines(folder, 'good.jsonl', [good, '', { ...ids, weight: 0, preference: 0.25, note: 'ignored' }]);
     const records = [];
     for await (const record of readPairs(file)) records.push(record);
     expect(records).toEqual([
-      { kind: 'text', ...good, weight: 1, preference: 1, at: { file, line: 1 } },
+      { kind: 'text', groups: ['a'], ...texts, weight: 1, preference: 1, at: { file, line: 1 } },
       {
         kind: 'ids',
-        group: 'a',
+        groups: ['a'],
         prompt: Int32Array.of(2, 5),
         chosen: Int32Array.of(7, 1),
         rejected: Int32Array.of(8, 1),

@@ -219,3 +219,11 @@ it('an evaluation has the means over members, and those over all pairs', async (
   const plain = some.pairs.reduce((sum, pair) => sum + pair.weight * ipoLoss(policy.theta, pair), 0) / 6;
   expect(summary.mean.loss).toBeCloseTo(plain, 10);
 });
+
+it.each([
+  [{ overlaps: ['a'] }, /data\.groupBy.*\{ overlap: \[columns\] \}/],
+  [{ overlap: ['a', 'a'] }, /data\.groupBy\.overlap.*same name twice/],
+])('a configuration refuses groupBy: %j', (groupBy, message) => {
+  const config = { model: 'none', output: 'none', objective: { loss: 'sft' }, steps: 1 };
+  expect(() => resolveConfig({ ...config, data: { train: 'none', groupBy } })).toThrow(message);
+});

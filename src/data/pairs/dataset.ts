@@ -231,7 +231,8 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
       { at: { file } },
     );
   const sets = [...cells.values()];
-  const overlap = sets.some((cell) => cell.groups.length > 1);
+  // Of a cell whose pairs were all left out nothing remains.
+  const overlap = sets.some((cell) => cell.count > 0 && cell.groups.length > 1);
   const ofGroup = (what: 'count' | 'weight') => sumsByGroup(sets, groups.length, what);
   const [counts, weights] = [ofGroup('count'), ofGroup('weight')];
   const weightless = groups.find((_, g) => counts[g] > 0 && weights[g] === 0);
