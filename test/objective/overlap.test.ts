@@ -254,7 +254,11 @@ describe('draws of groups that overlap', () => {
     // Weights that see what they are given.
     const seen: Float64Array[] = [];
     const weighting = groupWeights({ weights: 'uniform' }, sizes);
-    const spy = { ...weighting, next: (signal: Float64Array) => (seen.push(signal.slice()), weighting.next(signal)) };
+    const next = (signal: Float64Array) => {
+      seen.push(signal.slice());
+      return weighting.next(signal);
+    };
+    const spy = { ...weighting, next };
     const cells = new CellWeights(spy, problem.cells, all.counts, all.counts);
     for (let step = 0; step < 9000; step++) {
       const totals = new GroupTotals(problem.cells.length);
