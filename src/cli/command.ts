@@ -6,6 +6,7 @@ import {
   type OptionValues,
 } from '@commander-js/extra-typings';
 import { parse } from 'csv-parse/sync';
+import type { GroupBy } from '../data/pairs/groups.js';
 import { parseTemplate } from '../data/pairs/prompt-template.js';
 import { editDistance } from '../data/tables/near-matches.js';
 import { InputError, messageOf, present, reportError } from '../errors.js';
@@ -85,14 +86,19 @@ export function parsedOption<const Flags extends string, T>(
   return new Option(flags, description).argParser<T>((text) => parse(flag, text));
 }
 
-export function groupByOption(
-  description = 'column that names the group; several, separated by commas, make a cross product',
-) {
-  return parsedOption('--group-by <columns>', description, parseColumns);
+export function groupByOption() {
+  return parsedOption(
+    '--group-by <columns>',
+    'column that names the group; several, separated by commas, make a cross product, and overlap:COLUMN,… groups that overlap',
+    (flag, text): GroupBy => {
+      const [, columns] = /^overlap:(.*)$/s.exec(text) ?? [];
+      return columns === undefined ? parseColumns(flag, text) : { overlap: parseColumns(flag, columns) };
+    },
+  );
 }
 
 /** @throws InputError where one is given twice */
-function parseColumns(flag: string, text: string): string[] {
+export function parseColumns(flag: string, text: string): string[] {
   const columns = parseList(flag, text);
   if (new Set(columns).size < columns.length)
     throw new InputError('holds the same name twice', { at: { field: flag }, fix: 'remove one' });

@@ -9,9 +9,9 @@ import { shortName } from '../terminal/names.js';
 import {
   countOption,
   defineAction,
-  groupByOption,
   numberOption,
   type Output,
+  parseColumns,
   parsedOption,
   parseList,
   templateOption,
@@ -132,8 +132,10 @@ function registerPrism(data: Command): void {
           'folder with survey.jsonl and conversations.jsonl, or the hub id HannahRoseKirk/prism-alignment',
         )
         .addOption(
-          groupByOption(
+          parsedOption(
+            '--group-by <fields>',
             'field of the people that names the group, such as location.special_region; several make a cross product',
+            parseColumns,
           ).makeOptionMandatory(),
         )
         .addOption(

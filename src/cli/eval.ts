@@ -1,5 +1,7 @@
 import { join } from 'node:path';
 import { type Command, Option } from '@commander-js/extra-typings';
+import { cellsOf } from '../data/pairs/dataset.js';
+import { type GroupBy, groupColumns } from '../data/pairs/groups.js';
 import type { People } from '../data/pairs/people.js';
 import { type PromptTemplate, parseTemplate, plainTemplate } from '../data/pairs/prompt-template.js';
 import type { Team } from '../distributed/team.js';
@@ -39,7 +41,7 @@ export interface ModelOptions {
   dtype?: DType;
   baseDtype?: DType;
   threads?: number;
-  groupBy?: readonly string[];
+  groupBy?: GroupBy;
   people?: string;
   peopleKey?: string;
   /** What pairs are clustered by, which may be a field of the people too. */
@@ -52,7 +54,7 @@ export interface ModelOptions {
 export interface ScorerOptions extends ModelOptions {
   pairs: string;
   /** Absent: pairs need no group, but where the template has one. */
-  groupBy?: readonly string[];
+  groupBy?: GroupBy;
   maxLength: number;
   dropUnusable?: boolean;
 }
@@ -118,13 +120,14 @@ export function registerEval(program: Command): void {
       const scored = await scoredDataset(data, usesReference ? reference : undefined, limits);
       const bar = progress('scoring', data.pairs.length, quiet);
       const tested: ClusteredPair[] = [];
+      const cells = cellsOf(data);
       const onValues = (indices: Int32Array, values: PairMetricValues) => {
         if (!clusters) return;
         indices.forEach((pair, i) => {
           const { id, group, weight } = present(data.pairs[pair]);
           const cluster = present(clusters.get(pairLine({ id })));
           const own = Object.entries(values).map(([metric, column]) => [metric, column[i]]);
-          tested[pair] = { group, weight, cluster, values: Object.fromEntries(own) };
+          tested[pair] = { groups: present(cells[group]), weight, cluster, values: Object.fromEntries(own) };
         });
       };
       const onProgress = bar.update;
@@ -378,7 +381,7 @@ export async function openScorer(
 
 /** How prompts are read. */
 interface PromptReading {
-  groupBy: readonly string[];
+  groupBy: GroupBy;
   people?: People;
   template?: PromptTemplate;
 }
@@ -468,17 +471,18 @@ function peopleSource({ people: file, peopleKey: key }: Pick<ModelOptions, 'peop
 /** @throws InputError as {@link peopleSource}, and where nothing is grouped */
 async function readPeople(
   options: Pick<ModelOptions, 'people' | 'peopleKey' | 'cluster'>,
-  groupBy: readonly string[],
+  groupBy: GroupBy,
 ): Promise<People | undefined> {
   const source = peopleSource(options);
   if (source === undefined) return undefined;
-  if (groupBy.length === 0)
+  const columns = groupColumns(groupBy);
+  if (columns.length === 0)
     throw new InputError('does nothing where there are no groups', {
       at: { field: '--people' },
       fix: 'leave it out, or name a field of the people with --group-by',
     });
   const { People } = await import('../data/pairs/people.js');
-  return People.read(source, groupBy, options.cluster);
+  return People.read(source, columns, options.cluster);
 }
 
 type Scorer = Pick<Awaited<ReturnType<typeof openScorer>>, 'reference' | 'template'>;

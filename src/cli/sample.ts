@@ -1,4 +1,5 @@
 import type { Command } from '@commander-js/extra-typings';
+import { groupValue } from '../data/pairs/groups.js';
 import type { LoadPromptsOptions, TokenisedPrompt } from '../data/pairs/prompts.js';
 import type { TextTokenizer } from '../data/text/tokenizer.js';
 import { InputError, present } from '../errors.js';
@@ -140,14 +141,14 @@ async function readPrompts(
   const how = { groupBy: groupBy ?? ['group'], groupOptional, people, template, ofPairs: kind === 'pairs' };
   const { prompts, warnings } = await reader.readPrompts(file, how);
   if (groups === undefined) return { data: prompts, warnings };
-  const there = [...new Set(prompts.map(({ group }) => group))];
+  const there = [...new Set(prompts.flatMap((prompt) => prompt.groups))];
   const missing = groups.filter((group) => !there.includes(group));
   if (missing.length > 0)
     throw new InputError(`${file} has no prompt of ${listNames(missing)}`, {
       at: { field: '--groups' },
       fix: `use ${listNames(there)}`,
     });
-  return { data: prompts.filter(({ group }) => groups.includes(group)), warnings };
+  return { data: prompts.filter((prompt) => prompt.groups.some((name) => groups.includes(name))), warnings };
 }
 
 /** What ends an answer: the checkpoint's own stop tokens and, to a prompt of text, the tokenizer's EOS and Gemma's end of a turn. */
@@ -180,12 +181,12 @@ function textOf(
 /** @param text absent: the prompt was given as ids, and so are both here */
 function lineOf(
   { sample, tokens, logProbability, finishReason }: Answer,
-  { line, group, prompt }: TokenisedPrompt,
+  { line, groups, prompt }: TokenisedPrompt,
   text: AnswerText | undefined,
 ): object {
   return {
     line,
-    ...(group === '' ? {} : { group }),
+    ...(groups[0] === '' ? {} : { group: groupValue(groups) }),
     sample,
     ...(text ?? { prompt_ids: Array.from(prompt), response_ids: tokens }),
     logprob: logProbability,

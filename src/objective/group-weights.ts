@@ -24,6 +24,9 @@ import {
  * | optimistic    | the same, α by optimistic mirror ascent                            | the same            |
  * | best-response | the same, α the worst case for the losses of the step              | the same            |
  * | exp3          | one group, drawn by (1−χ) μ_g + χ α_g                              | the same            |
+ *
+ * Where groups overlap N_g counts all members of g, so that N = Σ_g N_g counts a pair once for each of its groups: these shares sum to one. The
+ * step of erm is all the same that of the plain mean over pairs ({@link GroupWeights.pairsAlike}).
  */
 export const weightingNames = [
   'erm',
@@ -73,6 +76,8 @@ export interface GroupWeights extends StepWeights {
   readonly alpha: Float64Array;
   /** What α makes the θ-weights, on the simplex too: (1−χ) μ_g + χ α_g. Where χ < 1 no group's falls below (1−χ) μ_g, however small its α. */
   readonly weights: Float64Array;
+  /** Whether all pairs count the same, however many groups they are of; else a pair counts by the sum over its groups. */
+  readonly pairsAlike?: boolean;
   /** η_α of weights that move; a schedule may change it between steps. */
   step?: number;
   /** All that moves, to be saved, as plain JSON; absent where nothing does. */
@@ -94,7 +99,7 @@ export function groupWeights(settings: WeightSettings, sizes: ArrayLike<number>,
     });
   switch (settings.weights) {
     case 'erm':
-      return fixedWeights('erm', counts);
+      return { ...fixedWeights('erm', counts), pairsAlike: true };
     case 'uniform':
       return fixedWeights('uniform', new Float64Array(counts.length).fill(1));
     case 'importance': {

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { groupText } from '../data/pairs/groups.js';
 import { InputError } from '../errors.js';
 import { clustersOf, overClusters } from './clusters.js';
 import { readPairMetrics } from './pair-scores.js';
@@ -19,14 +20,14 @@ export async function withClusters(run: Run, column: string): Promise<Run> {
   const clusters = await clustersOf(file, column, people);
   const over = async (of: Scores, name: string): Promise<Scores> => {
     const names = [...of.groups.keys()];
-    const pairs = (await readPairMetrics(join(folder, name))).map(({ line, group, ...pair }) => {
+    const pairs = (await readPairMetrics(join(folder, name))).map(({ line, groups, ...pair }) => {
       const cluster = clusters.get(line);
-      if (cluster === undefined || !of.groups.has(group))
-        throw new InputError(`has no pair that ${folder} tested under this number, in group "${group}"`, {
+      if (cluster === undefined || !groups.every((name) => of.groups.has(name)))
+        throw new InputError(`has no pair that ${folder} tested under this number, in group "${groupText(groups)}"`, {
           at: { file, line },
           fix: 'put the file back as the run had it',
         });
-      return { ...pair, group: names.indexOf(group), cluster };
+      return { ...pair, groups: groups.map((name) => names.indexOf(name)), cluster };
     });
     const { groups, crossing } = overClusters(names, pairs);
     return {

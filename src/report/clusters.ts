@@ -39,9 +39,9 @@ export async function clustersOf(file: string, column: string, source?: PeopleSo
 
 /** A pair with its metrics. */
 export interface ClusteredPair {
-  /** Index of its group. */
-  group: number;
-  /** Within its group. */
+  /** Indices of its groups. */
+  groups: readonly number[];
+  /** Within them. */
   weight: number;
   cluster: string;
   values: MetricMeans;
@@ -85,7 +85,7 @@ export function overClusters(names: readonly string[], pairs: readonly Clustered
   const byGroup = names.map((): ClusteredPair[] => []);
   for (const pair of counted) {
     if (!units.has(pair.cluster)) units.set(pair.cluster, units.size);
-    present(byGroup[pair.group]).push(pair);
+    for (const group of pair.groups) present(byGroup[group]).push(pair);
   }
   const groups = names
     .map((name, g) => ({ name, pairs: present(byGroup[g]) }))

@@ -15,10 +15,10 @@ export interface PairScores {
 /** A tested pair. */
 export interface Tested {
   scores: PairScores;
-  /** Within its group. */
+  /** Within its groups. */
   weight: number;
-  /** Index of its group. */
-  group: number;
+  /** Indices of its groups. */
+  groups: readonly number[];
   /** Index of what is drawn anew: its question, the person it is from, or itself. */
   unit: number;
 }
@@ -45,10 +45,10 @@ export interface GroupValues {
 }
 
 /** Of the groups that have pairs. */
-export function valuesOf(pairs: readonly Tested[], groups: number, metric: Metric): GroupValues[] {
-  const values = Array.from({ length: groups }, () => [] as { value: number; weight: number; unit: number }[]);
-  for (const { scores, group, unit, weight } of pairs)
-    present(values[group]).push({ value: present(scores[metric]), unit, weight });
+export function valuesOf(pairs: readonly Tested[], groupCount: number, metric: Metric): GroupValues[] {
+  const values = Array.from({ length: groupCount }, () => [] as { value: number; weight: number; unit: number }[]);
+  for (const { scores, groups, unit, weight } of pairs)
+    for (const group of groups) present(values[group]).push({ value: present(scores[metric]), unit, weight });
   return values
     .filter((ofGroup) => ofGroup.some(({ weight }) => weight > 0))
     .map((ofGroup) => {

@@ -10,14 +10,15 @@ import type { PairScores } from './group-measures.js';
 export interface TestScore extends PairScores {
   /** Where the pair stands in the test file. */
   line: number;
-  group: string;
-  /** Within its group. */
+  /** Names of its groups. */
+  groups: readonly string[];
+  /** Within them. */
   weight: number;
 }
 
 const pairSchema = z.looseObject({
   line: z.number().int().positive(),
-  group: z.string(),
+  group: z.union([z.string(), z.array(z.string()).nonempty()]),
   // Runs of earlier versions have none.
   weight: z.number().min(0).default(1),
   loss: z.number(),
@@ -35,7 +36,7 @@ export async function readTestScores(run: string): Promise<{ file: string; pairs
   const file = existsSync(best) ? best : join(run, 'evaluation-pairs.jsonl');
   const pairs = (await readLines(file, pairSchema)).map(({ line, group, weight, loss, ...scores }) => ({
     line,
-    group,
+    groups: [group].flat(),
     weight,
     loss,
     reward_accuracy: scores['rewards/accuracies'],
@@ -47,12 +48,12 @@ export async function readTestScores(run: string): Promise<{ file: string; pairs
 /** All metrics of the tested pairs in such a file. @throws InputError naming the file that is missing or damaged */
 export async function readPairMetrics(
   file: string,
-): Promise<(Pick<TestScore, 'line' | 'group' | 'weight'> & { values: MetricMeans })[]> {
+): Promise<(Pick<TestScore, 'line' | 'groups' | 'weight'> & { values: MetricMeans })[]> {
   return (await readLines(file, pairSchema)).map(({ line, group, weight, ...rest }) => {
     const values = Object.entries(rest).filter(
       ([name, value]) => pairMetrics.some((metric) => metric === name) && typeof value === 'number',
     );
-    return { line, group, weight, values: Object.fromEntries(values) };
+    return { line, groups: [group].flat(), weight, values: Object.fromEntries(values) };
   });
 }
 

@@ -61,6 +61,8 @@ const runSchema = z.looseObject({
   best: z.looseObject({ step: count, loss: z.number().optional(), group: z.string().optional() }).optional(),
   /** Pairs left out of each split, by reason. */
   dropped: z.record(z.string(), z.record(z.string(), count)).optional(),
+  /** Of each split; runs of earlier versions have none, and no groups that overlap. */
+  pairs: z.object({ train: count }).catchall(count).optional(),
   groups: byName(z.object({ train: count }).catchall(count)),
 });
 
@@ -100,7 +102,7 @@ export interface Scores {
   /** The optimiser step after which the policy was scored. */
   step: number;
   groups: GroupScores;
-  /** Loss, mean over pairs, each by its weight. */
+  /** Loss, mean over pairs, each by its weight; of the training split each as often as it has groups. */
   pairMean: number;
   /** Where the errors are over clusters of the pairs: the column whose values these are, and whether one has pairs of several groups. */
   clusters?: { column: string; crossing: boolean };
@@ -117,6 +119,8 @@ export interface Run {
   dataHash: string | undefined;
   /** Pairs of the training split. */
   trainPairs: number;
+  /** Whether some pairs are of several groups, whose means are then not independent. */
+  overlap: boolean;
   /** run.json as it stands: versions, commit and so on. */
   record: Readonly<Record<string, unknown> & Pick<z.infer<typeof runSchema>, 'steps' | 'best' | 'dropped' | 'groups'>>;
   /** The loss and what scales it; losses of two runs can be compared where this is equal. */
@@ -180,8 +184,10 @@ export async function readRun(folder: string): Promise<Run> {
   const best = record.best && testScores(join(folder, 'evaluation-best.json'), record.best.step);
   const objective = { loss, beta, labelSmoothing, gamma, reduction };
   const { test: testFile, people } = parsed.data ?? {};
-  const trainPairs = [...record.groups.values()].reduce((sum, { train }) => sum + train, 0);
-  const made = { method, seed, dataHash, trainPairs, record, objective, config, testFile, people, settings };
+  const members = (split: string) => [...record.groups.values()].reduce((sum, sizes) => sum + (sizes[split] ?? 0), 0);
+  const trainPairs = record.pairs?.train ?? members('train');
+  const overlap = Object.entries(record.pairs ?? {}).some(([split, pairs]) => members(split) > pairs);
+  const made = { method, seed, dataHash, trainPairs, overlap, record, objective, config, testFile, people, settings };
   return { folder, ...made, metrics, scores, best };
 }
 

@@ -77,7 +77,7 @@ export function poolFolds(pairs: readonly TestedPair[]): Pooled {
     const question = questions.get(pair.question) ?? questions.size;
     questions.set(pair.question, question);
     if (!groups.includes(pair.group)) groups.push(pair.group);
-    ofSeed.push({ scores: pair, weight: 1, unit: question, group: groups.indexOf(pair.group) });
+    ofSeed.push({ scores: pair, weight: 1, unit: question, groups: [groups.indexOf(pair.group)] });
   }
   checkSameTests(pairs);
   const once = new Float64Array(questions.size).fill(1);
@@ -189,7 +189,7 @@ function judged(claim: string, measure: Measure, { mean, interval, seeds }: Inte
 }
 
 function groupSummary(bySeed: ReadonlyMap<number, readonly Tested[]>, group: number): GroupMean {
-  const pairs = [...bySeed.values()].flat().filter((tested) => tested.group === group);
+  const pairs = [...bySeed.values()].flat().filter((tested) => tested.groups.includes(group));
   const mean = (metric: Metric) => pairs.reduce((sum, { scores }) => sum + present(scores[metric]), 0) / pairs.length;
   return {
     pairs: pairs.length / bySeed.size,

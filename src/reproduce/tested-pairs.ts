@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { z } from 'zod';
+import { groupText } from '../data/pairs/groups.js';
 import { rowNumber } from '../data/tables/row.js';
 import { readRows } from '../data/tables/rows.js';
 import { InputError } from '../errors.js';
@@ -43,7 +44,7 @@ export async function testedPairs(runs: readonly TestedRun[]): Promise<TestedPai
     const source = join(data, 'test.jsonl');
     const rows = await readLines(source, questionSchema);
     const { file, pairs: scores } = await readTestScores(run);
-    for (const { line, group, loss, reward_accuracy, policy_accuracy } of scores) {
+    for (const { line, groups, loss, reward_accuracy, policy_accuracy } of scores) {
       const question = rows[line - 1]?.question;
       if (question === undefined)
         throw new InputError(`names line ${line}, which ${source} does not have`, { at: { file } });
@@ -52,7 +53,7 @@ export async function testedPairs(runs: readonly TestedRun[]): Promise<TestedPai
           at: { file },
           fix: 'pool runs of a preference loss; sft has no rewards',
         });
-      pairs.push({ method, seed, question, group, loss, reward_accuracy, policy_accuracy });
+      pairs.push({ method, seed, question, group: groupText(groups), loss, reward_accuracy, policy_accuracy });
     }
   }
   return pairs;

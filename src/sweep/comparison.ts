@@ -70,7 +70,7 @@ export async function compareChosen(chosen: readonly Candidate<Trained>[], clust
     const file = present(config.data.test);
     const seeds: TestScore[][] = [];
     for (const { cell } of runs) seeds.push((await readTestScores(cell.folder)).pairs);
-    const lines = seeds.map((pairs) => pairs.map(({ line, group }) => [line, group]));
+    const lines = seeds.map((pairs) => pairs.map(({ line, groups }) => [line, groups]));
     methods.push({ name: method, unit: lossUnit(config), test: JSON.stringify([file, ...lines]), seeds });
   }
   // Units are those of one test file: methods that were tested on other pairs stand alone.
@@ -93,7 +93,7 @@ function compareOnOneTest(
   cluster: string | undefined,
 ): Comparison {
   const [first] = methods;
-  const groups = [...new Set(first?.seeds.flat().map(({ group }) => group))];
+  const names = [...new Set(first?.seeds.flat().flatMap(({ groups }) => groups))];
   const units = new Map<string, number>();
   const unitOf = (line: number) => {
     const name = clusters?.get(line) ?? String(line);
@@ -104,10 +104,10 @@ function compareOnOneTest(
   const tested = methods.map(({ seeds }) =>
     seeds.map((pairs) =>
       pairs.map(
-        ({ line, group, weight, ...scores }): Tested => ({
+        ({ line, groups, weight, ...scores }): Tested => ({
           scores,
           weight,
-          group: groups.indexOf(group),
+          groups: groups.map((name) => names.indexOf(name)),
           unit: unitOf(line),
         }),
       ),
@@ -117,9 +117,7 @@ function compareOnOneTest(
   const has = (method: number, metric: Metric) =>
     present(tested[method]).every((pairs) => pairs.every(({ scores }) => scores[metric] !== undefined));
   const values = tested.map((seeds, m) =>
-    metrics.map((metric) =>
-      has(m, metric) ? seeds.map((pairs) => valuesOf(pairs, groups.length, metric)) : undefined,
-    ),
+    metrics.map((metric) => (has(m, metric) ? seeds.map((pairs) => valuesOf(pairs, names.length, metric)) : undefined)),
   );
   /** What is measured: of one method, or of the difference of two. */
   const asked = [

@@ -30,10 +30,14 @@ function rows({ properties = {}, required = [] }: Property, prefix: string): str
 }
 
 function typeText(property: Property): string {
-  const { type, items, prefixItems, anyOf } = property;
+  const { type, items, prefixItems, anyOf, properties } = property;
   if (property.enum) return property.enum.map(code).join(', ');
   if (anyOf) return anyOf.map(typeText).join(' or ');
   if (prefixItems) return `[${prefixItems.map((item) => typeText(detail(item))).join(', ')}]`;
+  if (properties)
+    return `{ ${Object.entries(properties)
+      .map(([key, value]) => `${key}: ${typeText(detail(value))}`)
+      .join(', ')} }`;
   if (type === 'array') return `list of ${typeText(detail(items))}`;
   if (type === 'boolean') return '`true`, `false`';
   if (type === 'string') return 'text';

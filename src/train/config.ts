@@ -388,10 +388,12 @@ export const configSchema = z.strictObject({
           'The groups and their order; a pair of another is an error. Default: as they first appear in the training file.',
         ),
       groupBy: z
-        .union([z.string().min(1), distinctNames])
+        .union([z.string().min(1), distinctNames, z.strictObject({ overlap: distinctNames })], {
+          error: 'must be a column, a list of columns, or { overlap: [columns] }',
+        })
         .default('group')
         .describe(
-          'Column that names the group, or several, whose cross product then makes the groups (`country=x/sex=y`).',
+          'Column that names the group, or several, whose cross product then makes the groups (`country=x/sex=y`); or `{ overlap: [country, sex] }`, where a pair is of several groups, `country=x` and `sex=y`.',
         ),
       people: z
         .strictObject({

@@ -1,3 +1,4 @@
+import { cellsOf } from '../data/pairs/dataset.js';
 import { batchesPerEpoch } from '../data/pairs/sampler.js';
 import type { Team } from '../distributed/team.js';
 import { present } from '../errors.js';
@@ -48,7 +49,7 @@ export async function evaluatePairs(
   } = {},
 ): Promise<GroupSummary> {
   refuseSoftLabels(objective, data);
-  const metrics = new GroupMetrics(data.groups);
+  const metrics = new GroupMetrics(data.groups, cellsOf(data));
   let done = 0;
   for await (const { indices: batch, packed, logps } of scoreBatches(policy, data, batches, ['policy'], {
     pause,

@@ -1,6 +1,7 @@
 import { statSync } from 'node:fs';
 import { z } from 'zod';
 import { type LoadPairsOptions, loadPairs, type PairDataset } from '../data/pairs/dataset.js';
+import { groupColumns } from '../data/pairs/groups.js';
 import { People } from '../data/pairs/people.js';
 import { parseTemplate } from '../data/pairs/prompt-template.js';
 import { type LoadPromptsOptions, loadPrompts, type PromptDataset } from '../data/pairs/prompts.js';
@@ -120,10 +121,10 @@ export interface RunData {
 
 export async function readRunData(reader: PairReader, data: TrainConfig['data']): Promise<RunData> {
   const { maxLength, unusable } = data;
-  const groupBy = [data.groupBy].flat();
+  const groupBy = typeof data.groupBy === 'string' ? [data.groupBy] : data.groupBy;
   const common = {
     groupBy,
-    people: data.people && (await People.read(data.people, groupBy)),
+    people: data.people && (await People.read(data.people, groupColumns(groupBy))),
     template: data.template === undefined ? undefined : parseTemplate(data.template),
     maxLength,
     unusable,

@@ -51,7 +51,10 @@ export interface GroupSummary {
   worst: MetricMeans & { group: string; accuracy?: number };
 }
 
-/** Weighted sums of pair metrics by group; the same code serves training windows and full evaluations. */
+/**
+ * Weighted sums of pair metrics by cell, a set of groups that pairs are of; the same code serves training windows and full evaluations. A
+ * pair of several groups counts in the mean of each, and once in the mean over pairs.
+ */
 export class GroupMetrics {
   private readonly sums = new Map<PairMetric, Float64Array>();
   private readonly weights: Float64Array;
@@ -59,44 +62,51 @@ export class GroupMetrics {
   /** What the standard errors need, by metric and group. */
   private readonly spreads = new Map<PairMetric, Spread[]>();
 
-  constructor(private readonly names: readonly string[]) {
-    this.weights = new Float64Array(names.length);
-    this.counts = new Int32Array(names.length);
+  /**
+   * @param names of the groups
+   * @param cells the groups of each cell; default: the groups do not overlap
+   */
+  constructor(
+    private readonly names: readonly string[],
+    private readonly cells: readonly (readonly number[])[] = names.map((_, g) => [g]),
+  ) {
+    this.weights = new Float64Array(cells.length);
+    this.counts = new Int32Array(cells.length);
   }
 
-  /** Adds pairs: their groups (0..K-1), weights and metric values, all of one length. */
-  add(groups: ArrayLike<number>, weights: ArrayLike<number>, values: PairMetricValues): void {
-    for (let i = 0; i < groups.length; i++) {
-      this.counts[groups[i]] += 1;
-      this.weights[groups[i]] += weights[i];
+  /** Adds pairs: the indices of their cells, without overlap their groups, weights and metric values, all of one length. */
+  add(cells: ArrayLike<number>, weights: ArrayLike<number>, values: PairMetricValues): void {
+    for (let i = 0; i < cells.length; i++) {
+      this.counts[cells[i]] += 1;
+      this.weights[cells[i]] += weights[i];
     }
     for (const metric of pairMetrics) {
       const column = values[metric];
       if (column === undefined) continue;
-      const sums = this.sums.get(metric) ?? new Float64Array(this.names.length);
+      const sums = this.sums.get(metric) ?? new Float64Array(this.cells.length);
       this.sums.set(metric, sums);
       const spreads = this.spreads.get(metric) ?? this.names.map(() => new Spread());
       this.spreads.set(metric, spreads);
-      for (let i = 0; i < groups.length; i++) {
-        sums[groups[i]] += weights[i] * column[i];
-        spreads[groups[i]].add(weights[i], column[i]);
+      for (let i = 0; i < cells.length; i++) {
+        sums[cells[i]] += weights[i] * column[i];
+        for (const group of this.cells[cells[i]]) spreads[group].add(weights[i], column[i]);
       }
     }
   }
 
   /**
-   * What {@link summary} is made of: numbers in an order that depends on the groups alone, so that those of several processes can be added.
-   * [K] counts, [K] weights, then for each metric whether it applies and [K] sums.
+   * What {@link summary} is made of: numbers in an order that depends on the cells alone, so that those of several processes can be added.
+   * [cells] counts, [cells] weights, then for each metric whether it applies and [cells] sums.
    */
   numbers(): Float64Array {
-    const groups = this.names.length;
-    const numbers = new Float64Array(2 * groups + pairMetrics.length * (groups + 1));
+    const cells = this.cells.length;
+    const numbers = new Float64Array(2 * cells + pairMetrics.length * (cells + 1));
     numbers.set(this.counts);
-    numbers.set(this.weights, groups);
+    numbers.set(this.weights, cells);
     for (const [m, metric] of pairMetrics.entries()) {
       const own = this.sums.get(metric);
       if (own === undefined) continue;
-      const start = 2 * groups + m * (groups + 1);
+      const start = 2 * cells + m * (cells + 1);
       numbers[start] = 1;
       numbers.set(own, start + 1);
     }
@@ -105,13 +115,13 @@ export class GroupMetrics {
 
   /** Puts such numbers in place of its own; standard errors are then no longer to be had. */
   setNumbers(numbers: Float64Array): void {
-    const groups = this.names.length;
-    this.counts.set(numbers.subarray(0, groups));
-    this.weights.set(numbers.subarray(groups, 2 * groups));
+    const cells = this.cells.length;
+    this.counts.set(numbers.subarray(0, cells));
+    this.weights.set(numbers.subarray(cells, 2 * cells));
     this.spreads.clear();
     for (const [m, metric] of pairMetrics.entries()) {
-      const start = 2 * groups + m * (groups + 1);
-      if (present(numbers[start]) > 0) this.sums.set(metric, numbers.slice(start + 1, start + 1 + groups));
+      const start = 2 * cells + m * (cells + 1);
+      if (present(numbers[start]) > 0) this.sums.set(metric, numbers.slice(start + 1, start + 1 + cells));
     }
   }
 
@@ -129,19 +139,22 @@ export class GroupMetrics {
   }
 
   summary(): GroupSummary {
-    const present = this.names.map((_, g) => g).filter((g) => this.weights[g] > 0);
-    const summaries = present.map((g): MetricMeans & { count: number } => ({ count: this.counts[g] }));
+    const [counts, weights] = [this.byGroup(this.counts), this.byGroup(this.weights)];
+    const present = this.names.map((_, g) => g).filter((g) => weights[g] > 0);
+    const weighty = this.cells.map((_, c) => c).filter((c) => this.weights[c] > 0);
+    const summaries = present.map((g): MetricMeans & { count: number } => ({ count: counts[g] }));
     const mean: MetricMeans = {};
     const groupMean: MetricMeans = {};
     const worst: GroupSummary['worst'] = { group: '' };
-    const total = present.reduce((sum, g) => sum + this.weights[g], 0);
+    const total = weighty.reduce((sum, c) => sum + this.weights[c], 0);
     // A window whose pairs all have weight 0 has no means.
     for (const [metric, sums] of present.length > 0 ? this.sums : []) {
-      const means = present.map((g) => sums[g] / this.weights[g]);
+      const ofGroups = this.byGroup(sums);
+      const means = present.map((g) => ofGroups[g] / weights[g]);
       summaries.forEach((summary, i) => {
         summary[metric] = means[i];
       });
-      mean[metric] = present.reduce((sum, g) => sum + sums[g], 0) / total;
+      mean[metric] = weighty.reduce((sum, c) => sum + sums[c], 0) / total;
       groupMean[metric] = means.reduce((sum, value) => sum + value, 0) / means.length;
       const worstValue = metricDirections[metric] === 'lower' ? largest(means) : smallest(means);
       worst[metric] = worstValue;
@@ -151,6 +164,13 @@ export class GroupMetrics {
     const order = present.map((g) => this.names[g]);
     const groups = orderedRecord(summaries.map((summary, i) => [order[i], summary]));
     return { groups, group_order: order, mean, group_mean: groupMean, worst };
+  }
+
+  /** Of each group the sum over the cells that are of it. */
+  private byGroup(ofCells: ArrayLike<number>): Float64Array {
+    const sums = new Float64Array(this.names.length);
+    for (const [c, groups] of this.cells.entries()) for (const group of groups) sums[group] += ofCells[c];
+    return sums;
   }
 }
 

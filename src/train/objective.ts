@@ -51,7 +51,7 @@ export interface PairObjective {
 
 /** Columns of the pairs of a step. */
 export interface StepPairs {
-  /** [n] 0..K-1. */
+  /** [n] 0..K-1, or where groups overlap the index of a pair's groups among {@link PairDataset.cells}. */
   groups: Int32Array;
   /** [n] weights within the groups, which the step multiplies losses and cotangents by. */
   weights: Float64Array;

@@ -1,6 +1,8 @@
 import { rmSync } from 'node:fs';
-import { type PairDataset, pairLine } from '../data/pairs/dataset.js';
+import { cellsOf, type PairDataset, pairLine } from '../data/pairs/dataset.js';
+import { groupValue } from '../data/pairs/groups.js';
 import type { Team } from '../distributed/team.js';
+import { present } from '../errors.js';
 import { csv } from '../files/csv.js';
 import type { NativeBatch } from '../native/types.js';
 import type { Policy } from '../policy/policy.js';
@@ -160,11 +162,12 @@ async function scoreSurvey(
   return evaluateSurvey(policy, survey, { onProgress: bar.update, pause, team }).finally(() => bar.stop());
 }
 
-/** A line for each pair, in the order of its file: where it stands there, its group, its weight within that (1 on average) and its metrics. */
+/** A line for each pair, in the order of its file: where it stands there, its group or groups, its weight within (1 on average) and its metrics. */
 function pairLines({ data }: ScoredDataset, byPair: ReadonlyMap<number, object>): string {
+  const names = cellsOf(data).map((groups) => groupValue(groups.map((group) => present(data.groups[group]))));
   return data.pairs
     .map(({ id, group, weight }, pair) => {
-      const at = { line: pairLine({ id }), group: data.groups[group], weight };
+      const at = { line: pairLine({ id }), group: names[group], weight };
       return `${JSON.stringify({ ...at, ...byPair.get(pair) })}\n`;
     })
     .join('');

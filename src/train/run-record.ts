@@ -50,6 +50,7 @@ export async function provenance(config: TrainConfig, data: RunData, made: objec
     ),
     template: config.data.template,
     dropped: Object.fromEntries(splits.map(({ name, split }) => [name, split.report.dropped])),
+    pairs: Object.fromEntries(splits.map(({ name, split }) => [name, split.pairs.length])),
     groups: groupSizes(data),
   };
 }
@@ -65,7 +66,7 @@ export function amendRecord(
   folder.writeJson('record', { ...record, groups: groupSizes(data), ...change(record) });
 }
 
-/** Pairs of each split, by group. */
+/** Pairs of each split, by group; those of several groups count in each. */
 function groupSizes({ train, validation, test }: RunData): object {
   return orderedRecord(
     train.groups.map((name, g) => [

@@ -117,10 +117,14 @@ function whyNotLonger(
   });
 }
 
-const sizesSchema = z.object({ groups: byName(z.object({ train: z.number() })) });
+const sizesSchema = z.object({
+  // Runs of earlier versions have none, and no groups that overlap.
+  pairs: z.object({ train: z.number() }).optional(),
+  groups: byName(z.object({ train: z.number() })),
+});
 
 /** Training pairs of a run that has begun. */
 function trainPairs(folder: RunFolder): number {
-  const { groups } = checked(sizesSchema, folder.readRecord(), { file: folder.at('record') });
-  return [...groups.values()].reduce((sum, { train }) => sum + train, 0);
+  const { pairs, groups } = checked(sizesSchema, folder.readRecord(), { file: folder.at('record') });
+  return pairs?.train ?? [...groups.values()].reduce((sum, { train }) => sum + train, 0);
 }

@@ -23,7 +23,7 @@ import { begunWith, findStart } from './run-start.js';
 import { Reference } from './scoring.js';
 import type { TestScores } from './survey.js';
 import { agreeOnRun, loadStateTogether } from './team-run.js';
-import { trainPolicy } from './trainer.js';
+import { gradientAccumulators, trainPolicy } from './trainer.js';
 import type { BestEvaluation } from './trainer-hooks.js';
 
 /** What a finished run leaves behind; the JSON of `group-robust train --json`. */
@@ -219,7 +219,7 @@ export async function openRun(
     reader.refuseIdleTokenizer('tokenizer');
     for (const split of [data.train, data.validation, data.test])
       if (split) refuseSoftLabels(pairObjective(config.objective), split);
-    await prepareAdapter(policy, local, data.train.groups.length);
+    await prepareAdapter(policy, local, gradientAccumulators(data.train, local.batch.size));
     return { policy, data, warnings: [...policy.notes, ...data.warnings, templateWarning(local) ?? []].flat() };
   } catch (error) {
     policy.dispose();

@@ -1,4 +1,4 @@
-import type { PairDataset } from '../data/pairs/dataset.js';
+import { cellsOf, type PairDataset } from '../data/pairs/dataset.js';
 import { responseCotangents } from '../data/pairs/packing.js';
 import { promptNumbers } from '../data/pairs/prompt-numbers.js';
 import { createSampler, type Sampler } from '../data/pairs/sampler.js';
@@ -6,6 +6,7 @@ import { InputError, InterruptedError, present } from '../errors.js';
 import type { NativeBatch } from '../native/types.js';
 import { GroupTotals, robustStep } from '../objective/aggregate.js';
 import { type GroupWeights, groupWeights, isMoving } from '../objective/group-weights.js';
+import { CellWeights } from '../objective/overlap.js';
 import type { Policy } from '../policy/policy.js';
 import { counted } from '../terminal/format.js';
 import type { Objective, TrainConfig } from './config.js';
@@ -52,6 +53,10 @@ const saturatedGroups = 1.05;
  *
  * The order of the data depends on the seed and the sampler only, so two methods with one seed see the same batches.
  *
+ * Where groups overlap (`train.cells`), sums and gradients are kept by the sets of groups that pairs are of, and only the window's end goes
+ * from these to groups and back: each group's signal is over all its members, and a pair counts by the sum over its groups. The policy needs
+ * {@link gradientAccumulators}.
+ *
  * With `hooks.team`, this process takes its share of every batch, and steps, decisions and metrics are those of all; the policy has to sum
  * its gradients over the same processes.
  *
@@ -77,6 +82,14 @@ export async function trainPolicy(
   return new Trainer(policy, train, validation, settings, hooks, own).run(from);
 }
 
+/**
+ * How many gradient accumulators the policy needs: one for each group, or, where groups overlap, for each of the sets of groups that pairs are
+ * of, but of these no more than a batch has pairs.
+ */
+export function gradientAccumulators(train: Pick<PairDataset, 'groups' | 'cells'>, batchSize: number): number {
+  return Math.min(cellsOf(train).length, Math.max(train.groups.length, batchSize));
+}
+
 /** Parts of a method in place of those that `settings.objective` names, which is not needed where both are given. */
 export interface OwnObjective {
   loss?: PairObjective;
@@ -88,6 +101,11 @@ export interface OwnObjective {
 class Trainer {
   private readonly objective: PairObjective;
   private readonly weighting: GroupWeights;
+  /** The groups of each cell. */
+  private readonly cells: readonly (readonly number[])[];
+  private readonly cellWeights: CellWeights;
+  /** As many as {@link gradientAccumulators} says. */
+  private readonly accumulators: number;
   private readonly sampler: Sampler;
   private readonly plateau?: Plateau;
   /** η_α before any cut; absent where the group weights never move. */
@@ -129,9 +147,22 @@ class Trainer {
     for (const data of [train, validation]) if (data) refuseSoftLabels(this.objective, data);
     this.weighting = own.weighting ?? weightsOf(namedObjective(settings), train.counts, seed);
     this.alphaStep = this.weighting.step;
+    this.cells = cellsOf(train);
+    if (this.objective.couple && train.cells && !this.weighting.pairsAlike)
+      throw new InputError('has no meaning group by group where a pair is of several groups', {
+        at: { field: 'objective.tilt' },
+        fix: 'set objective.weights: erm, which tilts over all pairs, leave the tilt out, or let the groups not overlap',
+      });
+    this.accumulators = gradientAccumulators(train, batch.size);
+    const all = new GroupTotals(this.cells.length);
+    for (const { group, weight } of train.pairs) all.add(group, 0, weight);
+    // Without overlap the weights of each group have mean 1, which their sum has only up to rounding.
+    const weightSums = train.cells ? all.weightSums : all.counts;
+    this.cellWeights = new CellWeights(this.weighting, this.cells, all.counts, weightSums);
     this.sampler = createSampler({
       kind: batch.sampler,
       groups: pairColumns(train.pairs).groups,
+      cells: this.cells,
       prompts: promptNumbers(train.pairs),
       groupCount: train.groups.length,
       batchSize: batch.size,
@@ -196,21 +227,22 @@ class Trainer {
   private async takeStep(batch: Int32Array): Promise<Metrics> {
     const { policy, train, weighting, sampler, plateau, settings } = this;
     const { optimizer, objective } = settings;
-    const totals = new GroupTotals(train.groups.length);
-    const metrics = new GroupMetrics(train.groups);
+    const totals = new GroupTotals(this.cells.length);
+    const metrics = new GroupMetrics(train.groups, this.cells);
     const { team } = this.hooks;
     const own = team ? ownShare(train, batch, team) : batch;
+    const held = this.heldCells(batch);
     const microSize = this.objective.couple ? batch.length : (settings.batch.micro ?? settings.batch.size);
     const addAll = async () => {
       for (let start = 0; start < own.length; start += microSize)
-        await this.addGradients(own.subarray(start, start + microSize), totals, metrics);
+        await this.addGradients(own.subarray(start, start + microSize), held, totals, metrics);
     };
     await (team ? sumOverTeam(team, totals, metrics, addAll) : addAll());
     if (this.startsAsReference) await this.warnOfGap();
 
     if (this.alphaStep !== undefined && plateau) weighting.step = this.alphaStep * plateau.stepScale;
-    const scaling = objective && 'scaling' in objective ? objective.scaling : undefined;
-    const robust = robustStep(totals, weighting, sampler.groupProbabilities, scaling);
+    const scaling = (objective && 'scaling' in objective && objective.scaling) || 'normalised';
+    const robust = robustStep(totals, this.cellWeights.of(totals, scaling), sampler.cellProbabilities, scaling);
     if (!Number.isFinite(robust.loss))
       throw new NonFiniteError(
         robust.signal.every(Number.isFinite) && !weighting.alpha.every(Number.isFinite)
@@ -219,9 +251,11 @@ class Trainer {
       );
 
     const learningRate = learningRateAt(optimizer, this.step, this.steps) * (plateau?.rateScale ?? 1);
+    const coefficients = new Float64Array(this.accumulators);
+    for (const [k, cell] of held.entries()) coefficients[k] = present(robust.coefficients[cell]);
     const { maxGradNorm, averageFrom = Number.POSITIVE_INFINITY } = optimizer;
     const average = this.step >= averageFrom;
-    const { gradNorm } = await policy.step(robust.coefficients, { learningRate, maxGradNorm, average });
+    const { gradNorm } = await policy.step(coefficients, { learningRate, maxGradNorm, average });
     if (!Number.isFinite(gradNorm))
       throw new NonFiniteError(`the gradient of ${namesOf(pairsAt(train, batch))} is not a finite number`);
     const summary = metrics.summary();
@@ -237,8 +271,19 @@ class Trainer {
     };
   }
 
-  /** Adds a micro-batch: its losses to `totals` and `metrics`, its pair gradients to the accumulator of each group. */
-  private async addGradients(micro: Int32Array, totals: GroupTotals, metrics: GroupMetrics): Promise<void> {
+  /** The cell whose gradient each accumulator has: of all cells, or, where these are too many, of those of the batch. */
+  private heldCells(batch: Int32Array): number[] {
+    if (this.cells.length <= this.accumulators) return [...this.cells.keys()];
+    return [...new Set(pairsAt(this.train, batch).map(({ group }) => group))];
+  }
+
+  /** Adds a micro-batch: its losses to `totals` and `metrics`, its pair gradients to the accumulator of each cell. */
+  private async addGradients(
+    micro: Int32Array,
+    held: readonly number[],
+    totals: GroupTotals,
+    metrics: GroupMetrics,
+  ): Promise<void> {
     const { policy, train, objective } = this;
     const packed = packBatch(train, micro, objective.responses);
     const policyScores = byPair(packed, await policy.forward(packed.batch));
@@ -258,7 +303,11 @@ class Trainer {
       weighted(chosenCotangents),
       rejectedCotangents && weighted(rejectedCotangents),
     );
-    await policy.backward(cotangents, packed.treeGroups);
+    const places = new Map(held.map((cell, k) => [cell, k]));
+    await policy.backward(
+      cotangents,
+      packed.treeGroups.map((cell) => present(places.get(cell))),
+    );
   }
 
   /**

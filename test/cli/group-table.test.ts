@@ -16,7 +16,7 @@ it('the table of groups says what its ± means, where it has any', () => {
 it('the table has intervals in place of ± where pairs come in clusters', () => {
   const metrics = new GroupMetrics(['a']);
   metrics.add([0, 0], [1, 1], { loss: Float64Array.of(1, 3) });
-  const pairs = [1, 3].map((loss) => ({ group: 0, weight: 1, cluster: String(loss), values: { loss } }));
+  const pairs = [1, 3].map((loss) => ({ groups: [0], weight: 1, cluster: String(loss), values: { loss } }));
   const over = { ...overClusters(['a'], pairs), column: 'who\u001b[31m' };
   const table = groupTable('pairs.jsonl', metrics.summaryWithErrors(), over);
   expect(table).toMatch(/^a +2 +2\.0000 \(1\.0000 to 3\.0000\)$/m);

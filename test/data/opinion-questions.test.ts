@@ -56,7 +56,7 @@ it('come of CSV too, and rounded shares are made to sum to 1', async () => {
 it('may be 64-bit integers, as Parquet gives them', () => {
   const { shares: _, ...texts } = pair;
   const at = { file: 'pairs.parquet', row: 1 };
-  const record: PreferenceRecord = { ...texts, kind: 'text', weight: 1, preference: 1, at };
+  const record: PreferenceRecord = { ...texts, groups: ['a'], kind: 'text', weight: 1, preference: 1, at };
   for (const shares of [BigInt64Array.of(0n, 0n, 1n), [0n, 0n, 1n]]) {
     const values = { ...texts, shares };
     const row = { at, columns: Object.keys(values), values, untyped: false };

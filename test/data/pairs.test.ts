@@ -48,14 +48,15 @@ describe('splitLines', () => {
 
 describe('pairs files', () => {
   it('reads text and ids, skips blank lines, keeps line numbers', async () => {
+    const { group: _, ...texts } = good;
     const file = writeLines(folder, 'good.jsonl', [good, '', { ...ids, weight: 0, preference: 0.25, note: 'ignored' }]);
     const records = [];
     for await (const record of readPairs(file)) records.push(record);
     expect(records).toEqual([
-      { kind: 'text', ...good, weight: 1, preference: 1, at: { file, line: 1 } },
+      { kind: 'text', groups: ['a'], ...texts, weight: 1, preference: 1, at: { file, line: 1 } },
       {
         kind: 'ids',
-        group: 'a',
+        groups: ['a'],
         prompt: Int32Array.of(2, 5),
         chosen: Int32Array.of(7, 1),
         rejected: Int32Array.of(8, 1),
@@ -124,8 +125,8 @@ describe('pairs files', () => {
 
   it('crosses several group columns by name', () => {
     const text = JSON.stringify({ ...good, country: 'x', sex: 'y', age: 3 });
-    expect(parsePair({ number: 1, text }, 'f', { groupBy: ['country', 'sex'] }).group).toBe('country=x/sex=y');
-    expect(parsePair({ number: 1, text }, 'f', { groupBy: ['age'] }).group).toBe('3');
+    expect(parsePair({ number: 1, text }, 'f', { groupBy: ['country', 'sex'] }).groups).toEqual(['country=x/sex=y']);
+    expect(parsePair({ number: 1, text }, 'f', { groupBy: ['age'] }).groups).toEqual(['3']);
   });
 
   it('says so when there is no such file', async () => {

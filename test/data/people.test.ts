@@ -153,6 +153,6 @@ describe('pairs of people', () => {
     const file = writeLines(folder, 'prompts.jsonl', [{ id: 'b', prompt_ids: [2] }]);
     const options = { groupBy: ['age'], groupOptional: true, people: await People.read(people, ['age']) };
     const { prompts } = await loadPrompts(file, { ...options, tokenizer: () => expect.fail() });
-    expect(prompts.map(({ group }) => group)).toEqual(['2']);
+    expect(prompts.map(({ groups }) => groups)).toEqual([['2']]);
   });
 });

@@ -46,13 +46,19 @@ describe('files of pandas', () => {
     const file = fixture(name);
     const groups = ['country=Nigeria/sex=1', 'country=Egypt/sex=2', 'country=Nigeria/sex=2'];
     expect(await records(file, { groupBy: ['country', 'sex'] })).toEqual(
-      texts.map((text, i) => ({ kind: 'text', ...text, preference: 1, group: groups[i], at: { file, ...places[i] } })),
+      texts.map((text, i) => ({
+        kind: 'text',
+        ...text,
+        preference: 1,
+        groups: [groups[i]],
+        at: { file, ...places[i] },
+      })),
     );
   });
 
   it('reads 64-bit weights and groups, several row groups, zstd, and nulls where nothing needs a value', async () => {
     const read = await records(fixture('codes.parquet'), { groupBy: ['sex'] });
-    expect(read.map(({ group, weight, at }) => [group, weight, at])).toEqual([
+    expect(read.map(({ groups, weight, at }) => [...groups, weight, at])).toEqual([
       ['1', 1, { file: fixture('codes.parquet'), row: 1 }],
       ['2', 2, { file: fixture('codes.parquet'), row: 2 }],
       ['2', 3, { file: fixture('codes.parquet'), row: 3 }],
@@ -288,7 +294,7 @@ describe('broken files', () => {
     expect((await inputError(() => records(write('latin.csv', bytes)))).message).toContain('not UTF-8');
     expect((await inputError(() => records('/nowhere/pairs.csv'))).message).toContain('no such file');
     const file = write('bom.csv', '\ufeffgroup,prompt,chosen,rejected\na,p,x,y\n');
-    expect(await records(file)).toMatchObject([{ group: 'a', at: { file, line: 2 } }]);
+    expect(await records(file)).toMatchObject([{ groups: ['a'], at: { file, line: 2 } }]);
   });
 
   it('counts lines of CSV over chunks, breaks inside quotes and blank lines', async () => {

@@ -222,7 +222,7 @@ describe('splits', () => {
     expect(records).toHaveLength(made.pairs.train.length);
     expect(records[0]).toMatchObject({
       kind: 'chat',
-      group: made.pairs.train[0].group,
+      groups: [made.pairs.train[0].group],
       prompt: made.pairs.train[0].prompt,
     });
     expect(JSON.parse(readFileSync(join(folder, 'summary.json'), 'utf8'))).toEqual(made.summary);

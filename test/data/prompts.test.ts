@@ -52,7 +52,7 @@ describe('prompts', () => {
         tokenizer: () => tokenizer,
         ...options,
       });
-      expect(prompts.map(({ line, group, prompt: ids }) => [line, group, ids])).toEqual(
+      expect(prompts.map(({ line, groups, prompt: ids }) => [line, ...groups, ids])).toEqual(
         [1, 2].map((line) => [line, 'Peru', pairs[0].prompt]),
       );
     }
@@ -92,7 +92,7 @@ describe('prompts', () => {
 
   it('of ids are as given; a row needs no group where it is optional', async () => {
     const { prompts, warnings } = await load([{ prompt_ids: [2, 5] }, { prompt_ids: [7], group: 'a' }]);
-    expect(prompts.map(({ group, prompt }) => [group, ...prompt])).toEqual([
+    expect(prompts.map(({ groups, prompt }) => [...groups, ...prompt])).toEqual([
       ['', 2, 5],
       ['a', 7],
     ]);

@@ -17,7 +17,7 @@ function somePairs(seed: number, weightOf = (random: Random) => 0.5 + random.uni
     const group = person < 3 ? i % 2 : person % 2;
     const loss = own[person] + random.normal() + group;
     const values = { loss, 'rewards/accuracies': Number(loss < 0.5) };
-    return { group, weight: weightOf(random), cluster: `user${person}`, values };
+    return { groups: [group], weight: weightOf(random), cluster: `user${person}`, values };
   });
 }
 
@@ -39,7 +39,7 @@ describe('errors and intervals over clusters', () => {
     const pairs = somePairs(1).map((pair, i) => ({ ...pair, cluster: String(i) }));
     const metrics = new GroupMetrics(names);
     metrics.add(
-      pairs.map(({ group }) => group),
+      pairs.map(({ groups }) => groups[0]!),
       pairs.map(({ weight }) => weight),
       { loss: Float64Array.from(pairs, ({ values }) => values.loss ?? Number.NaN) },
     );
@@ -69,7 +69,7 @@ describe('errors and intervals over clusters', () => {
   it('of equal clusters are s/√G over their means', () => {
     const means = [1, 2, 4, 9];
     const pairs = means.flatMap((mean, c) =>
-      [-1, 1].map((noise) => ({ group: 0, weight: 3, cluster: `c${c}`, values: { loss: mean + noise } })),
+      [-1, 1].map((noise) => ({ groups: [0], weight: 3, cluster: `c${c}`, values: { loss: mean + noise } })),
     );
     const variance = means.reduce((sum, mean) => sum + (mean - 4) ** 2, 0) / 3;
     expect(overClusters(['a'], pairs).groups.a.standard_error?.loss).toBeCloseTo(Math.sqrt(variance / 4), 12);
@@ -84,7 +84,7 @@ describe('errors and intervals over clusters', () => {
         (times) => statistic(new Map(clusters.map((name, i) => [name, times[i]]))),
         Random.stream(0, 'clusters'),
       );
-    const of = (g: number) => pairs.filter(({ group }) => group === g);
+    const of = (g: number) => pairs.filter(({ groups }) => groups[0] === g);
     const over = overClusters(names, pairs);
     expect(over.crossing).toBe(true);
     for (const [ours, brute] of [
@@ -110,7 +110,7 @@ describe('errors and intervals over clusters', () => {
       const pairs = Array.from({ length: 30 }, (_, person) => {
         const own = random.normal();
         return Array.from({ length: 8 }, (_, i) => ({
-          group: 0,
+          groups: [0],
           weight: 1,
           cluster: `user${person}`,
           alone: `pair${person}.${i}`,
@@ -130,7 +130,7 @@ describe('errors and intervals over clusters', () => {
   });
 
   it('are not given for a group of one cluster, nor for what it is a part of', () => {
-    const pairs = somePairs(4).map((pair) => (pair.group === 1 ? { ...pair, cluster: 'one' } : pair));
+    const pairs = somePairs(4).map((pair) => (pair.groups[0] === 1 ? { ...pair, cluster: 'one' } : pair));
     const over = overClusters(names, pairs);
     expect(over.groups.b).toEqual({ clusters: 1 });
     expect(over.groups.a.interval?.loss).toHaveLength(2);
@@ -145,8 +145,10 @@ describe('errors and intervals over clusters', () => {
 
   it('leave out pairs of weight 0 and groups without others', () => {
     const pairs = somePairs(5);
-    const idle = { group: 0, weight: 0, cluster: 'nobody', values: { loss: 99 } };
-    expect(overClusters([...names, 'c'], [idle, ...pairs, { ...idle, group: 2 }])).toEqual(overClusters(names, pairs));
+    const idle = { groups: [0], weight: 0, cluster: 'nobody', values: { loss: 99 } };
+    expect(overClusters([...names, 'c'], [idle, ...pairs, { ...idle, groups: [2] }])).toEqual(
+      overClusters(names, pairs),
+    );
   });
 });
 

@@ -35,6 +35,10 @@ function writePairs(name: string, count: number): string {
 }
 const train = writePairs('train.jsonl', 11);
 const validation = writePairs('validation.jsonl', 5);
+/** More sets of groups than a batch has pairs. */
+const lists = writeIdPairs(join(folder, 'lists.jsonl'), 12, (i) => ({
+  group: [['x'], ['x', 'y'], ['y', 'z'], ['z'], ['x', 'z']][i % 5],
+}));
 
 /** For the golden fixture, whose vocabulary is small. */
 const fewIds = join(folder, 'few-ids.jsonl');
@@ -149,6 +153,7 @@ describe('six steps straight are three, a kill, and three, bit for bit', () => {
     ['float64 SFT', { dtype: 'float64', objective: { loss: 'sft' } }],
     ['bfloat16', { dtype: 'bfloat16' }],
     ['a step size of 0, which leaves α at exactly 1/3', { objective: { loss: 'dpo', beta: 1, ...gr, step: 0 } }],
+    ['groups that overlap', { data: { train: lists, validation: lists, test: lists } }],
     ['the simultaneous order', { objective: { loss: 'dpo', beta: 1, ...gr, order: 'simultaneous' } }],
   ])('with %s', async (_, changes) => {
     const config = configFor({ loss: 'dpo', beta: 0.1, ...gr }, changes);

@@ -59,8 +59,15 @@ interface Outcome {
 async function trained(
   size: number,
   changes: object = {},
-  stopAt?: { rank: number; step: number },
-  offOf: (rank: number) => number = () => 1,
+  {
+    stopAt,
+    offOf = () => 1,
+    data = { train, validation },
+  }: {
+    stopAt?: { rank: number; step: number };
+    offOf?(rank: number): number;
+    data?: { train: PairDataset; validation: PairDataset };
+  } = {},
 ): Promise<Outcome[]> {
   const config = resolveConfig({
     model: 'none',
@@ -104,7 +111,7 @@ async function trained(
       let alpha: number[][] = [];
       let error: unknown;
       try {
-        alpha = await trainPolicy(policy, train, validation, config, hooks);
+        alpha = await trainPolicy(policy, data.train, data.validation, config, hooks);
       } catch (thrown) {
         error = thrown;
       }
@@ -153,6 +160,22 @@ describe('a run on several processes is the run on one', () => {
     },
   );
 
+  it.each(['proportional', 'balanced'])('of groups that overlap, in %s batches', async (sampler) => {
+    // The three groups of above become sets of two groups, or of both.
+    const overlap = (data: PairDataset): PairDataset => ({
+      ...data,
+      groups: ['a', 'b'],
+      cells: [[0, 1], [0], [1]],
+      counts: [0, 1].map((g) => data.pairs.filter(({ group }) => group === 0 || group === g + 1).length),
+    });
+    const data = { train: overlap(train), validation: overlap(validation) };
+    const changes = { batch: { size: 7, micro: 3, sampler } };
+    const [alone] = await trained(1, changes, { data });
+    expect(alone.error).toBeUndefined();
+    expect(alone.lines.at(-1)).toHaveProperty('eval_group/a/loss');
+    for (const one of await trained(3, changes, { data })) expectNear(one, alone);
+  });
+
   it('skips a step that is not finite on one of them on all', async () => {
     const bad = train.pairs[4];
     const { weight } = bad;
@@ -184,7 +207,7 @@ describe('a run on several processes is the run on one', () => {
 
   it('warns of a starting gap on every process, whichever has the pairs', async () => {
     for (const off of [0, 1, 2]) {
-      const team = await trained(3, { steps: 2 }, undefined, (rank) => (rank === off ? 1 + 1e-4 : 1));
+      const team = await trained(3, { steps: 2 }, { offOf: (rank) => (rank === off ? 1 + 1e-4 : 1) });
       for (const { decisions } of team)
         expect(decisions).toEqual([expect.stringMatching(/differ before training: log-probs by up to 1\.0e-4 of/)]);
     }
@@ -193,13 +216,13 @@ describe('a run on several processes is the run on one', () => {
 
   it('stops all of them after the same step, whichever was asked to', async () => {
     for (const rank of [0, 2]) {
-      const team = await trained(3, {}, { rank, step: 3 });
+      const team = await trained(3, {}, { stopAt: { rank, step: 3 } });
       // The wish goes along with the next exchange, which is that of step 4.
       for (const { lines, error } of team) {
         expect(lines.at(-1)?.step).toBe(3);
         expect(error).toBeInstanceOf(InterruptedError);
       }
-      const even = await trained(3, {}, { rank, step: 4 });
+      const even = await trained(3, {}, { stopAt: { rank, step: 4 } });
       for (const { lines } of even) expect(lines.at(-1)?.step).toBe(5);
     }
   });

@@ -4,6 +4,7 @@ import { listNames, shortName } from '../../terminal/names.js';
 import { type RowLocation, rowNumber } from '../tables/row.js';
 import { hasTurnMarks, refuseInTurn } from '../text/control-tokens.js';
 import { jointTexts, type TextTokenizer, type TokenisedText, tokenisePair } from '../text/tokenizer.js';
+import { groupColumns, groupText } from './groups.js';
 import {
   type AskedQuestion,
   carriesShares,
@@ -24,14 +25,14 @@ import { PairParser, type PreferenceRecord, type ReadPairsOptions, type Unusable
 export interface TokenisedPair {
   /** `file:line`, of Parquet `file:row`, to name the pair in messages. */
   id: string;
-  /** Index into {@link PairDataset.groups}. */
+  /** Index into {@link PairDataset.groups}; of a data set whose groups overlap into {@link PairDataset.cells}. */
   group: number;
   /** Starts with BOS where it was text. */
   prompt: Int32Array;
   /** Ends with EOS where it was text, and as the chat template has it where it was a conversation. */
   chosen: Int32Array;
   rejected: Int32Array;
-  /** Weight within its group: ≥ 0, mean 1 over the group. */
+  /** Weight within its group: ≥ 0, mean 1 over the group, or where groups overlap over all pairs. */
   weight: number;
   /** Soft label: the share of the group that prefers the chosen response, in [0, 1]. Absent: 1. */
   preference?: number;
@@ -48,11 +49,21 @@ export interface PairDataset {
   groups: string[];
   /** In the order of the file. */
   pairs: TokenisedPair[];
-  /** Pairs of each group. */
+  /** Pairs of each group; those of several groups count in each. */
   counts: number[];
+  /**
+   * Where some pairs are of several groups: the different sets of groups that pairs are of, ascending indices into `groups`; `pair.group` is
+   * then the index of its set. Absent where groups do not overlap: {@link cellsOf} gives the sets of both.
+   */
+  cells?: readonly (readonly number[])[];
   /** The different questions of a survey that the pairs carry, in the order of the file; absent where none were looked for or there are none. */
   questions?: OpinionQuestion[];
   report: LoadReport;
+}
+
+/** The groups of each cell, which is what `pair.group` is an index of: where groups do not overlap the groups themselves. */
+export function cellsOf({ groups, cells }: Pick<PairDataset, 'groups' | 'cells'>): readonly (readonly number[])[] {
+  return cells ?? groups.map((_, g) => [g]);
 }
 
 export interface LoadReport {
@@ -90,14 +101,15 @@ const AT_ONCE = { records: 256, characters: 2 ** 20 };
 /**
  * Reads and tokenises a pairs file: JSONL, CSV or Parquet, in one of TRL's layouts. Weights are scaled to mean 1 within each group, so that they say which pairs of a
  * group matter more and leave the importance of the group to the method; weight 0 takes a pair out of its group's mean
- * loss without changing the divisor of any other.
+ * loss without changing the divisor of any other. Where groups overlap no scale does that for all of them: weights then have mean 1 over all
+ * pairs, and the mean of a group is divided by the weights of its members.
  * @throws InputError naming file, line or row, and field
  */
 export async function loadPairs(file: string, options: LoadPairsOptions = {}): Promise<PairDataset> {
   const groups = [...(options.groups ?? [])];
   const indices = new Map(groups.map((name, index) => [name, index]));
-  const counts = groups.map(() => 0);
-  const weightSums = groups.map(() => 0);
+  /** By the groups of it. */
+  const cells = new Map<string, Cell>();
   const store = new PairStore(file);
   const { pairs } = store;
   const report: LoadReport = {
@@ -117,17 +129,22 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
     if (known !== undefined) return known;
     if (options.groups)
       throw new InputError(`"${shortName(name)}" is not one of the groups`, {
-        at: { ...at, field: options.groupBy?.join(', ') ?? 'group' },
+        at: { ...at, field: groupColumns(options.groupBy ?? ['group']).join(', ') },
         fix: `use ${listNames(options.groups)}`,
       });
     indices.set(name, groups.length);
-    counts.push(0);
-    weightSums.push(0);
     return groups.push(name) - 1;
+  };
+  const cellOf = (names: readonly string[], at: RowLocation): Cell => {
+    const members = names.map((name) => indexOf(name, at)).sort((a, b) => a - b);
+    const key = members.join();
+    const cell = cells.get(key) ?? { index: cells.size, groups: members, count: 0, weight: 0 };
+    cells.set(key, cell);
+    return cell;
   };
 
   const add = ({ record, asked }: Waiting): void => {
-    const group = indexOf(record.group, record.at);
+    const cell = cellOf(record.groups, record.at);
     if (record.kind !== 'ids') tokenizer ??= openFor(record, options);
     const tokens = record.kind === 'ids' ? record : tokenise(record, tokenizer!, report);
     if (record.kind === 'text' && hasTurnMarks(tokenizer!, record)) seen.markers++;
@@ -136,15 +153,25 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
     if (tokenizer && options.vocabulary !== undefined)
       checkVocabulary(tokens, tokenizer, options.vocabulary, record.at);
     refuseUnusable(tokens, options.maxLength, record);
-    if (asked && record.kind === 'text')
-      survey.add(record, group, asked, tokenizer!, (ofOptions) => {
-        if (options.vocabulary !== undefined) checkVocabulary(ofOptions, tokenizer!, options.vocabulary, record.at);
-        refuseUnusable(ofOptions, options.maxLength, record);
-      });
-    counts[group]++;
-    weightSums[group] += record.weight;
+    if (asked && record.kind === 'text') {
+      const [group, ...others] = cell.groups;
+      if (others.length === 0)
+        survey.add(record, group, asked, tokenizer!, (ofOptions) => {
+          if (options.vocabulary !== undefined) checkVocabulary(ofOptions, tokenizer!, options.vocabulary, record.at);
+          refuseUnusable(ofOptions, options.maxLength, record);
+        });
+      else if (options.survey === 'required') refuseShares(record);
+      else if (hasShares) {
+        hasShares = false;
+        report.warnings.push(
+          `${file}: the questions that pairs carry are not scored: shares are the answers of one group, and pairs are of several`,
+        );
+      }
+    }
+    cell.count++;
+    cell.weight += record.weight;
     store.add(rowNumber(record.at), {
-      group,
+      group: cell.index,
       prompt: tokens.prompt,
       chosen: tokens.chosen,
       rejected: tokens.rejected,
@@ -203,14 +230,56 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
         : `holds no usable pair: ${empty} have an empty text, ${degenerate} equal responses, and ${tooLong} are too long`,
       { at: { file } },
     );
+  const sets = [...cells.values()];
+  // Of a cell whose pairs were all left out nothing remains.
+  const overlap = sets.some((cell) => cell.count > 0 && cell.groups.length > 1);
+  const ofGroup = (what: 'count' | 'weight') => sumsByGroup(sets, groups.length, what);
+  const [counts, weights] = [ofGroup('count'), ofGroup('weight')];
+  const weightless = groups.find((_, g) => counts[g] > 0 && weights[g] === 0);
+  if (weightless !== undefined)
+    throw new InputError(`all weights of group "${weightless}" are 0`, { at: { file, field: 'weight' } });
+  const total = sets.reduce((sum, { weight }) => sum + weight, 0);
   for (const pair of pairs) {
-    if (weightSums[pair.group] === 0)
-      throw new InputError(`all weights of group "${groups[pair.group]}" are 0`, { at: { file, field: 'weight' } });
-    pair.weight *= counts[pair.group] / weightSums[pair.group];
+    const cell = sets[pair.group];
+    if (!overlap) pair.group = cell.groups[0];
+    pair.weight *= overlap ? pairs.length / total : cell.count / cell.weight;
   }
   warn(file, groups, counts, report, seen);
   if (groups.length > 1) warnOfOpposites(file, pairs, report);
-  return { file, groups, pairs, counts, report, ...(hasShares && { questions: survey.questions }) };
+  return {
+    file,
+    groups,
+    pairs,
+    counts,
+    ...(overlap && { cells: sets.map((cell) => cell.groups) }),
+    report,
+    ...(hasShares && { questions: survey.questions }),
+  };
+}
+
+/** Pairs of the same groups. */
+interface Cell {
+  index: number;
+  /** Ascending. */
+  groups: readonly number[];
+  /** Pairs, and the sum of their weights as given. */
+  count: number;
+  weight: number;
+}
+
+/** Of each group the sum over the cells that are of it. */
+function sumsByGroup(cells: readonly Cell[], groupCount: number, what: 'count' | 'weight'): number[] {
+  const sums = new Array<number>(groupCount).fill(0);
+  for (const cell of cells) for (const group of cell.groups) sums[group] += cell[what];
+  return sums;
+}
+
+/** A survey's shares are those of one group. */
+function refuseShares({ groups, at }: PreferenceRecord): never {
+  throw new InputError(`are the answers of one group, and the pair is of several (${listNames(groups)})`, {
+    at: { ...at, field: 'shares' },
+    fix: 'group by the columns whose groups were asked, without overlap',
+  });
 }
 
 /** A pair that is read, and the shares that it carries. */
@@ -222,9 +291,9 @@ interface Waiting {
 type ChatRecord = PreferenceRecord & { kind: 'chat' };
 type Tokens = { prompt: Int32Array; chosen: Int32Array; rejected: Int32Array };
 
-function openFor(record: Pick<PreferenceRecord, 'group' | 'at'>, options: LoadPairsOptions): TextTokenizer {
+function openFor(record: Pick<PreferenceRecord, 'groups' | 'at'>, options: LoadPairsOptions): TextTokenizer {
   if (options.tokenizer) return options.tokenizer();
-  throw new InputError(`is text, and there is no tokenizer to read it with (group "${record.group}")`, {
+  throw new InputError(`is text, and there is no tokenizer to read it with (group "${groupText(record.groups)}")`, {
     at: { ...record.at, field: 'prompt' },
     fix: 'name a tokenizer, or give prompt_ids, chosen_ids and rejected_ids',
   });

@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto';
 import type { PairDataset } from './dataset.js';
 
 /** SHA-256 of all that scores and groups of a data set depend on, wherever its file is. */
-export function datasetDigest({ groups, pairs, questions }: PairDataset): string {
-  const hash = createHash('sha256').update(JSON.stringify(groups));
+export function datasetDigest({ groups, cells, pairs, questions }: PairDataset): string {
+  const hash = createHash('sha256').update(JSON.stringify([groups, cells]));
   for (const { group, weight, preference, prompt, chosen, rejected } of pairs) {
     hash.update(JSON.stringify([group, weight, preference, prompt.length, chosen.length, rejected.length]));
     for (const ids of [prompt, chosen, rejected]) hash.update(ids);

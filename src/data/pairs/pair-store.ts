@@ -82,6 +82,10 @@ class StoredPair implements TokenisedPair {
     return this.block.groups[this.row];
   }
 
+  set group(group: number) {
+    this.block.groups[this.row] = group;
+  }
+
   get weight(): number {
     return this.block.weights[this.row];
   }

@@ -2,14 +2,15 @@ import { InputError, type InputLocation } from '../../errors.js';
 import { keysOf } from '../../files/ordered-record.js';
 import { editDistance } from '../tables/near-matches.js';
 import { parseNotation, withoutMaps } from '../tables/notation.js';
-import { checkCharacters, describe, listOf, nameOf, type Row, type RowLocation, requireColumn } from '../tables/row.js';
+import { checkCharacters, describe, listOf, type Row, type RowLocation, requireColumn } from '../tables/row.js';
 import { readRows } from '../tables/rows.js';
+import { type GroupBy, groupColumns, groupText, readGroups } from './groups.js';
 import { commonBeginning, commonTurns } from './layouts.js';
 import { type ChatMessage, isConversation, readConversation } from './messages.js';
 import type { People } from './people.js';
 import { fillFirstTurn, type PromptTemplate, plainTemplate } from './prompt-template.js';
 
-/** A preference as it stands in the file: which response to a prompt a member of `group` preferred. */
+/** A preference as it stands in the file: which response to a prompt a member of the groups preferred. */
 export type PreferenceRecord = RecordOrigin &
   (
     | { kind: 'text'; prompt: string; chosen: string; rejected: string }
@@ -23,7 +24,8 @@ export type PreferenceRecord = RecordOrigin &
   );
 
 export interface RecordOrigin {
-  group: string;
+  /** Names of the groups that it is of, one or several. */
+  groups: readonly string[];
   /** Importance of the pair within its group, ≥ 0, as given (1 where absent). */
   weight: number;
   /** Share of the group that prefers the chosen response, in [0, 1] (1 where absent: a hard label). */
@@ -42,8 +44,8 @@ export type PromptRecord = Omit<RecordOrigin, 'weight' | 'preference'> &
   );
 
 export interface ReadPairsOptions {
-  /** Column that names the group (default `["group"]`); several columns make their cross product, `country=x/sex=y`. */
-  groupBy?: readonly string[];
+  /** Default `["group"]`. */
+  groupBy?: GroupBy;
   /** Whether rows that have none of these columns are of the group ''; else they are refused. */
   groupOptional?: boolean;
   /** Ids must be below this, where it is known. */
@@ -85,7 +87,7 @@ const idColumns = ['prompt_ids', 'chosen_ids', 'rejected_ids'] as const;
  * prompt stands in its own column or is what chosen and rejected begin with; TRL has both layouts.
  */
 export class PairParser {
-  private readonly groupBy: readonly string[];
+  private readonly groupBy: GroupBy;
   private layout: { own: boolean; chat: boolean } | undefined;
 
   private readonly template: PromptTemplate | undefined;
@@ -97,7 +99,7 @@ export class PairParser {
 
   rows(file: string, onBytes?: (bytes: number) => void): AsyncGenerator<Row> {
     const { columns = [], people } = this.options;
-    const wanted = [...this.groupBy, ...optionalColumns, ...textColumns, ...idColumns, ...columns];
+    const wanted = [...groupColumns(this.groupBy), ...optionalColumns, ...textColumns, ...idColumns, ...columns];
     if (people) wanted.push(people.source.key);
     const rows = readRows(file, [...new Set(wanted)], { onBytes });
     return people ? people.known(rows) : rows;
@@ -105,11 +107,11 @@ export class PairParser {
 
   /** @throws InputError naming file, line or row, and field; an {@link UnusablePair} where a text is empty */
   parse(row: Row): PreferenceRecord {
-    const group = readGroup(row, this.options, this.groupBy);
+    const groups = readGroups(row, this.options, this.groupBy);
     const weight = readOptional(row, 'weight', this.groupBy);
     const preference = readOptional(row, 'preference', this.groupBy);
     const ids = idColumns.filter((column) => row.values[column] != null);
-    if (ids.length === 0) return { group, weight, preference, at: row.at, ...this.texts(row, group) };
+    if (ids.length === 0) return { groups, weight, preference, at: row.at, ...this.texts(row, groups) };
     for (const field of textColumns)
       if (row.values[field] != null)
         throw new InputError(`is given beside "${ids[0]}"`, {
@@ -118,7 +120,7 @@ export class PairParser {
         });
     this.refuseTemplate(row, ids[0]);
     const [prompt, chosen, rejected] = idColumns.map((field) => readIds(row, field, this.options.vocabulary));
-    return { group, weight, preference, at: row.at, kind: 'ids', prompt, chosen, rejected };
+    return { groups, weight, preference, at: row.at, kind: 'ids', prompt, chosen, rejected };
   }
 
   /**
@@ -145,16 +147,16 @@ export class PairParser {
 
   private implicitPrompt(row: Row): PromptRecord {
     const { at } = row;
-    const group = readGroup(row, this.options, this.groupBy);
-    const texts = this.texts(row, group);
+    const groups = readGroups(row, this.options, this.groupBy);
+    const texts = this.texts(row, groups);
     return texts.kind === 'chat'
-      ? { group, at, kind: 'chat', shared: texts.shared, prompt: texts.prompt }
-      : { group, at, kind: 'text', prompt: texts.prompt };
+      ? { groups, at, kind: 'chat', shared: texts.shared, prompt: texts.prompt }
+      : { groups, at, kind: 'text', prompt: texts.prompt };
   }
 
   private ownPrompt(row: Row): PromptRecord {
     const { at } = row;
-    const group = readGroup(row, this.options, this.groupBy);
+    const groups = readGroups(row, this.options, this.groupBy);
     if (row.values.prompt_ids != null) {
       if (row.values.prompt != null)
         throw new InputError('is given beside "prompt_ids"', {
@@ -162,17 +164,17 @@ export class PairParser {
           fix: 'give text or token ids, not both',
         });
       this.refuseTemplate(row, 'prompt_ids');
-      return { group, at, kind: 'ids', prompt: readIds(row, 'prompt_ids', this.options.vocabulary) };
+      return { groups, at, kind: 'ids', prompt: readIds(row, 'prompt_ids', this.options.vocabulary) };
     }
     requireColumn(row, 'prompt', 'add a column "prompt", or "prompt_ids"');
     const prompt = cell(row, 'prompt');
     if (isConversation(prompt)) {
       const turns = readConversation(prompt, at, 'prompt');
-      const filled = this.template ? fillFirstTurn(this.template, group, turns) : turns;
-      return { group, at, kind: 'chat', shared: false, prompt: filled };
+      const filled = this.template ? fillFirstTurn(this.template, groupText(groups), turns) : turns;
+      return { groups, at, kind: 'chat', shared: false, prompt: filled };
     }
     const text = readText(prompt, 'prompt', at);
-    return { group, at, kind: 'text', prompt: this.template?.fill(group, text) ?? text };
+    return { groups, at, kind: 'text', prompt: this.template?.fill(groupText(groups), text) ?? text };
   }
 
   private refuseTemplate(row: Row, field: string): void {
@@ -183,7 +185,7 @@ export class PairParser {
       });
   }
 
-  private texts(row: Row, group: string) {
+  private texts(row: Row, groups: readonly string[]) {
     for (const column of ['chosen', 'rejected']) requireColumn(row, column);
     const [prompt, chosen, rejected] = textColumns.map((column) => cell(row, column));
     const chat = isConversation(chosen) || (typeof chosen !== 'string' && this.layout?.chat === true);
@@ -204,10 +206,10 @@ export class PairParser {
       const parts = own
         ? { prompt: turns('prompt', prompt), chosen: full, rejected: other }
         : commonTurns(full, other, row.at);
-      const filled = this.template ? fillFirstTurn(this.template, group, parts.prompt) : parts.prompt;
+      const filled = this.template ? fillFirstTurn(this.template, groupText(groups), parts.prompt) : parts.prompt;
       return { kind: 'chat' as const, shared: !own, ...parts, prompt: filled };
     }
-    const fill = (text: string) => this.template?.fill(group, text) ?? text;
+    const fill = (text: string) => this.template?.fill(groupText(groups), text) ?? text;
     if (own)
       return {
         kind: 'text' as const,
@@ -264,46 +266,17 @@ function cell(row: Row, field: string): unknown {
   return isIds || isConversation(list) ? list : value;
 }
 
-/** The name of the row's group. @throws InputError where a value cannot name one */
-export function readGroup(
-  row: Row,
-  { groupOptional, people }: Pick<ReadPairsOptions, 'groupOptional' | 'people'>,
-  groupBy: readonly string[],
-): string {
-  if (groupOptional && groupBy.every((field) => !row.columns.includes(field) && !people?.has(field))) return '';
-  const values = groupBy.map((field) => {
-    const { value, at } = people?.has(field) ? people.field(row, field) : { value: row.values[field], at: row.at };
-    const name = nameOf(value);
-    if (name !== undefined) {
-      checkCharacters(name, { ...at, field });
-      return name;
-    }
-    if (people?.has(field))
-      throw new InputError(`expected the name of a group, found ${describe(value)}`, {
-        at: { ...at, field },
-        fix: 'fill it in, or group by another field',
-      });
-    requireColumn(
-      row,
-      field,
-      people
-        ? `group by another column, or by a field of ${people.source.file} (${people.names.join(', ')})`
-        : 'group by another column',
-    );
-    throw new InputError(`expected the name of a group, found ${describe(value)}`, { at: { ...row.at, field } });
-  });
-  return values.length === 1 ? values[0] : values.map((value, i) => `${groupBy[i]}=${value}`).join('/');
-}
-
 const decimal = /^\s*\+?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*$/i;
 
-function readOptional(row: Row, column: OptionalColumn, groupBy: readonly string[]): number {
+function readOptional(row: Row, column: OptionalColumn, groupBy: GroupBy): number {
   const at = { ...row.at, field: column };
   if (!row.columns.includes(column)) {
     // Nothing else tells that it is missing: a slip of the pen here would change results in silence.
     const misspelt = row.columns.find((field) => {
       const name = field.toLowerCase();
-      return !groupBy.includes(field) && name.startsWith(column.charAt(0)) && editDistance(name, column) <= 2;
+      return (
+        !groupColumns(groupBy).includes(field) && name.startsWith(column.charAt(0)) && editDistance(name, column) <= 2
+      );
     });
     if (misspelt === undefined) return 1;
     throw new InputError(`is not known, and looks like a misspelt "${column}"`, {

@@ -14,6 +14,8 @@ export interface PeopleSource {
 
 interface Person {
   at: RowLocation;
+  /** As of a {@link Row}. */
+  untyped: boolean;
   /** Values of the fields, in their order. */
   values: unknown[];
 }
@@ -81,7 +83,7 @@ export class People {
       wanted.forEach((field, i) => {
         if (values[i] !== undefined || row.columns.includes(field)) found.add(field);
       });
-      people.set(name, people.get(name) ?? { at: row.at, values });
+      people.set(name, people.get(name) ?? { at: row.at, untyped: row.untyped, values });
     }
     if (people.size === 0) throw new InputError('holds no person', { at: { file } });
     for (const [name, at] of twice)
@@ -111,9 +113,10 @@ export class People {
    * What a field says of the person whose pair this is, and where.
    * @param row of somebody whom {@link known} has let through
    */
-  field(row: Row, field: string): { value: unknown; at: RowLocation } {
+  field(row: Row, field: string): { value: unknown; at: RowLocation; untyped: boolean } {
     const person = this.people.get(nameOf(row.values[this.source.key]) ?? '');
-    return { value: person?.values[this.fields.indexOf(field)], at: person?.at ?? row.at };
+    const { at, untyped } = person ?? row;
+    return { value: person?.values[this.fields.indexOf(field)], at, untyped };
   }
 
   /**

@@ -11,8 +11,8 @@ export interface TokenisedPrompt {
   id: string;
   /** That line or row. */
   line: number;
-  /** '' for none. */
-  group: string;
+  /** Names of its groups; [''] for none. */
+  groups: readonly string[];
   /** What stands in the file. */
   kind: PromptRecord['kind'];
   /** Starts with BOS where it was text. */
@@ -45,9 +45,9 @@ export async function loadPrompts(file: string, options: LoadPromptsOptions): Pr
   const seen = { markers: 0, withoutBos: 0 };
   for await (const row of parser.rows(file, options.onBytes)) {
     const record = parser.parsePrompt(row, options);
-    const { kind, group, at } = record;
+    const { kind, groups, at } = record;
     const line = rowNumber(at);
-    prompts.push({ id: `${file}:${line}`, line, group, kind, prompt: tokensOf(record, options) });
+    prompts.push({ id: `${file}:${line}`, line, groups, kind, prompt: tokensOf(record, options) });
     if (record.kind === 'ids' && options.bos !== undefined && record.prompt[0] !== options.bos) seen.withoutBos++;
     if (record.kind === 'text' && hasTurnMarks(options.tokenizer(), { ...record, chosen: '', rejected: '' }))
       seen.markers++;

@@ -8,14 +8,18 @@ import { Random } from '../../numbers/random.js';
  * - `proportional`: every pair once an epoch, in random order; the last batch of an epoch may be smaller.
  * - `balanced`: each item's group is drawn uniformly, then the next pair of that group's shuffled cycle.
  * - `stratified`: every batch holds the same number of each group, at least one, otherwise in proportion to group sizes.
+ *
+ * Where groups overlap, a pair that is drawn for one of its groups counts in all of them.
  */
 export const samplerKinds = ['proportional', 'balanced', 'stratified'] as const;
 export type SamplerKind = (typeof samplerKinds)[number];
 
 export interface SamplerOptions {
   kind: SamplerKind;
-  /** [pairs] group of each pair. */
+  /** [pairs] group of each pair, or the index of its groups in `cells`. */
   groups: Int32Array;
+  /** Where groups overlap the different sets of groups that pairs are of; default: each group by itself. */
+  cells?: readonly (readonly number[])[];
   /**
    * [pairs] a number for each prompt. Pairs of one group and prompt are drawn one after another, so that a batch computes
    * their prompt once; a batch may still end between them. Default: all prompts differ.
@@ -26,7 +30,7 @@ export interface SamplerOptions {
   seed: number;
 }
 
-/** A draw has group g with probability p_g; within a group every pair is equally likely. */
+/** A draw is of group g with probability p_g; within a group every pair is equally likely, but for balanced and stratified draws of groups that overlap. */
 export interface SamplerPlan {
   kind: SamplerKind;
   /** One epoch is about as many draws as there are pairs, in whole batches where batches are all of one size. */
@@ -45,8 +49,10 @@ export interface SamplerState {
 }
 
 export interface Sampler {
-  /** p_g of a draw: N_g/N, 1/K, or n_g/batch. */
+  /** p_g of a draw: N_g/N, 1/K, or n_g/batch; where groups overlap they sum to more than one. */
   readonly groupProbabilities: Float64Array;
+  /** The same of each of the `cells`, within which every pair is equally likely: they sum to one. Without overlap that of the groups. */
+  readonly cellProbabilities: Float64Array;
   readonly batchesPerEpoch: number;
   /** Epochs completed. */
   readonly epoch: number;
@@ -111,6 +117,7 @@ export function batchesPerEpoch(pairs: number, batchSize: number): number {
 
 class CycleSampler implements Sampler {
   readonly groupProbabilities: Float64Array;
+  readonly cellProbabilities: Float64Array;
   readonly batchesPerEpoch: number;
   epoch = 0;
   private batch = 0;
@@ -125,9 +132,12 @@ class CycleSampler implements Sampler {
     const { kind, groups, groupCount, batchSize, seed } = options;
     if (!Number.isInteger(batchSize) || batchSize < 1)
       throw new InputError(`a batch of ${batchSize} pairs cannot be drawn`, { fix: 'use a whole number ≥ 1' });
+    const cells = options.cells ?? Array.from({ length: groupCount }, (_, group) => [group]);
+    const cellCounts = cells.map(() => 0);
     const members = Array.from({ length: groupCount }, (): number[] => []);
-    groups.forEach((group, pair) => {
-      members[group].push(pair);
+    groups.forEach((cell, pair) => {
+      cellCounts[cell]++;
+      for (const group of cells[cell]) members[group].push(pair);
     });
     this.counts = members.map((pairs) => pairs.length);
     const empty = this.counts.indexOf(0);
@@ -135,13 +145,15 @@ class CycleSampler implements Sampler {
       throw new InputError(`group ${empty} has no pair to draw from`, { fix: 'leave the group out, or add data' });
 
     this.quotas = kind === 'stratified' ? shareOut(batchSize, this.counts) : [];
-    this.groupProbabilities = Float64Array.from(this.counts, (count, group) =>
+    const drawnFor = (group: number) => (kind === 'balanced' ? 1 / groupCount : this.quotas[group] / batchSize);
+    this.cellProbabilities = Float64Array.from(cells, (ofCell, cell) =>
       kind === 'proportional'
-        ? count / groups.length
-        : kind === 'balanced'
-          ? 1 / groupCount
-          : this.quotas[group] / batchSize,
+        ? cellCounts[cell] / groups.length
+        : ofCell.reduce((sum, group) => sum + drawnFor(group) * (cellCounts[cell] / this.counts[group]), 0),
     );
+    this.groupProbabilities = new Float64Array(groupCount);
+    for (const [cell, ofCell] of cells.entries())
+      for (const group of ofCell) this.groupProbabilities[group] += this.cellProbabilities[cell];
     this.cycles =
       kind === 'proportional'
         ? [new Cycle(unitsOf([...groups.keys()], options), seed, -1)]
@@ -201,7 +213,7 @@ class CycleSampler implements Sampler {
   }
 }
 
-/** The pairs `members` by group and prompt, in the order of the first pair of each. */
+/** The pairs `members` by groups and prompt, in the order of the first pair of each. */
 function unitsOf(members: number[], { groups, prompts }: SamplerOptions): number[][] {
   if (!prompts) return members.map((pair) => [pair]);
   const units = new Map<number, number[]>();

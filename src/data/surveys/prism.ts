@@ -5,7 +5,7 @@ import { InputError, present } from '../../errors.js';
 import { orderedRecord } from '../../files/ordered-record.js';
 import { checked } from '../../files/read.js';
 import { Random } from '../../numbers/random.js';
-import { readGroup } from '../pairs/pairs.js';
+import { readGroups } from '../pairs/groups.js';
 import { People } from '../pairs/people.js';
 import { checkCharacters, nameOf, type Row } from '../tables/row.js';
 import { readRows } from '../tables/rows.js';
@@ -101,7 +101,12 @@ export async function prismPairs(
   const file = join(folder, prismFiles.conversations);
   for await (const row of people.known(readRows(file, ['user_id', 'conversation_id', 'conversation_history']))) {
     conversations++;
-    const group = readGroup(row, { people }, groupBy);
+    const [group = '', ...others] = readGroups(row, { people }, groupBy);
+    if (others.length > 0)
+      throw new InputError('is a list, and pairs are made of one group each', {
+        at: { ...row.at, field: groupBy.join(', ') },
+        fix: 'group by another field',
+      });
     const pairs = pairsOf(row, group, settings.tie, left_out);
     const ofGroup = byGroup.get(group) ?? [];
     byGroup.set(group, ofGroup);

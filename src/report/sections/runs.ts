@@ -48,9 +48,9 @@ const extreme = (run: ScoredRun, metric: GroupMetric, sign: 1 | -1) =>
   [...run.groups.values()].reduce((one, other) =>
     sign * (other[metric] ?? 0) > sign * (one[metric] ?? 0) ? other : one,
   );
-/** Of a sum of group means, each times `weight`; null where they are not independent, since they share clusters. */
-const combined = ({ clusters }: ScoredRun, errors: readonly (number | null)[], weight = 1) => {
-  if (clusters?.crossing) return null;
+/** Of a sum of group means, each times `weight`; null where they are not independent, since they share pairs or clusters. */
+const combined = ({ overlap, clusters }: ScoredRun, errors: readonly (number | null)[], weight = 1) => {
+  if (overlap || clusters?.crossing) return null;
   const known = errors.filter((error) => error !== null);
   return known.length < errors.length ? null : weight * Math.sqrt(known.reduce((sum, error) => sum + error ** 2, 0));
 };
