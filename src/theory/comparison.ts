@@ -3,6 +3,7 @@ import { Random } from '../numbers/random.js';
 import { type LossSettings, marginLoss } from '../objective/losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import type { Outcome } from '../terminal/checks.js';
+import { checkSteps } from './algorithm.js';
 import { concluded, contradictions, type HorizonMeasurement, type HorizonSummary, summarise } from './check.js';
 import { type Constants, convergenceConstants } from './constants.js';
 import { ascending, assessRuns, type ConvergenceSettings, startingPoint } from './convergence.js';
@@ -55,6 +56,7 @@ export interface AlgorithmComparison {
 function jobsOf(problem: LogLinearProblem, settings: ComparisonSettings) {
   const { algorithms, radius, runs, seed } = settings;
   const horizons = ascending(settings);
+  horizons.forEach(checkSteps);
   const loss = marginLoss(settings.loss);
   const twice = algorithms.find((algorithm, n) => algorithms.indexOf(algorithm) !== n);
   if (twice !== undefined)
