@@ -38,6 +38,7 @@ export * from './policy/log-linear-problem.js';
 export { type MergeReport, mergeAdapter } from './policy/merge.js';
 export * from './policy/policy.js';
 export { writeRunReport } from './report/run-report.js';
+export { type AlgorithmComparison, type ComparisonSettings, compareAlgorithms } from './theory/comparison.js';
 export {
   type Convergence,
   type ConvergenceSettings,

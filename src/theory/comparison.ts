@@ -89,6 +89,17 @@ export function comparisonSteps(problem: LogLinearProblem, settings: ComparisonS
  *
  * @throws InputError on a bad radius, horizon or number of runs, an algorithm that is named twice, horizons too small for `every-group`, or a
  * loss whose exact minimax value is not known.
+ * @example With a sample of every group in each step, half as many steps.
+ * ```ts
+ * import { compareAlgorithms, trainingProblem } from 'group-robust-po';
+ *
+ * const problem = trainingProblem({ features: 'swapped', responses: 'uneven', data: 'imbalanced' }, 2021);
+ * const loss = { loss: 'dpo', beta: 1 } as const;
+ * const settings = { loss, algorithms: [1, 'every-group'], radius: 10, horizons: [100, 1000], runs: 2, seed: 1 } as const;
+ * const { algorithms } = await compareAlgorithms(problem, settings);
+ * algorithms.map(({ horizons }) => horizons[1].steps); // → [1000, 500]
+ * algorithms[1].horizons[1].error < algorithms[0].horizons[1].error; // → true
+ * ```
  */
 export async function compareAlgorithms(
   problem: LogLinearProblem,

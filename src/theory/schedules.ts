@@ -33,7 +33,7 @@ export interface Schedule {
  *   2013). Estimates from one pair are as noisy as they are large, so all that holds of its mean is ≤ 4M²: steps as `1`, with 4M² for M².
  * - `exp3`: for α, γ = min(1, √(K ln K / ((e−1) T))) and rate γ/(K B_l) on l_i/w_g (Auer et al. 2002, Corollary 3.2, for gains up to B_l);
  *   for θ, whose estimate is at most B_∇ long, η_θ = B_Θ/(B_∇ √T), which minimises the regret B_Θ²/(2η_θ) + η_θ B_∇² T/2 of projected
- *   gradient descent from the centre (Zinkevich 2003). The two make O(√(K ln K/T)) in the mean against a fixed θ and α (as in Soma et al. 2022).
+ *   gradient descent from the centre (Zinkevich 2003). The two make O(√(K ln K/T)) in the mean against a fixed θ and α (cf. Soma et al. 2022).
  *
  * @param constants of Algorithm 3 for `3`, else of Algorithm 1
  * @throws InputError for fewer samples than one step takes
