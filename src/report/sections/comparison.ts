@@ -17,9 +17,9 @@ export function comparisonFigures({ algorithms }: Pick<ComparisonReport, 'algori
     suffix = '',
     dashed = false,
   ): Series[] =>
-    algorithms.map(({ horizons }, n) => ({
-      name: `${titles[n]}${suffix}`,
-      colour: present(colours.get(titles[n])),
+    algorithms.map(({ algorithm, horizons }) => ({
+      name: `${algorithmTitles[algorithm]}${suffix}`,
+      colour: present(colours.get(algorithmTitles[algorithm])),
       dashed,
       points: horizons.map((horizon) => {
         const [y, [low, high]] = value(horizon);
