@@ -41,6 +41,7 @@ export { type MergeReport, mergeAdapter } from './policy/merge.js';
 export * from './policy/policy.js';
 export { regularisedPolicy } from './policy/regularised-policy.js';
 export { writeRunReport } from './report/run-report.js';
+export { type AlgorithmComparison, type ComparisonSettings, compareAlgorithms } from './theory/comparison.js';
 export {
   type Convergence,
   type ConvergenceSettings,

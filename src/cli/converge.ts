@@ -5,15 +5,29 @@ import { type DataBalance, dataBalances, type ResponseRule, responseRules } from
 import { InputError } from '../errors.js';
 import { writeFileWhole, writeFolderWhole } from '../files/write.js';
 import { type LossName, lossNames, marginLoss } from '../objective/losses.js';
-import { failed } from '../terminal/checks.js';
+import type { LogLinearProblem } from '../policy/log-linear-problem.js';
+import { type Check, failed } from '../terminal/checks.js';
+import { say } from '../terminal/output.js';
 import { progress } from '../terminal/progress.js';
-import { countOption, defineAction, numberOption, type Output, parsedOption, parseNumbers } from './command.js';
+import type { ConvergenceSettings } from '../theory/convergence.js';
+import type { PerSampleAlgorithm } from '../theory/objective-run.js';
+import { perSampleAlgorithms } from '../theory/schedules.js';
+import {
+  countOption,
+  defineAction,
+  numberOption,
+  type Output,
+  parsedOption,
+  parseList,
+  parseName,
+  parseNumbers,
+} from './command.js';
 import { addOut, checkOut, type OutFlags } from './out.js';
 
 interface ConvergeFlags extends OutFlags {
   loss?: LossName;
   labelSmoothing?: number;
-  algorithm?: '1' | '3';
+  algorithm?: PerSampleAlgorithm[];
   order?: 'alternating' | 'simultaneous';
   features?: FeatureMapName;
   responses?: ResponseRule;
@@ -44,7 +58,13 @@ export function registerConverge(program: Command): void {
         'share of labels thought to be flipped, dpo and rdpo only (default: 0)',
       ),
     )
-    .addOption(choice('--algorithm <n>', '1: draw from all pairs; 3: draw a group first (default: 1)', ['1', '3']))
+    .addOption(
+      parsedOption(
+        '--algorithm <list>',
+        `1: draw from all pairs; 3: draw a group first (default: 1); ${perSampleAlgorithms.slice(2).join(', ')}, several, or all: compare at equal numbers of samples`,
+        parseAlgorithms,
+      ),
+    )
     .addOption(
       choice(
         '--order <name>',
@@ -68,67 +88,144 @@ export function registerConverge(program: Command): void {
     )
     .addOption(countOption('--dimension <d>', 'number of features, even (default: 4)', { min: 2 }))
     .addOption(
-      parsedOption('--horizons <list>', 'numbers of steps T (default: 1e4,1e5,3e5,1e6,3e6)', (flag, text) =>
-        parseNumbers(flag, text, { min: 1, integer: true }),
+      parsedOption(
+        '--horizons <list>',
+        'numbers of steps T, or of samples (default: 1e4,1e5,3e5,1e6,3e6)',
+        (flag, text) => parseNumbers(flag, text, { min: 1, integer: true }),
       ),
     )
     .addOption(countOption('--runs <n>', 'independent runs at each horizon (default: 10)', { min: 2 }))
     .addOption(numberOption('--radius <B>', 'θ is kept in ‖θ‖ ≤ B (default: 10)', { min: Number.MIN_VALUE }))
     .option('--quiet', 'no progress')
     .option('--problem <file>', 'only print the exact minimax value of the problem in this JSON file, as JSON');
-  const complete = addOut(command, '--out <dir>', 'write convergence.json and convergence.csv to this folder');
+  const complete = addOut(
+    command,
+    '--out <dir>',
+    'write convergence.json and .csv to this folder, or comparison.json, .csv and figures',
+  );
   defineAction(complete, (flags: ConvergeFlags, output) =>
     flags.problem === undefined ? checkConvergence(flags, output) : solveProblem(flags.problem, flags, output),
   );
 }
 
+/** Of one of the paper's algorithms the claim is judged; anything else is compared. */
 async function checkConvergence(flags: ConvergeFlags, output: Output): Promise<object> {
   const { trainingProblem } = await import('../bandit/preferences.js');
-  const {
-    convergenceDefaults: defaults,
-    convergenceSteps,
-    measureConvergence,
-  } = await import('../theory/convergence.js');
-  const { convergenceChecks, convergenceCsv, convergenceReport, convergenceText } = await import('../theory/report.js');
+  const { convergenceDefaults: defaults } = await import('../theory/convergence.js');
 
-  const { loss, order, features = 'swapped', responses = 'uneven', data = 'imbalanced' } = flags;
-  const out = checkOut(flags, { folder: /^convergence\.(json|csv)$/ });
+  const { loss, features = 'swapped', responses = 'uneven', data = 'imbalanced' } = flags;
+  const [algorithm = defaults.algorithm, ...more] = flags.algorithm ?? [];
+  const compared = more.length > 0 || !(algorithm === 1 || algorithm === 3);
+  const out = checkOut(flags, {
+    folder: compared ? /^(comparison\.(json|csv)|(duality-gap|error)\.svg)$/ : /^convergence\.(json|csv)$/,
+  });
   if (loss === undefined)
     throw new InputError('is missing', { at: { field: '--loss' }, fix: 'use --loss dpo or --loss ipo' });
+  if (compared && flags.order !== undefined)
+    throw new InputError('has no meaning in a comparison, where all algorithms take simultaneous steps', {
+      at: { field: '--order' },
+      fix: 'leave it out, or use --algorithm 1 or 3 by itself',
+    });
   const { groups, dimension, horizons = defaults.horizons, runs = defaults.runs, radius = defaults.radius } = flags;
-  const algorithm = flags.algorithm === '3' ? 3 : defaults.algorithm;
 
-  const settings = { loss, beta: defaults.beta[loss], labelSmoothing: flags.labelSmoothing };
-  const { title } = marginLoss(settings);
+  const problem = trainingProblem({ features, responses, data, groups, dimension }, defaults.seed);
+  const settings = {
+    loss: { loss, beta: defaults.beta[loss], labelSmoothing: flags.labelSmoothing },
+    radius,
+    horizons,
+    runs,
+    seed: defaults.seed,
+  };
+  const { report, title, text, checks, write } = compared
+    ? await compare(problem, settings, [algorithm, ...more], flags)
+    : await check(problem, { ...settings, algorithm, order: flags.order }, flags);
 
-  const bar = progress('converge, steps', convergenceSteps({ order, horizons, runs }), flags.quiet);
-  const result = await measureConvergence(
-    trainingProblem({ features, responses, data, groups, dimension }, defaults.seed),
-    {
-      loss: settings,
-      algorithm,
-      order,
-      radius,
-      horizons,
-      runs,
-      seed: defaults.seed,
-    },
-    { onSteps: (done) => bar.update(done) },
-  ).finally(() => bar.stop());
-
-  const report = convergenceReport(result);
-  output.log(`\nAlgorithm ${algorithm}, ${title}, ${features} features, ${responses} responses, ${data} data\n`);
-  output.log(convergenceText(report));
+  output.log(
+    `\n${title}, ${marginLoss(settings.loss).title}, ${features} features, ${responses} responses, ${data} data\n`,
+  );
+  output.log(text);
   if (out !== undefined) {
-    const write = (folder: string) => {
-      writeFileWhole(join(folder, 'convergence.json'), `${JSON.stringify(report, null, 2)}\n`);
-      writeFileWhole(join(folder, 'convergence.csv'), convergenceCsv(report));
-    };
     await writeFolderWhole(out.path, write, out);
     output.log(`\nwritten to ${out.path}`);
   }
-  if (failed(convergenceChecks(report))) process.exitCode = 1;
+  if (failed(checks)) process.exitCode = 1;
   return report;
+}
+
+/** What either kind of measurement comes to. */
+interface Measured {
+  report: object;
+  title: string;
+  text: string;
+  checks: Check[];
+  write(folder: string): Promise<void> | void;
+}
+
+async function check(
+  problem: LogLinearProblem,
+  settings: ConvergenceSettings,
+  { quiet }: ConvergeFlags,
+): Promise<Measured> {
+  const { convergenceSteps, measureConvergence } = await import('../theory/convergence.js');
+  const { convergenceChecks, convergenceCsv, convergenceReport, convergenceText } = await import('../theory/report.js');
+  const bar = progress('converge, steps', convergenceSteps(settings), quiet);
+  const result = await measureConvergence(problem, settings, { onSteps: (done) => bar.update(done) }).finally(() =>
+    bar.stop(),
+  );
+  const report = convergenceReport(result);
+  return {
+    report,
+    title: `Algorithm ${settings.algorithm}`,
+    text: convergenceText(report),
+    checks: convergenceChecks(report),
+    write(folder) {
+      writeFileWhole(join(folder, 'convergence.json'), `${JSON.stringify(report, null, 2)}\n`);
+      writeFileWhole(join(folder, 'convergence.csv'), convergenceCsv(report));
+    },
+  };
+}
+
+async function compare(
+  problem: LogLinearProblem,
+  given: Omit<ConvergenceSettings, 'algorithm' | 'order'>,
+  named: readonly PerSampleAlgorithm[],
+  { quiet }: ConvergeFlags,
+): Promise<Measured> {
+  const { writeFigures } = await import('../report/figure-files.js');
+  const { comparisonFigures } = await import('../report/sections/comparison.js');
+  const { compareAlgorithms, comparisonSteps } = await import('../theory/comparison.js');
+  const { comparisonChecks, comparisonCsv, comparisonReport, comparisonText } = await import(
+    '../theory/comparison-report.js'
+  );
+  const settings = { ...given, algorithms: named };
+  const bar = progress('converge, steps', comparisonSteps(problem, settings), quiet);
+  const result = await compareAlgorithms(problem, settings, { onSteps: (done) => bar.update(done) }).finally(() =>
+    bar.stop(),
+  );
+  const report = comparisonReport(result);
+  return {
+    report,
+    title: 'Per-sample algorithms at equal numbers of samples',
+    text: comparisonText(report),
+    checks: comparisonChecks(report),
+    async write(folder) {
+      writeFileWhole(join(folder, 'comparison.json'), `${JSON.stringify(report, null, 2)}\n`);
+      writeFileWhole(join(folder, 'comparison.csv'), comparisonCsv(report));
+      await writeFigures(folder, comparisonFigures(report), (text) => say(process.stderr, text));
+    },
+  };
+}
+
+/** "1,exp3" or "all". @throws InputError for what is no algorithm, or is named twice */
+function parseAlgorithms(flag: string, text: string): PerSampleAlgorithm[] {
+  if (text === 'all') return [...perSampleAlgorithms];
+  const named = parseList(flag, text).map((item) => parseName(flag, item, [...perSampleAlgorithms.map(String), 'all']));
+  const twice = named.find((name, n) => named.indexOf(name) !== n);
+  if (twice !== undefined)
+    throw new InputError(`names ${twice} twice`, { at: { field: flag }, fix: 'name each algorithm once' });
+  if (named.includes('all'))
+    throw new InputError('all is all of them', { at: { field: flag }, fix: 'give it by itself' });
+  return perSampleAlgorithms.filter((algorithm) => named.includes(String(algorithm)));
 }
 
 async function solveProblem(file: string, flags: ConvergeFlags, output: Output): Promise<object> {

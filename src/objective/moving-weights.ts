@@ -266,25 +266,34 @@ export class OptimisticAscent extends EntropicWeights {
 export class Exp3 extends EntropicWeights {
   readonly name = 'exp3';
   private random: Random;
-  private drawn = 0;
+  /** The group of the step that has not been taken. */
+  private drawn?: number;
 
-  /** @param seed of the draws */
-  constructor(settings: Exp3Settings, sizes: ArrayLike<number>, seed: number) {
+  /** @param draws where the draws come from, or the seed of a stream for them */
+  constructor(settings: Exp3Settings, sizes: ArrayLike<number>, draws: number | Random) {
     super({ ...settings, order: undefined, iterate: undefined }, sizes);
-    this.random = Random.stream(seed, 'weights', 'exp3');
+    this.random = typeof draws === 'number' ? Random.stream(draws, 'weights', 'exp3') : draws;
+  }
+
+  /** The group of the coming step, for who then computes the loss of that group alone; `next` reads no other signal. */
+  draw(): number {
+    this.drawn ??= this.random.categorical(this.weights);
+    return this.drawn;
   }
 
   /** All on the group drawn. */
   override next(signal: Float64Array, into: Float64Array = new Float64Array(signal.length)): Float64Array {
-    this.drawn = this.random.categorical(this.weights);
+    const drawn = this.draw();
     this.move(signal);
-    into.fill(0)[this.drawn] = 1;
+    this.drawn = undefined;
+    into.fill(0)[drawn] = 1;
     return into;
   }
 
   protected override estimate(signal: Float64Array, gradient: Float64Array): void {
+    const drawn = this.draw();
     gradient.fill(0);
-    gradient[this.drawn] = (signal[this.drawn] + this.adjustments[this.drawn]) / this.weights[this.drawn];
+    gradient[drawn] = (signal[drawn] + this.adjustments[drawn]) / this.weights[drawn];
   }
 
   protected override climb(rate: number, gradient: Float64Array): void {

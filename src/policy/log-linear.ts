@@ -1,4 +1,5 @@
 import { logSumExp } from '../objective/simplex.js';
+import { dot } from './group-losses.js';
 import type { DifferenceGroup } from './log-linear-problem.js';
 import type { LogProbabilitySource, Policy, StepReport, StepSettings } from './policy.js';
 
@@ -132,8 +133,10 @@ export function projectOnBall(theta: Float64Array, radius: number): void {
   if (length > radius) for (let j = 0; j < theta.length; j++) theta[j] *= radius / length;
 }
 
+/** Math.hypot, which no size overflows, takes longer than all the rest of a per-sample step: it is kept for sizes that need it. */
 function norm(vector: Float64Array): number {
-  return Math.hypot(...vector);
+  const square = dot(vector, vector);
+  return square > 1e-280 && square < 1e280 ? Math.sqrt(square) : Math.hypot(...vector);
 }
 
 /**

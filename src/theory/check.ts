@@ -76,6 +76,66 @@ export const burnInShare = 0.25;
 const leastHorizons = 2;
 
 /**
+ * Means with their intervals, and the rate over the horizons past burn-in, which are `counted`.
+ *
+ * @param measurements by ascending T
+ * @param startError max_g L_g(θ⁰) − v
+ */
+export function summarise(
+  measurements: readonly HorizonMeasurement[],
+  startError: number,
+  random: Random,
+): Pick<Verdict, 'horizons' | 'rate'> & { counted: HorizonMeasurement[] } {
+  const horizons = measurements.map(
+    ({ T, errors, gaps, lastErrors, bound }): HorizonSummary => ({
+      T,
+      error: average(errors),
+      error_interval: meanInterval(errors, random),
+      duality_gap: average(gaps),
+      duality_gap_interval: meanInterval(gaps, random),
+      last_error: average(lastErrors),
+      bound,
+      past_burn_in: false,
+    }),
+  );
+  const first = horizons.findIndex(({ error }) => error <= burnInShare * startError);
+  if (first >= 0) for (const horizon of horizons.slice(first)) horizon.past_burn_in = true;
+  const counted = measurements.filter((_, n) => horizons[n].past_burn_in);
+  const rate =
+    counted.length >= leastHorizons && counted.every(({ errors }) => average(errors) > 0)
+      ? fitRate(counted, random)
+      : null;
+  return { horizons, counted, rate };
+}
+
+/** What speaks against mean errors below their bounds, and errors in [0, duality gap] but for `tolerance`. */
+export function contradictions(
+  measurements: readonly HorizonMeasurement[],
+  horizons: readonly HorizonSummary[],
+  tolerance: number,
+): Finding[] {
+  const findings: Finding[] = [];
+  const refuted = (reason: string) => findings.push({ outcome: 'fails', reason });
+  for (const [n, { T, errors, gaps, bound }] of measurements.entries()) {
+    const { error, error_interval: interval } = horizons[n];
+    if (!Number.isFinite(error)) refuted(`at T = ${T} the mean error is ${error}`);
+    else if (interval[0] > bound)
+      refuted(`at T = ${T} the mean error ${show(error)} is above the bound ${show(bound)}, and so is its interval`);
+    else if (!(interval[1] <= bound))
+      findings.push({
+        outcome: 'unclear',
+        reason: `at T = ${T} the interval ${showInterval(interval)} of the mean error contains the bound ${show(bound)}`,
+      });
+    const least = Math.min(...errors);
+    if (!(least >= -tolerance))
+      refuted(`at T = ${T} an error is ${show(least)}: θ̄ beats the minimax value, so it has left the ball`);
+    if (errors.some((value, run) => !(value <= gaps[run] + tolerance)))
+      refuted(`at T = ${T} an error exceeds the duality gap of its own run`);
+  }
+  return findings;
+}
+
+/**
  * The verdict on Proposition 4.1: every mean error below its bound, no error below 0 or above the duality gap (but for `tolerance`), and a rate
  * at or below −0.4, which the last two horizons alone do not contradict: a step that does not shrink with T first makes the error
  * fall faster, and then not at all. Where chance could put a mean or a rate on either side, and where the runs end before burn-in
@@ -91,41 +151,10 @@ export function judge(
   random: Random,
   before: readonly Finding[] = [],
 ): Verdict {
-  const findings = [...before];
+  const { horizons, counted, rate } = summarise(measurements, start.error, random);
+  const findings = [...before, ...contradictions(measurements, horizons, start.tolerance)];
   const refuted = (reason: string) => findings.push({ outcome: 'fails', reason });
   const unclear = (reason: string) => findings.push({ outcome: 'unclear', reason });
-  const horizons = measurements.map(({ T, errors, gaps, lastErrors, bound }): HorizonSummary => {
-    const error = average(errors);
-    const interval = meanInterval(errors, random);
-    if (!Number.isFinite(error)) refuted(`at T = ${T} the mean error is ${error}`);
-    else if (interval[0] > bound)
-      refuted(`at T = ${T} the mean error ${show(error)} is above the bound ${show(bound)}, and so is its interval`);
-    else if (!(interval[1] <= bound))
-      unclear(`at T = ${T} the interval ${showInterval(interval)} of the mean error contains the bound ${show(bound)}`);
-    const least = Math.min(...errors);
-    if (!(least >= -start.tolerance))
-      refuted(`at T = ${T} an error is ${show(least)}: θ̄ beats the minimax value, so it has left the ball`);
-    if (errors.some((value, run) => !(value <= gaps[run] + start.tolerance)))
-      refuted(`at T = ${T} an error exceeds the duality gap of its own run`);
-    return {
-      T,
-      error,
-      error_interval: interval,
-      duality_gap: average(gaps),
-      duality_gap_interval: meanInterval(gaps, random),
-      last_error: average(lastErrors),
-      bound,
-      past_burn_in: false,
-    };
-  });
-
-  const first = horizons.findIndex(({ error }) => error <= burnInShare * start.error);
-  if (first >= 0) for (const horizon of horizons.slice(first)) horizon.past_burn_in = true;
-  const counted = measurements.filter((_, n) => horizons[n].past_burn_in);
-  const rate =
-    counted.length >= leastHorizons && counted.every(({ errors }) => average(errors) > 0)
-      ? fitRate(counted, random)
-      : null;
   if (counted.length < leastHorizons)
     unclear(
       `only ${counted.length} of the ${horizons.length} horizons are past burn-in (mean error at most ${burnInShare} of the ` +
@@ -149,14 +178,16 @@ export function judge(
         `the error stops falling: from T = ${before.T} to ${last.T} the rate is ${show(end.slope)}, clearly above ${shallowestAllowed}`,
       );
   }
-  const outcome = jointOutcome(findings.map((finding) => finding.outcome));
+  const { outcome, reasons } = concluded(findings);
+  return { horizons, rate, outcome, holds: outcome === 'holds', reasons };
+}
+
+/** The outcome of all that was found, and the reasons, what refutes first. */
+export function concluded(findings: readonly Finding[]): Pick<Verdict, 'outcome' | 'reasons'> {
   const reasonsFor = (kind: Outcome) =>
     findings.filter((finding) => finding.outcome === kind).map(({ reason }) => reason);
   return {
-    horizons,
-    rate,
-    outcome,
-    holds: outcome === 'holds',
+    outcome: jointOutcome(findings.map((finding) => finding.outcome)),
     reasons: [...reasonsFor('fails'), ...reasonsFor('unclear')],
   };
 }

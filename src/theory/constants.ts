@@ -82,16 +82,18 @@ function largerSize(most: number, value: number): number {
 }
 
 /** B_Θ² M_θ² + M_α² ln K with the second moments M_θ² = ρB_∇², M_α² = ρK B_l² of the unbiased gradient estimates. */
-function moment({ B_grad, B_l, B_theta, rho, groups }: Constants): number {
+export function moment({ B_grad, B_l, B_theta, rho, groups }: Constants): number {
   return rho * (B_theta ** 2 * B_grad ** 2 + groups * B_l ** 2 * Math.log(groups));
 }
 
 /**
  * The bound on E[max_g L_g(θ̄)] − min max: 2√(10 ρ (B_Θ²B_∇² + K B_l² ln K) / T) (Proposition 4.1). With ρ = K it is the bound
  * for Algorithm 3 that the moments in the proof of Proposition E.2 give; the paper states it without its factors K.
+ *
+ * @param moments B_Θ² M_θ² + M_α² ln K of other estimates; default that of one pair a step
  */
-export function errorBound(constants: Constants, steps: number): number {
-  return 2 * Math.sqrt((10 * moment(constants)) / steps);
+export function errorBound(constants: Constants, steps: number, moments = moment(constants)): number {
+  return 2 * Math.sqrt((10 * moments) / steps);
 }
 
 export interface StepSizes {
@@ -103,8 +105,10 @@ export interface StepSizes {
  * The constant steps for a run of T steps under which the bound holds, from the theorem that the paper's proof cites
  * (Nemirovski, Juditsky, Lan and Shapiro 2009): M² = 2(B_Θ²M_θ² + M_α² ln K), γ = 2/(M√(5T)), η_θ = 2B_Θ²γ, η_α = 2γ ln K.
  * They multiply the unbiased estimates, importance factor 1/p_g included.
+ *
+ * @param moments as of {@link errorBound}
  */
-export function stepSizes(constants: Constants, steps: number): StepSizes {
-  const gamma = 2 / Math.sqrt(2 * moment(constants) * 5 * steps);
+export function stepSizes(constants: Constants, steps: number, moments = moment(constants)): StepSizes {
+  const gamma = 2 / Math.sqrt(2 * moments * 5 * steps);
   return { theta: 2 * constants.B_theta ** 2 * gamma, alpha: 2 * Math.log(constants.groups) * gamma };
 }

@@ -1,6 +1,6 @@
 import { InputError } from '../errors.js';
 import { Random } from '../numbers/random.js';
-import { type LossSettings, marginLoss } from '../objective/losses.js';
+import { type LossSettings, type MarginLoss, marginLoss } from '../objective/losses.js';
 import { groupLosses, norm, worst } from '../policy/group-losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import type { SaddleRun, SaddleSettings } from './algorithm.js';
@@ -93,18 +93,10 @@ export async function measureConvergence(
   options: SaddleOptions = {},
 ): Promise<Convergence> {
   const { radius, algorithm, runs, seed } = settings;
-  const horizons = [...new Set(settings.horizons)].sort((a, b) => a - b);
-  if (!(Number.isSafeInteger(runs) && runs >= 2))
-    throw new InputError(`${runs} runs give no interval`, {
-      at: { field: 'runs' },
-      fix: 'use 2 or more, 10 by default',
-    });
+  const horizons = ascending(settings);
   const loss = marginLoss(settings.loss);
   const constants = convergenceConstants(problem, loss, radius, algorithm);
-  const saddle = minimax(problem, loss, radius);
-  const startError = worst(groupLosses(problem, loss, new Float64Array(problem.dimension))) - saddle.value;
-
-  const start = { error: startError, tolerance: errorTolerance(saddle) };
+  const { saddle, start } = startingPoint(problem, loss, radius);
 
   const settingsOf = (order: Order, T: number): SaddleSettings => ({
     loss: settings.loss,
@@ -137,14 +129,7 @@ export async function measureConvergence(
     if (!(furthest <= radius * (1 + 1e-12)))
       reasons.push(`a run ends at ‖θ‖ = ${furthest.toPrecision(6)}, outside the ball of radius ${radius}`);
     const measurements = horizons.map((T): HorizonMeasurement => {
-      const assessed = runsAt(T).map((run) => assessRun(problem, settings, saddle, run));
-      return {
-        T,
-        errors: assessed.map(({ error }) => error),
-        gaps: assessed.map(({ gap }) => gap),
-        lastErrors: assessed.map(({ lastError }) => lastError),
-        bound: errorBound(constants, T),
-      };
+      return { T, ...assessRuns(problem, settings, saddle, runsAt(T)), bound: errorBound(constants, T) };
     });
     const findings = reasons.map((reason): Finding => ({ outcome: 'fails', reason }));
     return {
@@ -154,7 +139,39 @@ export async function measureConvergence(
       ...judge(measurements, start, Random.stream(seed, 'theory', 'bootstrap'), findings),
     };
   });
-  return { ...first, constants, minimax: saddle, start_error: startError, ...(second && { alternating: second }) };
+  return { ...first, constants, minimax: saddle, start_error: start.error, ...(second && { alternating: second }) };
+}
+
+/** The numbers of steps, each once. @throws InputError for too few runs */
+export function ascending({ horizons, runs }: Pick<ConvergenceSettings, 'horizons' | 'runs'>): number[] {
+  if (!(Number.isSafeInteger(runs) && runs >= 2))
+    throw new InputError(`${runs} runs give no interval`, {
+      at: { field: 'runs' },
+      fix: 'use 2 or more, 10 by default',
+    });
+  return [...new Set(horizons)].sort((a, b) => a - b);
+}
+
+/** The exact minimax value, and max_g L_g(0) − v with what rounding makes of it. */
+export function startingPoint(problem: LogLinearProblem, loss: MarginLoss, radius: number) {
+  const saddle = minimax(problem, loss, radius);
+  const error = worst(groupLosses(problem, loss, new Float64Array(problem.dimension))) - saddle.value;
+  return { saddle, start: { error, tolerance: errorTolerance(saddle) } };
+}
+
+/** {@link assessRun} of each of `runs`. */
+export function assessRuns(
+  problem: LogLinearProblem,
+  settings: { loss: LossSettings; radius: number },
+  saddle: Minimax,
+  runs: readonly SaddleRun[],
+): Pick<HorizonMeasurement, 'errors' | 'gaps' | 'lastErrors'> {
+  const assessed = runs.map((run) => assessRun(problem, settings, saddle, run));
+  return {
+    errors: assessed.map(({ error }) => error),
+    gaps: assessed.map(({ gap }) => gap),
+    lastErrors: assessed.map(({ lastError }) => lastError),
+  };
 }
 
 /** Error, duality gap and last iterate's error of one run, against the exact minimax value. */

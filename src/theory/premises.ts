@@ -1,12 +1,8 @@
 import { Random } from '../numbers/random.js';
-import { GroupTotals, robustStep } from '../objective/aggregate.js';
-import { marginLoss } from '../objective/losses.js';
-import { MirrorAscent } from '../objective/moving-weights.js';
 import { norm } from '../policy/group-losses.js';
-import { margins, projectOnBall } from '../policy/log-linear.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
-import { runSaddle, type SaddleRun, type SaddleSettings } from './algorithm.js';
-import { groupProbabilities } from './constants.js';
+import { runSaddle, type SaddleSettings } from './algorithm.js';
+import { runByObjective } from './objective-run.js';
 import { slope } from './rate-fit.js';
 import { runSideBySide } from './side-by-side.js';
 
@@ -103,57 +99,11 @@ function replayDistance(
       [{ settings: within, random: Random.stream(seed, 'theory', 'replay') }],
       replayed,
     );
-    const again = replaySaddle(problem, within, replayed, Random.stream(seed, 'theory', 'replay'));
+    const again = runByObjective(problem, within, replayed, Random.stream(seed, 'theory', 'replay'));
     for (const key of ['averageTheta', 'averageAlpha', 'lastTheta', 'lastAlpha'] as const) {
       const difference = norm(run[key].map((value, n) => value - again[key][n]));
       if (difference > 0) largest = Math.max(largest, difference / norm(again[key]));
     }
   }
   return largest;
-}
-
-/**
- * {@link runSaddle} pair by pair through the objective that trains language models, and the projection of its log-linear
- * policy: slow, but the same numbers up to rounding.
- */
-export function replaySaddle(
-  problem: LogLinearProblem,
-  { loss: lossSettings, algorithm, steps, radius, order }: SaddleSettings,
-  count: number,
-  random: Random,
-): SaddleRun {
-  const { dimension: d, groups } = problem;
-  const loss = marginLoss(lossSettings);
-  const sizes = groups.map((group) => group.count);
-  const owners = sizes.flatMap((size, g) => Array.from({ length: size }, (_, i) => [g, i]));
-  const weighting = new MirrorAscent({ step: steps.alpha, order }, sizes);
-  const probabilities = groupProbabilities(problem, algorithm);
-  const theta = new Float64Array(d);
-  const thetaSum = new Float64Array(d);
-  const alphaSum = new Float64Array(groups.length);
-  for (let step = 0; step < count; step++) {
-    let [g, i] = [0, 0];
-    if (algorithm === 1) [g, i] = owners[random.integer(owners.length)];
-    else {
-      g = random.integer(groups.length);
-      i = random.integer(sizes[g]);
-    }
-    const row = groups[g].differences.subarray(i * d, (i + 1) * d);
-    const pair = { count: 1, differences: row, offsets: groups[g].offsets?.subarray(i, i + 1) };
-    const [h] = margins(pair, theta, new Float64Array(1));
-    const totals = new GroupTotals(groups.length);
-    totals.add(g, loss.value(h));
-    const { coefficients } = robustStep(totals, weighting, probabilities);
-    const pull = steps.theta * coefficients[g] * loss.derivative(h);
-    for (let j = 0; j < d; j++) theta[j] -= pull * row[j];
-    projectOnBall(theta, radius ?? Number.POSITIVE_INFINITY);
-    for (let j = 0; j < d; j++) thetaSum[j] += theta[j];
-    for (let k = 0; k < groups.length; k++) alphaSum[k] += weighting.alpha[k];
-  }
-  return {
-    averageTheta: thetaSum.map((sum) => sum / count),
-    averageAlpha: alphaSum.map((sum) => sum / count),
-    lastTheta: theta,
-    lastAlpha: Float64Array.from(weighting.alpha),
-  };
 }

@@ -22,7 +22,7 @@ export function minimaxReport({ value, theta, alpha, lower, upper }: Minimax): M
 }
 
 /** The minimax value and its certificate. */
-function minimaxText({ value, theta, alpha, lower, upper }: MinimaxReport): string {
+export function minimaxText({ value, theta, alpha, lower, upper }: MinimaxReport): string {
   return [
     `minimax value  ${value}`,
     `  proven by    ${lower} ≤ value ≤ ${upper}  (bracket ${(upper - lower).toExponential(1)})`,
@@ -125,13 +125,13 @@ export function convergenceCsv(report: ConvergenceReport): string {
   );
 }
 
-function constantsText({ B_phi, B_grad, B_l, B_theta, rho, groups, pairs }: Constants): string {
+export function constantsText({ B_phi, B_grad, B_l, B_theta, rho, groups, pairs }: Constants): string {
   const values = { B_φ: B_phi, 'B_∇': B_grad, B_l: B_l, B_Θ: B_theta, ρ: rho, K: groups, N: pairs };
   return `constants      ${Object.entries(values)
     .map(([name, value]) => `${name} ${formatNumber(value, 5)}`)
     .join(', ')}`;
 }
 
-function formatInterval([low, high]: Interval, digits = 4): string {
+export function formatInterval([low, high]: Interval, digits = 4): string {
   return `[${formatNumber(low, digits)}, ${formatNumber(high, digits)}]`;
 }

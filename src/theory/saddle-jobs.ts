@@ -2,12 +2,13 @@ import { Random } from '../numbers/random.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { parallelMap } from '../processes/parallel.js';
 import type { SaddleRun, SaddleSettings } from './algorithm.js';
-import { runSideBySide } from './side-by-side.js';
+import { type PerSampleSettings, runByObjective } from './objective-run.js';
+import { runSideBySide, type SaddleStart } from './side-by-side.js';
 
-/** One run of Algorithm 1 or 3; its random stream is named by seed, `count` and `run`. */
+/** One run of a per-sample algorithm; its random stream is named by seed, `count` and `run`. */
 export interface SaddleJob {
   problem: LogLinearProblem;
-  settings: SaddleSettings;
+  settings: SaddleSettings | PerSampleSettings;
   count: number;
   seed: number;
   run: number;
@@ -27,9 +28,16 @@ export function runSaddleBatch({ jobs, progress }: SaddleBatch): SaddleRun[] {
     settings,
     random: Random.stream(seed, 'theory', 'saddle', count, run),
   }));
-  return runSideBySide(problem, starts, count, (steps) => {
+  const onSteps = (steps: number) => {
     if (done) Atomics.add(done, 0, BigInt(steps));
-  });
+  };
+  if (starts.every(isFast)) return runSideBySide(problem, starts, count, onSteps);
+  return starts.map(({ settings, random }) => runByObjective(problem, settings, count, random, onSteps));
+}
+
+/** Whether there is a loop of its own for it. */
+function isFast<Start extends { settings: SaddleJob['settings'] }>(start: Start): start is Start & SaddleStart {
+  return start.settings.algorithm === 1 || start.settings.algorithm === 3;
 }
 
 export interface SaddleOptions {
@@ -51,7 +59,8 @@ function batches(jobs: readonly SaddleJob[]): number[][] {
     else alike.push([n]);
   }
   return alike.flatMap((places) => {
-    const parts = Math.ceil(places.length / batchSize);
+    // Only what is done side by side gains by company.
+    const parts = isFast(jobs[places[0]]) ? Math.ceil(places.length / batchSize) : places.length;
     const bound = (part: number) => Math.round((part * places.length) / parts);
     return Array.from({ length: parts }, (_, part) => places.slice(bound(part), bound(part + 1)));
   });

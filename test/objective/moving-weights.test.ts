@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { train } from '../../src/bandit/training.js';
 import type { AmbiguitySettings } from '../../src/objective/ambiguity.js';
 import { type GroupWeights, groupWeights, type WeightSettings } from '../../src/objective/group-weights.js';
-import { MirrorAscent } from '../../src/objective/moving-weights.js';
+import { Exp3, MirrorAscent } from '../../src/objective/moving-weights.js';
 
 const sizes = [20, 50, 130];
 
@@ -156,6 +156,19 @@ describe('optimistic mirror ascent', () => {
 
 describe('exp3', () => {
   const settings = { weights: 'exp3' as const, step: 0.1, chi: 0.6, adjustment: [2, 0, 0] };
+
+  it('tells the group of the coming step, which is the one that counts, and draws it once', () => {
+    const [asked, plain] = [new Exp3(settings, sizes, 3), new Exp3(settings, sizes, 3)];
+    for (let step = 0; step < 20; step++) {
+      const group = asked.draw();
+      expect(asked.draw()).toBe(group);
+      // Nothing is known of the other groups.
+      const weights = asked.next(Float64Array.from({ length: 3 }, (_, g) => (g === group ? g + 1 : Number.NaN)));
+      expect([...weights]).toEqual([0, 1, 2].map((g) => (g === group ? 1 : 0)));
+      expect(plain.next(Float64Array.of(1, 2, 3))).toEqual(weights);
+      expect(asked.state()).toEqual(plain.state());
+    }
+  });
   const signal = Float64Array.of(1, 2, 3);
   const first = (seed: number): [GroupWeights, number] => {
     const weights = groupWeights(settings, sizes, seed);

@@ -138,6 +138,13 @@ test('projection leaves the inside alone', () => {
   expect([...inside]).toEqual([0.3, -0.4]);
   projectOnBall(inside, 0.05);
   expectClose(inside, [0.03, -0.04], 1e-16);
+  // Sizes whose squares are infinite, or zero.
+  for (const size of [1e200, 1e-200]) {
+    const far = Float64Array.of(3 * size, 4 * size);
+    projectOnBall(far, 2.5 * size);
+    expect(far[0] / size).toBeCloseTo(1.5, 12);
+    expect(far[1] / size).toBeCloseTo(2, 12);
+  }
 });
 
 test('margins subtract the offset; differences add up', () => {

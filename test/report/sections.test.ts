@@ -5,6 +5,7 @@ import type { HistoryEntry, MethodRun, SeedResult } from '../../src/bandit/run.j
 import { drawChart } from '../../src/report/charts.js';
 import { renderPage, type Section } from '../../src/report/html.js';
 import { banditBars, banditCurves, banditSection } from '../../src/report/sections/bandit.js';
+import { comparisonFigures } from '../../src/report/sections/comparison.js';
 import { convergenceSection } from '../../src/report/sections/convergence.js';
 import type { Convergence } from '../../src/theory/convergence.js';
 import { expectSoundPage, tableOf } from './page.js';
@@ -242,5 +243,50 @@ describe('convergenceSection', () => {
       ...['simultaneous', 'alternating'].flatMap((order) => [order, order]),
     ]);
     expect(html).toContain('Error, alternating order');
+  });
+});
+
+describe('comparisonFigures', () => {
+  const horizon = (samples: number, error: number) => ({
+    samples,
+    steps: samples,
+    error,
+    error_interval: [0.9 * error, 1.1 * error] as [number, number],
+    duality_gap: 2 * error,
+    duality_gap_interval: [1.8 * error, 2.2 * error] as [number, number],
+    last_error: error / 4,
+    last_error_interval: [error / 5, error / 3] as [number, number],
+    bound: null,
+    past_burn_in: true,
+  });
+  const compared = (algorithm: 1 | 'exp3', error: number) => ({
+    algorithm,
+    horizons: [horizon(100, error), horizon(10_000, error / 10)],
+    rate: null,
+    outcome: 'holds' as const,
+    reasons: [],
+  });
+
+  it('have a curve with its band for each algorithm, and for each last iterate, in one colour', async () => {
+    const [gap, error] = comparisonFigures({ algorithms: [compared(1, 0.5), compared('exp3', 0.2)] });
+    expect([gap.name, error.name]).toEqual(['duality-gap', 'error']);
+    for (const { chart } of [gap, error]) expect(await drawChart(chart)).toMatch(/^<svg[\s\S]*Algorithm 1[\s\S]*EXP3/);
+    const curves = [gap, error].map(({ chart }) => ('series' in chart ? chart.series : []));
+    expect(curves[0].map(({ name, points }) => [name, ...points])).toEqual([
+      [
+        'Algorithm 1',
+        { x: 100, y: 1, low: 0.9, high: 1.1 },
+        { x: 10_000, y: 0.1, low: expect.closeTo(0.09), high: expect.closeTo(0.11) },
+      ],
+      ['EXP3', { x: 100, y: 0.4, low: expect.closeTo(0.36), high: expect.closeTo(0.44) }, expect.anything()],
+    ]);
+    expect(curves[1].map(({ name, points: [{ y }], dashed }) => [name, y, dashed])).toEqual([
+      ['Algorithm 1', 0.5, false],
+      ['EXP3', 0.2, false],
+      ['Algorithm 1, last', 0.125, true],
+      ['EXP3, last', 0.05, true],
+    ]);
+    expect(curves[1][0].colour).toBe(curves[1][2].colour);
+    expect(curves[1][0].colour).not.toBe(curves[1][1].colour);
   });
 });

@@ -4,7 +4,7 @@ import { InputError } from '../../src/errors.js';
 import { Random } from '../../src/numbers/random.js';
 import { type LossSettings, marginLoss } from '../../src/objective/losses.js';
 import { runSaddle, type SaddleSettings } from '../../src/theory/algorithm.js';
-import { replaySaddle } from '../../src/theory/premises.js';
+import { runByObjective } from '../../src/theory/objective-run.js';
 import { runSaddleBatch, runSaddles, type SaddleJob } from '../../src/theory/saddle-jobs.js';
 import { arbitraryProblem, plainLosses, problemOf, smoothLosses } from './problems.js';
 
@@ -120,7 +120,7 @@ describe('the loop', () => {
         fc.integer(),
         (problem, settings, seed) => {
           const fast = runSaddle(problem, settings, 200, Random.stream(seed, 'loop'));
-          const slow = replaySaddle(problem, settings, 200, Random.stream(seed, 'loop'));
+          const slow = runByObjective(problem, settings, 200, Random.stream(seed, 'loop'));
           for (const key of ['lastTheta', 'lastAlpha', 'averageTheta', 'averageAlpha'] as const)
             for (let n = 0; n < slow[key].length; n++)
               expect(Math.abs(fast[key][n] - slow[key][n])).toBeLessThan(1e-10 * (1 + Math.abs(slow[key][n])));

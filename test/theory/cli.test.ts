@@ -120,6 +120,44 @@ describe('converge', () => {
     expect(other.stdout).not.toContain('Proposition 4.1');
   });
 
+  it('compares algorithms at equal numbers of samples, and writes table, numbers and figures', async () => {
+    const out = join(folder, 'compared');
+    const flags = ['--loss', 'ipo', '--algorithm', 'all', '--horizons', '100,401', '--runs', '2', '--radius', '3'];
+    const { code, stdout, stderr } = await converge(...flags, '--quiet', '--out', out, '--json');
+    expect(code).toBe(0);
+    const report = JSON.parse(stdout);
+    expect(report.algorithms.map(({ algorithm }: { algorithm: unknown }) => algorithm)).toEqual([
+      1,
+      3,
+      'every-group',
+      'optimistic',
+      'exp3',
+    ]);
+    expect(report.constants.B_theta).toBe(3);
+    expect(report.algorithms[2].horizons[1]).toMatchObject({ samples: 401, steps: 200 });
+    for (const { horizons, outcome } of report.algorithms) {
+      expect(outcome).toBe('holds');
+      for (const one of horizons) {
+        expect(one.duality_gap).toBeGreaterThanOrEqual(one.error);
+        for (const name of ['error', 'duality_gap', 'last_error']) {
+          expect(one[`${name}_interval`][0]).toBeLessThanOrEqual(one[name]);
+          expect(one[`${name}_interval`][1]).toBeGreaterThanOrEqual(one[name]);
+        }
+      }
+    }
+    expect(stderr).toMatch(/^4\.01e2 +Every group +2e2 /m);
+    expect(stderr).toContain('✓ holds: EXP3: no error is below 0 or above the duality gap of its run\n');
+    expect(readdirSync(out).sort()).toEqual(['comparison.csv', 'comparison.json', 'duality-gap.svg', 'error.svg']);
+    expect(JSON.parse(readFileSync(join(out, 'comparison.json'), 'utf8'))).toEqual(report);
+    const [heading, ...lines] = readFileSync(join(out, 'comparison.csv'), 'utf8').trim().split('\n');
+    expect(heading).toMatch(/^samples,algorithm,steps,error,/);
+    expect(lines.map((line) => line.split(',').slice(0, 3).join(' '))).toEqual([
+      ...['100 1 100', '100 3 100', '100 every-group 50', '100 optimistic 100', '100 exp3 100'],
+      ...['401 1 401', '401 3 401', '401 every-group 200', '401 optimistic 401', '401 exp3 401'],
+    ]);
+    expect(readFileSync(join(out, 'duality-gap.svg'), 'utf8')).toMatch(/^<svg[\s\S]*Every group[\s\S]*EXP3/);
+  });
+
   it('refuses wrong flags with exit code 2 and leaves nothing behind', async () => {
     const out = join(folder, 'none');
     const wrong: [string[], RegExp][] = [
@@ -133,6 +171,11 @@ describe('converge', () => {
       [['--loss', 'dpo', '--groups', '1'], /"--groups"/],
       [['--loss', 'dpo', '--dimension', '3'], /dimension/],
       [['--loss', 'dpo', '--radius', '-1'], /"--radius"/],
+      [['--loss', 'dpo', '--algorithm', '2'], /"--algorithm": "2" is not allowed\s+fix: use 1, 3, every-group/],
+      [['--loss', 'dpo', '--algorithm', '1,exp3,1'], /"--algorithm": names 1 twice/],
+      [['--loss', 'dpo', '--algorithm', 'all,1'], /"--algorithm": all is all of them/],
+      [['--loss', 'dpo', '--algorithm', '1,3', '--order', 'alternating'], /"--order": has no meaning in a comparison/],
+      [['--loss', 'dpo', '--algorithm', 'every-group', '--horizons', '1'], /1 samples are less than the 2 of one step/],
       [['--problem', file('p.json', scalar), '--loss', 'dpo'], /"--loss": has no meaning with --problem/],
     ];
     for (const [flags, message] of wrong) {
