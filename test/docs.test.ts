@@ -55,7 +55,7 @@ beforeAll(() => {
   );
   run('train', 'experiments/survey/ipo.yaml', ...short, '--set', 'checkpoint.best=true');
   run('train', 'experiments/survey/gr-reward.yaml', ...short);
-}, 240_000);
+});
 
 describe('commands in docs/', () => {
   const commands = [...new Set(pages.flatMap(shellCommands))];
