@@ -142,7 +142,7 @@ async function solveProblem(file: string, flags: ConvergeFlags, output: Output):
   const { readProblemFile } = await import('../theory/problem-file.js');
   const { minimaxReport } = await import('../theory/report.js');
   const { problem, loss, radius } = readProblemFile(file);
-  const report = minimaxReport(minimax(problem, marginLoss(loss), radius, { file }));
+  const report = minimaxReport(minimax(problem, marginLoss(loss), radius, {}, { file }));
   // The object is the whole answer, for people too: nothing else may stand beside it for the program that reads it.
   if (!output.json) output.log(JSON.stringify(report));
   return report;

@@ -153,7 +153,8 @@ describe('minimax', () => {
             expect(norm(theta)).toBeLessThanOrEqual(radius * (1 + 1e-12));
             // Σ α ∇L = −νθ with ν ≥ 0, and ν = 0 inside: then the pull is opposite to θ, or none.
             const inner = pull.reduce((sum, entry, j) => sum + entry * theta[j], 0);
-            expect(radius * norm(pull) + inner).toBeLessThan(1e-9 * size);
+            // As α is known, where many solve the problem.
+            expect(radius * norm(pull) + inner).toBeLessThan(1e-8 * size);
           }
         },
       ),
