@@ -110,6 +110,16 @@ describe('converge', () => {
     expect(smoothed.premises.replay_distance).toBeLessThan(1e-12);
   });
 
+  it('measures with another beta, and with other data and draws', async () => {
+    const flags = ['--loss', 'dpo', '--horizons', '100', '--runs', '2', '--order', 'simultaneous', '--json'];
+    const constants = async (...more: string[]) => JSON.parse((await converge(...flags, ...more)).stdout).constants;
+    const plain = await constants();
+    const other = await constants('--beta', '0.5', '--seed', '7');
+    expect(plain.B_grad).toBeCloseTo(plain.B_phi, 12);
+    expect(other.B_grad).toBeCloseTo(other.B_phi / 2, 12);
+    expect(other.B_phi).not.toBe(plain.B_phi);
+  });
+
   it('exits 0 and says that it is unclear when the horizons are all before burn-in', async () => {
     const { code, stdout } = await converge('--loss', 'ipo', '--horizons', '100,300', '--runs', '2');
     expect(code).toBe(0);
@@ -133,6 +143,10 @@ describe('converge', () => {
       [['--loss', 'dpo', '--groups', '1'], /"--groups"/],
       [['--loss', 'dpo', '--dimension', '3'], /dimension/],
       [['--loss', 'dpo', '--radius', '-1'], /"--radius"/],
+      [['--loss', 'dpo', '--beta', '0'], /"--beta"/],
+      [['--loss', 'dpo', '--seed', '0.5'], /"--seed"/],
+      [['--loss', 'dpo', '--ambiguity', '{set: cvar, level: 0.3}'], /"--ambiguity": needs --problem/],
+      [['--loss', 'dpo', '--chi', '0.5'], /"--chi": needs --problem/],
       [['--problem', file('p.json', scalar), '--loss', 'dpo'], /"--loss": has no meaning with --problem/],
     ];
     for (const [flags, message] of wrong) {
@@ -179,6 +193,33 @@ describe('converge --problem', () => {
     const path = file('ball.json', { loss: 'ipo', beta: 0.25, radius: 0.5, groups });
     const { stdout } = await converge('--problem', path, '--json');
     expect(JSON.parse(stdout).value).toBeCloseTo(0.25, 10);
+  });
+
+  it('takes what alpha may be, by the keys of a configuration', async () => {
+    // α may be in [0.4, 0.6], and the free optimum has 2/3: θ minimises 0.6 (θ − 1)² + 0.4 (2θ − 1)².
+    const theta = 1.4 / 2.2;
+    const value = 0.6 * (theta - 1) ** 2 + 0.4 * (2 * theta - 1) ** 2;
+    const path = file('sets.json', scalar);
+    const valueOf = async (...flags: string[]) =>
+      JSON.parse((await converge('--problem', path, ...flags)).stdout).value;
+    expect(await valueOf('--ambiguity', '{set: chi-square, radius: 0.04}')).toBeCloseTo(value, 10);
+    expect(await valueOf('--ambiguity', `{set: cvar, level: ${5 / 6}, shares: uniform}`)).toBeCloseTo(value, 10);
+    expect(await valueOf('--chi', '0.2')).toBeCloseTo(value, 10);
+    expect(await valueOf('--floor', '0.4')).toBeCloseTo(value, 10);
+    expect(await valueOf('--chi', '0', '--mixture', '3,2')).toBeCloseTo(value, 10);
+    expect(await valueOf('--chi', '0.2', '--adjustment', '1')).toBeCloseTo(value + 1, 10);
+    const wrong: [string[], RegExp][] = [
+      [['--ambiguity', '{set: cvar}'], /"--ambiguity level": is needed with set: cvar/],
+      [['--ambiguity', 'cvar'], /"--ambiguity": "cvar" is not a YAML mapping/],
+      [['--ambiguity', '{set: kl, radius: 1, shares: [1, 2, 3]}'], /"ambiguity\.shares".*3 entries for 2 groups/],
+      [['--mixture', 'pairs'], /"--mixture": does nothing with chi: 1/],
+      [['--floor', '0.7'], /"floor"/],
+    ];
+    for (const [flags, message] of wrong) {
+      const { code, stderr } = await converge('--problem', path, ...flags);
+      expect(stderr).toMatch(message);
+      expect(code).toBe(2);
+    }
   });
 
   it('names file and field of what is wrong, exit code 2', async () => {
