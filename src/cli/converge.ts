@@ -151,7 +151,10 @@ async function checkConvergence(flags: ConvergeFlags, output: Output): Promise<o
   const { loss, order, features = 'swapped', responses = 'uneven', data = 'imbalanced' } = flags;
   const out = checkOut(flags, { folder: /^convergence\.(json|csv)$/ });
   if (loss === undefined)
-    throw new InputError('is missing', { at: { field: '--loss' }, fix: 'use --loss dpo or --loss ipo' });
+    throw new InputError('is missing', {
+      at: { field: '--loss' },
+      fix: `use --loss with one of ${lossNames.join(', ')}`,
+    });
   const { groups, dimension, horizons = defaults.horizons, runs = defaults.runs, radius = defaults.radius } = flags;
   const { beta, seed = defaults.seed } = flags;
   const algorithm = flags.algorithm === '3' ? 3 : defaults.algorithm;

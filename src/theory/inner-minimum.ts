@@ -1,5 +1,13 @@
 import { lossWith, type MarginLoss } from '../objective/losses.js';
-import { curvatureAlong, dot, groupDerivatives, groupLosses, norm, type SmoothLoss } from '../policy/group-losses.js';
+import {
+  type CurvedLoss,
+  curvatureAlong,
+  dot,
+  groupDerivatives,
+  groupLosses,
+  norm,
+  type SmoothLoss,
+} from '../policy/group-losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { largestDifference } from './constants.js';
 import { eigenDecomposition, flatness, type LocalModel, newtonSteps, type Spectrum } from './newton.js';
@@ -56,7 +64,7 @@ interface Mixture {
 /** The model of Σ_g w_g L_g, and of the function whose gradient is Σ_g w_g ∇L_g where w follows the losses. */
 export function mixtureModel(
   problem: LogLinearProblem,
-  loss: SmoothLoss,
+  loss: CurvedLoss,
   theta: Float64Array,
   mix: (losses: Float64Array) => Mixture,
 ): LocalModel {

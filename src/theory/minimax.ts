@@ -4,7 +4,8 @@ import { lossWith, type MarginLoss } from '../objective/losses.js';
 import { dot, type SmoothLoss } from '../policy/group-losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { innerMinimum } from './inner-minimum.js';
-import { adjustedLosses, proximalPoints, type SaddlePoint } from './proximal-point.js';
+import { adjustedLosses, proximalPoints, type SaddlePoint, type SolvableLoss } from './proximal-point.js';
+import { rampMinimum } from './ramp.js';
 import { findSeparation, type Separation } from './separability.js';
 
 /**
@@ -39,7 +40,7 @@ const roundingShare = 1e-14;
  *
  * @param adversary what α may be, and what it adds to: the keys of a configuration's objective. Default: the simplex
  * @param source where the problem came from, for error messages
- * @throws InputError for a loss without a second derivative, for a vanishing one on R^d when the infimum is not attained (separable
+ * @throws InputError for a loss that has neither a second derivative nor is a ramp, for a ramp on R^d, for a vanishing one on R^d when the infimum is not attained (separable
  * pairs) or the loss has no lower bound, for a radius that is not positive, or for what {@link Adversary} refuses.
  * @throws GroupRobustError `MINIMAX_BRACKET` when the bracket stays wider than {@link bracketTolerance}.
  * @example Two groups of one pair each, whose margins are θ and 2θ.
@@ -62,7 +63,10 @@ export function minimax(
   against: AdversarySettings = {},
   source: InputLocation = {},
 ): Minimax {
-  const loss = lossWith(['convexity', 'curvature'], given, 'the exact minimax value', { ...source, field: 'loss' });
+  const { ramp } = given;
+  const loss: SolvableLoss = ramp
+    ? { ...given, ramp, curvature: undefined }
+    : lossWith(['convexity', 'curvature'], given, 'the exact minimax value', { ...source, field: 'loss' });
   if (radius !== undefined && !(radius > 0 && Number.isFinite(radius)))
     throw new InputError(`radius must be a positive number, not ${radius}`, { at: { ...source, field: 'radius' } });
   const adversary = new Adversary(
@@ -70,6 +74,14 @@ export function minimax(
     problem.groups.map(({ count }) => count),
   );
   if (radius !== undefined) return solve(problem, loss, adversary, radius);
+  if (!loss.curvature)
+    throw new InputError(
+      `the least value of the loss ${loss.title} can be proven on a ball only: its bound is linear in θ`,
+      {
+        at: { ...source, field: 'radius' },
+        fix: 'bound θ by a radius',
+      },
+    );
   if (!loss.bounded)
     throw new InputError(`the loss ${loss.title} falls without limit, so on all of R^d it may have no least value`, {
       at: { ...source, field: 'radius' },
@@ -81,6 +93,13 @@ export function minimax(
   const scaled = withColumns(problem, (value, j) => value / units[j]);
   const solution = solveUnbounded(scaled, loss, adversary, units, source);
   return { ...solution, theta: solution.theta.map((value, j) => value / units[j]) };
+}
+
+/** A lower bound on min Σ_g α_g L_g(θ) over the ball, as near as its solver gets. */
+export function leastMixture(problem: LogLinearProblem, loss: MarginLoss, alpha: Float64Array, radius: number): number {
+  return loss.ramp
+    ? minimax(problem, loss, radius, { chi: 0, mixture: Array.from(alpha) }).lower
+    : innerMinimum(problem, loss, alpha, radius).lower;
 }
 
 /** Per coordinate the power of two next to its largest difference; 1 where it has none. */
@@ -162,21 +181,23 @@ const nothing = -1e300;
 /** The bracket that a point proves. */
 function certify(
   problem: LogLinearProblem,
-  loss: SmoothLoss,
+  loss: SolvableLoss,
   adversary: Adversary,
   radius: number | undefined,
-  { theta, logAlpha }: SaddlePoint,
+  { theta, logAlpha, logits }: SaddlePoint,
 ): Minimax {
   const losses = adjustedLosses(problem, loss, adversary, theta);
   const { value: upper } = worstCase(adversary, losses);
   let best: Minimax | undefined;
   // Every α of the set proves its own lower bound. What the solver leaves as a small weight may be rounding, and on R^d the loss may have
   // no minimum with it, so try without: the first α that proves enough is taken.
-  for (const least of [1e-14, 0, 1e-9, 1e-7, 1e-5, 1e-3]) {
-    const alpha = adversary.set.project(logAlpha.map((log) => (Math.exp(log) < least ? nothing : log))).map(Math.exp);
+  for (const floor of [1e-14, 0, 1e-9, 1e-7, 1e-5, 1e-3]) {
+    const alpha = adversary.set.project(logAlpha.map((log) => (Math.exp(log) < floor ? nothing : log))).map(Math.exp);
     const weights = adversary.weights(alpha);
-    const inner = innerMinimum(problem, loss, weights, radius, theta).lower + dot(weights, adversary.adjustments);
-    const lower = Math.min(upper, inner);
+    const least = loss.curvature
+      ? innerMinimum(problem, loss, weights, radius, theta).lower
+      : rampMinimum(problem, loss.ramp, weights, logits, radius ?? Number.POSITIVE_INFINITY);
+    const lower = Math.min(upper, least + dot(weights, adversary.adjustments));
     if (best === undefined || lower > best.lower) best = { value: (lower + upper) / 2, theta, alpha, lower, upper };
     // No α proves more than its mixture has at θ.
     if (isNarrow(best) || upper - dot(weights, losses) > toleranceOf(upper)) break;
@@ -221,7 +242,9 @@ function solveSeparated(
       theta = limitTheta.map((value, j) => value + reach * direction[j]);
     // Weight on these groups is the solver's rounding; with it there would be no minimum.
     const logAlpha = alpha.map((weight, g) => (touched[g] || weight === 0 ? nothing : Math.log(weight)));
-    return accepted(certify(problem, loss, adversary, undefined, { theta, logAlpha: adversary.set.project(logAlpha) }));
+    return accepted(
+      certify(problem, loss, adversary, undefined, { theta, logAlpha: adversary.set.project(logAlpha), logits: [] }),
+    );
   }
   const pairs = separated.reduce((sum, group) => sum + group.filter((flag) => flag === 1).length, 0);
   throw new InputError(

@@ -120,6 +120,20 @@ describe('converge', () => {
     expect(other.B_phi).not.toBe(plain.B_phi);
   });
 
+  it('measures the hinge loss and rdpo, whose constants and certificates are their own', async () => {
+    const flags = ['--horizons', '1e3,1e4', '--runs', '2', '--radius', '2', '--order', 'simultaneous', '--json'];
+    for (const loss of [['hinge'], ['rdpo', '--label-smoothing', '0.1']]) {
+      const { minimax, horizons, constants } = JSON.parse((await converge('--loss', ...loss, ...flags)).stdout);
+      expect(minimax.upper - minimax.lower).toBeLessThanOrEqual(1e-10);
+      expect(constants.B_grad).toBeCloseTo(constants.B_phi * (loss.length > 1 ? 0.9 / 0.8 : 1), 12);
+      for (const { error, duality_gap, bound } of horizons) {
+        expect(error).toBeGreaterThan(0);
+        expect(duality_gap).toBeGreaterThanOrEqual(error - 1e-10);
+        expect(error).toBeLessThan(bound);
+      }
+    }
+  });
+
   it('exits 0 and says that it is unclear when the horizons are all before burn-in', async () => {
     const { code, stdout } = await converge('--loss', 'ipo', '--horizons', '100,300', '--runs', '2');
     expect(code).toBe(0);
@@ -135,7 +149,6 @@ describe('converge', () => {
     const wrong: [string[], RegExp][] = [
       [[], /"--loss": is missing/],
       [['--loss', 'dpo', '--horizons', '1e3,x'], /"--horizons": "x"/],
-      [['--loss', 'hinge'], /twice differentiable loss, which hinge is not[\s\S]*use dpo or ipo/],
       [['--loss', 'ipo', '--label-smoothing', '0.1'], /labelSmoothing has no meaning with loss: ipo/],
       [['--loss', 'dpo', '--label-smoothing', '0.5'], /labelSmoothing/],
       [['--loss', 'dpo', '--horizons', '0'], /"--horizons"/],
@@ -200,14 +213,13 @@ describe('converge --problem', () => {
     const theta = 1.4 / 2.2;
     const value = 0.6 * (theta - 1) ** 2 + 0.4 * (2 * theta - 1) ** 2;
     const path = file('sets.json', scalar);
-    const valueOf = async (...flags: string[]) =>
-      JSON.parse((await converge('--problem', path, ...flags)).stdout).value;
-    expect(await valueOf('--ambiguity', '{set: chi-square, radius: 0.04}')).toBeCloseTo(value, 10);
-    expect(await valueOf('--ambiguity', `{set: cvar, level: ${5 / 6}, shares: uniform}`)).toBeCloseTo(value, 10);
-    expect(await valueOf('--chi', '0.2')).toBeCloseTo(value, 10);
-    expect(await valueOf('--floor', '0.4')).toBeCloseTo(value, 10);
-    expect(await valueOf('--chi', '0', '--mixture', '3,2')).toBeCloseTo(value, 10);
-    expect(await valueOf('--chi', '0.2', '--adjustment', '1')).toBeCloseTo(value + 1, 10);
+    const solved = async (...flags: string[]) => JSON.parse((await converge('--problem', path, ...flags)).stdout).value;
+    expect(await solved('--ambiguity', '{set: chi-square, radius: 0.04}')).toBeCloseTo(value, 10);
+    expect(await solved('--ambiguity', `{set: cvar, level: ${5 / 6}, shares: uniform}`)).toBeCloseTo(value, 10);
+    expect(await solved('--chi', '0.2')).toBeCloseTo(value, 10);
+    expect(await solved('--floor', '0.4')).toBeCloseTo(value, 10);
+    expect(await solved('--chi', '0', '--mixture', '3,2')).toBeCloseTo(value, 10);
+    expect(await solved('--chi', '0.2', '--adjustment', '1')).toBeCloseTo(value + 1, 10);
     const wrong: [string[], RegExp][] = [
       [['--ambiguity', '{set: cvar}'], /"--ambiguity level": is needed with set: cvar/],
       [['--ambiguity', 'cvar'], /"--ambiguity": "cvar" is not a YAML mapping/],
@@ -237,7 +249,11 @@ describe('converge --problem', () => {
         '{"loss":"ipo","beta":1,"radius":null,"groups":[{"differences":[[1e999]]}]}',
         /differences\[0\]\[0\]/,
       ],
-      ['hinge.json', { ...scalar, loss: 'hinge' }, /hinge\.json, field "loss".*which hinge is not/],
+      [
+        'hinge.json',
+        { ...scalar, loss: 'hinge' },
+        /hinge\.json, field "radius".*loss hinge can be proven on a ball only/,
+      ],
       ['separable.json', separable, /separable\.json[\s\S]*not attained[\s\S]*radius/],
     ];
     for (const [name, contents, message] of wrong) {
