@@ -64,9 +64,10 @@ export function minimax(
   source: InputLocation = {},
 ): Minimax {
   const { ramp } = given;
-  const loss: SolvableLoss = ramp
-    ? { ...given, ramp, curvature: undefined }
+  const smooth = ramp
+    ? undefined
     : lossWith(['convexity', 'curvature'], given, 'the exact minimax value', { ...source, field: 'loss' });
+  const loss: SolvableLoss = smooth ?? { ...given, ramp: present(ramp), curvature: undefined };
   if (radius !== undefined && !(radius > 0 && Number.isFinite(radius)))
     throw new InputError(`radius must be a positive number, not ${radius}`, { at: { ...source, field: 'radius' } });
   const adversary = new Adversary(
@@ -91,7 +92,7 @@ export function minimax(
   // On R^d the unit of each coordinate of θ is arbitrary. Powers of two change no digit.
   const units = columnUnits(problem);
   const scaled = withColumns(problem, (value, j) => value / units[j]);
-  const solution = solveUnbounded(scaled, loss, adversary, units, source);
+  const solution = solveUnbounded(scaled, smooth, adversary, units, source);
   return { ...solution, theta: solution.theta.map((value, j) => value / units[j]) };
 }
 
