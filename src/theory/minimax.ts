@@ -64,10 +64,9 @@ export function minimax(
   source: InputLocation = {},
 ): Minimax {
   const { ramp } = given;
-  const smooth = ramp
-    ? undefined
+  const loss: SolvableLoss = ramp
+    ? { ...given, ramp, curvature: undefined }
     : lossWith(['convexity', 'curvature'], given, 'the exact minimax value', { ...source, field: 'loss' });
-  const loss: SolvableLoss = smooth ?? { ...given, ramp: present(ramp), curvature: undefined };
   if (radius !== undefined && !(radius > 0 && Number.isFinite(radius)))
     throw new InputError(`radius must be a positive number, not ${radius}`, { at: { ...source, field: 'radius' } });
   const adversary = new Adversary(
@@ -92,7 +91,7 @@ export function minimax(
   // On R^d the unit of each coordinate of θ is arbitrary. Powers of two change no digit.
   const units = columnUnits(problem);
   const scaled = withColumns(problem, (value, j) => value / units[j]);
-  const solution = solveUnbounded(scaled, smooth, adversary, units, source);
+  const solution = solveUnbounded(scaled, loss, adversary, units, source);
   return { ...solution, theta: solution.theta.map((value, j) => value / units[j]) };
 }
 
@@ -142,7 +141,12 @@ function worstCase(adversary: Adversary, losses: Float64Array): { weights: Float
 }
 
 /** The narrowest bracket that a point of the solver proves; or where none is narrow enough, all of them together. */
-function solve(problem: LogLinearProblem, loss: SmoothLoss, adversary: Adversary, radius: number | undefined): Minimax {
+function solve(
+  problem: LogLinearProblem,
+  loss: SolvableLoss,
+  adversary: Adversary,
+  radius: number | undefined,
+): Minimax {
   let best: Minimax | undefined;
   let together: Minimax | undefined;
   for (const point of proximalPoints(problem, loss, adversary, radius)) {
