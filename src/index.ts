@@ -24,6 +24,7 @@ export { openTokenizer, type TextTokenizer } from './data/text/tokenizer.js';
 export { GroupRobustError, InputError, type InputLocation, InterruptedError } from './errors.js';
 export { type Local, localAdapter, localModel, localTokenizer } from './hub/local.js';
 export { Random } from './numbers/random.js';
+export * from './objective/adversary.js';
 export * from './objective/aggregate.js';
 export * from './objective/ambiguity.js';
 export * from './objective/group-weights.js';

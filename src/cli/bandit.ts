@@ -24,7 +24,6 @@ import type { BanditReport } from '../bandit/report.js';
 import { InputError, present } from '../errors.js';
 import { issueText } from '../files/read.js';
 import { writeFileWhole, writeFolderWhole } from '../files/write.js';
-import { parseYaml } from '../files/yaml.js';
 import { isMoving, type WeightSettings } from '../objective/group-weights.js';
 import { counted } from '../terminal/format.js';
 import { progress } from '../terminal/progress.js';
@@ -34,6 +33,7 @@ import {
   numberOption,
   type Output,
   parsedOption,
+  parseMapping,
   parseNames,
   parseNumber,
   parseNumbers,
@@ -142,7 +142,7 @@ export function registerBandit(program: Command): void {
       parsedOption(
         '--weighting <yaml>',
         "gr- methods: how groups count, in the keys of a configuration's objective, such as '{weights: optimistic, step: 0.5, ambiguity: {set: cvar, level: 0.3}}'",
-        parseMapping,
+        (flag, text) => parseMapping(flag, text, '{weights: best-response, iterate: average}'),
       ),
     )
     .addOption(
@@ -233,15 +233,6 @@ async function runBandit(flags: BanditFlags, output: Output): Promise<BanditRepo
     output.log(`\nwritten to ${out.path}`);
   }
   return report;
-}
-
-function parseMapping(flag: string, text: string): object {
-  const { value } = parseYaml(text, { field: flag });
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value;
-  throw new InputError(`"${text}" is not a YAML mapping`, {
-    at: { field: flag },
-    fix: `write for example ${flag} '{weights: best-response, iterate: average}'`,
-  });
 }
 
 /** @throws InputError that names the key at fault */

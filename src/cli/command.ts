@@ -11,6 +11,7 @@ import { parseTemplate } from '../data/pairs/prompt-template.js';
 import { editDistance } from '../data/tables/near-matches.js';
 import { InputError, messageOf, present, reportError } from '../errors.js';
 import { parseSeedItems } from '../files/seeds.js';
+import { parseYaml } from '../files/yaml.js';
 import { checkDevice, deviceNames } from '../policy/device.js';
 import { plainText, say, watchStdout, writeResult } from '../terminal/output.js';
 
@@ -188,6 +189,16 @@ export interface Bounds {
 /** "0.5,1" → [0.5, 1]. @throws InputError */
 export function parseNumbers(flag: string, text: string, bounds?: Bounds): number[] {
   return parseList(flag, text).map((item) => parseNumber(flag, item, bounds));
+}
+
+/** One YAML mapping, written as `example` is. @throws InputError */
+export function parseMapping(flag: string, text: string, example: string): object {
+  const { value } = parseYaml(text, { field: flag });
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value;
+  throw new InputError(`"${text}" is not a YAML mapping`, {
+    at: { field: flag },
+    fix: `write for example ${flag} '${example}'`,
+  });
 }
 
 /** A number above zero. @throws InputError */

@@ -2,8 +2,10 @@ import { join } from 'node:path';
 import { type Command, Option } from '@commander-js/extra-typings';
 import { type FeatureMapName, featureMapNames } from '../bandit/features.js';
 import { type DataBalance, dataBalances, type ResponseRule, responseRules } from '../bandit/preferences.js';
-import { InputError } from '../errors.js';
+import { InputError, present } from '../errors.js';
+import { issueText } from '../files/read.js';
 import { writeFileWhole, writeFolderWhole } from '../files/write.js';
+import type { AdversarySettings } from '../objective/adversary.js';
 import { type LossName, lossNames, marginLoss } from '../objective/losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { type Check, failed } from '../terminal/checks.js';
@@ -19,13 +21,16 @@ import {
   type Output,
   parsedOption,
   parseList,
+  parseMapping,
   parseName,
   parseNumbers,
+  parsePositive,
 } from './command.js';
 import { addOut, checkOut, type OutFlags } from './out.js';
 
 interface ConvergeFlags extends OutFlags {
   loss?: LossName;
+  beta?: number;
   labelSmoothing?: number;
   algorithm?: PerSampleAlgorithm[];
   order?: 'alternating' | 'simultaneous';
@@ -37,7 +42,13 @@ interface ConvergeFlags extends OutFlags {
   horizons?: number[];
   runs?: number;
   radius?: number;
+  seed?: number;
   problem?: string;
+  ambiguity?: object;
+  chi?: number;
+  mixture?: 'pairs' | 'uniform' | number[];
+  adjustment?: number[];
+  floor?: number;
   quiet?: boolean;
 }
 
@@ -52,6 +63,7 @@ export function registerConverge(program: Command): void {
     .command('converge')
     .description('check the O(1/√T) convergence of the per-sample algorithm against the exact minimax value')
     .addOption(choice('--loss <name>', 'the loss (needed without --problem)', lossNames))
+    .addOption(parsedOption('--beta <x>', 'beta of the loss (default: 0.1 for ipo, else 1)', parsePositive))
     .addOption(
       numberOption(
         '--label-smoothing <epsilon>',
@@ -96,8 +108,37 @@ export function registerConverge(program: Command): void {
     )
     .addOption(countOption('--runs <n>', 'independent runs at each horizon (default: 10)', { min: 2 }))
     .addOption(numberOption('--radius <B>', 'θ is kept in ‖θ‖ ≤ B (default: 10)', { min: Number.MIN_VALUE }))
+    .addOption(countOption('--seed <n>', 'seed of the data and of all draws (default: 2021)', { min: 0 }))
     .option('--quiet', 'no progress')
-    .option('--problem <file>', 'only print the exact minimax value of the problem in this JSON file, as JSON');
+    .option('--problem <file>', 'only print the exact minimax value of the problem in this JSON file, as JSON')
+    .addOption(
+      parsedOption(
+        '--ambiguity <yaml>',
+        "with --problem: what alpha may be, in place of the whole simplex, such as '{set: cvar, level: 0.3}'",
+        (flag, text) => parseMapping(flag, text, '{set: cvar, level: 0.3}'),
+      ),
+    )
+    .addOption(
+      numberOption('--chi <x>', 'with --problem: (1-chi) mixture + chi alpha weights the groups (default: 1)', {
+        min: 0,
+        max: 1,
+      }),
+    )
+    .addOption(
+      parsedOption(
+        '--mixture <shares>',
+        'with --chi: uniform, pairs, or one number per group (default: uniform)',
+        (flag, text) => (text === 'pairs' || text === 'uniform' ? text : parseNumbers(flag, text)),
+      ),
+    )
+    .addOption(
+      parsedOption(
+        '--adjustment <c>',
+        'with --problem: C of C/sqrt(n_g), added to the losses: one value, or one per group (default: 0)',
+        (flag, text) => parseNumbers(flag, text, { min: 0 }),
+      ),
+    )
+    .addOption(numberOption('--floor <x>', 'with --problem: least alpha of any group (default: 0)', { min: 0 }));
   const complete = addOut(
     command,
     '--out <dir>',
@@ -108,8 +149,17 @@ export function registerConverge(program: Command): void {
   );
 }
 
+/** What α may be, of exact values: Algorithms 1 and 3 move it on the whole simplex. */
+const adversaryFlags = ['ambiguity', 'chi', 'mixture', 'adjustment', 'floor'] as const;
+
 /** Of one of the paper's algorithms the claim is judged; anything else is compared. */
 async function checkConvergence(flags: ConvergeFlags, output: Output): Promise<object> {
+  for (const name of adversaryFlags)
+    if (flags[name] !== undefined)
+      throw new InputError('needs --problem: the algorithm that is measured moves alpha on the whole simplex', {
+        at: { field: `--${name}` },
+        fix: 'leave it out, or name a problem whose exact value is asked for',
+      });
   const { trainingProblem } = await import('../bandit/preferences.js');
   const { convergenceDefaults: defaults } = await import('../theory/convergence.js');
 
@@ -120,21 +170,25 @@ async function checkConvergence(flags: ConvergeFlags, output: Output): Promise<o
     folder: compared ? /^(comparison\.(json|csv)|(duality-gap|error)\.svg)$/ : /^convergence\.(json|csv)$/,
   });
   if (loss === undefined)
-    throw new InputError('is missing', { at: { field: '--loss' }, fix: 'use --loss dpo or --loss ipo' });
+    throw new InputError('is missing', {
+      at: { field: '--loss' },
+      fix: `use --loss with one of ${lossNames.join(', ')}`,
+    });
   if (compared && flags.order !== undefined)
     throw new InputError('has no meaning in a comparison, where all algorithms take simultaneous steps', {
       at: { field: '--order' },
       fix: 'leave it out, or use --algorithm 1 or 3 by itself',
     });
   const { groups, dimension, horizons = defaults.horizons, runs = defaults.runs, radius = defaults.radius } = flags;
+  const { beta, seed = defaults.seed } = flags;
 
-  const problem = trainingProblem({ features, responses, data, groups, dimension }, defaults.seed);
+  const problem = trainingProblem({ features, responses, data, groups, dimension }, seed);
   const settings = {
-    loss: { loss, beta: defaults.beta[loss], labelSmoothing: flags.labelSmoothing },
+    loss: { loss, beta: beta ?? defaults.beta[loss], labelSmoothing: flags.labelSmoothing },
     radius,
     horizons,
     runs,
-    seed: defaults.seed,
+    seed,
   };
   const { report, title, text, checks, write } = compared
     ? await compare(problem, settings, [algorithm, ...more], flags)
@@ -229,7 +283,8 @@ function parseAlgorithms(flag: string, text: string): PerSampleAlgorithm[] {
 }
 
 async function solveProblem(file: string, flags: ConvergeFlags, output: Output): Promise<object> {
-  const idle = Object.keys(flags).filter((name) => !['problem', 'json', 'quiet'].includes(name));
+  const taken: readonly string[] = ['problem', 'json', 'quiet', ...adversaryFlags];
+  const idle = Object.keys(flags).filter((name) => !taken.includes(name));
   if (idle.length > 0)
     throw new InputError(`has no meaning with --problem`, {
       at: { field: `--${idle[0]}` },
@@ -239,8 +294,23 @@ async function solveProblem(file: string, flags: ConvergeFlags, output: Output):
   const { readProblemFile } = await import('../theory/problem-file.js');
   const { minimaxReport } = await import('../theory/report.js');
   const { problem, loss, radius } = readProblemFile(file);
-  const report = minimaxReport(minimax(problem, marginLoss(loss), radius, { file }));
+  const adversary = await checkedAdversary(flags);
+  const report = minimaxReport(minimax(problem, marginLoss(loss), radius, adversary, { file }));
   // The object is the whole answer, for people too: nothing else may stand beside it for the program that reads it.
   if (!output.json) output.log(JSON.stringify(report));
   return report;
+}
+
+/** @throws InputError that names the flag at fault, and the key of its mapping */
+async function checkedAdversary(flags: ConvergeFlags): Promise<AdversarySettings> {
+  const { adversarySchema } = await import('../train/config.js');
+  const { adjustment } = flags;
+  const given = Object.fromEntries(adversaryFlags.map((name) => [name, flags[name]]));
+  const parsed = adversarySchema.safeParse(
+    { ...given, adjustment: adjustment?.length === 1 ? adjustment[0] : adjustment },
+    { error: issueText },
+  );
+  if (parsed.success) return parsed.data;
+  const { path, message } = present(parsed.error.issues[0]);
+  throw new InputError(message, { at: { field: `--${path.join(' ')}` } });
 }

@@ -42,6 +42,8 @@ export interface LossShape {
   readonly convexity?: number;
   /** Absent: not twice differentiable. */
   readonly curvature?: Curvature;
+  /** Where l(h) = slope · max(0, end − h). Absent: not a ramp. */
+  readonly ramp?: Ramp;
   /** c where l(h) = (h − c)². Absent: not a square. */
   readonly target?: number;
   /** Whether l(h) falls for ever towards 0 as h → ∞, so that this infimum is not attained. */
@@ -55,6 +57,11 @@ export interface Curvature {
   second(h: number): number;
   /** M with |l'''| ≤ M l'' everywhere (generalised self-concordance, Bach 2010); 0: l is quadratic. */
   readonly selfConcordance: number;
+}
+
+export interface Ramp {
+  slope: number;
+  end: number;
 }
 
 export const lossNames = ['dpo', 'ipo', 'hinge', 'rdpo'] as const;
@@ -276,6 +283,7 @@ function hingeLoss(beta: number): MarginLoss {
     kernel: { kind: 'hinge', beta },
     lipschitz: () => beta,
     convexity: 0,
+    ramp: { slope: beta, end: 1 / beta },
     vanishing: false,
     bounded: true,
   };

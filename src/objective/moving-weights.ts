@@ -1,21 +1,12 @@
 import { largest, smallest } from '../numbers/extremes.js';
 import { Random } from '../numbers/random.js';
-import { type AmbiguitySet, type AmbiguitySettings, ambiguitySet, type Shares, sharesOf } from './ambiguity.js';
-import { checkList, checkRange } from './checks.js';
+import { Adversary, type AdversarySettings } from './adversary.js';
+import type { AmbiguitySet } from './ambiguity.js';
+import { checkRange } from './checks.js';
 import type { GroupWeights } from './group-weights.js';
 
 /** What all weights that move have in common. */
-export interface MovingSettings {
-  /** What α may be. Default: the whole simplex. */
-  ambiguity?: AmbiguitySettings;
-  /** χ in [0, 1]: 1 is robust, 0 leaves `mixture` alone (paper Eq. 30–33). Default 1. */
-  chi?: number;
-  /** μ, what χ below 1 mixes α with. Default uniform. */
-  mixture?: Shares;
-  /** C ≥ 0, one number or one per group: C_g/√N_g is added to the group's loss in the α step only. Default 0. */
-  adjustment?: number | number[];
-  /** Least weight any α_g may have, in [0, 1/K]; on the simplex only. Default 0. */
-  floor?: number;
+export interface MovingSettings extends AdversarySettings {
   /**
    * `alternating`: α moves first and θ uses the new α (paper's listing and code). `simultaneous`: θ uses the old α
    * (the form the convergence proof analyses). Default alternating.
@@ -70,12 +61,7 @@ abstract class MovingWeights implements GroupWeights {
   abstract readonly name: GroupWeights['name'];
   readonly alpha: Float64Array;
   readonly weights: Float64Array;
-  protected readonly set: AmbiguitySet;
-  protected readonly chi: number;
-  /** C_g/√N_g. */
-  protected readonly adjustments: Float64Array;
-  /** (1−χ) μ. */
-  private readonly mixed: Float64Array;
+  protected readonly adversary: Adversary;
   private readonly simultaneous: boolean;
   /** Σ α, where its mean is what θ sees. */
   private readonly sum?: Float64Array;
@@ -83,22 +69,14 @@ abstract class MovingWeights implements GroupWeights {
   protected steps = 0;
 
   constructor(settings: MovingSettings, sizes: ArrayLike<number>) {
-    const { ambiguity = { set: 'simplex' }, chi = 1, mixture = 'uniform', adjustment = 0, floor = 0 } = settings;
     const groupCount = sizes.length;
-    checkRange('chi', chi, 0, 1);
-    checkRange('floor', floor, 0, 1 / groupCount);
-    const strengths = typeof adjustment === 'number' ? new Array<number>(groupCount).fill(adjustment) : adjustment;
-    checkList('adjustment', strengths, groupCount);
-    this.chi = chi;
-    this.mixed =
-      mixture === 'uniform'
-        ? new Float64Array(groupCount).fill((1 - chi) / groupCount)
-        : sharesOf(mixture, sizes, 'mixture').map((share) => (1 - chi) * share);
-    this.set = ambiguitySet(ambiguity, sizes, floor);
-    this.adjustments = Float64Array.from(strengths, (strength, g) => strength / Math.sqrt(sizes[g]));
+    this.adversary = new Adversary(settings, sizes);
     this.simultaneous = settings.order === 'simultaneous';
+    // To the last bit uniform, which exp(log 1/K) is not.
     this.alpha =
-      ambiguity.set === 'simplex' ? new Float64Array(groupCount).fill(1 / groupCount) : this.set.logStart.map(Math.exp);
+      (settings.ambiguity?.set ?? 'simplex') === 'simplex'
+        ? new Float64Array(groupCount).fill(1 / groupCount)
+        : this.adversary.set.logStart.map(Math.exp);
     if (settings.iterate === 'average') this.sum = new Float64Array(groupCount);
     this.weights = new Float64Array(groupCount);
     this.mix();
@@ -139,8 +117,7 @@ abstract class MovingWeights implements GroupWeights {
 
   private mix(): void {
     const { alpha, sum, steps } = this;
-    for (let g = 0; g < alpha.length; g++)
-      this.weights[g] = this.mixed[g] + this.chi * (sum && steps > 0 ? sum[g] / steps : alpha[g]);
+    this.adversary.weights(sum && steps > 0 ? sum.map((total) => total / steps) : alpha, this.weights);
   }
 }
 
@@ -158,7 +135,7 @@ abstract class EntropicWeights extends MovingWeights {
     checkRange('step', settings.step, 0, Number.MAX_VALUE);
     this.step = settings.step;
     this.schedule = settings.schedule ?? 'constant';
-    this.logAlpha = this.set.logStart.slice();
+    this.logAlpha = this.adversary.set.logStart.slice();
     this.gradient = new Float64Array(sizes.length);
   }
 
@@ -181,7 +158,7 @@ abstract class EntropicWeights extends MovingWeights {
 
   /** Fills in the estimate of the gradient of Σ_g w_g (ℓ_g + C_g/√N_g) in α, but for its factor χ. */
   protected estimate(signal: Float64Array, gradient: Float64Array): void {
-    for (let g = 0; g < signal.length; g++) gradient[g] = signal[g] + this.adjustments[g];
+    for (let g = 0; g < signal.length; g++) gradient[g] = signal[g] + this.adversary.adjustments[g];
   }
 
   protected override ascend(signal: Float64Array): void {
@@ -198,7 +175,7 @@ abstract class EntropicWeights extends MovingWeights {
 
   /** η_t χ: χ multiplies the exponent because it multiplies α in the objective, hence in its gradient. */
   private rate(gradient: Float64Array): number {
-    const rate = this.step * this.chi;
+    const rate = this.step * this.adversary.chi;
     if (this.schedule === 'constant') return rate;
     if (this.schedule === 'inverse-root') return rate / Math.sqrt(this.steps);
     this.squares += (largest(gradient) - smallest(gradient)) ** 2;
@@ -221,7 +198,7 @@ export class MirrorAscent extends EntropicWeights {
   readonly name = 'mirror-ascent';
 
   protected override climb(rate: number, gradient: Float64Array): void {
-    mirrorStep(this.set, this.logAlpha, rate, gradient);
+    mirrorStep(this.adversary.set, this.logAlpha, rate, gradient);
   }
 }
 
@@ -240,9 +217,9 @@ export class OptimisticAscent extends EntropicWeights {
   }
 
   protected override climb(rate: number, gradient: Float64Array): void {
-    mirrorStep(this.set, this.logBase, rate, gradient);
+    mirrorStep(this.adversary.set, this.logBase, rate, gradient);
     this.logAlpha.set(this.logBase);
-    mirrorStep(this.set, this.logAlpha, rate, gradient);
+    mirrorStep(this.adversary.set, this.logAlpha, rate, gradient);
   }
 
   override state(): MovingState {
@@ -293,11 +270,11 @@ export class Exp3 extends EntropicWeights {
   protected override estimate(signal: Float64Array, gradient: Float64Array): void {
     const drawn = this.draw();
     gradient.fill(0);
-    gradient[drawn] = (signal[drawn] + this.adjustments[drawn]) / this.weights[drawn];
+    gradient[drawn] = (signal[drawn] + this.adversary.adjustments[drawn]) / this.weights[drawn];
   }
 
   protected override climb(rate: number, gradient: Float64Array): void {
-    mirrorStep(this.set, this.logAlpha, rate, gradient);
+    mirrorStep(this.adversary.set, this.logAlpha, rate, gradient);
   }
 
   override state(): MovingState {
@@ -318,7 +295,7 @@ export class BestResponse extends MovingWeights {
   readonly name = 'best-response';
 
   protected override ascend(signal: Float64Array): void {
-    this.alpha.set(this.set.respond(signal.map((value, g) => value + this.adjustments[g])));
+    this.alpha.set(this.adversary.set.respond(signal.map((value, g) => value + this.adversary.adjustments[g])));
   }
 
   override state(): MovingState {

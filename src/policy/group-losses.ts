@@ -11,7 +11,11 @@ export interface GroupDerivatives {
 }
 
 /** L_g(θ) = mean over the pairs of the group of l(⟨d_i, θ⟩ − o_i), for every group (paper Eq. 6–8). */
-export function groupLosses(problem: LogLinearProblem, loss: MarginLoss, theta: ArrayLike<number>): Float64Array {
+export function groupLosses(
+  problem: LogLinearProblem,
+  loss: Pick<MarginLoss, 'value'>,
+  theta: ArrayLike<number>,
+): Float64Array {
   return Float64Array.from(problem.groups, (group) => {
     let sum = 0;
     for (let i = 0; i < group.count; i++) sum += loss.value(margin(group, i, theta));
@@ -22,10 +26,13 @@ export function groupLosses(problem: LogLinearProblem, loss: MarginLoss, theta: 
 /** What Newton steps, and the bounds that go with them, take of a loss. */
 export type SmoothLoss = LossWith<'convexity' | 'curvature'>;
 
+/** What Newton steps themselves take of it. */
+export type CurvedLoss = Pick<SmoothLoss, 'value' | 'derivative' | 'curvature'>;
+
 /** L_g(θ), ∇L_g(θ) and ∇²L_g(θ) of every group (paper Eq. 6–8; ∇l = l'(h) d for a log-linear policy). */
 export function groupDerivatives(
   problem: LogLinearProblem,
-  loss: SmoothLoss,
+  loss: CurvedLoss,
   theta: ArrayLike<number>,
 ): GroupDerivatives[] {
   const d = problem.dimension;
@@ -55,7 +62,7 @@ export function groupDerivatives(
  */
 export function curvatureAlong(
   problem: LogLinearProblem,
-  loss: SmoothLoss,
+  loss: CurvedLoss,
   alpha: ArrayLike<number>,
   theta: ArrayLike<number>,
   u: ArrayLike<number>,
@@ -75,7 +82,7 @@ export function curvatureAlong(
 }
 
 /** ⟨d_i, θ⟩ − o_i. */
-function margin(group: LogLinearProblem['groups'][number], i: number, theta: ArrayLike<number>): number {
+export function margin(group: LogLinearProblem['groups'][number], i: number, theta: ArrayLike<number>): number {
   const d = theta.length;
   let h = group.offsets === undefined ? 0 : -group.offsets[i];
   for (let j = 0; j < d; j++) h += group.differences[i * d + j] * theta[j];

@@ -6,8 +6,7 @@ import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import type { SaddleRun, SaddleSettings } from './algorithm.js';
 import { errorTolerance, type Finding, type HorizonMeasurement, judge, type Verdict } from './check.js';
 import { type Algorithm, type Constants, convergenceConstants, errorBound, stepSizes } from './constants.js';
-import { innerMinimum } from './inner-minimum.js';
-import { type Minimax, minimax } from './minimax.js';
+import { leastMixture, type Minimax, minimax } from './minimax.js';
 import { checkPremises, type Premises } from './premises.js';
 import { runSaddles, type SaddleJob, type SaddleOptions } from './saddle-jobs.js';
 
@@ -185,7 +184,7 @@ export function assessRun(
   const reached = worst(groupLosses(problem, loss, run.averageTheta));
   return {
     error: reached - value,
-    gap: reached - innerMinimum(problem, loss, run.averageAlpha, radius).lower,
+    gap: reached - leastMixture(problem, loss, run.averageAlpha, radius),
     lastError: worst(groupLosses(problem, loss, run.lastTheta)) - value,
   };
 }

@@ -1,8 +1,16 @@
-import { math } from '../numbers/math.js';
 import { lossWith, type MarginLoss } from '../objective/losses.js';
-import { curvatureAlong, dot, groupDerivatives, groupLosses, norm, type SmoothLoss } from '../policy/group-losses.js';
+import {
+  type CurvedLoss,
+  curvatureAlong,
+  dot,
+  groupDerivatives,
+  groupLosses,
+  norm,
+  type SmoothLoss,
+} from '../policy/group-losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import { largestDifference } from './constants.js';
+import { eigenDecomposition, flatness, type LocalModel, newtonSteps, type Spectrum } from './newton.js';
 
 /** Where Σ_g α_g L_g is least, with bounds that show how exact that is. */
 export interface InnerMinimum {
@@ -15,8 +23,7 @@ export interface InnerMinimum {
 }
 
 /**
- * q(α) = min { Σ_g α_g L_g(θ) : ‖θ‖ ≤ radius }, by damped Newton steps: each minimises the local quadratic model over the
- * ball exactly, and is shortened until the loss falls enough. A quadratic loss is its own model, so one step solves it.
+ * q(α) = min { Σ_g α_g L_g(θ) : ‖θ‖ ≤ radius }, by {@link newtonSteps}.
  *
  * @param radius absent: all of R^d. A vanishing loss may then have no minimiser: `theta` is then some point far out.
  * @param start [d] inside the ball; default 0.
@@ -30,60 +37,62 @@ export function innerMinimum(
   start: ArrayLike<number> = new Float64Array(problem.dimension),
 ): InnerMinimum {
   const loss = lossWith(['convexity', 'curvature'], given, 'the least weighted loss');
-  let theta: Float64Array = Float64Array.from(start);
   const reach = largestDifference(problem);
+  const from = Float64Array.from(start);
   const valueAt = (at: Float64Array) => dot(alpha, groupLosses(problem, loss, at));
-  let best: InnerMinimum = { theta, value: valueAt(theta), lower: Number.NEGATIVE_INFINITY };
-  for (let iteration = 0; iteration < 200; iteration++) {
-    const { value, gradient, spectrum } = localModel(problem, loss, alpha, theta);
+  let best: InnerMinimum = { theta: from, value: valueAt(from), lower: Number.NEGATIVE_INFINITY };
+  const modelAt = (theta: Float64Array) => mixtureModel(problem, loss, theta, () => ({ weights: alpha }));
+  const visit = (theta: Float64Array, { value, gradient, spectrum }: LocalModel) => {
     const lower = value - optimalityGap(spectrum, gradient, theta, radius, persistence(loss, reach, radius));
     const improved = lower > best.lower || value < best.value;
     const point = value <= best.value ? { theta, value } : best;
     best = { theta: point.theta, value: point.value, lower: Math.max(lower, best.lower) };
-    const target = minimiseQuadratic(spectrum, gradient, theta, radius);
-    const descent = dot(gradient, target) - dot(gradient, theta);
-    // A step too short to change the value still improves the gradient, hence the lower bound, and is taken as long as it does.
-    if (!(descent < -1e-17 * Math.max(1, value)) && !improved) break;
-    let step = 1;
-    let next: Float64Array = target;
-    // The slack of one rounding lets the last, invisible, steps through: they still improve the gradient.
-    while (!(valueAt(next) <= value + 1e-4 * step * descent + 4e-16 * value) && step > 1e-10) {
-      step /= 2;
-      next = theta.map((from, j) => from + step * (target[j] - from));
-    }
-    if (step <= 1e-10) break;
-    theta = next;
-  }
+    return improved;
+  };
+  newtonSteps(from, radius, valueAt, modelAt, visit, 4e-16);
   return best;
 }
 
-/** Eigenvalues λ_i ≥ 0 (ascending) of a symmetric matrix, and its unit eigenvectors. */
-interface Spectrum {
-  values: number[];
-  vectors: number[][];
-  /** Indices of directions along which the loss is constant, whatever rounding says. */
-  unseen: Set<number>;
-  /** m_i = max |⟨d, v_i⟩| over all pairs that count; filled in by the local model. */
-  reaches: number[];
+/** How much each group counts. */
+interface Mixture {
+  /** [K] w. */
+  weights: ArrayLike<number>;
+  /** K rows of K: dw/dL, symmetric and positive semidefinite, where w follows the losses. */
+  response?: number[][];
 }
 
-function localModel(problem: LogLinearProblem, loss: SmoothLoss, alpha: ArrayLike<number>, theta: Float64Array) {
+/** The model of Σ_g w_g L_g, and of the function whose gradient is Σ_g w_g ∇L_g where w follows the losses. */
+export function mixtureModel(
+  problem: LogLinearProblem,
+  loss: CurvedLoss,
+  theta: Float64Array,
+  mix: (losses: Float64Array) => Mixture,
+): LocalModel {
   const groups = groupDerivatives(problem, loss, theta);
-  const gradient = new Float64Array(theta.length);
-  const hessian = Array.from(theta, () => new Array<number>(theta.length).fill(0));
+  const { weights, response } = mix(Float64Array.from(groups, (group) => group.loss));
+  const d = theta.length;
+  const gradient = new Float64Array(d);
+  const hessian = Array.from(theta, () => new Array<number>(d).fill(0));
   let value = 0;
   for (const [g, group] of groups.entries()) {
-    value += alpha[g] * group.loss;
-    for (let j = 0; j < theta.length; j++) {
-      gradient[j] += alpha[g] * group.gradient[j];
-      for (let k = 0; k < theta.length; k++) hessian[j][k] += alpha[g] * group.hessian[j][k];
+    value += weights[g] * group.loss;
+    for (let j = 0; j < d; j++) {
+      gradient[j] += weights[g] * group.gradient[j];
+      for (let k = 0; k < d; k++) hessian[j][k] += weights[g] * group.hessian[j][k];
     }
+    if (response === undefined) continue;
+    const pull = new Float64Array(d);
+    for (const [h, other] of groups.entries())
+      for (let k = 0; k < d; k++) pull[k] += response[g][h] * other.gradient[k];
+    for (let j = 0; j < d; j++) for (let k = 0; k < d; k++) hessian[j][k] += group.gradient[j] * pull[k];
   }
+  for (let j = 0; j < d; j++)
+    for (let k = 0; k < j; k++) hessian[j][k] = hessian[k][j] = (hessian[j][k] + hessian[k][j]) / 2;
   const spectrum = eigenDecomposition(hessian);
   const flat = flatness(spectrum.values);
   const visible = visibility * largestDifference(problem);
   for (const [i, vector] of spectrum.vectors.entries()) {
-    const { curvature, reach } = curvatureAlong(problem, loss, alpha, theta, vector);
+    const { curvature, reach } = curvatureAlong(problem, loss, weights, theta, vector);
     spectrum.reaches.push(reach);
     if (spectrum.values[i] > flat) continue;
     // The decomposition has lost this curvature to rounding, but the pairs still have it. Where no pair sees the direction, the loss is
@@ -100,58 +109,6 @@ function localModel(problem: LogLinearProblem, loss: SmoothLoss, alpha: ArrayLik
 
 /** A pair sees a direction when its difference has a larger component along it, relative to the largest difference. */
 const visibility = 1e-13;
-
-/** The spectrum of a positive semidefinite matrix; what rounding made negative is 0. */
-function eigenDecomposition(matrix: number[][]): Spectrum {
-  // mathjs compares off-diagonal elements with an absolute threshold, so they are scaled.
-  const scale = Math.max(...matrix.flat().map(Math.abs)) || 1;
-  const { eigenvectors } = math().eigs(
-    matrix.map((row) => row.map((value) => value / scale)),
-    { precision: 1e-17 },
-  );
-  const pairs = eigenvectors as { value: number; vector: number[] }[];
-  return {
-    values: pairs.map(({ value }) => Math.max(0, value * scale)),
-    vectors: pairs.map(({ vector }) => {
-      const length = norm(vector);
-      return vector.map((entry) => entry / length);
-    }),
-    unseen: new Set(),
-    reaches: [],
-  };
-}
-
-/**
- * The minimiser over ‖x‖ ≤ radius of gradientᵀ(x − centre) + ½ (x − centre)ᵀH(x − centre): solves (H + νI)x = b,
- * b = H·centre − gradient, with the least ν ≥ 0 that keeps x in the ball. Flat directions of H are left at the centre.
- */
-function minimiseQuadratic(
-  { values, vectors }: Spectrum,
-  gradient: Float64Array,
-  centre: Float64Array,
-  radius: number | undefined,
-): Float64Array {
-  const flat = flatness(values);
-  const coordinates = vectors.map((vector) => dot(vector, centre));
-  const slopes = vectors.map((vector) => dot(vector, gradient));
-  const free = values.map((value, i) => (value > flat ? coordinates[i] - slopes[i] / value : coordinates[i]));
-  const point = (at: number[]) =>
-    Float64Array.from(centre, (_, j) => at.reduce((sum, value, i) => sum + value * vectors[i][j], 0));
-  if (radius === undefined) return point(free);
-  const flatAndFalling = values.some((value, i) => value <= flat && Math.abs(slopes[i]) > 1e-14 * norm(slopes));
-  if (norm(free) <= radius && !flatAndFalling) return point(free);
-  const right = values.map((value, i) => value * coordinates[i] - slopes[i]);
-  const at = (nu: number) => values.map((value, i) => right[i] / (value + nu));
-  // ‖x(ν)‖ falls from ≥ radius at 0 to ≤ radius at ‖b‖/radius; halving ends when the interval has no inner point.
-  let low = 0;
-  let high = norm(right) / radius;
-  for (let middle = high / 2; middle > low && middle < high; middle = (low + high) / 2)
-    if (norm(at(middle)) > radius) low = middle;
-    else high = middle;
-  const inside = point(at(high));
-  const excess = norm(inside) / radius;
-  return excess > 1 ? inside.map((value) => value / excess) : inside;
-}
 
 /**
  * An upper bound on f(θ) − min f, the better of two.
@@ -216,9 +173,4 @@ function persistence({ curvature }: SmoothLoss, reach: number, radius: number | 
   if (radius !== undefined)
     return { kappa: 2 * share(2 * radius * selfConcordance * reach), steepest: Number.POSITIVE_INFINITY };
   return { kappa: 2 * share(1), steepest: share(1) / selfConcordance };
-}
-
-/** Curvature that cannot be told from zero. */
-function flatness(values: number[]): number {
-  return Math.max(1e-14 * Math.max(...values), Number.MIN_VALUE);
 }

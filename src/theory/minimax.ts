@@ -1,23 +1,27 @@
-import { GroupRobustError, InputError, type InputLocation } from '../errors.js';
+import { GroupRobustError, InputError, type InputLocation, present } from '../errors.js';
+import { Adversary, type AdversarySettings } from '../objective/adversary.js';
 import { lossWith, type MarginLoss } from '../objective/losses.js';
-import { dot, groupDerivatives, groupLosses, type SmoothLoss, worst } from '../policy/group-losses.js';
+import { dot, type SmoothLoss } from '../policy/group-losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
-import { largestDifference } from './constants.js';
 import { innerMinimum } from './inner-minimum.js';
-import { solveLinear } from './linear-system.js';
+import { adjustedLosses, proximalPoints, type SaddlePoint, type SolvableLoss } from './proximal-point.js';
+import { rampMinimum } from './ramp.js';
 import { findSeparation, type Separation } from './separability.js';
 
-/** The saddle point of min_θ max_α Σ_g α_g L_g(θ), with two numbers that prove it. */
+/**
+ * The saddle point of min_θ max_α Σ_g w_g (L_g(θ) + C_g/√N_g) over the α that the {@link AdversarySettings} allow, with w = (1−χ) μ + χ α, and
+ * two numbers that prove it. By default it is min_θ max_g L_g(θ).
+ */
 export interface Minimax {
   /** v, between `lower` and `upper`: their middle. */
   value: number;
   /** [d] primal point. */
   theta: Float64Array;
-  /** [K] dual weights on the simplex. */
+  /** [K] dual point, in the set. */
   alpha: Float64Array;
-  /** q(α) = min_θ Σ_g α_g L_g(θ) ≤ v, less the proven error of that minimum. */
+  /** min over θ of that sum with this α, less the proven error of that minimum: at most v. */
   lower: number;
-  /** max_g L_g(θ) ≥ v. */
+  /** max over α of that sum at this θ: at least v. */
   upper: number;
 }
 
@@ -28,14 +32,16 @@ const bracketTolerance = 1e-10;
 const roundingShare = 1e-14;
 
 /**
- * The exact minimax value of the loss over ‖θ‖ ≤ radius (absent: R^d), for any number of groups (paper Prop. 3.1).
+ * The exact minimax value of the loss over ‖θ‖ ≤ radius (absent: R^d), for any number of groups (paper Prop. 3.1), against the worst group or
+ * whatever else θ is to be robust against.
  *
- * A primal–dual interior-point method on `min t : L_g(θ) ≤ t, ‖θ‖ ≤ radius` gives θ and α; the bracket is then computed from
- * these two alone, so an error of the solver shows as a wide bracket, never as a wrong number.
+ * {@link proximalPoints} finds θ and α; the bracket is then computed from these two alone, so an error of the solver shows as a wide bracket,
+ * never as a wrong number.
  *
+ * @param adversary what α may be, and what it adds to: the keys of a configuration's objective. Default: the simplex
  * @param source where the problem came from, for error messages
- * @throws InputError for a loss without a second derivative, for a vanishing one on R^d when the infimum is not attained (separable
- * pairs) or the loss has no lower bound, or for a radius that is not positive.
+ * @throws InputError for a loss that has neither a second derivative nor is a ramp, for a ramp on R^d, for a vanishing one on R^d when the infimum is not attained (separable
+ * pairs) or the loss has no lower bound, for a radius that is not positive, or for what {@link Adversary} refuses.
  * @throws GroupRobustError `MINIMAX_BRACKET` when the bracket stays wider than {@link bracketTolerance}.
  * @example Two groups of one pair each, whose margins are θ and 2θ.
  * ```ts
@@ -46,18 +52,36 @@ const roundingShare = 1e-14;
  * value; // → 1 / 9
  * theta[0]; // → 2 / 3
  * alpha[0]; // → 2 / 3
+ * const half = { set: 'cvar', level: 1, shares: 'uniform' } as const;
+ * minimax({ dimension: 1, groups }, marginLoss({ loss: 'ipo', beta: 0.5 }), undefined, { ambiguity: half }).value; // → 0.1
  * ```
  */
 export function minimax(
   problem: LogLinearProblem,
   given: MarginLoss,
   radius?: number,
+  against: AdversarySettings = {},
   source: InputLocation = {},
 ): Minimax {
-  const loss = lossWith(['convexity', 'curvature'], given, 'the exact minimax value', { ...source, field: 'loss' });
+  const { ramp } = given;
+  const loss: SolvableLoss = ramp
+    ? { ...given, ramp, curvature: undefined }
+    : lossWith(['convexity', 'curvature'], given, 'the exact minimax value', { ...source, field: 'loss' });
   if (radius !== undefined && !(radius > 0 && Number.isFinite(radius)))
     throw new InputError(`radius must be a positive number, not ${radius}`, { at: { ...source, field: 'radius' } });
-  if (radius !== undefined) return certify(problem, loss, radius, interiorPoint(problem, loss, radius));
+  const adversary = new Adversary(
+    against,
+    problem.groups.map(({ count }) => count),
+  );
+  if (radius !== undefined) return solve(problem, loss, adversary, radius);
+  if (!loss.curvature)
+    throw new InputError(
+      `the least value of the loss ${loss.title} can be proven on a ball only: its bound is linear in θ`,
+      {
+        at: { ...source, field: 'radius' },
+        fix: 'bound θ by a radius',
+      },
+    );
   if (!loss.bounded)
     throw new InputError(`the loss ${loss.title} falls without limit, so on all of R^d it may have no least value`, {
       at: { ...source, field: 'radius' },
@@ -67,8 +91,15 @@ export function minimax(
   // On R^d the unit of each coordinate of θ is arbitrary. Powers of two change no digit.
   const units = columnUnits(problem);
   const scaled = withColumns(problem, (value, j) => value / units[j]);
-  const solution = solveUnbounded(scaled, loss, units, source);
+  const solution = solveUnbounded(scaled, loss, adversary, units, source);
   return { ...solution, theta: solution.theta.map((value, j) => value / units[j]) };
+}
+
+/** A lower bound on min Σ_g α_g L_g(θ) over the ball, as near as its solver gets. */
+export function leastMixture(problem: LogLinearProblem, loss: MarginLoss, alpha: Float64Array, radius: number): number {
+  return loss.ramp
+    ? minimax(problem, loss, radius, { chi: 0, mixture: Array.from(alpha) }).lower
+    : innerMinimum(problem, loss, alpha, radius).lower;
 }
 
 /** Per coordinate the power of two next to its largest difference; 1 where it has none. */
@@ -93,82 +124,136 @@ function withColumns(problem: LogLinearProblem, change: (value: number, j: numbe
 function solveUnbounded(
   problem: LogLinearProblem,
   loss: SmoothLoss,
+  adversary: Adversary,
   units: Float64Array,
   source: InputLocation,
 ): Minimax {
   const separation = loss.vanishing ? findSeparation(problem) : undefined;
   return separation === undefined
-    ? certify(problem, loss, undefined, interiorPoint(problem, loss, undefined))
-    : solveSeparated(problem, loss, separation, units, source);
+    ? solve(problem, loss, adversary, undefined)
+    : solveSeparated(problem, loss, adversary, separation, units, source);
 }
 
-interface SaddlePoint {
-  theta: Float64Array;
-  alpha: Float64Array;
+/** The worst α for these losses, the weights it gives the groups, and what they make of the losses. */
+function worstCase(adversary: Adversary, losses: Float64Array): { weights: Float64Array; value: number } {
+  const weights = adversary.weights(adversary.set.respond(losses));
+  return { weights, value: dot(weights, losses) };
 }
 
+/** The narrowest bracket that a point of the solver proves; or where none is narrow enough, all of them together. */
+function solve(
+  problem: LogLinearProblem,
+  loss: SolvableLoss,
+  adversary: Adversary,
+  radius: number | undefined,
+): Minimax {
+  let best: Minimax | undefined;
+  let together: Minimax | undefined;
+  for (const point of proximalPoints(problem, loss, adversary, radius)) {
+    const found = certify(problem, loss, adversary, radius, point);
+    together = narrowest(together ?? found, found);
+    if (best === undefined || width(found) < width(best)) best = found;
+    // Then only rounding is left, which grows from here on.
+    else if (isNarrow(best)) break;
+    if (width(best) <= roundingShare * Math.abs(best.upper)) break;
+  }
+  return accepted(best && isNarrow(best) ? best : present(together));
+}
+
+/** Every θ has an upper bound of its own, every α a lower one. */
+function narrowest(a: Minimax, b: Minimax): Minimax {
+  const { theta, upper } = a.upper <= b.upper ? a : b;
+  const { alpha, lower } = a.lower >= b.lower ? a : b;
+  // By rounding the one may lie above the other.
+  return { value: (Math.min(lower, upper) + upper) / 2, theta, alpha, lower: Math.min(lower, upper), upper };
+}
+
+function width({ lower, upper }: Minimax): number {
+  return upper - lower;
+}
+
+function isNarrow(found: Minimax): boolean {
+  return width(found) <= toleranceOf(found.upper);
+}
+
+function toleranceOf(upper: number): number {
+  return Math.max(bracketTolerance, roundingShare * Math.abs(upper));
+}
+
+/** As good as no weight: its logarithm has room for what projections add. */
+const nothing = -1e300;
+
+/** The bracket that a point proves. */
 function certify(
   problem: LogLinearProblem,
-  loss: SmoothLoss,
+  loss: SolvableLoss,
+  adversary: Adversary,
   radius: number | undefined,
-  { theta, alpha: found }: SaddlePoint,
+  { theta, logAlpha, logits }: SaddlePoint,
 ): Minimax {
-  const losses = groupLosses(problem, loss, theta);
-  const upper = worst(losses);
-  // Every α proves its own q(α). What the solver leaves on a group clearly below the worst, or as a small weight, may be
-  // rounding, and on R^d the loss may have no minimum with it, so try without: the first α that proves enough is taken.
-  const clearlyBelow = found.map((weight, g) => (upper - losses[g] > 1e-6 * Math.max(1, upper) ? 0 : weight));
-  const candidates = [
-    clearlyBelow,
-    found,
-    ...[1e-9, 1e-7, 1e-5, 1e-3].map((least) => found.map((w) => (w < least ? 0 : w))),
-  ];
-  const tolerance = Math.max(bracketTolerance, roundingShare * upper);
-  let alpha = found;
-  let lower = Number.NEGATIVE_INFINITY;
-  for (const candidate of candidates) {
-    const weights = normalised(candidate);
-    const proven = Math.min(upper, innerMinimum(problem, loss, weights, radius, theta).lower);
-    if (proven > lower) [alpha, lower] = [weights, proven];
-    if (upper - lower <= tolerance) break;
+  const losses = adjustedLosses(problem, loss, adversary, theta);
+  const { value: upper } = worstCase(adversary, losses);
+  let best: Minimax | undefined;
+  // Every α of the set proves its own lower bound. What the solver leaves as a small weight may be rounding, and on R^d the loss may have
+  // no minimum with it, so try without: the first α that proves enough is taken.
+  for (const floor of [1e-14, 0, 1e-9, 1e-7, 1e-5, 1e-3]) {
+    const alpha = adversary.set.project(logAlpha.map((log) => (Math.exp(log) < floor ? nothing : log))).map(Math.exp);
+    const weights = adversary.weights(alpha);
+    const least = loss.curvature
+      ? innerMinimum(problem, loss, weights, radius, theta).lower
+      : rampMinimum(problem, loss.ramp, weights, logits, radius ?? Number.POSITIVE_INFINITY);
+    const lower = Math.min(upper, least + dot(weights, adversary.adjustments));
+    if (best === undefined || lower > best.lower) best = { value: (lower + upper) / 2, theta, alpha, lower, upper };
+    // No α proves more than its mixture has at θ.
+    if (isNarrow(best) || upper - dot(weights, losses) > toleranceOf(upper)) break;
   }
-  if (!(upper - lower <= tolerance))
+  return present(best);
+}
+
+/** @throws GroupRobustError where the bracket is too wide */
+function accepted(found: Minimax): Minimax {
+  const { lower, upper } = found;
+  if (!isNarrow(found))
     throw new GroupRobustError(
       'MINIMAX_BRACKET',
       `the minimax value is only known to lie in [${lower}, ${upper}], wider than ${bracketTolerance} and rounding allow; ` +
         'rescale the differences, or bound θ by a smaller radius',
     );
-  return { value: (lower + upper) / 2, theta, alpha, lower, upper };
+  return found;
 }
 
 /**
  * A vanishing loss on R^d with separable pairs. Their losses can all be sent to zero at no cost to the others, so the infimum is the minimax
- * value of the other pairs. It is attained only where the groups that own separated pairs are not among the worst.
+ * value of the other pairs. It is attained only where no worst case gives the groups that own separated pairs any weight.
  */
 function solveSeparated(
   problem: LogLinearProblem,
   loss: SmoothLoss,
+  adversary: Adversary,
   { direction, separated }: Separation,
   units: Float64Array,
   source: InputLocation,
 ): Minimax {
   const touched = separated.map((pairs) => pairs.includes(1));
   const limit = withoutLossOf(problem, separated, loss.beta);
-  const solution = interiorPoint(limit, loss, undefined);
-  const limitLosses = groupLosses(limit, loss, solution.theta);
-  const infimum = worst(limitLosses);
-  const worstTouched = (losses: Float64Array) => worst(losses.filter((_, g) => touched[g]));
-  if (worstTouched(limitLosses) < infimum - bracketTolerance) {
-    let theta: Float64Array = solution.theta;
-    for (let reach = 1; worstTouched(groupLosses(problem, loss, theta)) > infimum && reach < 1e9; reach *= 2)
-      theta = solution.theta.map((value, j) => value + reach * direction[j]);
-    // Weight on an inactive group is the solver's rounding; q(α) would have no minimum with it.
-    const alpha = solution.alpha.map((weight, g) => (touched[g] ? 0 : weight));
-    return certify(problem, loss, undefined, { theta, alpha: normalised(alpha) });
+  const { theta: limitTheta, alpha, upper: infimum } = solve(limit, loss, adversary, undefined);
+  const raised = adjustedLosses(limit, loss, adversary, limitTheta).map(
+    (value, g) => value + (touched[g] ? bracketTolerance : 0),
+  );
+  if (!worstCase(adversary, raised).weights.some((weight, g) => touched[g] && weight > 0)) {
+    let theta = limitTheta;
+    const valueAt = (at: Float64Array) => worstCase(adversary, adjustedLosses(problem, loss, adversary, at)).value;
+    for (let reach = 1; valueAt(theta) > infimum && reach < 1e9; reach *= 2)
+      theta = limitTheta.map((value, j) => value + reach * direction[j]);
+    // Weight on these groups is the solver's rounding; with it there would be no minimum.
+    const logAlpha = alpha.map((weight, g) => (touched[g] || weight === 0 ? nothing : Math.log(weight)));
+    return accepted(
+      certify(problem, loss, adversary, undefined, { theta, logAlpha: adversary.set.project(logAlpha), logits: [] }),
+    );
   }
   const pairs = separated.reduce((sum, group) => sum + group.filter((flag) => flag === 1).length, 0);
   throw new InputError(
-    `the infimum ${infimum.toPrecision(6)} of the worst group's loss (${loss.title}) is not attained: the data are separable, and along ` +
+    `the infimum ${infimum.toPrecision(6)} of the worst case's loss (${loss.title}) is not attained: the data are separable, and along ` +
       `(${Array.from(direction, (value, j) => (value / units[j]).toPrecision(4)).join(', ')}) the loss of ${pairs} pairs falls for ever ` +
       'while no other grows',
     {
@@ -191,126 +276,3 @@ function withoutLossOf(problem: LogLinearProblem, flags: Uint8Array[], beta: num
     })),
   };
 }
-
-function normalised(weights: Float64Array): Float64Array {
-  const total = weights.reduce((sum, weight) => sum + weight, 0);
-  return weights.map((weight) => weight / total);
-}
-
-/**
- * Primal–dual interior-point method on
- *
- *   minimise t  subject to  L_g(θ) − t ≤ 0 for each g,  (‖θ‖²/radius² − 1) / 2 ≤ 0.
- *
- * The multipliers of the first K constraints are α: stationarity in t makes them sum to one, and stationarity in θ reads
- * Σ_g α_g ∇L_g = −ν θ/radius², ν the multiplier of the ball. Each Newton step on the conditions perturbed by μ descends on the
- * barrier function t − μ Σ log(slack), which is the line search's measure (Wächter and Biegler 2006, without equality
- * constraints). Ends when nothing moves any more; the caller judges the result.
- */
-function interiorPoint(given: LogLinearProblem, loss: SmoothLoss, givenRadius: number | undefined): SaddlePoint {
-  // In units in which the margins that matter, of size 1/β, belong to a θ of size 1, and with losses in units of the loss
-  // at the start, so that one tolerance fits all.
-  const scale = 1 / (loss.beta * (largestDifference(given) || 1));
-  const problem = {
-    ...given,
-    groups: given.groups.map((group) => ({ ...group, differences: group.differences.map((value) => value * scale) })),
-  };
-  const radius = givenRadius === undefined ? undefined : givenRadius / scale;
-  const d = problem.dimension;
-  const K = problem.groups.length;
-  const unit = worst(groupLosses(problem, loss, new Float64Array(d))) || 1;
-
-  const slacksAt = (theta: Float64Array, t: number): number[] => {
-    const slacks = Array.from(groupLosses(problem, loss, theta), (value) => t - value / unit);
-    return radius === undefined ? slacks : [...slacks, (1 - dot(theta, theta) / radius ** 2) / 2];
-  };
-
-  let theta = new Float64Array(d);
-  let t = 2;
-  let slacks = slacksAt(theta, t);
-  let multipliers = slacks.map((slack) => 1 / slack);
-  let mu = 1;
-  for (let iteration = 0; iteration < 500; iteration++) {
-    const groups = groupDerivatives(problem, loss, theta);
-    const gradients = groups.map((group) => group.gradient.map((value) => value / unit));
-    if (radius !== undefined) gradients.push(theta.map((value) => value / radius ** 2));
-
-    // Residuals of stationarity in θ (d), in t (1), and of complementarity (one per constraint).
-    const stationarity = Array.from(theta, (_, j) =>
-      gradients.reduce((sum, gradient, c) => sum + multipliers[c] * gradient[j], 0),
-    );
-    stationarity.push(1 - multipliers.slice(0, K).reduce((sum, weight) => sum + weight, 0));
-    const size = d + 1 + slacks.length;
-    const matrix = Array.from({ length: size }, () => new Array<number>(size).fill(0));
-    for (let j = 0; j < d; j++) {
-      for (let k = 0; k < d; k++)
-        for (let g = 0; g < K; g++) matrix[j][k] += (multipliers[g] * groups[g].hessian[j][k]) / unit;
-      if (radius !== undefined) matrix[j][j] += multipliers[K] / radius ** 2;
-    }
-    // Keeps directions that no pair sees, in which θ need not move, from making the system singular.
-    const trace = matrix.reduce((sum, row, j) => sum + (j < d ? row[j] : 0), 0);
-    for (let j = 0; j < d; j++) matrix[j][j] += 1e-13 * trace;
-    for (const [c, gradient] of gradients.entries()) {
-      const row = d + 1 + c;
-      for (let j = 0; j < d; j++) {
-        matrix[j][row] = gradient[j];
-        matrix[row][j] = -multipliers[c] * gradient[j];
-      }
-      if (c < K) {
-        matrix[d][row] = -1;
-        matrix[row][d] = multipliers[c];
-      }
-      matrix[row][row] = slacks[c];
-    }
-    const central = slacks.map((slack, c) => multipliers[c] * slack - mu);
-    const step = solveLinear(
-      matrix,
-      [...stationarity, ...central].map((value) => -value),
-    );
-    if (step === undefined) break;
-
-    const barrier = (height: number, at: number[]) => height - mu * at.reduce((sum, slack) => sum + Math.log(slack), 0);
-    const now = barrier(t, slacks);
-    // d barrier / d step, from the change of each slack: Δt − ⟨∇L_g, Δθ⟩, without Δt for the ball.
-    const slope = gradients.reduce((sum, gradient, c) => {
-      const change = (c < K ? step[d] : 0) - dot(gradient, step.slice(0, d));
-      return sum - (mu * change) / slacks[c];
-    }, step[d]);
-    // λ² of the barrier problem in units of μ: only near its minimum may μ shrink, or curved constraints cut the steps short.
-    const decrement = -slope / mu;
-    const accepts = (length: number) => {
-      const nextTheta = theta.map((value, j) => value + length * step[j]);
-      const nextT = t + length * step[d];
-      const next = slacksAt(nextTheta, nextT);
-      if (next.some((slack, c) => !(slack > 0.005 * slacks[c]))) return false;
-      // One rounding of slack: the last steps change the multipliers more than the barrier.
-      if (barrier(nextT, next) > now + 1e-4 * length * slope + 1e-15 * Math.abs(now)) return false;
-      theta = nextTheta;
-      t = nextT;
-      slacks = next;
-      return true;
-    };
-    let length = 1;
-    while (length > 1e-12 && !accepts(length)) length /= 2;
-    if (length <= 1e-12) break;
-    let dualLength = 1;
-    for (const [c, value] of multipliers.entries())
-      if (step[d + 1 + c] < 0) dualLength = Math.min(dualLength, (0.995 * -value) / step[d + 1 + c]);
-    // Multipliers far from μ/slack would spoil the next step's direction.
-    multipliers = multipliers.map((value, c) => {
-      const centre = mu / slacks[c];
-      return Math.min(Math.max(value + dualLength * step[d + 1 + c], centre / 1e8), centre * 1e8);
-    });
-    if (decrement < 0.1 && dualLength === 1) {
-      if (mu === smallestMu) break;
-      mu = Math.max(smallestMu, mu / 10);
-    }
-  }
-  return {
-    theta: theta.map((value) => value * scale),
-    alpha: normalised(Float64Array.from(multipliers.slice(0, K))),
-  };
-}
-
-/** The last perturbation: the bracket it leaves is about one such for each constraint. */
-const smallestMu = 1e-15;

@@ -234,12 +234,22 @@ function checkWeighting(keys: WeightingKeys, refuse: Refuse): void {
       'step',
       `is needed with weights: ${weights}; the paper has 0.01 for IPO bandits, 8e-6 for Gemma with batches of 16`,
     );
+  checkAdversary(keys, refuse);
+}
+
+/** As {@link checkWeighting}, of what α may be and what it counts for. */
+function checkAdversary(keys: Pick<WeightingKeys, 'ambiguity' | 'chi' | 'mixture' | 'floor'>, refuse: Refuse): void {
   if (keys.mixture !== undefined && (keys.chi ?? 1) === 1)
     refuse('mixture', 'does nothing with chi: 1, the default; remove it or set chi below 1');
   const { set = 'simplex' } = keys.ambiguity ?? {};
   if (keys.floor !== undefined && set !== 'simplex')
     refuse('floor', `has no meaning with the ambiguity set ${set}; remove it, or set chi below 1`);
 }
+
+/** What α may be, by itself, for exact values, where it does not move. */
+export const adversarySchema = objectiveKeys
+  .pick({ ambiguity: true, chi: true, mixture: true, adjustment: true, floor: true })
+  .superRefine((keys, context) => checkAdversary(keys, refuserIn(context)));
 
 /** How groups count, by itself, where every step has all pairs, so that no scaling of the signals differs from another. */
 export const weightingSchema = objectiveKeys

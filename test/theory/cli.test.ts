@@ -110,6 +110,30 @@ describe('converge', () => {
     expect(smoothed.premises.replay_distance).toBeLessThan(1e-12);
   });
 
+  it('measures with another beta, and with other data and draws', async () => {
+    const flags = ['--loss', 'dpo', '--horizons', '100', '--runs', '2', '--order', 'simultaneous', '--json'];
+    const constants = async (...more: string[]) => JSON.parse((await converge(...flags, ...more)).stdout).constants;
+    const plain = await constants();
+    const other = await constants('--beta', '0.5', '--seed', '7');
+    expect(plain.B_grad).toBeCloseTo(plain.B_phi, 12);
+    expect(other.B_grad).toBeCloseTo(other.B_phi / 2, 12);
+    expect(other.B_phi).not.toBe(plain.B_phi);
+  });
+
+  it('measures the hinge loss and rdpo, whose constants and certificates are their own', async () => {
+    const flags = ['--horizons', '1e3,1e4', '--runs', '2', '--radius', '2', '--order', 'simultaneous', '--json'];
+    for (const loss of [['hinge'], ['rdpo', '--label-smoothing', '0.1']]) {
+      const { minimax, horizons, constants } = JSON.parse((await converge('--loss', ...loss, ...flags)).stdout);
+      expect(minimax.upper - minimax.lower).toBeLessThanOrEqual(1e-10);
+      expect(constants.B_grad).toBeCloseTo(constants.B_phi * (loss.length > 1 ? 0.9 / 0.8 : 1), 12);
+      for (const { error, duality_gap, bound } of horizons) {
+        expect(error).toBeGreaterThan(0);
+        expect(duality_gap).toBeGreaterThanOrEqual(error - 1e-10);
+        expect(error).toBeLessThan(bound);
+      }
+    }
+  });
+
   it('exits 0 and says that it is unclear when the horizons are all before burn-in', async () => {
     const { code, stdout } = await converge('--loss', 'ipo', '--horizons', '100,300', '--runs', '2');
     expect(code).toBe(0);
@@ -163,7 +187,6 @@ describe('converge', () => {
     const wrong: [string[], RegExp][] = [
       [[], /"--loss": is missing/],
       [['--loss', 'dpo', '--horizons', '1e3,x'], /"--horizons": "x"/],
-      [['--loss', 'hinge'], /twice differentiable loss, which hinge is not[\s\S]*use dpo or ipo/],
       [['--loss', 'ipo', '--label-smoothing', '0.1'], /labelSmoothing has no meaning with loss: ipo/],
       [['--loss', 'dpo', '--label-smoothing', '0.5'], /labelSmoothing/],
       [['--loss', 'dpo', '--horizons', '0'], /"--horizons"/],
@@ -176,6 +199,10 @@ describe('converge', () => {
       [['--loss', 'dpo', '--algorithm', 'all,1'], /"--algorithm": all is all of them/],
       [['--loss', 'dpo', '--algorithm', '1,3', '--order', 'alternating'], /"--order": has no meaning in a comparison/],
       [['--loss', 'dpo', '--algorithm', 'every-group', '--horizons', '1'], /1 samples are less than the 2 of one step/],
+      [['--loss', 'dpo', '--beta', '0'], /"--beta"/],
+      [['--loss', 'dpo', '--seed', '0.5'], /"--seed"/],
+      [['--loss', 'dpo', '--ambiguity', '{set: cvar, level: 0.3}'], /"--ambiguity": needs --problem/],
+      [['--loss', 'dpo', '--chi', '0.5'], /"--chi": needs --problem/],
       [['--problem', file('p.json', scalar), '--loss', 'dpo'], /"--loss": has no meaning with --problem/],
     ];
     for (const [flags, message] of wrong) {
@@ -224,6 +251,32 @@ describe('converge --problem', () => {
     expect(JSON.parse(stdout).value).toBeCloseTo(0.25, 10);
   });
 
+  it('takes what alpha may be, by the keys of a configuration', async () => {
+    // α may be in [0.4, 0.6], and the free optimum has 2/3: θ minimises 0.6 (θ − 1)² + 0.4 (2θ − 1)².
+    const theta = 1.4 / 2.2;
+    const value = 0.6 * (theta - 1) ** 2 + 0.4 * (2 * theta - 1) ** 2;
+    const path = file('sets.json', scalar);
+    const solved = async (...flags: string[]) => JSON.parse((await converge('--problem', path, ...flags)).stdout).value;
+    expect(await solved('--ambiguity', '{set: chi-square, radius: 0.04}')).toBeCloseTo(value, 10);
+    expect(await solved('--ambiguity', `{set: cvar, level: ${5 / 6}, shares: uniform}`)).toBeCloseTo(value, 10);
+    expect(await solved('--chi', '0.2')).toBeCloseTo(value, 10);
+    expect(await solved('--floor', '0.4')).toBeCloseTo(value, 10);
+    expect(await solved('--chi', '0', '--mixture', '3,2')).toBeCloseTo(value, 10);
+    expect(await solved('--chi', '0.2', '--adjustment', '1')).toBeCloseTo(value + 1, 10);
+    const wrong: [string[], RegExp][] = [
+      [['--ambiguity', '{set: cvar}'], /"--ambiguity level": is needed with set: cvar/],
+      [['--ambiguity', 'cvar'], /"--ambiguity": "cvar" is not a YAML mapping/],
+      [['--ambiguity', '{set: kl, radius: 1, shares: [1, 2, 3]}'], /"ambiguity\.shares".*3 entries for 2 groups/],
+      [['--mixture', 'pairs'], /"--mixture": does nothing with chi: 1/],
+      [['--floor', '0.7'], /"floor"/],
+    ];
+    for (const [flags, message] of wrong) {
+      const { code, stderr } = await converge('--problem', path, ...flags);
+      expect(stderr).toMatch(message);
+      expect(code).toBe(2);
+    }
+  });
+
   it('names file and field of what is wrong, exit code 2', async () => {
     const separable = { ...scalar, loss: 'dpo' };
     const wrong: [string, unknown, RegExp][] = [
@@ -239,7 +292,11 @@ describe('converge --problem', () => {
         '{"loss":"ipo","beta":1,"radius":null,"groups":[{"differences":[[1e999]]}]}',
         /differences\[0\]\[0\]/,
       ],
-      ['hinge.json', { ...scalar, loss: 'hinge' }, /hinge\.json, field "loss".*which hinge is not/],
+      [
+        'hinge.json',
+        { ...scalar, loss: 'hinge' },
+        /hinge\.json, field "radius".*loss hinge can be proven on a ball only/,
+      ],
       ['separable.json', separable, /separable\.json[\s\S]*not attained[\s\S]*radius/],
     ];
     for (const [name, contents, message] of wrong) {

@@ -34,13 +34,13 @@ describe('constants of Proposition 4.1', () => {
     }
   });
 
-  it('need a convex loss and nothing else, the minimax value a second derivative too', () => {
+  it('need a convex loss and nothing else, the minimax value of one that is no ramp a second derivative too', () => {
     const hinge = marginLoss({ loss: 'hinge', beta: 2 });
     expect(convergenceConstants(problemOf([[[1]]]), hinge, 10, 1)).toMatchObject({ B_grad: 2, B_l: 21 });
     expect(() => convergenceConstants(problemOf([[[1]]]), { ...hinge, convexity: undefined }, 10, 1)).toThrow(
       /Proposition 4\.1 needs a convex loss, which hinge is not/,
     );
-    expect(() => minimax(problemOf([[[1]]]), hinge)).toThrow(
+    expect(() => minimax(problemOf([[[1]]]), { ...hinge, ramp: undefined }, 1)).toThrow(
       /exact minimax value needs a twice differentiable loss, which hinge is not[\s\S]*use dpo or ipo/,
     );
   });
@@ -72,7 +72,12 @@ describe('constants of Proposition 4.1', () => {
     fc.assert(
       fc.property(
         arbitraryProblem(),
-        fc.constantFrom(...smoothLosses, { loss: 'hinge' as const, beta: 0.7 }),
+        fc.constantFrom(
+          ...smoothLosses,
+          { loss: 'hinge' as const, beta: 0.7 },
+          { loss: 'rdpo' as const, beta: 1, labelSmoothing: 0.2 },
+          { loss: 'rdpo' as const, beta: 0.5, labelSmoothing: 0.45 },
+        ),
         fc.constantFrom(0.1, 1, 3),
         fc.array(fc.double({ min: -1, max: 1, noNaN: true }), { minLength: 5, maxLength: 5 }),
         (problem, settings, beta, direction) => {
@@ -84,7 +89,8 @@ describe('constants of Proposition 4.1', () => {
           for (const { d, o } of rowsOf(problem).flat()) {
             const h = d.reduce((sum, entry, j) => sum + (entry * radius * point[j]) / length, -o);
             expect(Math.hypot(...d)).toBeLessThanOrEqual(B_phi + 1e-12);
-            expect(loss.value(h)).toBeLessThanOrEqual(B_l + 1e-9);
+            // rdpo has losses below 0: the second moments are those of |l|.
+            expect(Math.abs(loss.value(h))).toBeLessThanOrEqual(B_l + 1e-9);
             expect(Math.abs(loss.derivative(h)) * Math.hypot(...d)).toBeLessThanOrEqual(B_grad + 1e-9);
           }
         },

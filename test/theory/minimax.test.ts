@@ -153,7 +153,8 @@ describe('minimax', () => {
             expect(norm(theta)).toBeLessThanOrEqual(radius * (1 + 1e-12));
             // Σ α ∇L = −νθ with ν ≥ 0, and ν = 0 inside: then the pull is opposite to θ, or none.
             const inner = pull.reduce((sum, entry, j) => sum + entry * theta[j], 0);
-            expect(radius * norm(pull) + inner).toBeLessThan(1e-9 * size);
+            // Where many α solve the problem, rounding moves it among them; that counts by its square in the bracket.
+            expect(radius * norm(pull) + inner).toBeLessThan(1e-6 * size);
           }
         },
       ),
