@@ -38,7 +38,7 @@ const roundingShare = 1e-14;
  * {@link proximalPoints} finds θ and α; the bracket is then computed from these two alone, so an error of the solver shows as a wide bracket,
  * never as a wrong number.
  *
- * @param adversary what α may be, and what it adds to: the keys of a configuration's objective. Default: the simplex
+ * @param against what α may be, and what it adds to: the keys of a configuration's objective. Default: the simplex
  * @param source where the problem came from, for error messages
  * @throws InputError for a loss that has neither a second derivative nor is a ramp, for a ramp on R^d, for a vanishing one on R^d when the infimum is not attained (separable
  * pairs) or the loss has no lower bound, for a radius that is not positive, or for what {@link Adversary} refuses.
