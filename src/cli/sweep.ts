@@ -102,6 +102,10 @@ async function trainings(sweep: SweepConfig, base: string, failed: Failure[]): P
           '--quiet',
         ]),
     async run(options) {
+      if (sweep.cluster !== undefined) {
+        const { checkClusters } = await import('../sweep/comparison.js');
+        await checkClusters(cells, sweep.cluster);
+      }
       const { runCells } = await import('../sweep/run-cells.js');
       failed.push(...(await runCells(cells, { base, file: sweep.file, ...options })));
     },

@@ -252,7 +252,10 @@ export class Exp3 extends EntropicWeights {
     this.random = typeof draws === 'number' ? Random.stream(draws, 'weights', 'exp3') : draws;
   }
 
-  /** The group of the coming step, for who then computes the loss of that group alone; `next` reads no other signal. */
+  /**
+   * The group of the coming step, for who then computes the loss of that group alone; `next` reads no other signal. It is no part of the
+   * state, which is to be taken between steps.
+   */
   draw(): number {
     this.drawn ??= this.random.categorical(this.weights);
     return this.drawn;
@@ -283,6 +286,7 @@ export class Exp3 extends EntropicWeights {
 
   override restore(state: MovingState): void {
     super.restore(state);
+    this.drawn = undefined;
     if (state.random) this.random = Random.restore(state.random);
   }
 }

@@ -216,6 +216,12 @@ export function parseGemmaConfig(value: unknown, file: string): NativeGemmaConfi
         fix: 'use a Gemma of generation 1, 2 or 3, such as google/gemma-2b, google/gemma-2-2b or google/gemma-3-270m',
       },
     );
+  const { architectures } = whole;
+  if (Array.isArray(architectures) && architectures.some((made) => String(made).endsWith('ForSequenceClassification')))
+    throw new InputError('is a reward model or classifier in one piece, which gives no answers', {
+      at: { file, field: 'architectures' },
+      fix: 'name the model that it was made of, and for its scores the adapter (--adapter) that was merged into it',
+    });
   refuseKeys(whole);
   const raw = inText ? textConfigOf(whole, file) : whole;
   if (inText) refuseKeys(raw, inText);

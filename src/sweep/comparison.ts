@@ -15,7 +15,7 @@ import { readTestScores, type TestScore } from '../report/pair-scores.js';
 import { methodTitle } from '../report/palette.js';
 import type { Check } from '../terminal/checks.js';
 import { counted, formatNumber } from '../terminal/format.js';
-import { lossUnit } from './cells.js';
+import { type Cell, lossUnit } from './cells.js';
 import type { Candidate, Trained } from './selection.js';
 
 /** The test figures of the chosen settings, and their differences, seed by seed and pair by pair. */
@@ -85,6 +85,15 @@ export async function compareChosen(chosen: readonly Candidate<Trained>[], clust
       `${methodTitle(name)} was tested on other pairs than ${methodTitle(present(methods[0]).name)}, so its test figures are not compared.`,
   );
   return { ...result, notes: [...notes, ...result.notes] };
+}
+
+/**
+ * What {@link compareChosen} will read of the test files, before runs take their time for it.
+ * @throws InputError where a file or its people lack the column
+ */
+export async function checkClusters(cells: readonly Pick<Cell, 'config'>[], cluster: string): Promise<void> {
+  const sources = new Map(cells.map(({ config: { data } }) => [JSON.stringify([data.test, data.people]), data]));
+  for (const { test, people } of sources.values()) await clustersOf(present(test), cluster, people);
 }
 
 function compareOnOneTest(

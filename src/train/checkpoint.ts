@@ -100,7 +100,7 @@ export class Checkpoints {
       const fault = (await damage(folder)) ?? fits(readState(folder)) ?? (await this.damageOfBest(folder));
       if (fault === undefined) {
         for (const [bad, why] of faults) {
-          skipped(`skipped the checkpoint ${join(this.folder, bad)}, which is not whole: ${why}`);
+          skipped(`skipped the checkpoint ${join(this.folder, bad)}, which cannot be gone on from: ${why}`);
           rmSync(join(this.folder, bad), { recursive: true });
         }
         this.prune();

@@ -28,7 +28,7 @@ const factor = positive.max(1e6);
 const distinct = <T extends z.ZodType<string>>(name: T) =>
   z
     .array(name)
-    .nonempty()
+    .nonempty('must have at least one entry')
     .refine((names) => new Set(names).size === names.length, 'holds the same name twice; remove one')
     .meta({ uniqueItems: true });
 const distinctNames = distinct(z.string().min(1));

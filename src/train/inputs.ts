@@ -2,7 +2,7 @@ import { statSync } from 'node:fs';
 import { z } from 'zod';
 import { type LoadPairsOptions, loadPairs, type PairDataset } from '../data/pairs/dataset.js';
 import { groupColumns } from '../data/pairs/groups.js';
-import { People } from '../data/pairs/people.js';
+import { People, type PeopleSource } from '../data/pairs/people.js';
 import { parseTemplate } from '../data/pairs/prompt-template.js';
 import { type LoadPromptsOptions, loadPrompts, type PromptDataset } from '../data/pairs/prompts.js';
 import { openTokenizer, type TextTokenizer } from '../data/text/tokenizer.js';
@@ -119,12 +119,27 @@ export interface RunData {
   warnings: string[];
 }
 
+/** The people where a field of theirs groups the pairs; else they serve reports alone. */
+async function groupingPeople(
+  source: PeopleSource,
+  columns: readonly string[],
+  warnings: string[],
+): Promise<People | undefined> {
+  const people = await People.readAny(source, columns);
+  if (columns.some((column) => people.has(column))) return people;
+  warnings.push(
+    `${source.file}: groups are by ${columns.join(', ')}, no field of it (${people.described}), so it serves only \`report --cluster\` and the \`cluster\` of a sweep`,
+  );
+  return undefined;
+}
+
 export async function readRunData(reader: PairReader, data: TrainConfig['data']): Promise<RunData> {
   const { maxLength, unusable } = data;
   const groupBy = typeof data.groupBy === 'string' ? [data.groupBy] : data.groupBy;
+  const warnings: string[] = [];
   const common = {
     groupBy,
-    people: data.people && (await People.read(data.people, groupColumns(groupBy))),
+    people: data.people && (await groupingPeople(data.people, groupColumns(groupBy), warnings)),
     template: data.template === undefined ? undefined : parseTemplate(data.template),
     maxLength,
     unusable,
@@ -141,7 +156,7 @@ export async function readRunData(reader: PairReader, data: TrainConfig['data'])
   const shared = { ...common, groups: train.groups };
   const validation = data.validation === undefined ? undefined : await reader.read(data.validation, shared);
   const test = data.test === undefined ? undefined : await reader.read(data.test, { ...shared, survey: 'optional' });
-  const warnings = [train, validation, test].flatMap((split) => split?.report.warnings ?? []);
+  warnings.push(...[train, validation, test].flatMap((split) => split?.report.warnings ?? []));
   if (data.validation !== undefined && data.validation === data.test)
     warnings.push(
       'data.validation and data.test are the same file, so test figures are not independent of choices made',

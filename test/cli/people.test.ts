@@ -97,6 +97,16 @@ it('eval, logprobs and sample group by them too', () => {
   expect(JSON.parse(scored.stdout).logprobs).toEqual(JSON.parse(same.stdout).logprobs);
 });
 
+it('a run keeps people who group nothing for reports, and says so', () => {
+  const { status, stdout, stderr } = train('kept', { train: byHand, test: byHand, people, groupBy: 'region' });
+  expect(status, stderr).toBe(0);
+  expect(`${stdout}${stderr}`).toMatch(
+    /people\.jsonl: groups are by region, no field of it \(.*team\), so it serves only/,
+  );
+  const report = groupRobust(['report', at('kept'), '--cluster', 'team', '--out', at('kept.html')]);
+  expect(report.status, report.stderr).toBe(0);
+});
+
 it('options that do nothing are refused', () => {
   for (const [name, message, ...more] of [
     ['eval', /field "--people-key": is needed with --people/, '--people', people.file],

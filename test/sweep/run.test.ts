@@ -130,6 +130,14 @@ describe('group-robust sweep', () => {
     expect(`${stdout}${stderr}`).toContain('warning: runs were made with different numbers of threads (1, 2)');
   });
 
+  it('looks for the column of clusters before the first run', () => {
+    const mistyped = writeSweep('mistyped', { methods: '  - name: ipo\ncluster: questoin\n' });
+    const { status, stderr } = groupRobust(['sweep', mistyped]);
+    expect(status).toBe(2);
+    expect(stderr).toMatch(/test\.jsonl.*field "questoin": there is no such column/s);
+    expect(existsSync(at('mistyped'))).toBe(false);
+  });
+
   it('refuses what does not go together', () => {
     for (const flags of [
       ['--list', '--jobs', '2'],

@@ -548,7 +548,9 @@ describe('--resume', () => {
     bytes[bytes.length - 9] ^= 1;
     writeFileSync(file, bytes);
     const { text } = await run(config, true);
-    expect(text).toMatch(/skipped the checkpoint .*step-00000006, which is not whole: policy\.safetensors is damaged/);
+    expect(text).toMatch(
+      /skipped the checkpoint .*step-00000006, which cannot be gone on from: policy\.safetensors is damaged/,
+    );
     expect(contents(config.output)).toEqual(before);
     const record = JSON.parse(readFileSync(join(config.output, 'run.json'), 'utf8'));
     expect(record.resumed).toMatchObject([{ step: 3, threads: 1 }]);
@@ -613,9 +615,11 @@ describe('--resume', () => {
     );
     expect(found?.trainer.step).toBe(1);
     expect(skipped).toEqual([
-      expect.stringMatching(/step-00000004, which is not whole: the best one that it knows of, step-00000002, is not/),
-      expect.stringMatching(/step-00000003, which is not whole: the best one/),
-      expect.stringMatching(/step-00000002, which is not whole: policy\.safetensors is damaged/),
+      expect.stringMatching(
+        /step-00000004, which cannot be gone on from: the best one that it knows of, step-00000002, is not/,
+      ),
+      expect.stringMatching(/step-00000003, which cannot be gone on from: the best one/),
+      expect.stringMatching(/step-00000002, which cannot be gone on from: policy\.safetensors is damaged/),
     ]);
     expect(readdirSync(checkpoints.folder)).toEqual(['step-00000001']);
   });
