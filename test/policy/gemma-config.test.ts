@@ -210,6 +210,11 @@ describe('config.json', () => {
     }
   });
 
+  it('of a model that classifies is refused, with what to name in its place', () => {
+    const merged = { ...tiny, architectures: ['GemmaForSequenceClassification'] };
+    expect(() => parseGemmaConfig(merged, 'f')).toThrow(/field "architectures": is a reward model.*--adapter/s);
+  });
+
   it('with another rotary type or no object at all is refused', () => {
     expect(() => parseGemmaConfig({ ...tiny, rope_parameters: { rope_type: 'yarn' } }, 'f')).toThrow(/yarn/);
     expect(() => parseGemmaConfig([1], 'f')).toThrow(InputError);
