@@ -536,6 +536,15 @@ export function resolveConfig(raw: unknown, locate: (path: PropertyKey[]) => Inp
         refuse(['epochs'], 'give either epochs or steps');
       if (config.adapter !== undefined && config.lora !== undefined)
         refuse(['lora'], 'does nothing with adapter, which has its own rank and targets; remove one of the two');
+      const { groupBy } = config.data;
+      if (typeof groupBy === 'string' && groupBy.startsWith('overlap:'))
+        refuse(
+          ['data', 'groupBy'],
+          `is a flag's way to say it; write { overlap: [${groupBy.slice('overlap:'.length).split(',').join(', ')}] }`,
+        );
+      const { averageFrom } = config.optimizer;
+      if (averageFrom !== undefined && config.steps !== undefined && averageFrom > config.steps)
+        refuse(['optimizer', 'averageFrom'], `exceeds steps ${config.steps}; lower it, or leave it out`);
       const { loss } = config.objective;
       const compares = loss !== 'sft' && loss !== 'reward' && !isReferenceFree(loss);
       if (config.reference !== undefined && (config.adapter === undefined || !compares))

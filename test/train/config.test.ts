@@ -198,6 +198,8 @@ describe('training configuration', () => {
     ['threads=100000', 'threads', '1024'],
     ['optimizer.learningRate=1e30', 'optimizer.learningRate', '1000000'],
     ['lora.alpha=1e300', 'lora.alpha', '1000000'],
+    ['data.groupBy=overlap:country,sex', 'data.groupBy', 'write { overlap: [country, sex] }'],
+    ['data.groupBy={overlap: []}', 'data.groupBy.overlap', 'must have at least one entry'],
   ])('%s is refused at %s', (override, field, text) => {
     const error = failure(base, [override]);
     expect(error.location.field).toBe(field);

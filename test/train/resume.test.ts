@@ -232,8 +232,9 @@ describe('averageFrom', () => {
   });
 
   it('beyond the last step is refused before anything is written', async () => {
-    const config = configFor(objective, changes(6, { averageFrom: 7 }));
-    await expect(run(config)).rejects.toThrow(/"optimizer\.averageFrom": is 7, but the run has 6 steps/);
+    expect(() => configFor(objective, changes(6, { averageFrom: 7 }))).toThrow(/averageFrom": exceeds steps 6/);
+    const config = configFor(objective, { ...changes(6, { averageFrom: 99 }), steps: undefined, epochs: 1 });
+    await expect(run(config)).rejects.toThrow(/"optimizer\.averageFrom": is 99, but the run has \d+ steps/);
     expect(existsSync(config.output)).toBe(false);
   });
 });
