@@ -28,6 +28,9 @@ export interface Minimax {
 /** Widest bracket `upper − lower` that is accepted. */
 const bracketTolerance = 1e-10;
 
+/** What to do about a bracket that rounding spoils. */
+const lessRounding = 'rescale the differences, or bound θ by a smaller radius';
+
 /** Above values of 10⁴ double precision sets the width: forty roundings of the value. */
 const roundingShare = 1e-14;
 
@@ -164,8 +167,22 @@ function solve(
 function narrowest(a: Minimax, b: Minimax): Minimax {
   const { theta, upper } = a.upper <= b.upper ? a : b;
   const { alpha, lower } = a.lower >= b.lower ? a : b;
-  // By rounding the one may lie above the other.
-  return { value: (Math.min(lower, upper) + upper) / 2, theta, alpha, lower: Math.min(lower, upper), upper };
+  return bracket(theta, alpha, lower, upper);
+}
+
+/**
+ * By rounding the lower bound may lie above the upper one: then they change places.
+ * @throws GroupRobustError where it lies further above than rounding explains
+ */
+function bracket(theta: Float64Array, alpha: Float64Array, lower: number, upper: number): Minimax {
+  if (lower - upper > toleranceOf(upper))
+    throw new GroupRobustError(
+      'MINIMAX_BRACKET',
+      `the bounds of the minimax value contradict each other by more than rounding allows: it should be at least ${lower} and at most ` +
+        `${upper}; ${lessRounding}`,
+    );
+  const [low, high] = lower > upper ? [upper, lower] : [lower, upper];
+  return { value: (low + high) / 2, theta, alpha, lower: low, upper: high };
 }
 
 function width({ lower, upper }: Minimax): number {
@@ -202,8 +219,8 @@ function certify(
     const least = loss.curvature
       ? innerMinimum(problem, loss, weights, radius, theta).lower
       : rampMinimum(problem, loss.ramp, weights, logits, radius ?? Number.POSITIVE_INFINITY);
-    const lower = Math.min(upper, least + dot(weights, adversary.adjustments));
-    if (best === undefined || lower > best.lower) best = { value: (lower + upper) / 2, theta, alpha, lower, upper };
+    const found = bracket(theta, alpha, least + dot(weights, adversary.adjustments), upper);
+    if (best === undefined || found.lower > best.lower) best = found;
     // No α proves more than its mixture has at θ.
     if (isNarrow(best) || upper - dot(weights, losses) > toleranceOf(upper)) break;
   }
@@ -216,8 +233,7 @@ function accepted(found: Minimax): Minimax {
   if (!isNarrow(found))
     throw new GroupRobustError(
       'MINIMAX_BRACKET',
-      `the minimax value is only known to lie in [${lower}, ${upper}], wider than ${bracketTolerance} and rounding allow; ` +
-        'rescale the differences, or bound θ by a smaller radius',
+      `the minimax value is only known to lie in [${lower}, ${upper}], wider than ${bracketTolerance} and rounding allow; ${lessRounding}`,
     );
   return found;
 }
