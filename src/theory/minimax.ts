@@ -100,9 +100,11 @@ export function minimax(
 
 /** A lower bound on min Σ_g α_g L_g(θ) over the ball, as near as its solver gets. */
 export function leastMixture(problem: LogLinearProblem, loss: MarginLoss, alpha: Float64Array, radius: number): number {
-  return loss.ramp
-    ? minimax(problem, loss, radius, { chi: 0, mixture: Array.from(alpha) }).lower
-    : innerMinimum(problem, loss, alpha, radius).lower;
+  if (!loss.ramp) return innerMinimum(problem, loss, alpha, radius).lower;
+  // A mixture has only positive shares; a group without weight adds nothing.
+  const groups = problem.groups.filter((_, g) => alpha[g] > 0);
+  const mixture = Array.from(alpha).filter((weight) => weight > 0);
+  return minimax({ ...problem, groups }, loss, radius, { chi: 0, mixture }).lower;
 }
 
 /** Per coordinate the power of two next to its largest difference; 1 where it has none. */

@@ -348,6 +348,15 @@ describe('minimax over ambiguity sets', () => {
         }
   });
 
+  it('bounds a mixture in which a group has no weight at all, of a ramp too', () => {
+    const problem = problemOf([[[1]], [[-1]]]);
+    // On |θ| ≤ 0.5 the group alone: max(0, 1 − 0.8 θ) and (θ − 1)².
+    const alone = Float64Array.of(1, 0);
+    expect(leastMixture(problem, marginLoss(hinge), alone, 0.5)).toBeCloseTo(0.6, 9);
+    expect(leastMixture(problem, ipo, alone, 0.5)).toBeCloseTo(0.25, 9);
+    expect(leastMixture(problem, marginLoss(hinge), Float64Array.of(0, 1), 0.5)).toBeCloseTo(0.6, 9);
+  });
+
   it.each([1e-8, 1e-12, 1e-15, 1e-16, 1e-20])(
     'encloses to rounding the closed form of a ball of radius %s',
     (radius) => {
