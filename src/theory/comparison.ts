@@ -43,6 +43,9 @@ export interface ComparedAlgorithm {
 }
 
 export interface AlgorithmComparison {
+  loss: LossSettings;
+  /** Of all draws. */
+  seed: number;
   /** Of Algorithm 1: ρ = N / min N_g. */
   constants: Constants;
   minimax: Minimax;
@@ -124,6 +127,8 @@ export async function compareAlgorithms(
     return { algorithm, samples, steps: saddles[0].count, bound, measurement };
   });
   return {
+    loss: settings.loss,
+    seed,
     constants: convergenceConstants(problem, loss, radius, 1),
     minimax: saddle,
     start_error: start.error,
