@@ -88,7 +88,7 @@ export function comparisonSteps(problem: LogLinearProblem, settings: ComparisonS
 /**
  * Per-sample algorithms on one problem at equal numbers of samples, each with the steps of its own theory (`scheduleOf`) and θ and α moving at
  * once, as all those theories have it: `runs` runs at each horizon, each with the steps of that horizon, against the exact minimax
- * value. Equal runs of different algorithms have the same stream of random numbers. The result depends on the seed only.
+ * value. Runs of different algorithms that take equally many steps have the same stream of random numbers. The result depends on the seed only.
  *
  * @throws InputError on a bad radius, horizon or number of runs, an algorithm that is named twice, horizons too small for `every-group`, or a
  * loss whose exact minimax value is not known.
