@@ -45,7 +45,7 @@ const roundingShare = 1e-14;
  * @param source where the problem came from, for error messages
  * @throws InputError for a loss that has neither a second derivative nor is a ramp, for a ramp on R^d, for a vanishing one on R^d when the infimum is not attained (separable
  * pairs) or the loss has no lower bound, for a radius that is not positive, or for what {@link Adversary} refuses.
- * @throws GroupRobustError `MINIMAX_BRACKET` when the bracket stays wider than {@link bracketTolerance}.
+ * @throws GroupRobustError `MINIMAX_BRACKET` when the bracket stays wider than {@link bracketTolerance}, is not finite, or contradicts itself.
  * @example Two groups of one pair each, whose margins are θ and 2θ.
  * ```ts
  * import { marginLoss, minimax } from 'group-robust-po';
@@ -232,6 +232,12 @@ function certify(
 /** @throws GroupRobustError where the bracket is too wide */
 function accepted(found: Minimax): Minimax {
   const { lower, upper } = found;
+  if (!Number.isFinite(lower) || !Number.isFinite(upper))
+    throw new GroupRobustError(
+      'MINIMAX_BRACKET',
+      `the minimax value has no finite bounds, only [${lower}, ${upper}]: a loss or the radius is too large or too small for double ` +
+        'precision, or no minimum was found; change beta or the scale of the differences, or bound θ by another radius',
+    );
   if (!isNarrow(found))
     throw new GroupRobustError(
       'MINIMAX_BRACKET',

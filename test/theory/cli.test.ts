@@ -322,7 +322,7 @@ describe('converge --problem', () => {
       [
         'huge.json',
         '{"loss":"ipo","beta":1,"radius":null,"groups":[{"differences":[[1e999]]}]}',
-        /differences\[0\]\[0\]/,
+        /differences\[0\]\[0\]": must be a number, not Infinity/,
       ],
       [
         'hinge.json',
@@ -337,6 +337,9 @@ describe('converge --problem', () => {
       expect(code).toBe(2);
       expect(stdout).toBe('');
     }
+    const tiny = await converge('--problem', file('tiny.json', { ...scalar, radius: 1, beta: 1e-300 }));
+    expect(tiny.stderr).toMatch(/no finite bounds.*change beta/);
+    expect(tiny.code).not.toBe(0);
     expect((await converge('--problem', join(folder, 'nowhere.json'))).stderr).toMatch(/nowhere\.json/);
   });
 });
