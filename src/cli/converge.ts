@@ -195,7 +195,7 @@ async function checkConvergence(flags: ConvergeFlags, output: Output): Promise<o
     : await check(problem, { ...settings, algorithm, order: flags.order }, flags);
 
   output.log(
-    `\n${title}, ${marginLoss(settings.loss).title}, ${features} features, ${responses} responses, ${data} data\n`,
+    `\n${title}, ${marginLoss(settings.loss).title}, beta ${settings.loss.beta}, seed ${seed}, ${features} features, ${responses} responses, ${data} data\n`,
   );
   output.log(text);
   if (out !== undefined) {

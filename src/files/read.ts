@@ -243,7 +243,8 @@ const typeNames: Record<string, string> = {
 };
 
 function shortJson(value: unknown): string {
-  const json = JSON.stringify(value);
+  // JSON has no word for the numbers that are not finite.
+  const json = typeof value === 'number' ? String(value) : JSON.stringify(value);
   return json.length > 60 ? `${json.slice(0, 60)}…` : json;
 }
 

@@ -1,7 +1,7 @@
 import { InputError } from '../errors.js';
 import { largest, smallest } from '../numbers/extremes.js';
 import { checkList, checkPositive } from './checks.js';
-import { logSumExp, lowerToCaps, normaliseLog, raiseToFloor } from './simplex.js';
+import { lowerToCaps, normaliseLog, raiseToFloor } from './simplex.js';
 
 /**
  * What α may be: a robust objective is max over α in a set A of Σ_g α_g L_g. With p the given shares of the groups:
@@ -157,7 +157,7 @@ class KLBall implements AmbiguitySet {
   readonly logStart: Float64Array;
 
   constructor(
-    shares: Float64Array,
+    private readonly shares: Float64Array,
     private readonly radius: number,
   ) {
     this.logStart = shares.map(Math.log);
@@ -166,38 +166,47 @@ class KLBall implements AmbiguitySet {
   project(logWeights: Float64Array): Float64Array {
     const u = normaliseLog(logWeights).map((value, g) => value - this.logStart[g]);
     // Weights that are not numbers stay so.
-    if (!(this.divergence(this.tilted(u, 1)) > this.radius)) return logWeights;
-    logWeights.set(this.tilted(u, this.reach(u, 1)));
+    if (!(this.divergence(u, 1) > this.radius)) return logWeights;
+    const ratios = this.tilted(u, this.reach(u, 1));
+    logWeights.set(ratios.map((ratio, g) => this.logStart[g] + ratio));
     return logWeights;
   }
 
   respond(losses: Float64Array): Float64Array {
-    const [worst] = tiers(losses);
-    const logShare = logSumExp(worst.map((g) => this.logStart[g]));
+    const { shares } = this;
+    const [worst, ...others] = tiers(losses);
     const u = inUnitsOfRange(losses);
-    let far = -logShare <= this.radius ? Number.POSITIVE_INFINITY : 1;
+    const rest = others.flat().reduce((sum, g) => sum + shares[g], 0);
+    const share = worst.reduce((sum, g) => sum + shares[g], 0);
+    // KL of p on the worst groups alone.
+    const furthest = rest < share ? -Math.log1p(-rest) : -Math.log(share);
+    let far = furthest <= this.radius ? Number.POSITIVE_INFINITY : 1;
     // By rounding no finite t may be outside, where the surface is all but reached at infinity.
-    while (Number.isFinite(far) && this.divergence(this.tilted(u, far)) <= this.radius) far *= 2;
+    while (Number.isFinite(far) && this.divergence(u, far) <= this.radius) far *= 2;
     if (!Number.isFinite(far)) {
       const alpha = new Float64Array(losses.length);
-      for (const g of worst) alpha[g] = Math.exp(this.logStart[g] - logShare);
+      for (const g of worst) alpha[g] = shares[g] / share;
       return alpha;
     }
-    return this.tilted(u, this.reach(u, far)).map(Math.exp);
+    return this.tilted(u, this.reach(u, far)).map((ratio, g) => shares[g] * Math.exp(ratio));
   }
 
-  /** log α(t). */
+  /** log(α(t)/p). */
   private tilted(u: Float64Array, t: number): Float64Array {
-    return normaliseLog(u.map((value, g) => this.logStart[g] + t * value));
+    return logRatios(
+      this.shares,
+      u.map((value) => t * value),
+    );
   }
 
-  private divergence(logAlpha: Float64Array): number {
-    return logAlpha.reduce((sum, log, g) => sum + Math.exp(log) * (log - this.logStart[g]), 0);
+  /** KL(α(t)‖p) as Σ p (a log a − a + 1), a = α/p, of which no term is negative: Σ α log a cancels near p. */
+  private divergence(u: Float64Array, t: number): number {
+    return this.tilted(u, t).reduce((sum, ratio, g) => sum + this.shares[g] * relativeEntropy(ratio), 0);
   }
 
   /** The t below `far`, which is outside, where α(t) leaves the ball. */
   private reach(u: Float64Array, far: number): number {
-    return bisect(0, far, (t) => this.divergence(this.tilted(u, t)) <= this.radius);
+    return bisect(0, far, (t) => this.divergence(u, t) <= this.radius);
   }
 }
 
@@ -216,15 +225,20 @@ class ChiSquareBall implements AmbiguitySet {
    * v = log(w/p), and Σ p a = 1 gives c: one number κ is left, with which α goes from w (−∞) to p (∞).
    */
   project(logWeights: Float64Array): Float64Array {
+    const v = normaliseLog(logWeights).map((value, g) => value - this.logStart[g]);
     // Weights that are not numbers stay so.
-    if (!(this.divergence(normaliseLog(logWeights)) > this.radius)) return logWeights;
-    const v = logWeights.map((value, g) => value - this.logStart[g]);
-    const at = (kappa: number) => normaliseLog(v.map((value, g) => this.logStart[g] + logOmega(value + kappa)));
+    if (!(this.divergence(v) > this.radius)) return logWeights;
+    const at = (kappa: number) =>
+      logRatios(
+        this.shares,
+        v.map((value) => logOmega(value + kappa)),
+      );
     const outside = (kappa: number) => this.divergence(at(kappa)) > this.radius;
     let [low, high] = [0, 0];
     for (let width = 1; !outside(low); width *= 2) low -= width;
     for (let width = 1; outside(high); width *= 2) high += width;
-    logWeights.set(at(bisect(low, high, outside)));
+    const ratios = at(bisect(low, high, outside));
+    logWeights.set(ratios.map((ratio, g) => this.logStart[g] + ratio));
     return logWeights;
   }
 
@@ -238,10 +252,13 @@ class ChiSquareBall implements AmbiguitySet {
     const u = inUnitsOfRange(losses);
     for (let count = ordered.length; ; count--) {
       const active = ordered.slice(0, count).flat();
+      const idle = ordered.slice(count).flat();
       const share = active.reduce((sum, g) => sum + shares[g], 0);
       const mean = active.reduce((sum, g) => sum + (shares[g] / share) * u[g], 0);
       const variance = active.reduce((sum, g) => sum + (shares[g] / share) * (u[g] - mean) ** 2, 0);
-      const slope = count === 1 ? 0 : Math.sqrt(Math.max(0, 1 + radius - 1 / share) / (share * variance));
+      // What is left of r once the idle groups have no weight, r + 1 − 1/P; without idle groups that is all of r, to the last digit.
+      const left = radius - idle.reduce((sum, g) => sum + shares[g], 0) / share;
+      const slope = count === 1 ? 0 : Math.sqrt(Math.max(0, left) / (share * variance));
       const ratio = (g: number) => 1 / share + slope * (u[g] - mean);
       if (count > 1 && ratio(ordered[count - 1][0]) < 0) continue;
       const alpha = new Float64Array(losses.length);
@@ -250,9 +267,34 @@ class ChiSquareBall implements AmbiguitySet {
     }
   }
 
-  private divergence(logAlpha: Float64Array): number {
-    return logAlpha.reduce((sum, log, g) => sum + this.shares[g] * (Math.exp(log - this.logStart[g]) - 1) ** 2, 0);
+  private divergence(ratios: Float64Array): number {
+    return ratios.reduce((sum, ratio, g) => sum + this.shares[g] * Math.expm1(ratio) ** 2, 0);
   }
+}
+
+/** log(α/p) for α ∝ p e^z: where α is all but p, in a small ball, these keep digits that log α has lost. */
+function logRatios(shares: Float64Array, z: Float64Array): Float64Array {
+  const most = largest(z);
+  const below = z.map((value) => value - most);
+  // Σ p e^z − 1, as Σ p = 1.
+  const excess = below.reduce((sum, value, g) => sum + shares[g] * Math.expm1(value), 0);
+  const log =
+    excess > -0.5
+      ? Math.log1p(excess)
+      : Math.log(below.reduce((sum, value, g) => sum + shares[g] * Math.exp(value), 0));
+  return below.map((value) => value - log);
+}
+
+/** a log a − a + 1 for a = e^x: Σ (k − 1) x^k/k! from k = 2 on, where the closed form cancels. */
+function relativeEntropy(x: number): number {
+  if (!(Math.abs(x) < 0.5)) return Math.exp(x) * (x - 1) + 1;
+  let sum = 0;
+  let power = x;
+  for (let k = 2; k <= 18; k++) {
+    power *= x / k;
+    sum += (k - 1) * power;
+  }
+  return sum;
 }
 
 /** Groups of equal losses, the worst first. */

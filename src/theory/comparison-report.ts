@@ -5,7 +5,7 @@ import { textTable } from '../terminal/text-table.js';
 import { burnInShare } from './check.js';
 import type { AlgorithmComparison } from './comparison.js';
 import type { PerSampleAlgorithm } from './objective-run.js';
-import { constantsText, formatInterval, type MinimaxReport, minimaxReport, minimaxText } from './report.js';
+import { constantsText, formatInterval, type MinimaxReport, measuredOf, minimaxReport, minimaxText } from './report.js';
 
 /** What `converge --json` prints of a comparison, and `comparison.json` holds. */
 export interface ComparisonReport extends Omit<AlgorithmComparison, 'minimax'> {
@@ -100,6 +100,7 @@ export function comparisonCsv(report: ComparisonReport): string {
       rate: rate?.slope,
       rate_low: rate?.interval[0],
       rate_high: rate?.interval[1],
+      ...measuredOf(report),
     })),
   );
 }

@@ -43,6 +43,9 @@ export interface ComparedAlgorithm {
 }
 
 export interface AlgorithmComparison {
+  loss: LossSettings;
+  /** Of all draws. */
+  seed: number;
   /** Of Algorithm 1: ρ = N / min N_g. */
   constants: Constants;
   minimax: Minimax;
@@ -85,7 +88,7 @@ export function comparisonSteps(problem: LogLinearProblem, settings: ComparisonS
 /**
  * Per-sample algorithms on one problem at equal numbers of samples, each with the steps of its own theory (`scheduleOf`) and θ and α moving at
  * once, as all those theories have it: `runs` runs at each horizon, each with the steps of that horizon, against the exact minimax
- * value. Equal runs of different algorithms have the same stream of random numbers. The result depends on the seed only.
+ * value. Runs of different algorithms that take equally many steps have the same stream of random numbers. The result depends on the seed only.
  *
  * @throws InputError on a bad radius, horizon or number of runs, an algorithm that is named twice, horizons too small for `every-group`, or a
  * loss whose exact minimax value is not known.
@@ -124,6 +127,8 @@ export async function compareAlgorithms(
     return { algorithm, samples, steps: saddles[0].count, bound, measurement };
   });
   return {
+    loss: settings.loss,
+    seed,
     constants: convergenceConstants(problem, loss, radius, 1),
     minimax: saddle,
     start_error: start.error,

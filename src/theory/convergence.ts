@@ -39,6 +39,9 @@ export interface OrderConvergence extends Verdict {
  * verdict is that on Proposition 4.1.
  */
 export interface Convergence extends OrderConvergence {
+  loss: LossSettings;
+  /** Of all draws. */
+  seed: number;
   constants: Constants;
   minimax: Minimax;
   /** max_g L_g(θ⁰) − v at θ⁰ = 0. */
@@ -138,7 +141,15 @@ export async function measureConvergence(
       ...judge(measurements, start, Random.stream(seed, 'theory', 'bootstrap'), findings),
     };
   });
-  return { ...first, constants, minimax: saddle, start_error: start.error, ...(second && { alternating: second }) };
+  return {
+    loss: settings.loss,
+    seed,
+    ...first,
+    constants,
+    minimax: saddle,
+    start_error: start.error,
+    ...(second && { alternating: second }),
+  };
 }
 
 /** The numbers of steps, each once. @throws InputError for too few runs */

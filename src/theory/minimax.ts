@@ -28,6 +28,9 @@ export interface Minimax {
 /** Widest bracket `upper − lower` that is accepted. */
 const bracketTolerance = 1e-10;
 
+/** What to do about a bracket that rounding spoils. */
+const lessRounding = 'rescale the differences, or bound θ by a smaller radius';
+
 /** Above values of 10⁴ double precision sets the width: forty roundings of the value. */
 const roundingShare = 1e-14;
 
@@ -42,7 +45,7 @@ const roundingShare = 1e-14;
  * @param source where the problem came from, for error messages
  * @throws InputError for a loss that has neither a second derivative nor is a ramp, for a ramp on R^d, for a vanishing one on R^d when the infimum is not attained (separable
  * pairs) or the loss has no lower bound, for a radius that is not positive, or for what {@link Adversary} refuses.
- * @throws GroupRobustError `MINIMAX_BRACKET` when the bracket stays wider than {@link bracketTolerance}.
+ * @throws GroupRobustError `MINIMAX_BRACKET` when the bracket stays wider than {@link bracketTolerance}, is not finite, or contradicts itself.
  * @example Two groups of one pair each, whose margins are θ and 2θ.
  * ```ts
  * import { marginLoss, minimax } from 'group-robust-po';
@@ -97,9 +100,11 @@ export function minimax(
 
 /** A lower bound on min Σ_g α_g L_g(θ) over the ball, as near as its solver gets. */
 export function leastMixture(problem: LogLinearProblem, loss: MarginLoss, alpha: Float64Array, radius: number): number {
-  return loss.ramp
-    ? minimax(problem, loss, radius, { chi: 0, mixture: Array.from(alpha) }).lower
-    : innerMinimum(problem, loss, alpha, radius).lower;
+  if (!loss.ramp) return innerMinimum(problem, loss, alpha, radius).lower;
+  // A mixture has only positive shares; a group without weight adds nothing.
+  const groups = problem.groups.filter((_, g) => alpha[g] > 0);
+  const mixture = Array.from(alpha).filter((weight) => weight > 0);
+  return minimax({ ...problem, groups }, loss, radius, { chi: 0, mixture }).lower;
 }
 
 /** Per coordinate the power of two next to its largest difference; 1 where it has none. */
@@ -164,8 +169,22 @@ function solve(
 function narrowest(a: Minimax, b: Minimax): Minimax {
   const { theta, upper } = a.upper <= b.upper ? a : b;
   const { alpha, lower } = a.lower >= b.lower ? a : b;
-  // By rounding the one may lie above the other.
-  return { value: (Math.min(lower, upper) + upper) / 2, theta, alpha, lower: Math.min(lower, upper), upper };
+  return bracket(theta, alpha, lower, upper);
+}
+
+/**
+ * By rounding the lower bound may lie above the upper one: then they change places.
+ * @throws GroupRobustError where it lies further above than rounding explains
+ */
+function bracket(theta: Float64Array, alpha: Float64Array, lower: number, upper: number): Minimax {
+  if (lower - upper > toleranceOf(upper))
+    throw new GroupRobustError(
+      'MINIMAX_BRACKET',
+      `the bounds of the minimax value contradict each other by more than rounding allows: it should be at least ${lower} and at most ` +
+        `${upper}; ${lessRounding}`,
+    );
+  const [low, high] = lower > upper ? [upper, lower] : [lower, upper];
+  return { value: (low + high) / 2, theta, alpha, lower: low, upper: high };
 }
 
 function width({ lower, upper }: Minimax): number {
@@ -202,8 +221,8 @@ function certify(
     const least = loss.curvature
       ? innerMinimum(problem, loss, weights, radius, theta).lower
       : rampMinimum(problem, loss.ramp, weights, logits, radius ?? Number.POSITIVE_INFINITY);
-    const lower = Math.min(upper, least + dot(weights, adversary.adjustments));
-    if (best === undefined || lower > best.lower) best = { value: (lower + upper) / 2, theta, alpha, lower, upper };
+    const found = bracket(theta, alpha, least + dot(weights, adversary.adjustments), upper);
+    if (best === undefined || found.lower > best.lower) best = found;
     // No α proves more than its mixture has at θ.
     if (isNarrow(best) || upper - dot(weights, losses) > toleranceOf(upper)) break;
   }
@@ -213,11 +232,16 @@ function certify(
 /** @throws GroupRobustError where the bracket is too wide */
 function accepted(found: Minimax): Minimax {
   const { lower, upper } = found;
+  if (!Number.isFinite(lower) || !Number.isFinite(upper))
+    throw new GroupRobustError(
+      'MINIMAX_BRACKET',
+      `the minimax value has no finite bounds, only [${lower}, ${upper}]: a loss or the radius is too large or too small for double ` +
+        'precision, or no minimum was found; change beta or the scale of the differences, or bound θ by another radius',
+    );
   if (!isNarrow(found))
     throw new GroupRobustError(
       'MINIMAX_BRACKET',
-      `the minimax value is only known to lie in [${lower}, ${upper}], wider than ${bracketTolerance} and rounding allow; ` +
-        'rescale the differences, or bound θ by a smaller radius',
+      `the minimax value is only known to lie in [${lower}, ${upper}], wider than ${bracketTolerance} and rounding allow; ${lessRounding}`,
     );
   return found;
 }

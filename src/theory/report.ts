@@ -120,9 +120,15 @@ export function convergenceCsv(report: ConvergenceReport): string {
         bound: horizon.bound,
         past_burn_in: horizon.past_burn_in,
         order,
+        ...measuredOf(report),
       })),
     ),
   );
+}
+
+/** What a table was measured of, the same on every line of it. */
+export function measuredOf({ loss: { loss, beta, labelSmoothing }, seed }: Pick<Convergence, 'loss' | 'seed'>) {
+  return { loss, beta, label_smoothing: labelSmoothing, seed };
 }
 
 export function constantsText({ B_phi, B_grad, B_l, B_theta, rho, groups, pairs }: Constants): string {

@@ -188,6 +188,23 @@ it('the best response of a kl ball that ends a rounding error before the worst g
   }
 });
 
+describe.each(['kl', 'chi-square'] as const)('a tiny ball: %s', (name) => {
+  // Two equal shares and α = (1 ± x)/2: chi-square is x², KL is Σ x^(2k)/(2k (2k − 1)).
+  it.each([1e-6, 1e-8, 1e-10, 1e-12, 1e-15, 1e-16, 1e-20, 1e-30, 1e-40])(
+    'of radius %s is reached to rounding',
+    (radius) => {
+      const x = Math.sqrt(name === 'kl' ? 2 * radius * (1 - radius / 3) : radius);
+      const set = ambiguitySet({ set: name, radius, shares: 'uniform' }, [1, 1]);
+      const near = (alpha: Float64Array) => {
+        expect(Math.abs(alpha[1] - alpha[0] - x)).toBeLessThan(1e-14);
+        expect(Math.abs(alpha[0] + alpha[1] - 1)).toBeLessThan(1e-14);
+      };
+      near(set.respond(Float64Array.of(2500, 10000)));
+      near(set.project(Float64Array.of(-1, 2)).map(Math.exp));
+    },
+  );
+});
+
 describe('settings', () => {
   it.each<[object, string]>([
     [{ ambiguity: { set: 'cvar', level: 0 } }, 'ambiguity.level'],

@@ -139,6 +139,8 @@ describe('banditSection', () => {
 
 describe('convergenceSection', () => {
   const result: Convergence = {
+    loss: { loss: 'dpo', beta: 1 },
+    seed: 2021,
     algorithm: 1,
     order: 'simultaneous',
     constants: { B_phi: 0.70395, B_grad: 0.70395, B_l: 7.0404, B_theta: 10, rho: 5, groups: 2, pairs: 300 },

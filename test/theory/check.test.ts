@@ -273,7 +273,10 @@ describe('measureConvergence', () => {
     expect([both.order, both.alternating?.order]).toEqual(['simultaneous', 'alternating']);
     expect(both.alternating?.horizons[0].error).not.toBe(both.horizons[0].error);
     for (const order of ['simultaneous', 'alternating'] as const) {
-      const { constants, minimax, start_error, ...alone } = await measureConvergence(problem, { ...settings, order });
+      const { loss, seed, constants, minimax, start_error, ...alone } = await measureConvergence(problem, {
+        ...settings,
+        order,
+      });
       const { alternating, ...first } = both;
       expect(order === 'simultaneous' ? first : alternating).toMatchObject(alone);
     }

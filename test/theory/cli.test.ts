@@ -120,6 +120,38 @@ describe('converge', () => {
     expect(other.B_phi).not.toBe(plain.B_phi);
   });
 
+  it('says in title, JSON and tables of which loss, beta and seed the numbers are', async () => {
+    const flags = [
+      '--loss',
+      'dpo',
+      '--beta',
+      '0.5',
+      '--label-smoothing',
+      '0.1',
+      '--seed',
+      '7',
+      '--horizons',
+      '100',
+      '--runs',
+      '2',
+    ];
+    for (const [name, ...more] of [
+      ['convergence', '--order', 'simultaneous'],
+      ['comparison', '--algorithm', 'exp3'],
+    ]) {
+      const out = join(folder, `stated-${name}`);
+      const { stdout } = await converge(...flags, ...more, '--quiet', '--out', out);
+      expect(stdout).toContain('dpo with labelSmoothing 0.1, beta 0.5, seed 7, swapped features');
+      const stated = { loss: { loss: 'dpo', beta: 0.5, labelSmoothing: 0.1 }, seed: 7 };
+      expect(JSON.parse(readFileSync(join(out, `${name}.json`), 'utf8'))).toMatchObject(stated);
+      const [heading, line] = readFileSync(join(out, `${name}.csv`), 'utf8')
+        .trim()
+        .split('\n');
+      expect(heading).toMatch(/,loss,beta,label_smoothing,seed$/);
+      expect(line).toMatch(/,dpo,0\.5,0\.1,7$/);
+    }
+  });
+
   it('measures the hinge loss and rdpo, whose constants and certificates are their own', async () => {
     const flags = ['--horizons', '1e3,1e4', '--runs', '2', '--radius', '2', '--order', 'simultaneous', '--json'];
     for (const loss of [['hinge'], ['rdpo', '--label-smoothing', '0.1']]) {
@@ -290,7 +322,7 @@ describe('converge --problem', () => {
       [
         'huge.json',
         '{"loss":"ipo","beta":1,"radius":null,"groups":[{"differences":[[1e999]]}]}',
-        /differences\[0\]\[0\]/,
+        /differences\[0\]\[0\]": must be a number, not Infinity/,
       ],
       [
         'hinge.json',
@@ -305,6 +337,9 @@ describe('converge --problem', () => {
       expect(code).toBe(2);
       expect(stdout).toBe('');
     }
+    const tiny = await converge('--problem', file('tiny.json', { ...scalar, radius: 1, beta: 1e-300 }));
+    expect(tiny.stderr).toMatch(/no finite bounds.*change beta/);
+    expect(tiny.code).not.toBe(0);
     expect((await converge('--problem', join(folder, 'nowhere.json'))).stderr).toMatch(/nowhere\.json/);
   });
 });

@@ -348,6 +348,42 @@ describe('minimax over ambiguity sets', () => {
         }
   });
 
+  it('bounds a mixture in which a group has no weight at all, of a ramp too', () => {
+    const problem = problemOf([[[1]], [[-1]]]);
+    // On |θ| ≤ 0.5 the group alone: max(0, 1 − 0.8 θ) and (θ − 1)².
+    const alone = Float64Array.of(1, 0);
+    expect(leastMixture(problem, marginLoss(hinge), alone, 0.5)).toBeCloseTo(0.6, 9);
+    expect(leastMixture(problem, ipo, alone, 0.5)).toBeCloseTo(0.25, 9);
+    expect(leastMixture(problem, marginLoss(hinge), Float64Array.of(0, 1), 0.5)).toBeCloseTo(0.6, 9);
+  });
+
+  it.each([1e-8, 1e-12, 1e-15, 1e-16, 1e-20])(
+    'encloses to rounding the closed form of a ball of radius %s',
+    (radius) => {
+      // Losses that no θ changes, 2500 and 10000: mean + deviation x of α = (1 ± x)/2.
+      const problem = {
+        dimension: 1,
+        groups: [0, 50].map((offset) => ({
+          count: 1,
+          differences: Float64Array.of(0),
+          offsets: Float64Array.of(offset),
+        })),
+      };
+      const loss = marginLoss({ loss: 'ipo', beta: 0.01 });
+      for (const [set, x] of [
+        ['kl', Math.sqrt(2 * radius * (1 - radius / 3))],
+        ['chi-square', Math.sqrt(radius)],
+      ] as const) {
+        const { lower, value, upper } = minimax(problem, loss, 10, { ambiguity: { set, radius, shares: 'uniform' } });
+        const exact = 6250 + 3750 * x;
+        const rounding = 6250 * 1e-15;
+        expect(lower).toBeLessThan(exact + rounding);
+        expect(upper).toBeGreaterThan(exact - rounding);
+        expect(Math.abs(value - exact)).toBeLessThan(rounding);
+      }
+    },
+  );
+
   it('refuses what the objective refuses, by name', () => {
     const problem = problemOf([[[1]], [[2]]]);
     const wrong: [AdversarySettings, RegExp][] = [
