@@ -166,6 +166,20 @@ describe('the page of several runs', () => {
     expect(final.step).toBe('30');
   });
 
+  it('says whose policy is a mean of adapters, and what is not of it', async () => {
+    expect(await read()).not.toContain('averageFrom');
+    for (const folder of folders.slice(3)) appendFileSync(join(folder, 'config.yaml'), 'optimizer: { averageFrom: 20 }\n');
+    expect(await read()).toContain('The policy of GR-IPO is the mean of the adapters from step 20 on up to the step');
+    const [ipo] = folders;
+    appendFileSync(join(ipo, 'config.yaml'), 'optimizer: { averageFrom: 10 }\n');
+    expect(runsPage([await readRun(ipo), await readRun(folders[3])]).sections[0]?.text).toEqual(
+      expect.arrayContaining([
+        expect.stringMatching(/^The policy of IPO is .* step 10 on/),
+        expect.stringMatching(/^The policy of GR-IPO is .* step 20 on/),
+      ]),
+    );
+  });
+
   it('has no best steps where the scores are not of the test split', async () => {
     for (const folder of folders) keepBest(folder, 10, [1, 1, 1]);
     rmSync(join(folders[0], 'evaluation.json'));

@@ -338,7 +338,8 @@ describe('comparison', () => {
 describe('collect', () => {
   it('writes a page, tables and figures, with test figures of the chosen settings only', async () => {
     const folder = place();
-    const { sweep, cells } = pretendRuns(writeSweep(folder, twoMethods), ({ setting, seed }) => {
+    const base = 'optimizer: { averageFrom: 3 }';
+    const { sweep, cells } = pretendRuns(writeSweep(folder, twoMethods, base), ({ setting, seed }) => {
       const step = Number(setting.get('objective.step') ?? 0);
       // 0.003 is chosen; the others have a test loss that cannot be overlooked.
       return {
@@ -365,6 +366,7 @@ describe('collect', () => {
     expect(table.trimEnd().split('\n')).toHaveLength(1 + 3 * Object.keys(comparison.methods[0].measured).length);
     const figure = readFileSync(join(out, 'figures', 'sensitivity-gr-ipo-objective.step.svg'), 'utf8');
     expect(figure).toMatch(/^<svg .*Chosen: 0\.003/);
+    expect(html).toContain('The policy of IPO, GR-IPO is the mean of the adapters from step 3 on');
     // Again, as after more runs: what is there gives way.
     await collect(sweep, cells, () => {});
   });

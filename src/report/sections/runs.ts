@@ -130,6 +130,7 @@ export function runsSection(runs: readonly Run[]): Section {
             '“Best step” is the policy at the evaluation with the smallest worst-group validation loss; all else is of the last step.',
           ]
         : []),
+      ...averaged(methods),
       ...robustPairs(methods)
         .filter((pair) => difference(pair, worstLoss) === null)
         .map(
@@ -149,6 +150,18 @@ export function runsSection(runs: readonly Run[]): Section {
     ].filter((table) => table !== null),
     figures: [...groupBars(methods, drawn, split), ...curves(methods, drawn, groups.length, colours)],
   };
+}
+
+/** Which methods' policies are means of adapters, and what is none of theirs; methods differ in every setting, so each has one first step. */
+function averaged(methods: readonly Method[]): string[] {
+  const from = (method: Method) => firstRun(method).settings.get('optimizer averageFrom');
+  return [...groupBy(methods, from)].flatMap(([first, members]) =>
+    first === undefined
+      ? []
+      : [
+          `The policy of ${members.map(({ title }) => title).join(', ')} is the mean of the adapters from step ${first} on up to the step that is shown (optimizer.averageFrom): saved adapters, test and validation figures are of that mean, figures of training batches of the adapter of their step.`,
+        ],
+  );
 }
 
 const claims = {
