@@ -166,6 +166,30 @@ describe('the page of several runs', () => {
     expect(final.step).toBe('30');
   });
 
+  it('shows no accuracy of ties, and no worst group among equals, where step 0 is the best', async () => {
+    keepBest(folders[3], 0, [0.7, 0.7, 0.7]);
+    changeFile(folders[3], 'evaluation-best.json', ({ groups }) => {
+      for (const group of Object.values(groups as Record<string, Record<string, number>>))
+        Object.assign(group, { 'rewards/accuracies': 0, 'rewards/margins': 0 });
+    });
+    const html = await read();
+    const best = () => tableOf(html, 'Final test, mean ± standard error over seeds').at(-1)!;
+    expect(best().slice(0, 3)).toEqual(['GR-IPO,\u00a0best\u00a0step', '1', '0.7']);
+    expect(best().slice(6, 9)).toEqual(['–', '–', '0']);
+    expect(html).toContain('Where the best step is 0, no later evaluation had a smaller worst-group validation loss');
+    expect(html).toContain('0: worst-group validation loss 6 (all groups alike)');
+    const csv = parse(runsCsv([await readRun(folders[3])]), { columns: true }) as Record<string, string>[];
+    const accuracies = csv.filter(({ policy }) => policy === 'best').map((row) => row['rewards/accuracies']);
+    expect(accuracies).toEqual(['', '', '']);
+    // All wrong is something else.
+    changeFile(folders[3], 'evaluation-best.json', ({ groups }) => {
+      for (const group of Object.values(groups as Record<string, Record<string, number>>))
+        group['rewards/margins'] = -0.1;
+    });
+    expect(await read()).not.toContain('Where the best step is 0');
+    expect((await readRun(folders[3])).best?.groups.get(groupNames[0])?.['rewards/accuracies']).toBe(0);
+  });
+
   it('says whose policy is a mean of adapters, and what is not of it', async () => {
     expect(await read()).not.toContain('averageFrom');
     for (const folder of folders.slice(3)) appendFileSync(join(folder, 'config.yaml'), 'optimizer: { averageFrom: 20 }\n');

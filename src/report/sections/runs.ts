@@ -130,6 +130,11 @@ export function runsSection(runs: readonly Run[]): Section {
             '“Best step” is the policy at the evaluation with the smallest worst-group validation loss; all else is of the last step.',
           ]
         : []),
+      ...(best.some(({ runs }) => runs.some(({ tied }) => tied))
+        ? [
+            'Where the best step is 0, no later evaluation had a smaller worst-group validation loss than the start, where policy and reference are one model: all rewards tie, so there is no reward accuracy (–), and no group is the worst.',
+          ]
+        : []),
       ...averaged(methods),
       ...robustPairs(methods)
         .filter((pair) => difference(pair, worstLoss) === null)
@@ -333,7 +338,9 @@ function headline(methods: readonly Method[], split: ScoredSplit): Table {
       title,
       formatCount(runs.length),
       ...scores.map((score) => overSeeds(runs.map(score.of), score.error(present(runs[0])))),
-      [...groupBy(runs, worstGroup)].map(([group, members]) => `${group} (${members.length})`).join(', '),
+      [...groupBy(runs.filter(({ tied }) => !tied), worstGroup)]
+        .map(([group, members]) => `${group} (${members.length})`)
+        .join(', ') || '–',
       range(runs.map(({ step }) => step)),
       ...settings.map((key) => runs[0]?.settings.get(key) ?? '–'),
     ]),
