@@ -190,6 +190,17 @@ describe('the page of several runs', () => {
     expect((await readRun(folders[3])).best?.groups.get(groupNames[0])?.['rewards/accuracies']).toBe(0);
   });
 
+  it('says where a pair counts in several groups', async () => {
+    const overlapText = 'Groups overlap: a pair counts in each of its groups';
+    // Of 3 · 80 memberships.
+    for (const [train, said] of [[240, false], [239, true]] as const) {
+      changeFile(folders[0], 'run.json', (run) => {
+        run.pairs = { train };
+      });
+      expect((await read()).includes(overlapText)).toBe(said);
+    }
+  });
+
   it('says whose policy is a mean of adapters, and what is not of it', async () => {
     expect(await read()).not.toContain('averageFrom');
     for (const folder of folders.slice(3)) appendFileSync(join(folder, 'config.yaml'), 'optimizer: { averageFrom: 20 }\n');

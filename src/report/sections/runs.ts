@@ -135,6 +135,11 @@ export function runsSection(runs: readonly Run[]): Section {
             'Where the best step is 0, no later evaluation had a smaller worst-group validation loss than the start, where policy and reference are one model: all rewards tie, so there is no reward accuracy (–), and no group is the worst.',
           ]
         : []),
+      ...(runs.some(({ overlap }) => overlap)
+        ? [
+            'Groups overlap: a pair counts in each of its groups, so their pairs add up to more than there are. Means over groups and differences of groups have no standard error over pairs, since groups share them.',
+          ]
+        : []),
       ...averaged(methods),
       ...robustPairs(methods)
         .filter((pair) => difference(pair, worstLoss) === null)
