@@ -97,7 +97,12 @@ function recordRows({ record: { groups, dropped = {}, best, ...record }, best: t
   const bestStep: [string, string][] =
     step === undefined || loss === undefined
       ? []
-      : [['best step', `${step}: worst-group validation loss ${formatNumber(loss)} (${tested?.tied ? 'all groups alike' : group})`]];
+      : [
+          [
+            'best step',
+            `${step}: worst-group validation loss ${formatNumber(loss)} (${tested?.tied ? 'all groups alike' : group})`,
+          ],
+        ];
   return [...flatten(record), ...bestStep, ...left, ...sizes];
 }
 

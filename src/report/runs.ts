@@ -106,8 +106,11 @@ export interface Scores {
   pairMean: number;
   /** Whether policy and reference score every pair alike, as before the first step: there is then no reward accuracy, and no worst group. */
   tied: boolean;
-  /** Where the errors are over clusters of the pairs: the column whose values these are, and whether one has pairs of several groups. */
-  clusters?: { column: string; crossing: boolean };
+  /**
+   * Where the errors are over clusters of the pairs: the column whose values these are, whether one has pairs of several groups, and how many the group
+   * with the fewest has.
+   */
+  clusters?: { column: string; crossing: boolean; fewest: number };
   /** Where the pairs carry questions of a survey: the policy beside its reference and the uniform distribution. */
   survey?: { policy: Opinions; reference?: Opinions; uniform: Opinions };
 }
@@ -208,7 +211,10 @@ function withoutTies(groups: GroupScores): Pick<Scores, 'groups' | 'tied'> {
     (means) => means['rewards/accuracies'] === 0 && means['rewards/margins'] === 0,
   );
   if (!tied) return { groups, tied };
-  const others = [...groups].map(([name, { 'rewards/accuracies': _, ...means }]): [string, GroupMeans] => [name, means]);
+  const others = [...groups].map(([name, { 'rewards/accuracies': _, ...means }]): [string, GroupMeans] => [
+    name,
+    means,
+  ]);
   return { groups: new Map(others), tied };
 }
 

@@ -193,7 +193,10 @@ describe('the page of several runs', () => {
   it('says where a pair counts in several groups', async () => {
     const overlapText = 'Groups overlap: a pair counts in each of its groups';
     // Of 3 · 80 memberships.
-    for (const [train, said] of [[240, false], [239, true]] as const) {
+    for (const [train, said] of [
+      [240, false],
+      [239, true],
+    ] as const) {
       changeFile(folders[0], 'run.json', (run) => {
         run.pairs = { train };
       });
@@ -203,7 +206,8 @@ describe('the page of several runs', () => {
 
   it('says whose policy is a mean of adapters, and what is not of it', async () => {
     expect(await read()).not.toContain('averageFrom');
-    for (const folder of folders.slice(3)) appendFileSync(join(folder, 'config.yaml'), 'optimizer: { averageFrom: 20 }\n');
+    for (const folder of folders.slice(3))
+      appendFileSync(join(folder, 'config.yaml'), 'optimizer: { averageFrom: 20 }\n');
     expect(await read()).toContain('The policy of GR-IPO is the mean of the adapters from step 20 on up to the step');
     const [ipo] = folders;
     appendFileSync(join(ipo, 'config.yaml'), 'optimizer: { averageFrom: 10 }\n');
@@ -419,6 +423,7 @@ describe('the page of several runs', () => {
       cluster(folders[0], false);
       const html = await page(folders[0]);
       const [, row] = tableOf(html, `Final test, ${caption}`);
+      expect(html).toContain('Few clusters: a group has pairs of only 3 clusters (user_id)');
       // 1/√3 of a group; √2 times that of a difference of two.
       expect(row.slice(2, 4)).toEqual(['9.00 ± 0.58', '6.00 ± 0.82']);
       expect(tableOf(html, `Loss of each group, ${caption}`)[1][2]).toBe('3.00 ± 0.58');

@@ -301,7 +301,9 @@ describe('comparison', () => {
     const pairs = losses.map((loss, i): FakePair => [i + 1, 'a', 1, loss, 1]);
     const one = plain.replace('0-2', '0');
     const width = async (text: string) => {
-      const { methods, over } = await compare(text, () => pairs, rows);
+      const { methods, over, notes } = await compare(text, () => pairs, rows);
+      // Ten are enough.
+      expect(notes).toEqual([]);
       const [low, high] = methods[0].measured['worst-group loss'].interval!;
       return { over, width: high - low };
     };
@@ -317,6 +319,8 @@ describe('comparison', () => {
     expect(clustered.width / (high - low)).toBeGreaterThan(0.9);
     expect(clustered.width / (high - low)).toBeLessThan(1.1);
     expect(clustered.width / single.width).toBeGreaterThan(5);
+    const few = await compare(`cluster: user_id\n${one}`, () => pairs.slice(40), rows);
+    expect(few.notes.join()).toContain('Few clusters: a group has pairs of only 9 clusters (user_id)');
     await expect(compare(`cluster: person\n${one}`, () => pairs, rows)).rejects.toThrow(
       /test\.jsonl:1, field "person"/,
     );
