@@ -8,6 +8,7 @@ import { InputError } from '../../src/errors.js';
 import type { LineChart } from '../../src/report/charts.js';
 import { withClusters } from '../../src/report/clustered-run.js';
 import { renderPage } from '../../src/report/html.js';
+import { readTestScores } from '../../src/report/pair-scores.js';
 import { readRun } from '../../src/report/runs.js';
 import { runsCsv, runsPage } from '../../src/report/runs-page.js';
 import { formatEstimate } from '../../src/terminal/format.js';
@@ -174,13 +175,21 @@ describe('the page of several runs', () => {
     });
     const html = await read();
     const best = () => tableOf(html, 'Final test, mean ± standard error over seeds').at(-1)!;
-    expect(best().slice(0, 3)).toEqual(['GR-IPO,\u00a0best\u00a0step', '1', '0.7']);
+    expect(best().slice(0, 3)).toEqual(['GR-IPO,\u00a0best\u00a0step', '1', '0.700']);
     expect(best().slice(6, 9)).toEqual(['–', '–', '0']);
     expect(html).toContain('Where the best step is 0, no later evaluation had a smaller worst-group validation loss');
     expect(html).toContain('0: worst-group validation loss 6 (all groups alike)');
     const csv = parse(runsCsv([await readRun(folders[3])]), { columns: true }) as Record<string, string>[];
     const accuracies = csv.filter(({ policy }) => policy === 'best').map((row) => row['rewards/accuracies']);
     expect(accuracies).toEqual(['', '', '']);
+    // Neither has the comparison of a sweep, which reads the pairs.
+    const pair = { line: 1, group: 'a', loss: 0.7, 'rewards/accuracies': 0 };
+    const accuracyOf = async (margin: number) => {
+      const line = JSON.stringify({ ...pair, 'rewards/margins': margin });
+      writeFileSync(join(folders[3], 'evaluation-best-pairs.jsonl'), `${line}\n`);
+      return (await readTestScores(folders[3])).pairs[0]?.reward_accuracy;
+    };
+    expect([await accuracyOf(0), await accuracyOf(-0.1)]).toEqual([undefined, 0]);
     // All wrong is something else.
     changeFile(folders[3], 'evaluation-best.json', ({ groups }) => {
       for (const group of Object.values(groups as Record<string, Record<string, number>>))
