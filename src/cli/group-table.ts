@@ -1,5 +1,5 @@
 import { present } from '../errors.js';
-import type { OverClusters } from '../report/clusters.js';
+import { fewClusters, type OverClusters } from '../report/clusters.js';
 import { shortName } from '../terminal/names.js';
 import { textTable } from '../terminal/text-table.js';
 import type { GroupSummary, MetricMeans } from '../train/metrics.js';
@@ -47,8 +47,10 @@ export function groupTable(split: string, summary: GroupSummary, clusters?: Over
       row('mean over groups', '', summary.group_mean, { intervals: clusters?.group_mean }),
     ],
   );
-  if (clusters)
-    return `${table}\n(in brackets 95 % intervals, drawing ${clusters.count} values of ${shortName(clusters.column)} anew as wholes)`;
+  if (clusters) {
+    const few = fewClusters(clusters.column, clusters.fewest);
+    return `${table}\n(in brackets 95 % intervals, drawing ${clusters.count} values of ${shortName(clusters.column)} anew as wholes)${few === undefined ? '' : `\nwarning: ${few}`}`;
+  }
   const known = Object.values(summary.groups).some((group) => group.standard_error !== undefined);
   return known ? `${table}\n(± is one standard error over the pairs of the group)` : table;
 }

@@ -29,10 +29,10 @@ export async function withClusters(run: Run, column: string): Promise<Run> {
         });
       return { ...pair, groups: groups.map((name) => names.indexOf(name)), cluster };
     });
-    const { groups, crossing } = overClusters(names, pairs);
+    const { groups, crossing, fewest } = overClusters(names, pairs);
     return {
       ...of,
-      clusters: { column, crossing },
+      clusters: { column, crossing, fewest },
       groups: new Map(
         [...of.groups].map(([group, means]) => [group, { ...means, standard_error: groups[group]?.standard_error }]),
       ),

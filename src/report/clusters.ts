@@ -6,6 +6,8 @@ import { orderedRecord } from '../files/ordered-record.js';
 import { bootstrapIntervals } from '../numbers/bootstrap.js';
 import { largest, smallest } from '../numbers/extremes.js';
 import { Random } from '../numbers/random.js';
+import { counted } from '../terminal/format.js';
+import { shortName } from '../terminal/names.js';
 import { type MetricMeans, metricDirections, type PairMetric, pairMetrics } from '../train/metrics.js';
 import { type GroupValues, groupMeans } from './group-measures.js';
 
@@ -37,6 +39,19 @@ export async function clustersOf(file: string, column: string, source?: PeopleSo
   return clusters;
 }
 
+/** With fewer, intervals hold the truth clearly less often than they say (docs/metrics.md). */
+const ENOUGH_CLUSTERS = 10;
+
+/**
+ * What is to be known of figures over few clusters; undefined where they are enough. Their intervals are not cut at the range of a figure: that they leave it
+ * shows how little is known.
+ * @param fewest clusters of the group that has the fewest
+ */
+export function fewClusters(column: string, fewest: number): string | undefined {
+  if (fewest >= ENOUGH_CLUSTERS) return undefined;
+  return `a group has pairs of only ${counted(fewest, 'cluster')} (${shortName(column)}): fewer than ${ENOUGH_CLUSTERS} know little of their own spread, so errors and intervals are mostly too small, and an interval may reach beyond what a figure can be, such as a loss or a gap below 0`;
+}
+
 /** A pair with its metrics. */
 export interface ClusteredPair {
   /** Indices of its groups. */
@@ -59,6 +74,8 @@ interface OfGroup {
 export interface OverClusters {
   /** Different clusters. */
   count: number;
+  /** Those of the group that has the fewest. */
+  fewest: number;
   /** Whether one has pairs of several groups, whose means are then not independent. */
   crossing: boolean;
   /** By group; errors and intervals where it has two clusters or more. */
@@ -118,6 +135,7 @@ export function overClusters(names: readonly string[], pairs: readonly Clustered
   }
   return {
     count: units.size,
+    fewest: smallest(groups.map(({ clusters }) => clusters)),
     crossing: groups.reduce((sum, { clusters }) => sum + clusters, 0) > units.size,
     groups: orderedRecord([...ofGroups]),
     ...result,

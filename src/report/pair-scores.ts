@@ -23,23 +23,26 @@ const pairSchema = z.looseObject({
   weight: z.number().min(0).default(1),
   loss: z.number(),
   'rewards/accuracies': z.number().optional(),
+  'rewards/margins': z.number().optional(),
   'logps/accuracies': z.number().optional(),
 });
 
 /**
- * The tested pairs of a run, of the best step where it kept that.
+ * The tested pairs of a run, of the best step where it kept that. They have no reward accuracies where all rewards tie, as before the first step.
  * @returns the file they are from, too
  * @throws InputError naming the file that is missing or damaged
  */
 export async function readTestScores(run: string): Promise<{ file: string; pairs: TestScore[] }> {
   const best = join(run, 'evaluation-best-pairs.jsonl');
   const file = existsSync(best) ? best : join(run, 'evaluation-pairs.jsonl');
-  const pairs = (await readLines(file, pairSchema)).map(({ line, group, weight, loss, ...scores }) => ({
+  const lines = await readLines(file, pairSchema);
+  const tied = lines.every((pair) => pair['rewards/accuracies'] === 0 && pair['rewards/margins'] === 0);
+  const pairs = lines.map(({ line, group, weight, loss, ...scores }) => ({
     line,
     groups: [group].flat(),
     weight,
     loss,
-    reward_accuracy: scores['rewards/accuracies'],
+    reward_accuracy: tied ? undefined : scores['rewards/accuracies'],
     policy_accuracy: scores['logps/accuracies'],
   }));
   return { file, pairs };

@@ -79,7 +79,7 @@ function csvRecords(
 export function provenance(runs: readonly Run[]): Pick<Page, 'environment' | 'config'> {
   const values = new Map<string, Set<string>>();
   for (const run of runs)
-    for (const [name, value] of recordRows(run.record)) values.set(name, (values.get(name) ?? new Set()).add(value));
+    for (const [name, value] of recordRows(run)) values.set(name, (values.get(name) ?? new Set()).add(value));
   return {
     environment: Object.fromEntries([...values].map(([name, seen]) => [name, listed([...seen])])),
     config: runs.map((run) => ({ name: `${run.method}, seed ${run.seed}: ${run.folder}`, text: run.config })),
@@ -87,7 +87,7 @@ export function provenance(runs: readonly Run[]): Pick<Page, 'environment' | 'co
 }
 
 /** A row for each entry of run.json, with one each for the best step, the pairs left out of a split and the sizes of a group. */
-function recordRows({ groups, dropped = {}, best, ...record }: Run['record']): [string, string][] {
+function recordRows({ record: { groups, dropped = {}, best, ...record }, best: tested }: Run): [string, string][] {
   const left = Object.entries(dropped).map(([split, counts]): [string, string] => [
     `pairs left out of ${split}`,
     listedCounts(Object.fromEntries(Object.entries(counts).filter(([, count]) => count > 0))) || 'none',
@@ -97,7 +97,12 @@ function recordRows({ groups, dropped = {}, best, ...record }: Run['record']): [
   const bestStep: [string, string][] =
     step === undefined || loss === undefined
       ? []
-      : [['best step', `${step}: worst-group validation loss ${formatNumber(loss)} (${group})`]];
+      : [
+          [
+            'best step',
+            `${step}: worst-group validation loss ${formatNumber(loss)} (${tested?.tied ? 'all groups alike' : group})`,
+          ],
+        ];
   return [...flatten(record), ...bestStep, ...left, ...sizes];
 }
 

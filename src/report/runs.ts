@@ -104,8 +104,13 @@ export interface Scores {
   groups: GroupScores;
   /** Loss, mean over pairs, each by its weight; of the training split each as often as it has groups. */
   pairMean: number;
-  /** Where the errors are over clusters of the pairs: the column whose values these are, and whether one has pairs of several groups. */
-  clusters?: { column: string; crossing: boolean };
+  /** Whether policy and reference score every pair alike, as before the first step: there is then no reward accuracy, and no worst group. */
+  tied: boolean;
+  /**
+   * Where the errors are over clusters of the pairs: the column whose values these are, whether one has pairs of several groups, and how many the group
+   * with the fewest has.
+   */
+  clusters?: { column: string; crossing: boolean; fewest: number };
   /** Where the pairs carry questions of a survey: the policy beside its reference and the uniform distribution. */
   survey?: { policy: Opinions; reference?: Opinions; uniform: Opinions };
 }
@@ -195,7 +200,22 @@ export async function readRun(folder: string): Promise<Run> {
 function testScores(file: string, step: number): Scores | undefined {
   if (!existsSync(file)) return undefined;
   const { groups, group_order = [], mean, survey } = checked(evaluationSchema, readJson(file), { file });
-  return { step, groups: inOrder(groups, group_order), pairMean: mean.loss, survey };
+  return { step, ...withoutTies(inOrder(groups, group_order)), pairMean: mean.loss, survey };
+}
+
+/**
+ * Without reward accuracies where they are of ties alone, each of which counts as wrong: where no pair's margin is above 0, and their mean is 0, all are 0.
+ */
+function withoutTies(groups: GroupScores): Pick<Scores, 'groups' | 'tied'> {
+  const tied = [...groups.values()].every(
+    (means) => means['rewards/accuracies'] === 0 && means['rewards/margins'] === 0,
+  );
+  if (!tied) return { groups, tied };
+  const others = [...groups].map(([name, { 'rewards/accuracies': _, ...means }]): [string, GroupMeans] => [
+    name,
+    means,
+  ]);
+  return { groups: new Map(others), tied };
 }
 
 /** Named first those of `order`, in that order, as JSON does not keep it; then the others. */
@@ -221,7 +241,7 @@ function validationScores(metrics: readonly MetricsLine[]): Scores | undefined {
   if (last === undefined) return undefined;
   return {
     step: last.step,
-    groups: new Map(groupsOf(last, 'eval_')),
+    ...withoutTies(new Map(groupsOf(last, 'eval_'))),
     pairMean: Number(last.eval_loss),
   };
 }
@@ -247,7 +267,7 @@ function trainingScores(metrics: readonly MetricsLine[], step: number): Scores |
   });
   return {
     step,
-    groups: new Map(groups),
+    ...withoutTies(new Map(groups)),
     pairMean: entries.reduce((sum, [, { count, loss }]) => sum + (count / pairs) * loss, 0),
   };
 }

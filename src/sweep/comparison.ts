@@ -1,7 +1,8 @@
 import { present } from '../errors.js';
 import { type TwoLevel, twoLevelBootstrap, twoLevelInterval } from '../numbers/bootstrap.js';
+import { smallest } from '../numbers/extremes.js';
 import { Random } from '../numbers/random.js';
-import { clustersOf } from '../report/clusters.js';
+import { clustersOf, fewClusters } from '../report/clusters.js';
 import {
   groupMeans,
   type Measure,
@@ -165,6 +166,13 @@ function compareOnOneTest(
         .filter((entry) => entry.method === method && entry.minus === minus)
         .map(({ measure, level }) => [measure, { mean: level.mean, interval: twoLevelInterval(level) }]),
     );
+  const fewest = smallest(
+    names.map((_, g) => {
+      const own = present(tested[0]?.[0]).filter(({ groups }) => groups.includes(g));
+      return new Set(own.map(({ unit }) => unit)).size;
+    }),
+  );
+  const few = cluster === undefined ? undefined : fewClusters(cluster, fewest);
   const judged = entries.filter(({ minus, measure }) => minus !== undefined && claims[measure] !== undefined);
   const name = (method: number) => present(methods[method]).name;
   const pairs = methods.flatMap((_, method) => Array.from({ length: method }, (_, minus) => ({ method, minus })));
@@ -185,13 +193,16 @@ function compareOnOneTest(
         'seeds and test pairs',
       ),
     ),
-    notes: pairs.flatMap(({ method, minus }) =>
-      methods[method]?.unit === methods[minus]?.unit
-        ? []
-        : [
-            `${methodTitle(name(method))} and ${methodTitle(name(minus))} have losses of different units, which are not compared.`,
-          ],
-    ),
+    notes: [
+      ...(few === undefined ? [] : [`Few clusters: ${few}.`]),
+      ...pairs.flatMap(({ method, minus }) =>
+        methods[method]?.unit === methods[minus]?.unit
+          ? []
+          : [
+              `${methodTitle(name(method))} and ${methodTitle(name(minus))} have losses of different units, which are not compared.`,
+            ],
+      ),
+    ],
   };
 }
 

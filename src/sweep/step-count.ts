@@ -11,11 +11,13 @@ interface Steps {
   taken: number;
   /** In all; undefined until that is known. */
   planned: number | undefined;
+  ended?: true;
 }
 
 /**
  * Optimiser steps of all runs of a sweep. Where a run has `epochs`, its steps are known once it has read its pairs; until then they are
- * estimated by those of another run, of the same training file where there is one.
+ * estimated by those of another run, of the same training file where there is one. The last step of a run counts once the run has ended, its
+ * test pairs scored and all: what is complete here is done.
  */
 export class StepCount<Run extends Counted> {
   private readonly runs = new Map<Run, Steps>();
@@ -37,11 +39,13 @@ export class StepCount<Run extends Counted> {
   /** A run that takes no more steps: its plan is what it took, though it ended early or failed. */
   end(run: Run): void {
     const { taken } = present(this.runs.get(run));
-    this.runs.set(run, { taken, planned: taken });
+    this.runs.set(run, { taken, planned: taken, ended: true });
   }
 
   get taken(): number {
-    return sum(this.runs, ([, { taken }]) => taken);
+    return sum(this.runs, ([, { taken, planned = Number.POSITIVE_INFINITY, ended }]) =>
+      ended ? taken : Math.max(0, Math.min(taken, planned - 1)),
+    );
   }
 
   /** Undefined while nothing tells how long an epoch is. */

@@ -45,6 +45,11 @@ export async function writeOutcome(
   // For the same reason the record names no step until its adapter is written.
   amendRecord(folder, data, () => ({ steps: undefined, best: undefined }));
   const steps = last.step;
+  const { averageFrom } = config.optimizer;
+  if (averageFrom !== undefined && steps >= averageFrom)
+    run.ui.log(
+      `the adapter that is saved, and the test figures, are of the mean of the adapters of steps ${averageFrom} to ${steps} (optimizer.averageFrom)`,
+    );
   const ofLast = config.checkpoint.best ? { steps } : { steps, best };
   let fault: unknown;
   const writeLast = policy.averaged(() => writePolicy(run, test, origin, ofLast, lastPolicy));

@@ -23,4 +23,5 @@ it('the table has intervals in place of ± where pairs come in clusters', () => 
   expect(table).toMatch(/^worst group +2\.0000 \(1\.0000 to 3\.0000\)$/m);
   expect(table).not.toContain('±');
   expect(table).toContain('drawing 2 values of who\\x1b[31m anew as wholes');
+  expect(table).toContain('\nwarning: a group has pairs of only 2 clusters (who\\x1b[31m): fewer than 10 know little');
 });

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { bootstrapInterval } from '../../src/numbers/bootstrap.js';
 import { Random } from '../../src/numbers/random.js';
-import { type ClusteredPair, clustersOf, overClusters } from '../../src/report/clusters.js';
+import { type ClusteredPair, clustersOf, fewClusters, overClusters } from '../../src/report/clusters.js';
 import { GroupMetrics } from '../../src/train/metrics.js';
 import { inputError, writeLines } from '../data/helpers.js';
 import { temporaryFolder } from '../temporary-folder.js';
@@ -35,6 +35,21 @@ function drawnMean(
 }
 
 describe('errors and intervals over clusters', () => {
+  it('come with a warning where a group has fewer than ten of them', () => {
+    const pairs = (count: number, group: number) =>
+      Array.from({ length: 2 * count }, (_, i) => ({
+        groups: [group],
+        weight: 1,
+        cluster: `${group} ${i % count}`,
+        values: { loss: i },
+      }));
+    const fewest = (a: number, b: number) => overClusters(names, [...pairs(a, 0), ...pairs(b, 1)]).fewest;
+    expect([fewest(12, 10), fewest(12, 9), fewest(1, 30)]).toEqual([10, 9, 1]);
+    expect(fewClusters('town', 10)).toBeUndefined();
+    expect(fewClusters('town', 9)).toMatch(/^a group has pairs of only 9 clusters \(town\)/);
+    expect(fewClusters('town', 1)).toContain('only 1 cluster (town)');
+  });
+
   it('are those over pairs where each pair is by itself', () => {
     const pairs = somePairs(1).map((pair, i) => ({ ...pair, cluster: String(i) }));
     const metrics = new GroupMetrics(names);

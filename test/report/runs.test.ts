@@ -8,6 +8,7 @@ import { InputError } from '../../src/errors.js';
 import type { LineChart } from '../../src/report/charts.js';
 import { withClusters } from '../../src/report/clustered-run.js';
 import { renderPage } from '../../src/report/html.js';
+import { readTestScores } from '../../src/report/pair-scores.js';
 import { readRun } from '../../src/report/runs.js';
 import { runsCsv, runsPage } from '../../src/report/runs-page.js';
 import { formatEstimate } from '../../src/terminal/format.js';
@@ -164,6 +165,67 @@ describe('the page of several runs', () => {
     expect(Number(row.alpha)).toBeCloseTo(1 / 3 + 0.005 * 15 * 1.2, 12);
     const final = csv.find(({ run, policy }) => run === folders[4] && policy === 'final')!;
     expect(final.step).toBe('30');
+  });
+
+  it('shows no accuracy of ties, and no worst group among equals, where step 0 is the best', async () => {
+    keepBest(folders[3], 0, [0.7, 0.7, 0.7]);
+    changeFile(folders[3], 'evaluation-best.json', ({ groups }) => {
+      for (const group of Object.values(groups as Record<string, Record<string, number>>))
+        Object.assign(group, { 'rewards/accuracies': 0, 'rewards/margins': 0 });
+    });
+    const html = await read();
+    const best = () => tableOf(html, 'Final test, mean ± standard error over seeds').at(-1)!;
+    expect(best().slice(0, 3)).toEqual(['GR-IPO,\u00a0best\u00a0step', '1', '0.700']);
+    expect(best().slice(6, 9)).toEqual(['–', '–', '0']);
+    expect(html).toContain('Where the best step is 0, no later evaluation had a smaller worst-group validation loss');
+    expect(html).toContain('0: worst-group validation loss 6 (all groups alike)');
+    const csv = parse(runsCsv([await readRun(folders[3])]), { columns: true }) as Record<string, string>[];
+    const accuracies = csv.filter(({ policy }) => policy === 'best').map((row) => row['rewards/accuracies']);
+    expect(accuracies).toEqual(['', '', '']);
+    // Neither has the comparison of a sweep, which reads the pairs.
+    const pair = { line: 1, group: 'a', loss: 0.7, 'rewards/accuracies': 0 };
+    const accuracyOf = async (margin: number) => {
+      const line = JSON.stringify({ ...pair, 'rewards/margins': margin });
+      writeFileSync(join(folders[3], 'evaluation-best-pairs.jsonl'), `${line}\n`);
+      return (await readTestScores(folders[3])).pairs[0]?.reward_accuracy;
+    };
+    expect([await accuracyOf(0), await accuracyOf(-0.1)]).toEqual([undefined, 0]);
+    // All wrong is something else.
+    changeFile(folders[3], 'evaluation-best.json', ({ groups }) => {
+      for (const group of Object.values(groups as Record<string, Record<string, number>>))
+        group['rewards/margins'] = -0.1;
+    });
+    expect(await read()).not.toContain('Where the best step is 0');
+    expect((await readRun(folders[3])).best?.groups.get(groupNames[0])?.['rewards/accuracies']).toBe(0);
+  });
+
+  it('says where a pair counts in several groups', async () => {
+    const overlapText = 'Groups overlap: a pair counts in each of its groups';
+    // Of 3 · 80 memberships.
+    for (const [train, said] of [
+      [240, false],
+      [239, true],
+    ] as const) {
+      changeFile(folders[0], 'run.json', (run) => {
+        run.pairs = { train };
+      });
+      expect((await read()).includes(overlapText)).toBe(said);
+    }
+  });
+
+  it('says whose policy is a mean of adapters, and what is not of it', async () => {
+    expect(await read()).not.toContain('averageFrom');
+    for (const folder of folders.slice(3))
+      appendFileSync(join(folder, 'config.yaml'), 'optimizer: { averageFrom: 20 }\n');
+    expect(await read()).toContain('The policy of GR-IPO is the mean of the adapters from step 20 on up to the step');
+    const [ipo] = folders;
+    appendFileSync(join(ipo, 'config.yaml'), 'optimizer: { averageFrom: 10 }\n');
+    expect(runsPage([await readRun(ipo), await readRun(folders[3])]).sections[0]?.text).toEqual(
+      expect.arrayContaining([
+        expect.stringMatching(/^The policy of IPO is .* step 10 on/),
+        expect.stringMatching(/^The policy of GR-IPO is .* step 20 on/),
+      ]),
+    );
   });
 
   it('has no best steps where the scores are not of the test split', async () => {
@@ -370,6 +432,7 @@ describe('the page of several runs', () => {
       cluster(folders[0], false);
       const html = await page(folders[0]);
       const [, row] = tableOf(html, `Final test, ${caption}`);
+      expect(html).toContain('Few clusters: a group has pairs of only 3 clusters (user_id)');
       // 1/√3 of a group; √2 times that of a difference of two.
       expect(row.slice(2, 4)).toEqual(['9.00 ± 0.58', '6.00 ± 0.82']);
       expect(tableOf(html, `Loss of each group, ${caption}`)[1][2]).toBe('3.00 ± 0.58');

@@ -27,6 +27,20 @@ it('adds what runs take to where they go on, and knows their steps before they s
   expect([count.taken, count.total]).toEqual([7, 23]);
 });
 
+it('is complete only when every run has ended, whose test pairs are scored after its last step', () => {
+  const count = new StepCount();
+  const [a, b] = [run({ steps: 3 }), run({ steps: 5 })];
+  // What was stopped while its test pairs were scored has all its steps, too.
+  count.add(a, 3);
+  count.add(b, 0);
+  count.update(b, 5, 5);
+  expect([count.taken, count.total]).toEqual([2 + 4, 8]);
+  count.end(a);
+  expect([count.taken, count.total]).toEqual([3 + 4, 8]);
+  count.end(b);
+  expect([count.taken, count.total]).toEqual([8, 8]);
+});
+
 it('estimates the steps of epochs by another run, of the same data where there is one', () => {
   const count = new StepCount();
   const [first, half, twice, other] = [

@@ -301,7 +301,9 @@ describe('comparison', () => {
     const pairs = losses.map((loss, i): FakePair => [i + 1, 'a', 1, loss, 1]);
     const one = plain.replace('0-2', '0');
     const width = async (text: string) => {
-      const { methods, over } = await compare(text, () => pairs, rows);
+      const { methods, over, notes } = await compare(text, () => pairs, rows);
+      // Ten are enough.
+      expect(notes).toEqual([]);
       const [low, high] = methods[0].measured['worst-group loss'].interval!;
       return { over, width: high - low };
     };
@@ -317,6 +319,8 @@ describe('comparison', () => {
     expect(clustered.width / (high - low)).toBeGreaterThan(0.9);
     expect(clustered.width / (high - low)).toBeLessThan(1.1);
     expect(clustered.width / single.width).toBeGreaterThan(5);
+    const few = await compare(`cluster: user_id\n${one}`, () => pairs.slice(40), rows);
+    expect(few.notes.join()).toContain('Few clusters: a group has pairs of only 9 clusters (user_id)');
     await expect(compare(`cluster: person\n${one}`, () => pairs, rows)).rejects.toThrow(
       /test\.jsonl:1, field "person"/,
     );
@@ -338,7 +342,8 @@ describe('comparison', () => {
 describe('collect', () => {
   it('writes a page, tables and figures, with test figures of the chosen settings only', async () => {
     const folder = place();
-    const { sweep, cells } = pretendRuns(writeSweep(folder, twoMethods), ({ setting, seed }) => {
+    const base = 'optimizer: { averageFrom: 3 }';
+    const { sweep, cells } = pretendRuns(writeSweep(folder, twoMethods, base), ({ setting, seed }) => {
       const step = Number(setting.get('objective.step') ?? 0);
       // 0.003 is chosen; the others have a test loss that cannot be overlooked.
       return {
@@ -365,6 +370,7 @@ describe('collect', () => {
     expect(table.trimEnd().split('\n')).toHaveLength(1 + 3 * Object.keys(comparison.methods[0].measured).length);
     const figure = readFileSync(join(out, 'figures', 'sensitivity-gr-ipo-objective.step.svg'), 'utf8');
     expect(figure).toMatch(/^<svg .*Chosen: 0\.003/);
+    expect(html).toContain('The policy of IPO, GR-IPO is the mean of the adapters from step 3 on');
     // Again, as after more runs: what is there gives way.
     await collect(sweep, cells, () => {});
   });

@@ -197,7 +197,8 @@ describe('averageFrom', () => {
 
   it('saves and evaluates the mean of the adapters that shorter runs end with, and goes on to the same bytes', async () => {
     const config = configFor(objective, changes(6, { averageFrom: 2 }));
-    const { result } = await run(config);
+    const { result, text } = await run(config);
+    expect(text).toContain('of the mean of the adapters of steps 2 to 6 (optimizer.averageFrom)');
     const single: number[][] = [];
     for (let step = 2; step <= 6; step++) {
       const shorter = configFor(objective, changes(step));

@@ -5,6 +5,7 @@ import { type Check, pairedCheck } from '../../terminal/checks.js';
 import { counted, formatCount, formatNumber } from '../../terminal/format.js';
 import { shortName } from '../../terminal/names.js';
 import { type Axis, errorEnds, type Point, type Series } from '../charts.js';
+import { fewClusters } from '../clusters.js';
 import { groupBy } from '../group-by.js';
 import type { Figure, Section } from '../html.js';
 import { groupColours, methodColours, methodTitle, orderMethods } from '../palette.js';
@@ -130,6 +131,18 @@ export function runsSection(runs: readonly Run[]): Section {
             '“Best step” is the policy at the evaluation with the smallest worst-group validation loss; all else is of the last step.',
           ]
         : []),
+      ...(best.some(({ runs }) => runs.some(({ tied }) => tied))
+        ? [
+            'Where the best step is 0, no later evaluation had a smaller worst-group validation loss than the start, where policy and reference are one model: all rewards tie, so there is no reward accuracy (–), and no group is the worst.',
+          ]
+        : []),
+      ...(runs.some(({ overlap }) => overlap)
+        ? [
+            'Groups overlap: a pair counts in each of its groups, so their pairs add up to more than there are. Means over groups and differences of groups have no standard error over pairs, since groups share them.',
+          ]
+        : []),
+      ...fewClustersOf(methods),
+      ...averaged(methods),
       ...robustPairs(methods)
         .filter((pair) => difference(pair, worstLoss) === null)
         .map(
@@ -149,6 +162,23 @@ export function runsSection(runs: readonly Run[]): Section {
     ].filter((table) => table !== null),
     figures: [...groupBars(methods, drawn, split), ...curves(methods, drawn, groups.length, colours)],
   };
+}
+
+/** Of methods of one seed, whose errors are over clusters. */
+function fewClustersOf(methods: readonly Method[]): string[] {
+  const clusters = methods.flatMap(({ runs }) => (runs.length === 1 ? (runs[0]?.clusters ?? []) : []));
+  const few = clusters[0] && fewClusters(clusters[0].column, smallest(clusters.map(({ fewest }) => fewest)));
+  return few === undefined ? [] : [`Few clusters: ${few}.`];
+}
+
+/** Which methods' policies are means of adapters, and what is none of theirs; methods differ in every setting, so each has one first step. */
+function averaged(methods: readonly Method[]): string[] {
+  const from = (method: Method) => firstRun(method).settings.get('optimizer averageFrom') ?? '';
+  const averaging = methods.filter((method) => from(method) !== '');
+  return [...groupBy(averaging, from)].map(
+    ([first, members]) =>
+      `The policy of ${members.map(({ title }) => title).join(', ')} is the mean of the adapters from step ${first} on up to the step that is shown (optimizer.averageFrom): saved adapters, test and validation figures are of that mean, figures of training batches of the adapter of their step.`,
+  );
 }
 
 const claims = {
@@ -320,7 +350,14 @@ function headline(methods: readonly Method[], split: ScoredSplit): Table {
       title,
       formatCount(runs.length),
       ...scores.map((score) => overSeeds(runs.map(score.of), score.error(present(runs[0])))),
-      [...groupBy(runs, worstGroup)].map(([group, members]) => `${group} (${members.length})`).join(', '),
+      [
+        ...groupBy(
+          runs.filter(({ tied }) => !tied),
+          worstGroup,
+        ),
+      ]
+        .map(([group, members]) => `${group} (${members.length})`)
+        .join(', ') || '–',
       range(runs.map(({ step }) => step)),
       ...settings.map((key) => runs[0]?.settings.get(key) ?? '–'),
     ]),
