@@ -5,7 +5,15 @@ import { textTable } from '../terminal/text-table.js';
 import { burnInShare } from './check.js';
 import type { AlgorithmComparison } from './comparison.js';
 import type { PerSampleAlgorithm } from './objective-run.js';
-import { constantsText, formatInterval, type MinimaxReport, measuredOf, minimaxReport, minimaxText } from './report.js';
+import {
+  averageColumns,
+  constantsText,
+  formatInterval,
+  type MinimaxReport,
+  measuredOf,
+  minimaxReport,
+  minimaxText,
+} from './report.js';
 
 /** What `converge --json` prints of a comparison, and `comparison.json` holds. */
 export interface ComparisonReport extends Omit<AlgorithmComparison, 'minimax'> {
@@ -86,12 +94,7 @@ export function comparisonCsv(report: ComparisonReport): string {
       samples: horizon.samples,
       algorithm: String(algorithm),
       steps: horizon.steps,
-      error: horizon.error,
-      error_low: horizon.error_interval[0],
-      error_high: horizon.error_interval[1],
-      duality_gap: horizon.duality_gap,
-      duality_gap_low: horizon.duality_gap_interval[0],
-      duality_gap_high: horizon.duality_gap_interval[1],
+      ...averageColumns(horizon),
       last_error: horizon.last_error,
       last_error_low: horizon.last_error_interval[0],
       last_error_high: horizon.last_error_interval[1],

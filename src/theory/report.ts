@@ -2,7 +2,7 @@ import { csvOfRecords } from '../files/csv.js';
 import { type Check, checkLine } from '../terminal/checks.js';
 import { formatNumber } from '../terminal/format.js';
 import { textTable } from '../terminal/text-table.js';
-import { burnInShare } from './check.js';
+import { burnInShare, type HorizonSummary } from './check.js';
 import type { Algorithm, Constants } from './constants.js';
 import type { Convergence, Order, OrderConvergence } from './convergence.js';
 import type { Minimax } from './minimax.js';
@@ -104,18 +104,30 @@ function orderText({ order, horizons, premises: { step_rates, replay_distance } 
   ].join('\n');
 }
 
+/** What a CSV has of the averaged iterate. */
+export function averageColumns({
+  error,
+  error_interval,
+  duality_gap,
+  duality_gap_interval,
+}: Pick<HorizonSummary, 'error' | 'error_interval' | 'duality_gap' | 'duality_gap_interval'>) {
+  return {
+    error,
+    error_low: error_interval[0],
+    error_high: error_interval[1],
+    duality_gap,
+    duality_gap_low: duality_gap_interval[0],
+    duality_gap_high: duality_gap_interval[1],
+  };
+}
+
 /** One line per order and horizon. */
 export function convergenceCsv(report: ConvergenceReport): string {
   return csvOfRecords(
     ordersIn(report).flatMap(({ order, horizons }) =>
       horizons.map((horizon) => ({
         T: horizon.T,
-        error: horizon.error,
-        error_low: horizon.error_interval[0],
-        error_high: horizon.error_interval[1],
-        duality_gap: horizon.duality_gap,
-        duality_gap_low: horizon.duality_gap_interval[0],
-        duality_gap_high: horizon.duality_gap_interval[1],
+        ...averageColumns(horizon),
         last_error: horizon.last_error,
         bound: horizon.bound,
         past_burn_in: horizon.past_burn_in,
