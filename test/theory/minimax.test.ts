@@ -4,7 +4,7 @@ import { GroupRobustError, InputError } from '../../src/errors.js';
 import { marginLoss } from '../../src/objective/losses.js';
 import { minimax } from '../../src/theory/minimax.js';
 import { findSeparation } from '../../src/theory/separability.js';
-import { arbitraryProblem, leastOnBall, plainLosses, problemOf, smoothLosses } from './problems.js';
+import { arbitraryProblem, leastOnBall, plainLosses, problemOf, rowsOf, smoothLosses } from './problems.js';
 
 const dpo = marginLoss({ loss: 'dpo', beta: 1 });
 const norm = (v: ArrayLike<number>) => Math.hypot(...Array.from(v));
@@ -147,14 +147,19 @@ describe('minimax', () => {
           const pull = Array.from(theta, (_, j) =>
             groups.reduce((sum, { gradient }, g) => sum + alpha[g] * gradient[j], 0),
           );
-          const scale = Math.max(1, ...groups.map(({ gradient }) => norm(gradient)));
-          if (radius === undefined) expect(norm(pull)).toBeLessThan(1e-5 * scale);
+          // A convex f that is within δ of its least value, and whose slope changes by at most L a unit, has |∇f|² ≤ 2Lδ; and on a ball its
+          // linearisation at θ falls by at most 2R √(2Lδ), or 2δ where that is more. The bracket proves δ, up to rounding.
+          const gap = upper - lower + 1e-15 * size;
+          const longest = Math.max(...rowsOf(problem).flatMap((rows) => rows.map(({ d }) => norm(d))));
+          const curvature = loss.name === 'ipo' ? 2 : beta ** 2 / 4;
+          const slope = longest * Math.sqrt(2 * curvature * gap);
+          const rounding = 1e-12 * Math.max(1, ...groups.map(({ gradient }) => norm(gradient)));
+          if (radius === undefined) expect(norm(pull)).toBeLessThanOrEqual(slope + rounding);
           else {
             expect(norm(theta)).toBeLessThanOrEqual(radius * (1 + 1e-12));
             // Σ α ∇L = −νθ with ν ≥ 0, and ν = 0 inside: then the pull is opposite to θ, or none.
             const inner = pull.reduce((sum, entry, j) => sum + entry * theta[j], 0);
-            // Where many α solve the problem, rounding moves it among them; that counts by its square in the bracket.
-            expect(radius * norm(pull) + inner).toBeLessThan(1e-6 * size);
+            expect(radius * norm(pull) + inner).toBeLessThanOrEqual(radius * (2 * slope + rounding) + 2 * gap);
           }
         },
       ),
