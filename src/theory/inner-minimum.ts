@@ -94,6 +94,7 @@ export function mixtureModel(
   for (const [i, vector] of spectrum.vectors.entries()) {
     const { curvature, reach } = curvatureAlong(problem, loss, weights, theta, vector);
     spectrum.reaches.push(reach);
+    spectrum.trusted.push(trustedChange / (loss.curvature.selfConcordance * reach));
     if (spectrum.values[i] > flat) continue;
     // The decomposition has lost this curvature to rounding, but the pairs still have it. Where no pair sees the direction, the loss is
     // constant along it, and the gradient's component there is only rounding.
@@ -106,6 +107,9 @@ export function mixtureModel(
   }
   return { value, gradient, spectrum };
 }
+
+/** The curvature changes by at most e^S while M times a margin changes by S. Beyond this S it says nothing. */
+const trustedChange = 10;
 
 /** A pair sees a direction when its difference has a larger component along it, relative to the largest difference. */
 const visibility = 1e-13;

@@ -9,6 +9,8 @@ export interface Spectrum {
   unseen: Set<number>;
   /** m_i = max |⟨d, v_i⟩| over all pairs that count; filled in by the local model. */
   reaches: number[];
+  /** How far along v_i the curvature is some guide; Infinity where it is the same everywhere. Filled in by the local model. */
+  trusted: number[];
 }
 
 /** A convex function near θ. */
@@ -74,15 +76,17 @@ export function eigenDecomposition(matrix: number[][]): Spectrum {
     }),
     unseen: new Set(),
     reaches: [],
+    trusted: [],
   };
 }
 
 /**
  * The minimiser over ‖x‖ ≤ radius of gradientᵀ(x − centre) + ½ (x − centre)ᵀH(x − centre): solves (H + νI)x = b,
- * b = H·centre − gradient, with the least ν ≥ 0 that keeps x in the ball. Flat directions of H are left at the centre.
+ * b = H·centre − gradient, with the least ν ≥ 0 that keeps x in the ball. On R^d no direction is followed further than the curvature is
+ * trusted: far beyond the target of a smoothed label it is all but gone, and the model's minimum lies absurdly far away, or nowhere.
  */
 function minimiseQuadratic(
-  { values, vectors }: Spectrum,
+  { values, vectors, unseen, trusted }: Spectrum,
   gradient: Float64Array,
   centre: Float64Array,
   radius: number | undefined,
@@ -90,10 +94,16 @@ function minimiseQuadratic(
   const flat = flatness(values);
   const coordinates = vectors.map((vector) => dot(vector, centre));
   const slopes = vectors.map((vector) => dot(vector, gradient));
-  const free = values.map((value, i) => (value > flat ? coordinates[i] - slopes[i] / value : coordinates[i]));
   const point = (at: number[]) =>
     Float64Array.from(centre, (_, j) => at.reduce((sum, value, i) => sum + value * vectors[i][j], 0));
-  if (radius === undefined) return point(free);
+  if (radius === undefined) {
+    const moves = values.map((value, i) => {
+      if (unseen.has(i) || (value <= flat && trusted[i] === Number.POSITIVE_INFINITY)) return 0;
+      return Math.max(-trusted[i], Math.min(trusted[i], slopes[i] / Math.max(value, Number.MIN_VALUE)));
+    });
+    return point(coordinates.map((at, i) => at - moves[i]));
+  }
+  const free = values.map((value, i) => (value > flat ? coordinates[i] - slopes[i] / value : coordinates[i]));
   const flatAndFalling = values.some((value, i) => value <= flat && Math.abs(slopes[i]) > 1e-14 * norm(slopes));
   if (norm(free) <= radius && !flatAndFalling) return point(free);
   const right = values.map((value, i) => value * coordinates[i] - slopes[i]);
