@@ -227,6 +227,10 @@ export const issueText: z.core.$ZodErrorMap = (issue) => {
         issue.code === 'too_small' ? [issue.minimum, 'above', 'at least'] : [issue.maximum, 'below', 'at most'];
       return `must be ${issue.inclusive ? loose : strict} ${bound}, ${found}`;
     }
+    case 'unrecognized_keys': {
+      const { shape = {} } = issue.inst as { shape?: object };
+      return `has the unknown key ${issue.keys[0]}; known here are ${Object.keys(shape).join(', ')}`;
+    }
     default:
       return undefined;
   }

@@ -49,7 +49,23 @@ export function orderMethods(methods: Iterable<string>): string[] {
   });
 }
 
-/** `gr-ipo` → `GR-IPO`, as the paper writes it. */
+/** As the papers write them. */
+const LOSS_TITLES: ReadonlyMap<string, string> = new Map([
+  ['sft', 'SFT'],
+  ['dpo', 'DPO'],
+  ['ipo', 'IPO'],
+  ['rdpo', 'rDPO'],
+  ['simpo', 'SimPO'],
+  ['orpo', 'ORPO'],
+]);
+
+/** `simpo` → `SimPO`; hinge, reward and unknown names are words, and stay. */
+export function lossTitle(loss: string): string {
+  return LOSS_TITLES.get(loss) ?? loss;
+}
+
+/** `gr-ipo` → `GR-IPO`, `is-simpo` → `IS-SimPO`; a name of the user's own stays. */
 export function methodTitle(method: string): string {
-  return METHODS.has(method) ? method.toUpperCase() : method;
+  const [, prefix = '', loss = ''] = /^(is-|gr-)?(.*)$/s.exec(method) ?? [];
+  return LOSS_TITLES.has(loss) ? prefix.toUpperCase() + lossTitle(loss) : method;
 }

@@ -205,5 +205,7 @@ describe('colours', () => {
       ['sft', 'dpo', 'gr-dpo', 'ipo', 'uniform-ipo', 'is-ipo', 'gr-ipo', 'gr-hinge'],
     );
     expect(methodTitle('gr-ipo')).toBe('GR-IPO');
+    expect(methodTitle('is-simpo')).toBe('IS-SimPO');
+    expect(methodTitle('gr-reward')).toBe('gr-reward');
   });
 });

@@ -372,8 +372,8 @@ describe('the page of several runs', () => {
     expect(await compared(['', ', gamma: 0'])).toContain('Paired differences over seeds, mean');
     const html = await compared(['', ', gamma: 0.5']);
     expect(html).not.toContain('Paired differences over seeds, mean');
-    expect(html).toContain('SIMPO loss / nats (β = 2)');
-    expect(html).toContain('SIMPO loss / nats (β = 2, γ = 0.5)');
+    expect(html).toContain('SimPO loss / nats (β = 2)');
+    expect(html).toContain('SimPO loss / nats (β = 2, γ = 0.5)');
   });
 
   it('gives no standard error to one seed', async () => {

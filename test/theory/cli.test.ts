@@ -275,6 +275,14 @@ describe('converge --problem', () => {
     expect(theta[0]).toBeCloseTo(Math.log(3), 6);
   });
 
+  it('names the keys of a file that it does not know, and those that it does', async () => {
+    const { code, stderr } = await converge('--problem', file('unknown.json', { ...scalar, labelsmoothing: 0.1 }));
+    expect(stderr).toMatch(
+      /has the unknown key labelsmoothing; known here are loss, beta, labelSmoothing, radius, groups$/m,
+    );
+    expect(code).toBe(2);
+  });
+
   it('takes the radius and the offsets into account', async () => {
     // One pair, d = 1, o = −1: h = θ + 1, so IPO with c = 2 has its minimum at θ = 1, and at the ball's edge below that.
     const groups = [{ differences: [[1]], offsets: [-1] }];

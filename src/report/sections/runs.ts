@@ -8,7 +8,7 @@ import { type Axis, errorEnds, type Point, type Series } from '../charts.js';
 import { fewClusters } from '../clusters.js';
 import { groupBy } from '../group-by.js';
 import type { Figure, Section } from '../html.js';
-import { groupColours, methodColours, methodTitle, orderMethods } from '../palette.js';
+import { groupColours, lossTitle, methodColours, methodTitle, orderMethods } from '../palette.js';
 import {
   commonSplit,
   differingSettings,
@@ -534,7 +534,7 @@ function groupBars(methods: readonly Method[], groups: readonly string[], split:
   };
   return [
     ...byLoss(methods).map((members, i) =>
-      bars(numbered('group-loss', i), members, 'loss', { title: lossTitle(present(members[0])) }),
+      bars(numbered('group-loss', i), members, 'loss', { title: lossCaption(present(members[0])) }),
     ),
     ...accuracyBars('group-accuracy', 'rewards/accuracies'),
     ...accuracyBars('group-log-probability-accuracy', 'logps/accuracies'),
@@ -567,7 +567,7 @@ function curves(
     }));
   const figures: (Figure | null)[] = [];
   for (const [i, members] of byLoss(methods).entries()) {
-    const title = lossTitle(present(members[0]));
+    const title = lossCaption(present(members[0]));
     figures.push(
       curveFigure(
         numbered('worst-group-loss', i),
@@ -715,15 +715,15 @@ function byLoss(methods: readonly Method[]): Method[][] {
   return [...groupBy(methods, lossKey).values()];
 }
 
-/** "IPO loss (β = 0.1)", "SIMPO loss / nats (β = 2, γ = 0.5)" */
-function lossTitle(method: Method): string {
+/** "IPO loss (β = 0.1)", "SimPO loss / nats (β = 2, γ = 0.5)" */
+function lossCaption(method: Method): string {
   const { loss, beta, gamma = 0 } = firstRun(method).objective;
   const unit = ['dpo', 'rdpo', 'simpo', 'orpo', 'reward', 'sft'].includes(loss) ? ' / nats' : '';
   const scale = [
     ...(beta === undefined ? [] : [`β = ${formatNumber(beta)}`]),
     ...(gamma === 0 ? [] : [`γ = ${formatNumber(gamma)}`]),
   ].join(', ');
-  return `${loss === 'hinge' ? 'hinge' : loss.toUpperCase()} loss${unit}${scale === '' ? '' : ` (${scale})`}`;
+  return `${lossTitle(loss)} loss${unit}${scale === '' ? '' : ` (${scale})`}`;
 }
 
 function has(run: ScoredRun, metric: GroupMetric): boolean {
