@@ -49,11 +49,11 @@ const folder = process.argv[2];
 const rows = readdirSync(folder).flatMap((file) => {
   const text = readFileSync(`${folder}/${file}`, 'utf8').trim();
   if (!text.endsWith('}')) return []; // its check failed
-  const { pairs_per_second, seconds_per_step, useful_gflops, peak_memory_bytes } = JSON.parse(text.split('\n').at(-1));
+  const { pairs_per_second, seconds_per_step, useful_gflops, peak_memory_bytes, synchronisations } = JSON.parse(text.split('\n').at(-1));
   const [pairs, peer] = file.replace('.json', '').split(/-(.*)/);
   const teraflops = useful_gflops === undefined ? undefined : +(useful_gflops / 1e3).toFixed(0);
   const row = { pairs: +pairs, program: peer ? `TRL, ${peer}` : 'this package', 's a step': +seconds_per_step.toFixed(3) };
-  return [{ ...row, 'pairs/s': +pairs_per_second.toFixed(1), 'TFLOP/s': teraflops, 'peak GB': +(peak_memory_bytes / 1e9).toFixed(1) }];
+  return [{ ...row, 'pairs/s': +pairs_per_second.toFixed(1), 'TFLOP/s': teraflops, 'peak GB': +(peak_memory_bytes / 1e9).toFixed(1), 'waits a step': synchronisations }];
 });
 console.table(rows.sort((a, b) => a.pairs - b.pairs));
 JS

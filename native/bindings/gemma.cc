@@ -16,6 +16,7 @@
 #include "bindings/peers.h"
 #include "gemma/model.h"
 #include "profile.h"
+#include "synchronisations.h"
 
 namespace group_robust {
 namespace {
@@ -199,6 +200,7 @@ class Gemma : public Napi::ObjectWrap<Gemma> {
                                       InstanceMethod<&Gemma::readGradient>("readGradient"),
                                       InstanceMethod<&Gemma::recordedNodes>("recordedNodes"),
                                       InstanceMethod<&Gemma::profile>("profile"),
+                                      InstanceMethod<&Gemma::synchronisations>("synchronisations"),
                                       InstanceMethod<&Gemma::dispose>("dispose")}));
   }
 
@@ -437,6 +439,12 @@ class Gemma : public Napi::ObjectWrap<Gemma> {
           for (const auto& [section, value] : seconds) object.Set(section, value);
           return object;
         });
+  }
+
+  Napi::Value synchronisations(const Napi::CallbackInfo& info) {
+    return queued(
+        info, [&] { return [] { return takeSynchronisations(); }; },
+        [](Napi::Env env, int64_t count) -> Napi::Value { return Napi::Number::New(env, static_cast<double>(count)); });
   }
 
   /** Answered at once: the tensors of the adapter as the last settled addAdapter() made it. */

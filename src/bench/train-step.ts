@@ -63,6 +63,8 @@ export interface TrainStepBenchmark {
    * behind the calls that a clock would take.
    */
   breakdown: Record<string, number>;
+  /** On a GPU: how often a step waits for it, the most of the timed ones. Two are needed: for log-probabilities, and for the gradient's norm. */
+  synchronisations?: number;
   /** Relative error of the gradient against a difference of log-probabilities. */
   gradient_error: number;
   /** Largest difference of a pair's log-probability in the batch from that of the pair scored alone. */
@@ -95,10 +97,17 @@ export async function benchmarkTrainStep(
   const gradientError =
     policy.dtype === 'bfloat16' ? await checkAgainstFloat32(policy, data, settings) : await checkGradient(policy, data);
 
-  if (policy.device !== 'cpu') native.peakDeviceMemory(policy.device);
+  const onCpu = policy.device === 'cpu';
+  if (!onCpu) native.peakDeviceMemory(policy.device);
   log(`timing ${counted(steps, 'step')}`);
   if (team?.native) policy.stepWith(team.native);
-  const marks: { at: number; profile: Record<string, number>; traffic?: { bytes: number; seconds: number } }[] = [];
+  interface Mark {
+    at: number;
+    profile: Record<string, number>;
+    synchronisations?: number;
+    traffic?: { bytes: number; seconds: number };
+  }
+  const marks: Mark[] = [];
   const config = configSchema.parse({
     model,
     output: 'none',
@@ -114,7 +123,12 @@ export async function benchmarkTrainStep(
     onStep() {},
     async afterStep() {
       const at = performance.now();
-      marks.push({ at, profile: await policy.native.profile(), traffic: team?.native?.traffic() });
+      marks.push({
+        at,
+        profile: await policy.native.profile(),
+        synchronisations: onCpu ? undefined : await policy.native.synchronisations(),
+        traffic: team?.native?.traffic(),
+      });
       return true;
     },
   });
@@ -129,7 +143,6 @@ export async function benchmarkTrainStep(
     breakdown[section] = timed.reduce((sum, { profile }) => sum + profile[section], 0) / steps;
   const inModel = Object.values(breakdown).reduce((sum, value) => sum + value, 0);
   breakdown.typescript = seconds.reduce((sum, value) => sum + value, 0) / steps - inModel;
-  const onCpu = policy.device === 'cpu';
 
   const { batch } = packPairs(data.pairs, { responses: 'both' });
   const useful = stepFlops(policy.config, rank, batch).total / median;
@@ -155,6 +168,7 @@ export async function benchmarkTrainStep(
     product_calls: products,
     peak_memory_bytes: peak,
     breakdown: onCpu ? breakdown : {},
+    ...(!onCpu && { synchronisations: Math.max(...timed.map((mark) => present(mark.synchronisations))) }),
     gradient_error: gradientError,
     batch_error: batchError,
     ...(exchange && { exchange }),

@@ -4,6 +4,7 @@ import type { KernelBenchmark, KernelDType, KernelShape } from '../bench/kernels
 import type { TrainStepBenchmark } from '../bench/train-step.js';
 import { InputError } from '../errors.js';
 import { maxThreads, type NativeDevice, type NativeProductCalls } from '../native/types.js';
+import { counted } from '../terminal/format.js';
 import { textTable } from '../terminal/text-table.js';
 import { countOption, defineAction, deviceOption, numberOption } from './command.js';
 
@@ -189,6 +190,11 @@ function describeTrainStep(result: TrainStepBenchmark): string {
     `checked: gradient within ${(100 * result.gradient_error).toFixed(2)} % of ${machine.dtype === 'bfloat16' ? 'that in float32' : 'a finite difference'}, a pair scored alone within ${result.batch_error.toExponential(0)} nats`,
     `${result.seconds_per_step.toFixed(3)} s per step, ${result.pairs_per_second.toPrecision(3)} pairs/s, ${Math.round(result.tokens_per_second)} tokens/s, peak memory ${gigabytes} GB`,
     describeProducts(result.product_calls),
+    ...(result.synchronisations === undefined
+      ? []
+      : [
+          `a step waits for the card ${counted(result.synchronisations, 'time')}; it must for log-probabilities and for one norm`,
+        ]),
     ...(result.exchange
       ? [
           `${result.exchange.processes} processes: ${(1000 * result.exchange.seconds).toPrecision(3)} ms of a step in exchanges, waits included; ${result.exchange.bytes} bytes given`,

@@ -206,6 +206,11 @@ export interface NativeGemma {
    * starts the clock.
    */
   profile(): Promise<Record<string, number>>;
+  /**
+   * How often the model's thread has waited for its card since the last call. The first call starts the count. Rejects in a build
+   * without CUDA.
+   */
+  synchronisations(): Promise<number>;
   /** Frees the weights once queued work is done; later calls reject with code DISPOSED. */
   dispose(): void;
 }

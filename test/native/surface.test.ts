@@ -42,6 +42,7 @@ const GEMMA = [
   'saveAdapter',
   'saveState',
   'step',
+  'synchronisations',
   'trainable',
   'writeTrainable',
 ] as const;

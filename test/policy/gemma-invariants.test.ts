@@ -480,6 +480,24 @@ describe('running', () => {
     expect(await run(true)).toEqual(await run(false));
   });
 
+  it('waits twice a step for a card, for log-probabilities and a norm; a build without CUDA says that it has none', async () => {
+    using policy = await openSmall();
+    if (!loadNative().nativeInfo().cudaBuilt) {
+      await expect(policy.native.synchronisations()).rejects.toThrow('no card to wait for in a build without CUDA');
+      return;
+    }
+    const trees = randomTrees(3, 97);
+    const waits: number[] = [];
+    for (let step = 0; step < 3; step++) {
+      await policy.forward(packedBatch(trees));
+      await policy.backward(normals(responseCount(trees)), new Int32Array(3));
+      await policy.step(Float64Array.of(1), { learningRate: 1e-4 });
+      waits.push(await policy.native.synchronisations());
+    }
+    // The first call starts the count.
+    expect(waits).toEqual(policy.device === 'cpu' ? [0, 0, 0] : [0, 2, 2]);
+  });
+
   it('leaks no tensor in 200 steps, nor after dispose', async () => {
     const { liveTensors } = loadNative();
     /** The count once models disposed of earlier are gone. */
