@@ -82,6 +82,9 @@ export function comparisonText(report: ComparisonReport): string {
     textTable(['algorithm', 'rate s', interval], rates),
     '',
     `(mean error ∝ samples^s; a horizon counts once the mean error is at most ${burnInShare} of the start's ${formatNumber(report.start_error)})`,
+    ...(report.algorithms.some(({ rate }) => rate === null)
+      ? ['No rate where fewer than two horizons count: give more samples to --horizons.']
+      : []),
     '',
     ...comparisonChecks(report).map(checkLine),
   ].join('\n');

@@ -202,6 +202,7 @@ describe('converge', () => {
       }
     }
     expect(stderr).toMatch(/^4\.01e2 +Every group +2e2 /m);
+    expect(stderr).toContain('No rate where fewer than two horizons count: give more samples to --horizons.\n');
     expect(stderr).toContain('✓ holds: EXP3: no error is below 0 or above the duality gap of its run\n');
     expect(readdirSync(out).sort()).toEqual(['comparison.csv', 'comparison.json', 'duality-gap.svg', 'error.svg']);
     expect(JSON.parse(readFileSync(join(out, 'comparison.json'), 'utf8'))).toEqual(report);
