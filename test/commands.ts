@@ -26,7 +26,7 @@ const program = `'${process.execPath}' '${resolve('dist/cli/main.js')}'`;
 
 /** Runs a command that starts with `npx group-robust` in `folder`, as a user would. @returns what is wrong, else '' */
 export function runCommand(command: string, folder: string): string {
-  const line = command.replace(/^npx group-robust /, `${program} `);
+  const line = command.replace(/(^|&& )npx group-robust /g, `$1${program} `);
   if (line === command) return `"${command}" does not start with npx group-robust`;
   const { status, stderr } = spawnSync('bash', ['-c', line], { cwd: folder, encoding: 'utf8' });
   return status === 0 && !stderr.includes('error:') ? '' : `exit ${status}: ${stderr}`;

@@ -22,9 +22,11 @@ import {
   runProgram,
 } from '../../src/cli/command.js';
 import { InputError } from '../../src/errors.js';
-import { opinionExperiment, paperCountries } from '../../src/reproduce/global-opinions.js';
+import { opinionCommands, opinionExperiment, paperCountries } from '../../src/reproduce/global-opinions.js';
 import { comparedMethods, type Method, methodNames } from '../../src/reproduce/stages.js';
 import { failed } from '../../src/terminal/checks.js';
+import { writeResult } from '../../src/terminal/output.js';
+import { shellCommand } from '../../src/terminal/shell.js';
 
 const countries: string[] = [...paperCountries];
 const program = new Command('run.ts')
@@ -66,23 +68,30 @@ const program = new Command('run.ts')
   )
   .addOption(deviceOption('what the configurations say'))
   .option('--set <key=value>', 'override a key of all configurations; repeatable', collect)
+  .addOption(
+    new Option(
+      '--list',
+      'write the pairs and print one line of commands for each seed or fold with runs that are not done, for a queue or GNU parallel; then run this without --list for the report',
+    ).conflicts('quiet'),
+  )
   .option('--quiet', 'no progress')
   .option('--out <dir>', 'folder to make, or to go on with', 'runs/global-opinions');
-defineAction(program, async ({ set = [], quiet = false, out, regions, groups, ...options }, output) => {
+defineAction(program, async ({ set = [], quiet = false, list, out, regions, groups, ...options }, output) => {
   if (regions && options.folds === undefined)
     throw new InputError('is needed with --regions', {
       at: { field: '--folds' },
       fix: 'e.g. --folds 5; random tenths would test a region on questions that it was trained on',
     });
-  const result = await opinionExperiment(
-    {
-      ...options,
-      groups: regions ? 'regions' : groups,
-      overrides: set,
-      folder: out,
-    },
-    { quiet, log: output.log },
-  );
+  const experiment = { ...options, groups: regions ? ('regions' as const) : groups, overrides: set, folder: out };
+  if (list) {
+    const parts = await opinionCommands(experiment, { quiet: true, log: output.log });
+    const lines = parts.map((commands) =>
+      commands.map((words) => `npx group-robust ${shellCommand(words)}`).join(' && '),
+    );
+    if (!output.json) writeResult(lines.map((line) => `${line}\n`).join(''));
+    return { commands: parts };
+  }
+  const result = await opinionExperiment(experiment, { quiet, log: output.log });
   if (failed(result.checks)) process.exitCode = 1;
   return result;
 });

@@ -90,6 +90,66 @@ export async function opinionExperiment(
   experiment: OpinionExperiment,
   ui: { quiet: boolean; log(text: string): void },
 ): Promise<OpinionOutcome> {
+  const { methods, folds } = experiment;
+  const plan = await prepare(experiment, ui);
+  const model = present(plan[0]?.runs[0]).config.model;
+  let outcome: OpinionOutcome | undefined;
+  const done: TestedRun[] = [];
+  for (const [i, { part, runs }] of plan.entries()) {
+    for (const [j, { config }] of runs.entries()) {
+      const before = isDone(config);
+      ui.log(
+        `[${i * runs.length + j + 1}/${plan.length * runs.length}] ${config.output}${before ? ': already done' : ''}`,
+      );
+      if (!before) await runTraining(config, ui, { resume: true, again: 'the same command', report: writeRunReport });
+    }
+    const compared = runs.slice(1).map(({ config }) => config.output);
+    done.push(...compared.map((run, m) => ({ run, method: present(methods[m]), data: dataOf(part), seed: part.seed })));
+    const last = i === plan.length - 1;
+    if (last || folds !== undefined) outcome = await report(experiment, model, done);
+  }
+  const { checks, ...rest } = present(outcome);
+  for (const check of checks) ui.log(checkLine(check));
+  ui.log(`report: ${rest.report}`);
+  return { checks, ...rest };
+}
+
+/**
+ * The experiment as commands for a queue, word by word: of each seed, or fold of one, those of its runs that are not done, each of which needs
+ * the ones before it. Writes the pairs; {@link opinionExperiment} then finds the runs done and reports them.
+ *
+ * @throws InputError where the folder holds an experiment of other settings
+ */
+export async function opinionCommands(
+  experiment: OpinionExperiment,
+  ui: { quiet: boolean; log(text: string): void },
+): Promise<string[][][]> {
+  const plan = await prepare(experiment, ui);
+  return plan
+    .map(({ runs }) =>
+      runs
+        .filter(({ config }) => !isDone(config))
+        .map(({ file, settings }) => [
+          'train',
+          file,
+          ...settings.flatMap((one) => ['--set', one]),
+          '--resume',
+          '--quiet',
+        ]),
+    )
+    .filter((commands) => commands.length > 0);
+}
+
+/** A run writes its report last. */
+function isDone({ output }: TrainConfig): boolean {
+  return existsSync(join(output, 'report.html'));
+}
+
+/** Writes the pairs that are not there yet. @returns the runs of each split: SFT, then the methods */
+async function prepare(
+  experiment: OpinionExperiment,
+  ui: { quiet: boolean; log(text: string): void },
+): Promise<{ part: Part; runs: StageRun[] }[]> {
   const { folder, file, methods } = experiment;
   const parts = partsOf(experiment);
   const stages: Stage[] = ['sft', ...methods];
@@ -97,10 +157,10 @@ export async function opinionExperiment(
   const saved = existsSync(record) ? (readJson(record) as RunIdentity) : {};
   const plan = parts.map((part) => ({
     part,
-    configs: stages.map((stage) => configOf(experiment, stage, part, saved)),
+    runs: stages.map((stage) => stageRun(experiment, stage, part, saved)),
   }));
-  const first = present(plan[0]);
-  const identity = identityOf(experiment, stages, first.configs);
+  const configs = present(plan[0]).runs.map(({ config }) => config);
+  const identity = identityOf(experiment, stages, configs);
   checkSame(saved, identity, folder);
 
   const lacking = parts.filter((part) => !existsSync(dataOf(part)));
@@ -119,27 +179,7 @@ export async function opinionExperiment(
   for (const { folder, pairs } of made)
     for (const warning of pairs.summary.warnings) ui.log(`warning: ${folder}: ${warning}`);
   for (const { folder, pairs } of made) await writeFolderWhole(folder, (partial) => writeOpinionPairs(partial, pairs));
-
-  let outcome: OpinionOutcome | undefined;
-  const done: TestedRun[] = [];
-  for (const [i, { part, configs }] of plan.entries()) {
-    for (const [j, config] of configs.entries()) {
-      // The report is the last thing that a run writes.
-      const before = existsSync(join(config.output, 'report.html'));
-      ui.log(
-        `[${i * configs.length + j + 1}/${plan.length * configs.length}] ${config.output}${before ? ': already done' : ''}`,
-      );
-      if (!before) await runTraining(config, ui, { resume: true, again: 'the same command', report: writeRunReport });
-    }
-    const runs = configs.slice(1).map(({ output }) => output);
-    done.push(...runs.map((run, m) => ({ run, method: present(methods[m]), data: dataOf(part), seed: part.seed })));
-    const last = i === plan.length - 1;
-    if (last || part.fold) outcome = await report(experiment, first.configs[0]?.model, done);
-  }
-  const { checks, ...rest } = present(outcome);
-  for (const check of checks) ui.log(checkLine(check));
-  ui.log(`report: ${rest.report}`);
-  return { checks, ...rest };
+  return plan;
 }
 
 /**
@@ -212,25 +252,35 @@ async function report(
   return { report: reportFile, checks, runs: done.map(({ run }) => run) };
 }
 
+/** One run, as `group-robust train FILE --set …` makes it. */
+interface StageRun {
+  file: string;
+  settings: string[];
+  config: TrainConfig;
+}
+
 /** @param saved what the experiment was begun with: on another device it goes on with the same types of numbers */
-function configOf(
+function stageRun(
   { model, authors, device, overrides = [], configurations = experimentFolder('global-opinions') }: OpinionExperiment,
   stage: Stage,
   part: Part,
   saved: RunIdentity,
-): TrainConfig {
-  const { file, settings } = stageConfig(configurations, stage);
+): StageRun {
+  const own = stageConfig(configurations, stage);
   const at = (name: string) => join(part.folder, name);
-  const config = loadConfig(file, [
-    ...settings,
+  const settings = [
+    ...own.settings,
     ...(authors ? (authorsSettings[likeStage(stage)] ?? []) : []),
     ...overrides,
     ...(model === undefined ? [] : [setting('model', model)]),
     ...(device === undefined ? [] : [setting('device', device)]),
     ...placeSettings(stage, { seed: part.runSeed, output: at(stage), data: dataOf(part), sft: at('sft') }),
-  ]);
+  ];
+  const given = loadConfig(own.file, settings);
   const begun = (saved[`${stage}: dtype`] ?? saved['sft: dtype']) as DType | undefined;
-  return withDType(config, resolveDevice(config.device), begun);
+  const config = withDType(given, resolveDevice(given.device), begun);
+  if (given.dtype === undefined) settings.push(setting('dtype', config.dtype));
+  return { file: own.file, settings, config };
 }
 
 function settingsInWords({ authors, configurations, overrides = [] }: OpinionExperiment): string {

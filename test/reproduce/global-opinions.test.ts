@@ -10,6 +10,7 @@ import { groupWeights } from '../../src/objective/group-weights.js';
 import { type OpinionExperiment, opinionExperiment } from '../../src/reproduce/global-opinions.js';
 import { comparedMethods, experimentFolder, placeSettings, stageConfig } from '../../src/reproduce/stages.js';
 import { loadConfig } from '../../src/train/config.js';
+import { runCommand } from '../commands.js';
 import { pretendCards } from '../policy/pretend-cards.js';
 import { expectSoundPage } from '../report/page.js';
 import { temporaryFolder } from '../temporary-folder.js';
@@ -177,6 +178,26 @@ it('tests every question once in folds, adds methods to what is done, and judges
   expectSoundPage(page);
   expect(page).toContain('All folds together');
   await expect(run({ ...changes, folds: 4 })).rejects.toThrow(/field "folds": is 4, (and|but) was 3/);
+});
+
+it('lists its runs as a line of commands for each fold, and reports what they have made', async () => {
+  const target = join(root, 'listed');
+  const flags = ['--seeds', '0', '--folds', '3', '--set', 'epochs=0.25', '--out', target];
+  const command = commandLine(...flags).filter((word) => word !== '--quiet');
+  const list = () => {
+    const { stdout, stderr } = spawnSync(process.execPath, [...command, '--list'], { encoding: 'utf8' });
+    expect(stderr).not.toContain('error');
+    return stdout.split('\n').slice(0, -1);
+  };
+  const lines = list();
+  expect(lines.map((line) => line.match(/npx group-robust train /g)?.length)).toEqual([3, 3, 3]);
+  expect(existsSync(join(target, 'seed-0/fold-3/data/test.jsonl'))).toBe(true);
+  expect(runCommand(lines[1], '.')).toBe('');
+  expect(list()).toEqual([lines[0], lines[2]]);
+  const { text, runs } = await run({ folder: target, folds: 3, overrides: [...overrides, 'epochs=0.25'] });
+  expect(text.match(/already done/g)).toHaveLength(3);
+  expect(runs).toHaveLength(6);
+  expect(list()).toEqual([]);
 });
 
 it('a mistake in what it reads leaves nothing behind that stands in the way of the right command', async () => {

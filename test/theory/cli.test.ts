@@ -204,7 +204,13 @@ describe('converge', () => {
     expect(stderr).toMatch(/^4\.01e2 +Every group +2e2 /m);
     expect(stderr).toContain('No rate where fewer than two horizons count: give more samples to --horizons.\n');
     expect(stderr).toContain('✓ holds: EXP3: no error is below 0 or above the duality gap of its run\n');
-    expect(readdirSync(out).sort()).toEqual(['comparison.csv', 'comparison.json', 'duality-gap.svg', 'error.svg']);
+    expect(readdirSync(out).sort()).toEqual([
+      'comparison.csv',
+      'comparison.json',
+      'duality-gap.svg',
+      'error.svg',
+      'last-error.svg',
+    ]);
     expect(JSON.parse(readFileSync(join(out, 'comparison.json'), 'utf8'))).toEqual(report);
     const [heading, ...lines] = readFileSync(join(out, 'comparison.csv'), 'utf8').trim().split('\n');
     expect(heading).toMatch(/^samples,algorithm,steps,error,/);
