@@ -14,7 +14,7 @@ import type { Section } from '../report/html.js';
 import { methodTitle } from '../report/palette.js';
 import type { Table } from '../report/table.js';
 import type { Check } from '../terminal/checks.js';
-import { formatNumber } from '../terminal/format.js';
+import { counted, formatNumber } from '../terminal/format.js';
 import type { Method } from './stages.js';
 import type { TestedPair } from './tested-pairs.js';
 
@@ -44,7 +44,9 @@ export interface Pooled {
   seeds: number[];
   /** Different questions that were tested. */
   questions: number;
-  /** Of those how many each seed has tested: fewer where a seed lacks folds. */
+  /** Tests that reward accuracies leave out, of every method: there one chose the model that it began with, whose rewards are all equal. */
+  ties: number;
+  /** Of those questions how many each seed has tested: fewer where a seed lacks folds. */
   questionsOfSeeds: number[];
   methods: Record<string, { measures: Record<Measure, Interval>; groups: Record<string, GroupMean> }>;
   /** "gr-ipo - ipo": the first minus the second. */
@@ -65,6 +67,7 @@ interface GroupMean {
  * @throws InputError where a method has not tested what the others have
  */
 export function poolFolds(pairs: readonly TestedPair[]): Pooled {
+  const ties = new Set(pairs.filter(({ reward_accuracy }) => reward_accuracy === undefined).map(testName));
   const questions = new Map<number, number>();
   const groups: string[] = [];
   const tested = new Map<Method, Map<number, Tested[]>>();
@@ -77,7 +80,9 @@ export function poolFolds(pairs: readonly TestedPair[]): Pooled {
     const question = questions.get(pair.question) ?? questions.size;
     questions.set(pair.question, question);
     if (!groups.includes(pair.group)) groups.push(pair.group);
-    ofSeed.push({ scores: pair, weight: 1, unit: question, groups: [groups.indexOf(pair.group)] });
+    // Where one method has none, the others have none there too: theirs would be of other questions.
+    const scores = ties.has(testName(pair)) ? { ...pair, reward_accuracy: undefined } : pair;
+    ofSeed.push({ scores, weight: 1, unit: question, groups: [groups.indexOf(pair.group)] });
   }
   checkSameTests(pairs);
   const once = new Float64Array(questions.size).fill(1);
@@ -86,8 +91,10 @@ export function poolFolds(pairs: readonly TestedPair[]): Pooled {
   const measured = (measure: Measure, method: Method, minus?: Method): Interval => {
     const { metric, of } = measures[measure];
     const ofSeeds = (name: Method) =>
-      seeds.map((seed) => valuesOf(present(tested.get(name)?.get(seed)), groups.length, metric));
+      seeds.map((seed) => valuesOf(having(metric, present(tested.get(name)?.get(seed))), groups.length, metric));
     const own = ofSeeds(method);
+    if (own.some((values) => values.length === 0))
+      return { mean: Number.NaN, interval: [Number.NaN, Number.NaN], seeds: own.map(() => Number.NaN) };
     const others = minus === undefined ? [] : ofSeeds(minus);
     const bySeed = (times: Float64Array) =>
       own.map((values, i) => {
@@ -122,6 +129,7 @@ export function poolFolds(pairs: readonly TestedPair[]): Pooled {
   return {
     seeds,
     questions: questions.size,
+    ties: ties.size,
     questionsOfSeeds: seeds.map(
       (seed) => new Set(pairs.flatMap((pair) => (pair.seed === seed ? [pair.question] : []))).size,
     ),
@@ -139,14 +147,24 @@ export function poolFolds(pairs: readonly TestedPair[]): Pooled {
   };
 }
 
+/** Those that have it. */
+function having(metric: Metric, pairs: readonly Tested[]): Tested[] {
+  return pairs.filter(({ scores }) => scores[metric] !== undefined);
+}
+
+function testName({ seed, question, group }: TestedPair): string {
+  return `question ${question} of "${group}" in seed ${seed}`;
+}
+
 /**
  * Differences of methods mean something only between tests of the same pairs. A group may be asked one question several times: a region
  * in each of its countries.
  */
 function checkSameTests(pairs: readonly TestedPair[]): void {
   const tests = new Map<string, Map<Method, number>>();
-  for (const { method, seed, question, group } of pairs) {
-    const name = `question ${question} of "${group}" in seed ${seed}`;
+  for (const pair of pairs) {
+    const { method } = pair;
+    const name = testName(pair);
     const times = tests.get(name) ?? new Map<Method, number>();
     tests.set(name, times);
     times.set(method, (times.get(method) ?? 0) + 1);
@@ -184,13 +202,18 @@ function judged(claim: string, measure: Measure, { mean, interval, seeds }: Inte
   return {
     claim,
     outcome: [...interval, ...seeds].every(isWanted) ? 'holds' : interval.every(isContrary) ? 'fails' : 'unclear',
-    detail: `difference ${number(mean)}, 95 % interval over questions ${interval.map(number).join(' to ')}; by seed ${seeds.map(number).join(', ')}`,
+    detail: Number.isNaN(mean)
+      ? 'no pair of a seed has a reward of every method'
+      : `difference ${number(mean)}, 95 % interval over questions ${interval.map(number).join(' to ')}; by seed ${seeds.map(number).join(', ')}`,
   };
 }
 
 function groupSummary(bySeed: ReadonlyMap<number, readonly Tested[]>, group: number): GroupMean {
   const pairs = [...bySeed.values()].flat().filter((tested) => tested.groups.includes(group));
-  const mean = (metric: Metric) => pairs.reduce((sum, { scores }) => sum + present(scores[metric]), 0) / pairs.length;
+  const mean = (metric: Metric) => {
+    const known = having(metric, pairs);
+    return known.reduce((sum, { scores }) => sum + present(scores[metric]), 0) / known.length;
+  };
   return {
     pairs: pairs.length / bySeed.size,
     loss: mean('loss'),
@@ -200,13 +223,15 @@ function groupSummary(bySeed: ReadonlyMap<number, readonly Tested[]>, group: num
 }
 
 /** For a page. */
-export function pooledSection({ seeds, questions, questionsOfSeeds, methods, differences, checks }: Pooled): Section {
+export function pooledSection(pooled: Pooled): Section {
+  const { seeds, questions, ties, questionsOfSeeds, methods, differences, checks } = pooled;
   const whole = questionsOfSeeds.every((count) => count === questions);
   const tested = whole
     ? `Each of ${questions} questions is tested once${seeds.length === 1 ? '' : ` in each of ${seeds.length} seeds`}`
     : `Of ${questions} questions ${seeds.map((seed, i) => `${present(questionsOfSeeds[i])} are tested in seed ${seed}`).join(', ')}, which all count the same below, each question once a seed`;
+  const number = (value: number) => (Number.isNaN(value) ? '–' : formatNumber(value, 3));
   const cell = ({ mean, interval }: Interval) =>
-    `${formatNumber(mean, 3)} (${interval.map((end) => formatNumber(end, 3)).join(' to ')})`;
+    Number.isNaN(mean) ? '–' : `${number(mean)} (${interval.map(number).join(' to ')})`;
   const table = (caption: string, rows: Record<string, Record<Measure, Interval>>): Table => ({
     caption,
     columns: [{ title: 'Method' }, ...measureNames.map((title) => ({ title, numeric: true }))],
@@ -223,13 +248,18 @@ export function pooledSection({ seeds, questions, questionsOfSeeds, methods, dif
     rows: groups.map((group) => [
       group,
       String(Math.round(Object.values(methods)[0]?.groups[group]?.pairs ?? 0)),
-      ...Object.values(methods).map((method) => formatNumber(of(present(method.groups[group])), 3)),
+      ...Object.values(methods).map((method) => number(of(present(method.groups[group])))),
     ]),
   });
   return {
     title: 'All folds together',
     text: [
       `${tested}, by a model that saw it neither in training nor in validation. In brackets 95 % intervals over questions (basic bootstrap): what another sample of questions could show. Those of a worst group or a gap are approximate where groups are close: in simulations of 95 % they hold the truth in 83 to 94 %.`,
+      ...(ties === 0
+        ? []
+        : [
+            `Reward accuracies leave out ${counted(ties, 'pair')} of which a method is tested as it began, with all rewards equal, since its best step was the first.`,
+          ]),
     ],
     checks,
     tables: [

@@ -14,7 +14,10 @@ import { type Method, methodNames } from './stages.js';
  * What a method made of one test pair: all that the tests of several folds and seeds are judged by. Without texts, so that it can be
  * published where neither the survey nor the adapters may be.
  */
-export interface TestedPair extends Required<PairScores> {
+export interface TestedPair extends PairScores {
+  /** Absent where all rewards are equal: the method chose the model that it began with. */
+  reward_accuracy?: number;
+  policy_accuracy: number;
   method: Method;
   seed: number;
   /** Number of its question in the survey. */
@@ -48,10 +51,10 @@ export async function testedPairs(runs: readonly TestedRun[]): Promise<TestedPai
       const question = rows[line - 1]?.question;
       if (question === undefined)
         throw new InputError(`names line ${line}, which ${source} does not have`, { at: { file } });
-      if (reward_accuracy === undefined || policy_accuracy === undefined)
+      if (policy_accuracy === undefined)
         throw new InputError(`has no accuracy on line ${line}`, {
           at: { file },
-          fix: 'pool runs of a preference loss; sft has no rewards',
+          fix: 'pool runs of a preference loss',
         });
       pairs.push({ method, seed, question, group: groupText(groups), loss, reward_accuracy, policy_accuracy });
     }
@@ -61,7 +64,17 @@ export async function testedPairs(runs: readonly TestedRun[]): Promise<TestedPai
 
 /** A row a pair; {@link readTestedPairs} reads it back, every number as it was. */
 export function testedPairsCsv(pairs: readonly TestedPair[]): string {
-  return csvOfRecords(pairs.map((pair) => ({ ...pair })));
+  return csvOfRecords(
+    pairs.map(({ method, seed, question, group, loss, reward_accuracy, policy_accuracy }) => ({
+      method,
+      seed,
+      question,
+      group,
+      loss,
+      reward_accuracy,
+      policy_accuracy,
+    })),
+  );
 }
 
 const number = z
@@ -74,7 +87,7 @@ const rowSchema = z.object({
   question: number.pipe(questionNumber),
   group: z.string().min(1),
   loss: number,
-  reward_accuracy: number,
+  reward_accuracy: z.union([z.literal('').transform(() => undefined), number]),
   policy_accuracy: number,
 });
 

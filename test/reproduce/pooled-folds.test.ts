@@ -16,10 +16,12 @@ interface Fake {
   /** [question, group, loss, right]. */
   pairs: [number, string, number, 0 | 1][];
   best?: boolean;
+  /** Tested before its first step: all rewards are equal, which counts as wrong. */
+  tied?: boolean;
 }
 
 /** The files of a run and its pairs, with other lines between, as where pairs were left out. */
-function fake({ method, seed, pairs, best }: Fake): TestedRun {
+function fake({ method, seed, pairs, best, tied }: Fake): TestedRun {
   const run = join(root, `${made++}`);
   const data = join(run, 'data');
   mkdirSync(data, { recursive: true });
@@ -31,7 +33,8 @@ function fake({ method, seed, pairs, best }: Fake): TestedRun {
         line: 2 * i + 2,
         group,
         loss: scale * loss,
-        'rewards/accuracies': right,
+        'rewards/accuracies': tied ? 0 : right,
+        'rewards/margins': tied ? 0 : right - 0.5,
         'logps/accuracies': 1 - right,
       })),
     );
@@ -43,6 +46,46 @@ function fake({ method, seed, pairs, best }: Fake): TestedRun {
 const poolRuns = async (runs: TestedRun[]) => poolFolds(await testedPairs(runs));
 
 describe('poolFolds', () => {
+  it('leaves pairs out of reward accuracies that a method has no rewards for, of every method, and says so', async () => {
+    const first: Fake['pairs'] = [
+      [0, 'a', 6, 1],
+      [1, 'b', 1, 0],
+      [2, 'a', 1, 0],
+    ];
+    const second: Fake['pairs'] = [
+      [3, 'a', 25, 1],
+      [4, 'b', 25, 1],
+    ];
+    const runs = [
+      fake({ method: 'ipo', seed: 1, pairs: first }),
+      fake({ method: 'ipo', seed: 1, pairs: second, tied: true }),
+      fake({ method: 'gr-ipo', seed: 1, pairs: first }),
+      fake({ method: 'gr-ipo', seed: 1, pairs: second }),
+    ];
+    const tested = await testedPairs(runs);
+    const pooled = poolFolds(tested);
+    expect(pooled.ties).toBe(2);
+    for (const method of ['ipo', 'gr-ipo']) {
+      expect(pooled.methods[method].measures['mean reward accuracy over groups'].mean).toBe(0.25);
+      expect(pooled.methods[method].groups.a).toMatchObject({ pairs: 3, rewardAccuracy: 0.5, policyAccuracy: 1 / 3 });
+      expect(pooled.methods[method].measures['mean loss over groups'].mean).toBeCloseTo((32 / 3 + 13) / 2, 12);
+    }
+    expect(pooledSection(pooled).text?.[1]).toMatch(/^Reward accuracies leave out 2 pairs /);
+    // An empty cell, and read back as it was.
+    const csv = testedPairsCsv(tested);
+    expect(csv).toContain('\nipo,1,3,a,25,,0\n');
+    writeFileSync(join(root, 'tied.csv'), csv);
+    expect(poolFolds(await readTestedPairs(join(root, 'tied.csv')))).toEqual(pooled);
+
+    const none = poolFolds(await testedPairs([runs[1], runs[3]]));
+    expect(none.differences['gr-ipo - ipo']['worst-group reward accuracy'].mean).toBeNaN();
+    const accuracy = none.checks.filter(({ claim }) => claim.includes('reward accuracy'));
+    expect(accuracy.map(({ outcome }) => outcome)).toEqual(['unclear', 'unclear']);
+    expect(accuracy[0].detail).toBe('no pair of a seed has a reward of every method');
+    expect(JSON.stringify(pooledSection(none).tables)).toContain('"–"');
+    expect(JSON.stringify(pooledSection(none).tables)).not.toContain('NaN');
+  });
+
   it('takes means over all folds before the worst group is looked for, by hand', async () => {
     // Group a is worst in fold one, b in fold two; over both it is b: (1 + 8)/2 against (6 + 1)/2.
     const pooled = await poolRuns([
