@@ -23,6 +23,8 @@ export default defineConfig({
     // The addon keeps one LibTorch per process and has two cores to share: forks isolate it, two at a time.
     pool: 'forks',
     maxWorkers: 2,
+    // Threads that wait for others must not keep the cores from them: two workers have more of them than there are cores.
+    env: { GOMP_SPINCOUNT: '0' },
     // Whole commands and trainings, on a machine that may have other work; what hangs still ends.
     testTimeout: 180_000,
     hookTimeout: 120_000,

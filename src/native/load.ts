@@ -63,9 +63,11 @@ export function loadAddon(candidates: string[]): NativeAddon {
         `  fix: run ${BUILD_COMMAND} in ${BUILD_COMMAND.startsWith('npm ') ? 'the checkout of group-robust-po' : 'your project'}`,
       ].join('\n'),
     );
-  // OpenMP reads this when it is loaded. By default its threads spin after every operation; where other work needs the cores, a
-  // training step of a small model then takes ten times as long. Sleeping costs little on an idle machine.
+  // OpenMP reads these when it is loaded. By default its threads spin for milliseconds after every operation: where other work needs the
+  // cores, a training step of a small model then takes ten times as long. Asleep at once, they are slow to wake on an idle machine. So they
+  // spin for some 30 µs, about what a wake-up costs, and sleep then.
   process.env.OMP_WAIT_POLICY ??= 'passive';
+  process.env.GOMP_SPINCOUNT ??= '3000';
   // Read at the first matrix products. oneDNN, and the layer above it, keep what they prepare for every new number of rows, 1,024 entries
   // each by default: steps of ever new sizes would fill 300 MB for each layer of Gemma-2B. A small number is no slower.
   process.env.LRU_CACHE_CAPACITY ??= '64';
