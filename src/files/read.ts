@@ -228,7 +228,7 @@ export const issueText: z.core.$ZodErrorMap = (issue) => {
       return `must be ${issue.inclusive ? loose : strict} ${bound}, ${found}`;
     }
     case 'unrecognized_keys': {
-      const { shape = {} } = issue.inst as { shape?: object };
+      const { shape = {} } = (issue.inst ?? {}) as { shape?: object };
       return `has the unknown key ${issue.keys[0]}; known here are ${Object.keys(shape).join(', ')}`;
     }
     default:

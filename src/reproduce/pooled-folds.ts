@@ -32,6 +32,7 @@ const claims: Partial<Record<Measure, string>> = {
   'gap between groups in reward accuracy': 'narrows the gap between groups in reward accuracy',
 };
 
+/** Of NaN, null in JSON, where no pair of a seed has the metric. */
 interface Interval {
   mean: number;
   /** 95 %, over questions. */
@@ -44,7 +45,7 @@ export interface Pooled {
   seeds: number[];
   /** Different questions that were tested. */
   questions: number;
-  /** Tests that reward accuracies leave out, of every method: there one chose the model that it began with, whose rewards are all equal. */
+  /** Pairs that reward accuracies leave out, of every method and over all seeds: there one chose the model that it began with, whose rewards are all equal. */
   ties: number;
   /** Of those questions how many each seed has tested: fewer where a seed lacks folds. */
   questionsOfSeeds: number[];
@@ -129,7 +130,7 @@ export function poolFolds(pairs: readonly TestedPair[]): Pooled {
   return {
     seeds,
     questions: questions.size,
-    ties: ties.size,
+    ties: pairs.filter((pair) => pair.method === methods[0] && ties.has(testName(pair))).length,
     questionsOfSeeds: seeds.map(
       (seed) => new Set(pairs.flatMap((pair) => (pair.seed === seed ? [pair.question] : []))).size,
     ),

@@ -55,6 +55,8 @@ describe('poolFolds', () => {
     const second: Fake['pairs'] = [
       [3, 'a', 25, 1],
       [4, 'b', 25, 1],
+      // A region asks it in each of its countries.
+      [4, 'b', 25, 1],
     ];
     const runs = [
       fake({ method: 'ipo', seed: 1, pairs: first }),
@@ -64,13 +66,13 @@ describe('poolFolds', () => {
     ];
     const tested = await testedPairs(runs);
     const pooled = poolFolds(tested);
-    expect(pooled.ties).toBe(2);
+    expect(pooled.ties).toBe(3);
     for (const method of ['ipo', 'gr-ipo']) {
       expect(pooled.methods[method].measures['mean reward accuracy over groups'].mean).toBe(0.25);
       expect(pooled.methods[method].groups.a).toMatchObject({ pairs: 3, rewardAccuracy: 0.5, policyAccuracy: 1 / 3 });
-      expect(pooled.methods[method].measures['mean loss over groups'].mean).toBeCloseTo((32 / 3 + 13) / 2, 12);
+      expect(pooled.methods[method].measures['mean loss over groups'].mean).toBeCloseTo((32 / 3 + 51 / 3) / 2, 12);
     }
-    expect(pooledSection(pooled).text?.[1]).toMatch(/^Reward accuracies leave out 2 pairs /);
+    expect(pooledSection(pooled).text?.[1]).toMatch(/^Reward accuracies leave out 3 pairs /);
     // An empty cell, and read back as it was.
     const csv = testedPairsCsv(tested);
     expect(csv).toContain('\nipo,1,3,a,25,,0\n');
