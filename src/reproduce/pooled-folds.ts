@@ -233,10 +233,13 @@ export function pooledSection(pooled: Pooled): Section {
   const number = (value: number) => (Number.isNaN(value) ? '–' : formatNumber(value, 3));
   const cell = ({ mean, interval }: Interval) =>
     Number.isNaN(mean) ? '–' : `${number(mean)} (${interval.map(number).join(' to ')})`;
-  const table = (caption: string, rows: Record<string, Record<Measure, Interval>>): Table => ({
+  const byMeasure = (caption: string, columns: Record<string, Record<Measure, Interval>>): Table => ({
     caption,
-    columns: [{ title: 'Method' }, ...measureNames.map((title) => ({ title, numeric: true }))],
-    rows: Object.entries(rows).map(([name, row]) => [name, ...measureNames.map((measure) => cell(row[measure]))]),
+    columns: [{ title: 'Measure' }, ...Object.keys(columns).map((title) => ({ title, numeric: true }))],
+    rows: measureNames.map((measure) => [
+      measure,
+      ...Object.values(columns).map((intervals) => cell(intervals[measure])),
+    ]),
   });
   const groups = Object.keys(Object.values(methods)[0]?.groups ?? {});
   const byGroup = (caption: string, of: (group: GroupMean) => number): Table => ({
@@ -244,7 +247,7 @@ export function pooledSection(pooled: Pooled): Section {
     columns: [
       { title: 'Group' },
       { title: 'Pairs', numeric: true },
-      ...Object.keys(methods).map((title) => ({ title, numeric: true })),
+      ...Object.keys(methods).map((name) => ({ title: methodTitle(name), numeric: true })),
     ],
     rows: groups.map((group) => [
       group,
@@ -264,8 +267,19 @@ export function pooledSection(pooled: Pooled): Section {
     ],
     checks,
     tables: [
-      table('Test scores', Object.fromEntries(Object.entries(methods).map(([name, { measures }]) => [name, measures]))),
-      table('Differences', differences),
+      byMeasure(
+        'Test scores',
+        Object.fromEntries(Object.entries(methods).map(([name, { measures }]) => [methodTitle(name), measures])),
+      ),
+      byMeasure(
+        'Differences',
+        Object.fromEntries(
+          Object.entries(differences).map(([name, measures]) => [
+            name.split(' - ').map(methodTitle).join(' − '),
+            measures,
+          ]),
+        ),
+      ),
       byGroup('Loss by group', ({ loss }) => loss),
       byGroup('Reward accuracy by group', ({ rewardAccuracy }) => rewardAccuracy),
     ],
