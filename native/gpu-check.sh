@@ -8,8 +8,8 @@ cd "$(dirname "$0")/.."
 
 command -v nvidia-smi >/dev/null || { echo "no NVIDIA driver on this machine" >&2; exit 1; }
 card=$(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | head -1)
-results=$(mktemp -d)
-trap 'rm -rf "$results"' EXIT
+results=build/gpu-check # stays, for a job that is stopped at its time limit
+rm -rf "$results" && mkdir -p "$results"
 failed=()
 check() { # NAME COMMAND…
   local name=$1

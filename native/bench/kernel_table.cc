@@ -218,10 +218,12 @@ BenchKernel treeAttentionKernel() {
                     normal({rows, keyHeads, headSize}, generator), normal({rows, heads * headSize}, generator)};
           },
           [](const KernelSizes& sizes, const Inputs& inputs, Kernels kernels) {
-            const auto function = kernels == Kernels::kFused ? fusedTreeAttention : composedTreeAttention;
-            const double scale = 1 / std::sqrt(static_cast<double>(sizes.at("headSize")));
+            const AttentionSettings settings{1 / std::sqrt(static_cast<double>(sizes.at("headSize"))), 0, 0};
             return autogradRun(inputs, 3, inputs[3], [=, trees = equalTrees(sizes)](const Inputs& leaves) {
-              return function(leaves[0], leaves[1], leaves[2], trees, AttentionSettings{scale, 0, 0});
+              if (kernels == Kernels::kFused)
+                return fusedTreeAttention(leaves[0], leaves[1], leaves[2], trees, settings);
+              TreeMasks masks;
+              return composedTreeAttention(leaves[0], leaves[1], leaves[2], trees, masks, settings);
             });
           },
           work(2),

@@ -30,7 +30,7 @@ const BenchKernel& findKernel(const std::string& name, const KernelSizes& sizes,
     if (kernel.name != name) continue;
     for (const std::string& size : kernel.sizes)
       if (sizes.count(size) == 0) throw InputError("sizes." + size + ": expected a number for " + name);
-    requireDevice(device);
+    openDevice(device);
     if (kernel.cpuOnly && !device.is_cpu()) throw InputError("device: " + name + " is for the CPU only");
     return kernel;
   }
@@ -114,7 +114,7 @@ double copyRate(const c10::Device& device, double seconds) {
 }
 
 double gemmRate(at::ScalarType dtype, const c10::Device& device, double seconds) {
-  const int64_t n = 2048;
+  const int64_t n = device.is_cpu() ? 2048 : 8192;  // enough tiles for a card to be at its best
   const at::Generator generator = seededGenerator(0);
   const auto matrix = [&] {
     return at::empty({n, n}, at::TensorOptions(at::kFloat)).normal_(0, 1, generator).to(device, dtype);
@@ -136,10 +136,10 @@ double gemmRate(at::ScalarType dtype, const c10::Device& device, double seconds)
 
 }  // namespace
 
-void requireDevice(const c10::Device& device) {
+void openDevice(const c10::Device& device) {
   if (device.is_cpu()) return;
 #ifdef GROUP_ROBUST_CUDA
-  if (device.is_cuda() && c10::cuda::device_count() > 0) return;
+  if (device.is_cuda() && c10::cuda::device_count() > 0) return useExactProducts();
   throw InputError("device: no CUDA device was found");
 #else
   throw InputError("device: this addon is built without CUDA; build it with a CUDA LibTorch and nvcc");
@@ -178,7 +178,7 @@ KernelMeasurement measureKernel(const std::string& name, const KernelSizes& size
 }
 
 MachineMeasurement measureMachine(at::ScalarType dtype, const c10::Device& device, double seconds) {
-  requireDevice(device);
+  openDevice(device);
   const c10::NoGradGuard noGrad;
   return {copyRate(device, seconds), gemmRate(dtype, device, seconds)};
 }

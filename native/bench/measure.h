@@ -47,13 +47,13 @@ KernelMeasurement measureKernel(const std::string& name, const KernelSizes& size
 
 struct MachineMeasurement {
   double copyBytesPerSecond;  // read and written, arrays far larger than any cache
-  double gemmFlopsPerSecond;  // 2048 cubed, the best of the ways there are
+  double gemmFlopsPerSecond;  // of square matrices, the best of the ways there are
 };
 
 /** What limits a kernel of `dtype` on this machine. */
 MachineMeasurement measureMachine(at::ScalarType dtype, const c10::Device& device, double seconds);
 
-/** Throws InputError where this build or machine has no such device. */
-void requireDevice(const c10::Device& device);
+/** Before anything is computed there. Throws InputError where this build or machine has no such device. */
+void openDevice(const c10::Device& device);
 
 }  // namespace group_robust

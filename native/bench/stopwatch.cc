@@ -29,7 +29,7 @@ class CudaStopwatch {
  public:
   explicit CudaStopwatch(const c10::Device& device)
       : guard_(device),
-        other_(at::empty({256 << 20}, at::TensorOptions(at::kByte).device(device))),
+        other_(at::empty({1 << 30}, at::TensorOptions(at::kByte).device(device))),
         stream_(c10::cuda::getCurrentCUDAStream(device.index()).stream()) {
     C10_CUDA_CHECK(cudaEventCreate(&begin_));
     C10_CUDA_CHECK(cudaEventCreate(&end_));

@@ -21,8 +21,8 @@ Kernels readKernels(const Napi::Value& value) {
   const std::string name = readString(value, "kernels");
   if (name == "fused") return Kernels::kFused;
   if (name == "libtorch") return Kernels::kLibTorch;
-  if (name == "sequences") return Kernels::kSequences;
-  throw InputError("kernels: expected fused, libtorch or sequences");
+  if (name == "gpu-plan") return Kernels::kGpuPlan;
+  throw InputError("kernels: expected fused, libtorch or gpu-plan");
 }
 
 void switchKernels(const Napi::CallbackInfo& info) {

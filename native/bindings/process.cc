@@ -28,8 +28,8 @@ const char* nameOf(Kernels kernels) {
       return "fused";
     case Kernels::kLibTorch:
       return "libtorch";
-    case Kernels::kSequences:
-      return "sequences";
+    case Kernels::kGpuPlan:
+      return "gpu-plan";
   }
   return "";
 }

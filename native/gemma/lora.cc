@@ -10,6 +10,7 @@
 
 #include "error_types.h"
 #include "gemma/generator.h"
+#include "kernels/upload.h"
 
 namespace group_robust {
 namespace {
@@ -153,7 +154,9 @@ at::Tensor Adapter::combine(const at::Tensor& accumulators, const std::vector<do
   if (static_cast<int64_t>(coefficients.size()) != accumulators_.size(0))
     throw InputError("coefficients has " + std::to_string(coefficients.size()) + " entries for " +
                      std::to_string(accumulators_.size(0)) + " accumulators");
-  return at::mv(accumulators.t(), at::tensor(coefficients, at::TensorOptions(at::kDouble)).to(values_.options()));
+  // Up in their own type: to change it on the way would wait for the backward pass.
+  const at::Tensor sent = uploaded(at::tensor(coefficients, at::TensorOptions(at::kDouble)), values_.device());
+  return at::mv(accumulators.t(), sent.to(values_.scalar_type()));
 }
 
 at::Tensor Adapter::gradient(const std::string& name, const std::vector<double>& coefficients) const {

@@ -6,12 +6,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <functional>
+#include <memory>
 #include <set>
 
 #include "error_types.h"
 #include "kernels/cached_attention.h"
+#include "kernels/gather.h"
 #include "kernels/geglu.h"
 #include "kernels/implementation.h"
 #include "kernels/precision.h"
@@ -72,12 +73,9 @@ std::vector<int64_t> lengthsOf(const std::vector<AttentionTree>& trees) {
 
 /**
  * Two runs on one card give the same bits: LibTorch, in all of this process, takes no sum in the order in which threads
- * happen to come, and refuses operations that would. cuBLAS has to be told by its variable, before its first product.
+ * happen to come, and refuses operations that would.
  */
 void useFixedOrders() {
-#ifdef GROUP_ROBUST_CUDA
-  setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/1);
-#endif
   at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
   at::globalContext().setDeterministicFillUninitializedMemory(false);
 }
@@ -126,6 +124,7 @@ Model::Model(const GemmaConfig& config, const ModelOptions& options) : config_(c
   if (options.stored != options.dtype && options.stored != at::kBFloat16)
     throw InputError("the base weights can be kept in bfloat16 or in the type of the activations");
   if (!options.device.is_cpu()) {
+    useExactProducts();
     useFixedOrders();
   }
 }
@@ -227,12 +226,13 @@ std::vector<RotaryTable> Model::rotariesOf(const at::Tensor& positions) const {
 
 Model::Attend Model::attentionWithin(const std::vector<AttentionTree>& trees) const {
   const bool planned =
-      chosenKernels() == Kernels::kSequences || (options_.device.is_cuda() && chosenKernels() == Kernels::kFused);
-  return [trees, plan = planned ? std::optional(planSequences(trees, options_.device)) : std::nullopt](
+      chosenKernels() == Kernels::kGpuPlan || (options_.device.is_cuda() && chosenKernels() == Kernels::kFused);
+  return [trees, masks = std::make_shared<TreeMasks>(),
+          plan = planned ? std::optional(planSequences(trees, options_.device)) : std::nullopt](
              size_t, const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
              const AttentionSettings& settings) {
     return plan && takesSequences(query, settings) ? sequenceAttention(query, key, value, *plan, settings)
-                                                   : treeAttention(query, key, value, trees, settings);
+                                                   : treeAttention(query, key, value, trees, *masks, settings);
   };
 }
 
@@ -246,7 +246,7 @@ at::Tensor Model::headInput(const Batch& batch, const LoraLayers* lora) const {
 
 at::Tensor Model::responseLogProbabilities(const Batch& batch, const at::Tensor& headInput) const {
   const profile::Scope head(profile::kHead);
-  const at::Tensor tokens = tokenLogProbabilities(headInput.index_select(0, batch.predictors), weights_->embedding,
+  const at::Tensor tokens = tokenLogProbabilities(gathered(headInput, batch.predictors), weights_->embedding,
                                                   batch.targets, config_.logitCap);
   const at::Tensor sums = at::zeros({batch.responses}, tokens.options()).index_add(0, batch.responseOf, tokens);
   profile::backwardEnters(sums, profile::kHead);

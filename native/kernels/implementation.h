@@ -6,9 +6,10 @@ namespace group_robust {
 
 /**
  * kFused: the kernels of this folder. kLibTorch: the same in LibTorch's operations, the oracle and the fallback.
- * kSequences: kFused, but for attention by sequences as on a GPU (sequence_attention.h), so that a CPU can check it.
+ * kGpuPlan: kFused, but for what is planned otherwise on a GPU, so that a CPU can check it: attention by sequences
+ * (sequence_attention.h) and the head's products of bfloat16 (token_log_prob.h).
  */
-enum class Kernels { kFused, kLibTorch, kSequences };
+enum class Kernels { kFused, kLibTorch, kGpuPlan };
 
 /** The one switch, for the whole process; kFused at first. */
 void setKernels(Kernels kernels);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
 #include <optional>
 #include <string_view>
 
@@ -73,6 +74,11 @@ at::Tensor wideProduct(const at::Tensor& x, const at::Tensor& weight) {
   if (x.scalar_type() != wide && !x.is_cpu() && weight.scalar_type() == x.scalar_type())
     return at::mm(x, weight.t(), wide);
   return product(x.to(wide), weight.to(wide));
+}
+
+void useExactProducts() {
+  setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/1);
+  at::globalContext().setFloat32MatmulPrecision("highest");
 }
 
 bool hasOneDnnProducts() { return oneDnnLinear().has_value(); }

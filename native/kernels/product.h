@@ -26,6 +26,12 @@ at::ScalarType productType(const at::Tensor& x);
 at::Tensor wideProduct(const at::Tensor& x, const at::Tensor& weight);
 
 /**
+ * For a GPU, before the process's first product: LibTorch multiplies float32 as float32, whatever its variables say of
+ * TF32, and cuBLAS takes sums in an order that is always the same.
+ */
+void useExactProducts();
+
+/**
  * Whether this LibTorch has the entry to oneDNN that product() prefers. It is private to LibTorch, so another version
  * may lack it; then all products are at::mm's.
  */

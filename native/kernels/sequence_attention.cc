@@ -11,6 +11,7 @@
 #include <c10/cuda/CUDAException.h>
 #endif
 
+#include "kernels/gather.h"
 #include "kernels/precision.h"
 #include "kernels/upload.h"
 
@@ -111,7 +112,7 @@ bool takesSequences(const at::Tensor& query, const AttentionSettings& settings) 
 
 at::Tensor sequenceAttention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                              const SequencePlan& plan, const AttentionSettings& settings) {
-  const at::Tensor keys = key.index_select(0, plan.keyRows), values = value.index_select(0, plan.keyRows);
+  const at::Tensor keys = gathered(key, plan.keyRows), values = gathered(value, plan.keyRows);
   return query.is_cpu() ? attendOnCpu(query, keys, values, plan, settings)
                         : flashAttention(query, keys, values, plan, settings);
 }

@@ -13,6 +13,7 @@
 #include "kernels/launch.h"
 #include "kernels/parallel.h"
 #include "kernels/precision.h"
+#include "kernels/product.h"
 #include "kernels/rows/token_log_prob.h"
 
 namespace group_robust {
@@ -27,6 +28,9 @@ constexpr float kNegativeInfinity = -std::numeric_limits<float>::infinity();
 constexpr int64_t kBlockRows = 64;
 /** Rows of the head that one thread takes at a time. Fixed, so that sums do not depend on the number of threads. */
 constexpr int64_t kSpanRows = 1024;
+/** Logits that exist at once on a GPU: 256 MiB, all of Gemma's vocabulary for 256 rows, so that products fill the card.
+ */
+constexpr int64_t kGpuLogits = int64_t{1} << 26;
 /** Logit gradients that exist at once in backward: 4 MiB, for the cache all threads share. */
 constexpr int64_t kChunkGradients = int64_t{1} << 20;
 /** Rows of the head whose share of a gradient is summed in float32; such sums meet in float64. */
@@ -271,16 +275,34 @@ class CpuTokenLogProbabilities : public torch::autograd::Function<CpuTokenLogPro
   }
 };
 
+/**
+ * Whether both operands are bfloat16 and their products are taken as they are, with float32 sums: on a GPU, whose
+ * tensor cores do that at eight times the rate of float32 and more. The products of two such numbers are exact in
+ * float32, so logits are those of widened operands but for the order of a sum.
+ */
+bool multipliesNarrow(const at::Tensor& hidden, const at::Tensor& head) {
+  return (!hidden.is_cpu() || chosenKernels() == Kernels::kGpuPlan) && hidden.scalar_type() == at::kBFloat16 &&
+         head.scalar_type() == at::kBFloat16;
+}
+
+/** x · weight in x's type, float32, for a weight in bfloat16: of what x is in bfloat16 and of what that leaves. */
+at::Tensor splitProduct(const at::Tensor& x, const at::Tensor& weight) {
+  const at::Tensor high = x.to(weight.scalar_type());
+  const at::Tensor low = (x - high).to(weight.scalar_type());
+  return wideProduct(high, weight.t()).add_(wideProduct(low, weight.t()));
+}
+
 /** In LibTorch's operations, but for the two passes over a chunk's logits on CUDA, where they are fused. */
 class ChunkedTokenLogProbabilities : public torch::autograd::Function<ChunkedTokenLogProbabilities> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& hidden, const at::Tensor& head,
                             const at::Tensor& targets, double cap, bool fused) {
-    const at::Tensor wide = hidden.to(accurate(hidden.scalar_type()));
-    at::Tensor largest = at::full({wide.size(0)}, kNegativeInfinity, wide.options()), chosen = at::zeros_like(largest);
-    at::Tensor total = at::zeros_like(largest, at::kDouble);
-    eachChunk(wide, head, [&](int64_t begin, const at::Tensor& weight) {
-      const at::Tensor logits = chunkLogits(wide, weight, cap);
+    const at::ScalarType precise = accurate(hidden.scalar_type());
+    const at::Tensor rows = multipliesNarrow(hidden, head) ? hidden : hidden.to(precise);
+    at::Tensor largest = at::full({rows.size(0)}, kNegativeInfinity, rows.options().dtype(precise));
+    at::Tensor chosen = at::zeros_like(largest), total = at::zeros_like(largest, at::kDouble);
+    eachChunk(rows, head, [&](int64_t begin, const at::Tensor& weight) {
+      const at::Tensor logits = chunkLogits(rows, weight, cap);
 #ifdef GROUP_ROBUST_CUDA
       if (fused) {
         launchOnCuda(logits, LogSumForward{chunkOf(logits, targets, begin), mutableElements<float>(largest),
@@ -307,14 +329,15 @@ class ChunkedTokenLogProbabilities : public torch::autograd::Function<ChunkedTok
     const at::Tensor &hidden = saved[0], &head = saved[1], &targets = saved[2], &largest = saved[3];
     const at::ScalarType precise = largest.scalar_type();
     const at::Tensor cotangent = gradients[0].to(precise), share = (gradients[0] / saved[4]).to(precise);
-    const at::Tensor wide = hidden.to(precise), dHidden = at::zeros_like(wide);
+    const bool narrow = multipliesNarrow(hidden, head);
+    const at::Tensor rows = narrow ? hidden : hidden.to(precise), dHidden = at::zeros_like(hidden, precise);
     const double cap = ctx->saved_data["cap"].toDouble();
-    eachChunk(wide, head, [&](int64_t begin, const at::Tensor& weight) {
-      const at::Tensor logits = chunkLogits(wide, weight, cap);
+    eachChunk(rows, head, [&](int64_t begin, const at::Tensor& weight) {
+      const at::Tensor logits = chunkLogits(rows, weight, cap);
       const at::Tensor slopes = cap == 0 ? at::Tensor() : 1 - (logits / cap).square();
       const auto addTo = [&](const at::Tensor& dLogits) {
         if (cap != 0) dLogits.mul_(slopes);
-        dHidden.add_(at::mm(dLogits, weight));
+        dHidden.add_(narrow ? splitProduct(dLogits, weight) : at::mm(dLogits, weight));
       };
 #ifdef GROUP_ROBUST_CUDA
       if (ctx->saved_data["fused"].toBool()) {
@@ -333,21 +356,23 @@ class ChunkedTokenLogProbabilities : public torch::autograd::Function<ChunkedTok
   }
 
  private:
-  /** Of `wide` hidden states: a product of bfloat16 would round each logit to 8 bits. */
-  static at::Tensor chunkLogits(const at::Tensor& wide, const at::Tensor& weight, double cap) {
-    const at::Tensor logits = at::linear(wide, weight);
+  /** In float32 or better: in bfloat16 each logit would be rounded to 8 bits. */
+  static at::Tensor chunkLogits(const at::Tensor& rows, const at::Tensor& weight, double cap) {
+    const at::Tensor logits =
+        rows.scalar_type() == at::kBFloat16 ? wideProduct(rows, weight) : at::linear(rows, weight);
     return cap == 0 ? logits : logits.div_(cap).tanh_().mul_(cap);
   }
 
-  /** f(begin, the head's rows from there in hidden's type), with at most kKeptLogits logits or widened weights at once.
-   */
+  /** f(begin, the head's rows from there in the type of `rows`), with so many logits or widened weights at once. */
   template <class F>
-  static void eachChunk(const at::Tensor& hidden, const at::Tensor& head, const F& f) {
-    const bool widens = head.scalar_type() != hidden.scalar_type();
-    const int64_t numbers = std::max<int64_t>({1, hidden.size(0), widens ? head.size(1) : 1});
-    const int64_t step = std::max<int64_t>(1, kKeptLogits / numbers);
+  static void eachChunk(const at::Tensor& rows, const at::Tensor& head, const F& f) {
+    const bool widens = head.scalar_type() != rows.scalar_type();
+    const int64_t numbers = std::max<int64_t>({1, rows.size(0), widens ? head.size(1) : 1});
+    const int64_t most = (rows.is_cpu() ? kKeptLogits : kGpuLogits) / numbers;
+    // Whole vectors, so that no row of logits begins within one.
+    const int64_t step = std::max<int64_t>(kBlockRows, most / kBlockRows * kBlockRows);
     for (int64_t begin = 0; begin < head.size(0); begin += step)
-      f(begin, head.narrow(0, begin, std::min(step, head.size(0) - begin)).to(hidden.scalar_type()));
+      f(begin, head.narrow(0, begin, std::min(step, head.size(0) - begin)).to(rows.scalar_type()));
   }
 
   /** What is taken from a row's logits: its largest, or 0 where that is -∞ and the difference would be NaN. */
@@ -375,8 +400,9 @@ class ChunkedTokenLogProbabilities : public torch::autograd::Function<ChunkedTok
 
 at::Tensor tokenLogProbabilities(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets,
                                  double cap) {
-  return fusedKernelsFor(hidden) ? fusedTokenLogProbabilities(hidden, head, targets, cap)
-                                 : composedTokenLogProbabilities(hidden, head, targets, cap);
+  const bool gpuPlanOnCpu = hidden.is_cpu() && chosenKernels() == Kernels::kGpuPlan;
+  return fusedKernelsFor(hidden) && !gpuPlanOnCpu ? fusedTokenLogProbabilities(hidden, head, targets, cap)
+                                                  : composedTokenLogProbabilities(hidden, head, targets, cap);
 }
 
 at::Tensor fusedTokenLogProbabilities(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets,

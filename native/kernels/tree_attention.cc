@@ -340,11 +340,11 @@ at::Tensor unseenColumns(const AttentionTree& tree, int64_t window, const at::De
 }  // namespace
 
 at::Tensor treeAttention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
-                         const std::vector<AttentionTree>& trees, const AttentionSettings& settings) {
+                         const std::vector<AttentionTree>& trees, TreeMasks& masks, const AttentionSettings& settings) {
   // Tiles are for the CPU, where float64 may use them too.
   return query.is_cpu() && chosenKernels() != Kernels::kLibTorch
              ? fusedTreeAttention(query, key, value, trees, settings)
-             : composedTreeAttention(query, key, value, trees, settings);
+             : composedTreeAttention(query, key, value, trees, masks, settings);
 }
 
 at::Tensor fusedTreeAttention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
@@ -353,26 +353,33 @@ at::Tensor fusedTreeAttention(const at::Tensor& query, const at::Tensor& key, co
 }
 
 at::Tensor composedTreeAttention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
-                                 const std::vector<AttentionTree>& trees, const AttentionSettings& settings) {
+                                 const std::vector<AttentionTree>& trees, TreeMasks& masks,
+                                 const AttentionSettings& settings) {
   const int64_t heads = query.size(1), headSize = query.size(2), groups = key.size(1);
   const int64_t shared = heads / groups;  // query heads that share one key and value
-  std::vector<at::Tensor> outputs;
+  const auto [found, isNew] = masks.try_emplace(settings.window);
+  std::vector<at::Tensor>& unseen = found->second;
+  std::vector<int64_t> lengths;
   for (const AttentionTree& tree : trees) {
-    const int64_t n = tree.length;
+    lengths.push_back(tree.length);
+    if (isNew) unseen.push_back(unseenColumns(tree, settings.window, query.device()));
+  }
+  // At once: the gradient of a part by itself is a tensor of the whole batch.
+  const std::vector<at::Tensor> queries = query.split_with_sizes(lengths), keys = key.split_with_sizes(lengths),
+                                values = value.split_with_sizes(lengths);
+  std::vector<at::Tensor> outputs;
+  for (size_t t = 0; t < trees.size(); ++t) {
+    const int64_t n = lengths[t];
     // Query head h uses key head h / shared: all of a group's query rows meet its keys in one product.
-    const at::Tensor q = query.narrow(0, tree.begin, n)
-                             .view({n, groups, shared, headSize})
-                             .permute({1, 2, 0, 3})
-                             .reshape({groups, shared * n, headSize});
-    const at::Tensor k = key.narrow(0, tree.begin, n).transpose(0, 1);
-    const at::Tensor v = value.narrow(0, tree.begin, n).transpose(0, 1);
+    const at::Tensor q =
+        queries[t].view({n, groups, shared, headSize}).permute({1, 2, 0, 3}).reshape({groups, shared * n, headSize});
+    const at::Tensor k = keys[t].transpose(0, 1), v = values[t].transpose(0, 1);
     const at::Tensor products = at::bmm(q, k.transpose(1, 2)) * settings.scale;
     const at::Tensor capped =
         settings.cap == 0 ? products
                           : at::tanh(products.to(accurate(products.scalar_type())) / settings.cap) * settings.cap;
-    const at::Tensor scores = capped.view({groups, shared, n, n})
-                                  .masked_fill(unseenColumns(tree, settings.window, query.device()),
-                                               -std::numeric_limits<double>::infinity());
+    const at::Tensor scores =
+        capped.view({groups, shared, n, n}).masked_fill(unseen[t], -std::numeric_limits<double>::infinity());
     const at::Tensor weights = at::softmax(scores, -1, accurate(scores.scalar_type())).to(query.scalar_type());
     outputs.push_back(at::bmm(weights.view({groups, shared * n, n}), v)
                           .view({groups, shared, n, headSize})

@@ -1,6 +1,6 @@
 import { existsSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { availableParallelism } from 'node:os';
+import { availableParallelism, totalmem } from 'node:os';
 import { dirname, join } from 'node:path';
 import { GroupRobustError } from '../errors.js';
 import { filesBelow } from '../files/write.js';
@@ -87,7 +87,8 @@ export async function buildAddon(): Promise<{ addon: string; libtorch: string; c
       throw error;
     },
   );
-  const jobs = Math.min(2, availableParallelism());
+  // A file takes up to 2 GB to compile.
+  const jobs = Math.max(1, Math.min(availableParallelism(), Math.floor(totalmem() / 2 ** 31)));
   log(`compiling the addon (${jobs} at a time)`);
   await runScript('compiling the addon', cmakeJs, ['build', ...shared, '--parallel', String(jobs)]);
   updateStamp({ addon, libtorch: torch.folder, cuda });

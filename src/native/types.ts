@@ -295,9 +295,10 @@ export type NativeDevice = 'cpu' | 'cuda' | `cuda:${number}`;
 
 /**
  * `fused`: the addon's own kernels, for float32 and bfloat16. `libtorch`: the same in LibTorch's operations, the oracle of the
- * fused ones and what every other type takes. `sequences`: `fused`, but for attention by sequences as on a GPU.
+ * fused ones and what every other type takes. `gpu-plan`: `fused`, but for what is planned
+ * otherwise on a GPU: attention by sequences, and the head's products of bfloat16.
  */
-export type NativeKernels = 'fused' | 'libtorch' | 'sequences';
+export type NativeKernels = 'fused' | 'libtorch' | 'gpu-plan';
 
 export interface NativeMachineSetting {
   dtype: 'float32' | 'bfloat16';

@@ -34,7 +34,7 @@ const held: Record<DType, (value: number) => number> = {
     return new Float32Array(Uint32Array.of((bits + 0x7fff + ((bits >>> 16) & 1)) & 0xffff0000).buffer)[0];
   },
 };
-/** Half a unit in the last place, relative. */
+/** What errors are counted in, relative: half a unit in the last place of float32, a quarter of one of bfloat16. */
 const rounding: Record<DType, number> = { float32: 2 ** -24, bfloat16: 2 ** -9 };
 
 /** |a − b| ≤ units of the type's rounding, of b or of `floor` where b is smaller. */
@@ -246,6 +246,28 @@ describe.each(['float32', 'bfloat16'] as const)('token-log-prob in %s', (dtype) 
     },
   );
 
+  it('multiplies bfloat16 as it is where a GPU plans so, and loses no bit that float32 has', async () => {
+    if (dtype === 'float32') return;
+    const [positions, vocabulary, hidden] = [9, 1235, 37];
+    const inputs = random(positions, vocabulary, hidden);
+    const expected = oracle(positions, vocabulary, hidden, inputs);
+    native.setKernels('gpu-plan');
+    const { forward, backward } = await run(
+      'token-log-prob',
+      { positions, vocabulary, hidden },
+      inputs,
+      dtype,
+      'libtorch',
+    ).finally(() => native.setKernels('fused'));
+    expectNear(forward[0], expected.forward, 'float32', 40, 1);
+    const largest = expected.backward.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+    // Rounded once, at the end: gradients of logits in eight bits would be off by 100 times what float32's sums are.
+    for (const [i, value] of backward[0].entries())
+      expect(Math.abs(value - expected.backward[i])).toBeLessThan(
+        2 ** -8 * 1.001 * Math.abs(expected.backward[i]) + 1e-6 * largest,
+      );
+  });
+
   it('gives words that overflow to -∞ no probability and no gradient, and never NaN', async () => {
     const sizes = { positions: 2, vocabulary: 200, hidden: 2 };
     const [states, head, , cotangents] = random(2, 200, 2);
@@ -384,7 +406,7 @@ describe('arguments', () => {
   it('refuses inputs that do not fit, a wrong switch, and use after dispose', async () => {
     await expect(run('geglu', setting.sizes, [[1, 2]])).rejects.toThrow(/inputs: expected 3 arrays/);
     await expect(run('geglu', setting.sizes, [[1, 2], [1], [1, 2]])).rejects.toThrow(/inputs\[1\]: expected 2 numbers/);
-    expect(() => native.setKernels('fast' as NativeKernels)).toThrow(/kernels: expected fused, libtorch or sequences/);
+    expect(() => native.setKernels('fast' as NativeKernels)).toThrow(/kernels: expected fused, libtorch or gpu-plan/);
     const other = new native.KernelBench();
     other.dispose();
     await expect(other.measureKernel(measured)).rejects.toMatchObject({ code: 'DISPOSED' });

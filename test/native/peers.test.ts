@@ -93,7 +93,7 @@ it('a step on two models with halves of the batch is the step on one with the wh
     responseLengths: Int32Array.of(2, 2),
   });
   const open = async () => {
-    const policy = await GemmaPolicy.open('random:tiny?layers=1', { threads: 1, dtype: 'float64' });
+    const policy = await GemmaPolicy.open('random:tiny?layers=1', { device: 'cpu', threads: 1, dtype: 'float64' });
     await policy.addAdapter({ rank: 2, alpha: 8 }, { seed: 3, accumulators: 2 });
     return policy;
   };

@@ -22,7 +22,7 @@ afterAll(() => loadNative().setKernels('fused'));
  */
 const onCard = loadNative().nativeInfo().cudaDevices > 0;
 const device = onCard ? 'cuda' : 'cpu';
-const own: NativeKernels = onCard ? 'fused' : 'sequences';
+const own: NativeKernels = onCard ? 'fused' : 'gpu-plan';
 
 it.each([
   // Several key heads; the largest head that flash attention takes.

@@ -46,7 +46,7 @@ interface Golden {
   after_training: [number, number][];
 }
 
-const switches: NativeKernels[] = ['fused', 'libtorch', 'sequences'];
+const switches: NativeKernels[] = ['fused', 'libtorch', 'gpu-plan'];
 const generations = ['gemma-tiny', 'gemma2-tiny', 'gemma3-tiny'];
 const groupSizes = [3, 3, 3];
 afterAll(() => loadNative().setKernels('fused'));

@@ -36,8 +36,9 @@ beforeEach(() => {
 
 const trees = randomTrees(3, 131);
 const batch = packedBatch(trees);
+/** On the CPU: a card has copies of the weights, and their files are not used any more. */
 const open = (path = model, options: Parameters<typeof GemmaPolicy.open>[1] = {}) =>
-  GemmaPolicy.open(path, { threads: 1, ...options });
+  GemmaPolicy.open(path, { device: 'cpu', threads: 1, ...options });
 
 /** The same checkpoint with one mantissa bit of its last weight another. */
 function otherWeights(file = weights): Buffer {

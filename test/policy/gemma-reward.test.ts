@@ -209,7 +209,7 @@ print(json.dumps({"theirs": scores(peft), "gradients": {
 }}))`,
         { ...places, texts, cotangents },
       );
-      for (const kernels of ['libtorch', 'fused', 'sequences'] as const) {
+      for (const kernels of ['libtorch', 'fused', 'gpu-plan'] as const) {
         loadNative().setKernels(kernels);
         using policy = await openPolicy(places.model, { threads: 1 });
         await policy.loadAdapter(places.adapter);

@@ -2,13 +2,12 @@ import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync,
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { decodeFloats, encodeFloats, type FloatType } from '../../src/policy/float-types.js';
-import { GemmaPolicy } from '../../src/policy/gemma.js';
 import { mergeAdapter } from '../../src/policy/merge.js';
 import { SafetensorsFile } from '../../src/policy/safetensors.js';
 import { groupRobust } from '../cli/run.js';
 import { inputError } from '../data/helpers.js';
 import { temporaryFolder } from '../temporary-folder.js';
-import { fixture, fixtureJson, largestDifference, packedBatch, randomTrees } from './gemma-helpers.js';
+import { fixture, fixtureJson, largestDifference, openPolicy, packedBatch, randomTrees } from './gemma-helpers.js';
 import { askTransformers, hasTransformers } from './transformers.js';
 
 const folder = temporaryFolder();
@@ -135,8 +134,8 @@ describe('merging', () => {
           .filter((name) => /^(config|model).*(json|safetensors)$/.test(name))
           .sort(),
       );
-      using merged = await GemmaPolicy.open(out, { threads: 1 });
-      using adapted = await GemmaPolicy.open(base, { threads: 1 });
+      using merged = await openPolicy(out, { threads: 1 });
+      using adapted = await openPolicy(base, { threads: 1 });
       await adapted.loadAdapter(join(base, 'adapter'));
       const batch = packedBatch(randomTrees(8, adapted.config.vocabulary));
       const difference = largestDifference(
@@ -268,7 +267,7 @@ peft.save_pretrained(a["saved"])
 print(json.dumps({"theirs": logps(peft)}))`,
         { model: tiny, saved, texts },
       );
-      using policy = await GemmaPolicy.open(tiny, { threads: 1 });
+      using policy = await openPolicy(tiny, { threads: 1 });
       await policy.loadAdapter(saved);
       const ours = await policy.logProbabilities(packedBatch(trees), 'policy');
       expect(largestDifference(ours, theirs)).toBeLessThan(1e-5);
