@@ -361,7 +361,7 @@ class Gemma : public Napi::ObjectWrap<Gemma> {
   Napi::Value prefill(const Napi::CallbackInfo& info) {
     return queued(
         info, [&] { return [this, prompt = readInt32Array(info[0], "prompt")] { return model_->prefill(prompt); }; },
-        [](Napi::Env env, const Model::Prefilled& prefilled) -> Napi::Value {
+        [](Napi::Env env, const Sequences::Prefilled& prefilled) -> Napi::Value {
           auto object = Napi::Object::New(env);
           object.Set("sequence", static_cast<double>(prefilled.sequence));
           object.Set("logits", toFloat32Array(env, prefilled.logits));
