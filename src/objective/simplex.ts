@@ -1,13 +1,15 @@
+import { largest } from '../numbers/extremes.js';
+
 /** Weights on the probability simplex, kept as logarithms so that no step can overflow or lose a group for ever. */
 
 /** log Σ exp(z_i), without overflow. */
 export function logSumExp(z: ArrayLike<number>): number {
-  let largest = Number.NEGATIVE_INFINITY;
-  for (let i = 0; i < z.length; i++) largest = Math.max(largest, z[i]);
-  if (largest === Number.NEGATIVE_INFINITY) return largest;
+  let top = Number.NEGATIVE_INFINITY;
+  for (let i = 0; i < z.length; i++) top = Math.max(top, z[i]);
+  if (top === Number.NEGATIVE_INFINITY) return top;
   let sum = 0;
-  for (let i = 0; i < z.length; i++) sum += Math.exp(z[i] - largest);
-  return largest + Math.log(sum);
+  for (let i = 0; i < z.length; i++) sum += Math.exp(z[i] - top);
+  return top + Math.log(sum);
 }
 
 /** Subtracts logsumexp in place, so that the exponentials sum to one. */
@@ -61,20 +63,23 @@ export function lowerToCaps(logWeights: Float64Array, logCaps: Float64Array): Fl
       if (lowered[g]) free -= Math.exp(logCaps[g]);
       else kept.push(logWeights[g]);
     }
+    // Each against the largest that is left: where all that are left have as good as no weight, a sum with logarithms of their size would
+    // lose the share that they are to have.
+    const top = largest(kept);
     // Rounding may leave less than nothing where the caps that are reached sum to all but one.
-    const shift = kept.length > 0 ? Math.log(Math.max(free, Number.MIN_VALUE)) - logSumExp(kept) : 0;
+    const shift = Math.log(Math.max(free, Number.MIN_VALUE)) - logSumExp(kept.map((log) => log - top));
+    const raised = logWeights.map((log) => log - top + shift);
     let changed = false;
     for (let g = 0; g < logWeights.length; g++) {
       // Without the tolerance rounding would lower a group that sits on its cap, and where the caps reached then sum to one leave only a
       // rounding residue, or nothing, to share among the groups far below.
-      if (lowered[g] || !(logWeights[g] + shift > logCaps[g] + 1e-12)) continue;
+      if (lowered[g] || !(raised[g] > logCaps[g] + 1e-12)) continue;
       lowered[g] = 1;
       logWeights[g] = logCaps[g];
       changed = true;
     }
     if (changed) continue;
-    for (let g = 0; g < logWeights.length; g++)
-      if (!lowered[g]) logWeights[g] = Math.min(logCaps[g], logWeights[g] + shift);
+    for (let g = 0; g < logWeights.length; g++) if (!lowered[g]) logWeights[g] = Math.min(logCaps[g], raised[g]);
     return logWeights;
   }
 }

@@ -33,6 +33,8 @@ function exactProjection(w: readonly bigint[], caps: readonly bigint[], unit: bi
   throw new Error('the caps leave no point');
 }
 
+const logOf = (values: number[]) => Float64Array.from(values, Math.log);
+
 describe('lowering weights to their caps', () => {
   it('keeps the memory of groups that are all but gone, where the others are at their caps', () => {
     const log = [-0.185, -1.779, -43.308];
@@ -41,6 +43,18 @@ describe('lowering weights to their caps', () => {
     expect(lowered[1]).toBeCloseTo(Math.log(0.5), 12);
     // The two others share what the first leaves, in proportion.
     expect(lowered[2]).toBeCloseTo(Math.log(0.5) + log[2] - log[1], 9);
+  });
+
+  it('gives groups whose logarithms are of any size what the caps of the others leave', () => {
+    for (const nothing of [-1e4, -1e17, -1e300]) {
+      const caps = [0.5, 0.4999, 0.4];
+      const alone = lowerToCaps(Float64Array.of(Math.log(0.5), Math.log(0.5), nothing), logOf(caps)).map(Math.exp);
+      expect(alone[2]).toBeCloseTo(1e-4, 12);
+      expect(alone[0] + alone[1] + alone[2]).toBeCloseTo(1, 12);
+    }
+    // Two that are left share it in proportion.
+    const rest = lowerToCaps(Float64Array.of(0, -1e300, -1e300), logOf([0.9, 0.5, 0.5])).map(Math.exp);
+    expect([...rest].map((weight) => Number(weight.toFixed(12)))).toEqual([0.9, 0.05, 0.05]);
   });
 
   it('agrees with exact arithmetic on logarithms, also where caps of some groups sum to one', () => {

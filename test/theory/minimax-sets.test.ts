@@ -123,6 +123,35 @@ describe('minimax over ambiguity sets', () => {
     );
   });
 
+  it('gives what two groups on their caps leave to the third, which has all but no weight of its own', () => {
+    const problem = problemOf([
+      [[0.2], [0.1], [-0.3]],
+      [[-0.5], [-0.1], [0.8]],
+      [[0.6], [1], [-0.5]],
+    ]);
+    const loss = marginLoss({ loss: 'hinge', beta: 1 });
+    const shares = [5001, 4990, 3485];
+    const level = 0.741763;
+    const caps = shares.map((share) => share / sum(shares) / level);
+    // By definition of CVaR: from the worst group on, each takes all that it may.
+    const cvar = (theta: number[]) => {
+      let left = 1;
+      return plainLosses(problem, loss, theta)
+        .map(({ value }, g) => ({ value, cap: caps[g] }))
+        .sort((a, b) => b.value - a.value)
+        .reduce((total, { value, cap }) => {
+          const part = Math.min(cap, left);
+          left -= part;
+          return total + part * value;
+        }, 0);
+    };
+    const { value, lower, upper, alpha } = minimax(problem, loss, 5, { ambiguity: { set: 'cvar', level, shares } });
+    expect(value).toBeCloseTo(leastOnBall(cvar, 1, 5), 9);
+    expect(upper - lower).toBeLessThan(1e-10);
+    expect(sum([...alpha])).toBeCloseTo(1, 12);
+    expect(alpha[2]).toBeCloseTo(1 - caps[0] - caps[1], 12);
+  });
+
   it('agrees with a grid over θ and α in two dimensions', () => {
     const problem = problemOf([
       [
