@@ -63,8 +63,8 @@ export type WeightSettings =
   | ({ weights: 'best-response' } & BestResponseSettings)
   | ({ weights: 'exp3' } & Exp3Settings);
 
-/** Whether these weights have an α that follows the losses. */
-export function isMoving({ weights }: WeightSettings): boolean {
+/** Whether these weights have an α that follows the losses, however little χ lets it count. */
+export function isMoving({ weights }: { weights: WeightingName }): boolean {
   return !['erm', 'uniform', 'importance'].includes(weights);
 }
 

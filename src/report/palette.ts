@@ -1,4 +1,5 @@
 import { present } from '../errors.js';
+import { methodPrefixes } from '../objective/group-weights.js';
 
 /**
  * Colours a colour-blind reader can tell apart (Okabe and Ito, 2008), in the order groups take them. Yellow comes last
@@ -35,12 +36,13 @@ export function methodColours(methods: readonly string[]): Map<string, string> {
   );
 }
 
-/** The order in which reports list methods: by loss, then plain, uniform, importance-sampled and group robust. */
+/** The order in which reports list methods: by loss, then by weights, those that move after those that do not. */
 export function orderMethods(methods: Iterable<string>): string[] {
   const losses = ['sft', 'dpo', 'ipo'];
-  const weights = ['', 'uniform-', 'is-', 'gr-'];
+  const weights = Object.values(methodPrefixes);
   const key = (method: string) => {
-    const [, prefix = '', loss = ''] = /^(uniform-|is-|gr-)?(.*)$/s.exec(method) ?? [];
+    const prefix = weights.find((one) => one !== '' && method.startsWith(one)) ?? '';
+    const loss = method.slice(prefix.length);
     return { loss: (losses.indexOf(loss) + losses.length + 1) % (losses.length + 1), weight: weights.indexOf(prefix) };
   };
   return [...new Set(methods)].sort((a, b) => {

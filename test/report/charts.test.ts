@@ -204,6 +204,15 @@ describe('colours', () => {
     expect(orderMethods(['gr-hinge', 'gr-ipo', 'ipo', 'uniform-ipo', 'sft', 'gr-dpo', 'dpo', 'ipo', 'is-ipo'])).toEqual(
       ['sft', 'dpo', 'gr-dpo', 'ipo', 'uniform-ipo', 'is-ipo', 'gr-ipo', 'gr-hinge'],
     );
+    // By the alphabet these would come before what they are compared with.
+    const moving = ['gr-simpo', 'exp3-simpo', 'max-simpo', 'optimistic-simpo'];
+    expect(orderMethods([...moving, 'simpo'])).toEqual([
+      'simpo',
+      'gr-simpo',
+      'optimistic-simpo',
+      'max-simpo',
+      'exp3-simpo',
+    ]);
     expect(methodTitle('gr-ipo')).toBe('GR-IPO');
     expect(methodTitle('is-simpo')).toBe('IS-SimPO');
     expect(methodTitle('gr-reward')).toBe('gr-reward');

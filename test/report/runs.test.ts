@@ -346,6 +346,31 @@ describe('the page of several runs', () => {
     );
   });
 
+  it.each([
+    ['optimistic', 'optimistic-ipo'],
+    ['best-response', 'max-ipo'],
+    ['exp3', 'exp3-ipo'],
+  ])('judges weights: %s as group robust, and draws their α', async (weights, method) => {
+    for (const folder of folders.slice(3)) {
+      changeFile(folder, 'run.json', (run) => {
+        run.method = method;
+      });
+      writeFileSync(join(folder, 'config.yaml'), `objective: { loss: ipo, beta: 0.1, weights: ${weights} }\n`);
+    }
+    const html = await read();
+    expect(html).toContain(`</span> ${method} lowers the worst group’s test loss against IPO`);
+    expect(html).toContain(`${method}: group weights α over training`);
+    expect(html).not.toContain('IPO: group weights α');
+  });
+
+  it.each(['uniform', 'importance'])('judges nothing of weights: %s, which stay', async (weights) => {
+    for (const folder of folders.slice(3))
+      writeFileSync(join(folder, 'config.yaml'), `objective: { loss: ipo, beta: 0.1, weights: ${weights} }\n`);
+    const html = await read();
+    expect(html).not.toContain('lowers the worst group’s');
+    expect(html).not.toContain('group weights α over training');
+  });
+
   it('pairs no runs that saw different data, and compares no losses of different β', async () => {
     changeFile(folders[5], 'run.json', (run) => {
       run.dataHash = 'other';

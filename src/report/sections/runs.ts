@@ -1,6 +1,7 @@
 import { InputError, present } from '../../errors.js';
 import { largest, smallest } from '../../numbers/extremes.js';
 import { type Estimate, estimate, pairedDifference } from '../../numbers/statistics.js';
+import { isMoving, weightingNames } from '../../objective/group-weights.js';
 import { type Check, pairedCheck } from '../../terminal/checks.js';
 import { counted, formatCount, formatNumber } from '../../terminal/format.js';
 import { shortName } from '../../terminal/names.js';
@@ -224,10 +225,16 @@ function byMethod(runs: readonly ScoredRun[]): Method[] {
     return {
       title: methodTitle(method) + (setting && ` (${setting})`),
       colour: present(colours.get(present(keys[i]))),
-      robust: members[0]?.settings.get('objective weights') === 'mirror-ascent',
+      robust: isRobust(present(members[0])),
       runs: members.sort((a, b) => a.seed - b.seed),
     };
   });
+}
+
+/** Whether the group weights follow the losses; weights of one's own have no name in the configuration. */
+function isRobust({ settings }: Run): boolean {
+  const weights = weightingNames.find((name) => name === settings.get('objective weights'));
+  return weights !== undefined && isMoving({ weights });
 }
 
 /** The policies of the best steps, as a method of their own. */
