@@ -178,7 +178,7 @@ export async function readRun(folder: string): Promise<Run> {
   const scores = {
     // A run that is made longer still has those of its earlier end.
     test: testScores(join(folder, 'evaluation.json'), record.steps ?? steps),
-    validation: validationScores(metrics),
+    validation: validationScores(metrics.findLast((line) => groupsOf(line, 'eval_').length > 0)),
     training: trainingScores(metrics, steps),
   };
   if (scoredSplits.every((split) => scores[split] === undefined))
@@ -236,14 +236,10 @@ export function commonSplit(runs: readonly Run[]): ScoredSplit {
   );
 }
 
-function validationScores(metrics: readonly MetricsLine[]): Scores | undefined {
-  const last = metrics.findLast((line) => groupsOf(line, 'eval_').length > 0);
-  if (last === undefined) return undefined;
-  return {
-    step: last.step,
-    ...withoutTies(new Map(groupsOf(last, 'eval_'))),
-    pairMean: Number(last.eval_loss),
-  };
+/** What a line says of the validation split; undefined where there is none. */
+export function validationScores(line: MetricsLine | undefined): Scores | undefined {
+  if (line === undefined) return undefined;
+  return { step: line.step, ...withoutTies(new Map(groupsOf(line, 'eval_'))), pairMean: Number(line.eval_loss) };
 }
 
 /** Mean over the pairs of the last epoch: single batches are too few. */

@@ -9,7 +9,7 @@ import type { Run } from '../report/runs.js';
 import type { Cell } from './cells.js';
 import { compareChosen } from './comparison.js';
 import type { SweepConfig } from './config.js';
-import { comparisonCsv, type SweepResult, sweepCsv, trainingPage } from './page.js';
+import { comparisonCsv, type SweepResult, sweepCsv, trainingPage, withoutAccuracy } from './page.js';
 import { type Candidate, type Validated, validate } from './selection.js';
 
 /** What `collect` writes below the output of a sweep, besides cells/. */
@@ -25,7 +25,7 @@ export const sweepFiles = {
 /**
  * Reads the runs that are done back from their folders, chooses the setting of each method by validation, compares the chosen ones on the test
  * split, and writes the report as a page, Markdown, LaTeX, CSV and SVG.
- * @throws InputError where no method has a setting all of whose seeds are done; or a run is damaged
+ * @throws InputError where no method has a setting all of whose seeds are done, with a figure to choose by; or a run is damaged
  */
 export async function collect(sweep: SweepConfig, cells: readonly Cell[], warn: Warn): Promise<SweepResult> {
   const { candidates, chosen } = chosenOf(sweep, await validate(sweep, cells));
@@ -59,9 +59,15 @@ function threadsOf(resumed: unknown): unknown[] {
 export function chosenOf<V extends Validated>(sweep: SweepConfig, candidates: readonly Candidate<V>[]) {
   const chosen = candidates.filter((candidate) => candidate.chosen);
   const done = candidates.reduce((sum, { runs }) => sum + runs.length, 0);
+  const all = candidates.length * sweep.seeds.length;
+  if (chosen.length === 0 && done === all)
+    throw new InputError(`no method has a setting that can be chosen. ${withoutAccuracy(candidates).join('')}`, {
+      at: { file: sweep.output },
+      fix: 'train longer or with other settings, or write select: worst/loss where losses of all settings have one unit',
+    });
   if (chosen.length === 0)
     throw new InputError(
-      `no method has a setting whose ${sweep.seeds.length} seeds are all done: ${done} of ${candidates.length * sweep.seeds.length} runs are`,
+      `no method has a setting whose ${sweep.seeds.length} seeds are all done: ${done} of ${all} runs are`,
       { at: { file: sweep.output }, fix: `run group-robust sweep ${sweep.file}, or the commands of its --list` },
     );
   return { candidates, chosen };

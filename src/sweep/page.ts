@@ -75,17 +75,32 @@ function comparisonSection({ sweep, candidates, chosen, comparison }: SweepResul
           ]
         : []),
       ...notes,
-      ...missing.map(
-        ({ name }) =>
-          `${methodTitle(name)} has no setting whose ${counted(seeds, 'run')} are all done, so it is left out: ${counted(
-            candidates.filter(({ method }) => method === name).reduce((sum, { runs }) => sum + runs.length, 0),
-            'run',
-          )} of ${seeds * candidates.filter(({ method }) => method === name).length}.`,
-      ),
+      ...withoutAccuracy(candidates),
+      ...missing.map(({ name }) => {
+        const settings = candidates.filter(({ method }) => method === name);
+        const done = settings.reduce((sum, { runs }) => sum + runs.length, 0);
+        return done === seeds * settings.length
+          ? `${methodTitle(name)} has no setting that can be chosen, so it is left out.`
+          : `${methodTitle(name)} has no setting whose ${counted(seeds, 'run')} are all done, so it is left out: ${counted(done, 'run')} of ${seeds * settings.length}.`;
+      }),
     ],
     checks,
     tables: [chosenTable(sweep.select, chosen, candidates), ...measuredTables(comparison)],
   };
+}
+
+/** Why settings whose seeds are all done cannot be chosen; nothing where each seed has a figure. */
+export function withoutAccuracy(candidates: readonly Candidate[]): string[] {
+  const tied = candidates.flatMap(({ method, setting, runs }) => {
+    const seeds = runs.flatMap(({ seed, worst }) => (worst === null ? [seed] : []));
+    const text = setting.size > 0 ? ` (${settingText(setting)})` : '';
+    return seeds.length > 0 ? [`${methodTitle(method)}${text} with seed ${seeds.join(', ')}`] : [];
+  });
+  return tied.length === 0
+    ? []
+    : [
+        `No reward accuracy: ${tied.join('; ')}. The policy that would be judged there is the reference itself, as at a best step 0, so all rewards tie; a setting with such a seed cannot be chosen by accuracy.`,
+      ];
 }
 
 function chosenTable(select: Selection, chosen: readonly Candidate[], candidates: readonly Candidate[]): Table {
@@ -216,7 +231,7 @@ function sensitivity(select: Selection, key: string, candidates: readonly Candid
           colours: new Map(series.map(({ name, colour }) => [name, colour])),
           bars: line.flatMap(({ setting, runs }) =>
             series.map(({ name: of, of: value }) => {
-              const over = estimate(runs.map(value));
+              const over = estimate(runs.flatMap((run) => value(run) ?? []));
               return { category: valueText(setting.get(key)), series: of, value: over.mean, ...errorEnds(over) };
             }),
           ),
@@ -237,7 +252,7 @@ function sensitivity(select: Selection, key: string, candidates: readonly Candid
           colour,
           points: line
             .map(({ setting, runs }): Point => {
-              const over = estimate(runs.map(value));
+              const over = estimate(runs.flatMap((run) => value(run) ?? []));
               return { x: setting.get(key) as number, y: over.mean, ...errorEnds(over) };
             })
             .sort((a, b) => a.x - b.x),

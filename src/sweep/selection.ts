@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { InputError, present } from '../errors.js';
 import { type Estimate, estimate } from '../numbers/statistics.js';
 import { groupBy } from '../report/group-by.js';
-import { type Run, readRun } from '../report/runs.js';
+import { type Run, readRun, validationScores } from '../report/runs.js';
 import { type Cell, isDone, type Setting, settingName } from './cells.js';
 import { type Selection, type SweepConfig, selections } from './config.js';
 
@@ -12,9 +12,9 @@ import { type Selection, type SweepConfig, selections } from './config.js';
 export interface Validated {
   seed: number;
   folder: string;
-  /** By the selection's metric: of the worst group, and the mean over groups. */
-  worst: number;
-  mean: number;
+  /** By the selection's metric: of the worst group, and the mean over groups. Null for accuracies where all rewards tie, which tell nothing. */
+  worst: number | null;
+  mean: number | null;
 }
 
 /** One that was trained. */
@@ -29,7 +29,7 @@ export interface Candidate<V extends Validated = Validated> {
   setting: Setting;
   /** Those that are done, in the order of seeds. */
   runs: readonly V[];
-  /** Over these; null where none is. */
+  /** Over these; null where none is, or one has no figure. */
   worst: Estimate | null;
   mean: Estimate | null;
   /** Whether all seeds are done, with finite figures: only then it can be chosen. */
@@ -51,7 +51,11 @@ export function choose<V extends Validated>(
   const candidates = [...settings.values()].map((members): Candidate<V> => {
     const { method, setting } = present(members[0]);
     const runs = members.flatMap(({ folder }) => done.get(folder) ?? []);
-    const over = (of: (run: V) => number) => (runs.length > 0 ? estimate(runs.map(of)) : null);
+    const over = (of: (run: V) => number | null) => {
+      const known = runs.map(of).filter((value) => value !== null);
+      // Never over the seeds that have one: a setting that does not always train would be judged by where it does.
+      return runs.length > 0 && known.length === runs.length ? estimate(known) : null;
+    };
     const worst = over((run) => run.worst);
     const whole = runs.length === members.length && Number.isFinite(worst?.mean);
     return { method, setting, runs, worst, mean: over((run) => run.mean), whole, chosen: false };
@@ -101,12 +105,10 @@ async function readCell(cell: Cell, select: Selection): Promise<Trained> {
       at: { file: join(cell.folder, 'metrics.jsonl') },
       fix: 'remove this folder and run the sweep again, which makes it anew',
     });
-  const ending = select === 'worst/loss' ? '/loss' : '/rewards/accuracies';
-  const ofGroups = Object.keys(line).flatMap((key) => {
-    const value = line[key];
-    return key.startsWith('eval_group/') && key.endsWith(ending) && typeof value === 'number' ? [value] : [];
-  });
-  return { cell, run, seed: cell.seed, folder: cell.folder, worst, mean: estimate(ofGroups).mean };
+  const metric = select === 'worst/loss' ? 'loss' : 'rewards/accuracies';
+  const ofGroups = [...present(validationScores(line)).groups.values()].flatMap((group) => group[metric] ?? []);
+  const figures = ofGroups.length > 0 ? { worst, mean: estimate(ofGroups).mean } : { worst: null, mean: null };
+  return { cell, run, seed: cell.seed, folder: cell.folder, ...figures };
 }
 
 /** Pairs that were made anew in the midst of a sweep. */

@@ -12,6 +12,8 @@ export interface FakeRun {
   validation: readonly [number, number];
   pairs: readonly FakePair[];
   dataHash?: string;
+  /** The best step was kept, and is this one: that of the first evaluation, where all rewards tie, or that of the last. */
+  best?: 0 | 10;
 }
 
 /** Writes the file of a sweep, and what it is based on, into `folder`. */
@@ -46,26 +48,41 @@ export function pretendRuns(
   return { sweep, cells };
 }
 
-function writeRun({ folder, config, seed, method }: Cell, { validation, pairs, dataHash = 'same' }: FakeRun): void {
+function writeRun(
+  { folder, config, seed, method }: Cell,
+  { validation, pairs, dataHash = 'same', best }: FakeRun,
+): void {
   mkdirSync(folder, { recursive: true });
   const write = (name: string, text: string) => writeFileSync(join(folder, name), text);
   write('config.yaml', printConfig(config));
   const groups = ['a', 'b'];
   const counts = Object.fromEntries(groups.map((name) => [name, { train: 8, validation: 4, test: 4 }]));
-  write('run.json', JSON.stringify({ method, seed, dataHash, groups: counts, steps: 10 }));
+  write(
+    'run.json',
+    JSON.stringify({
+      method,
+      seed,
+      dataHash,
+      groups: counts,
+      steps: 10,
+      best: best === undefined ? undefined : { step: best },
+    }),
+  );
   const lines = [0, 10].map((step) => {
     // The first evaluation is not to be taken for the last.
     const losses = validation.map((loss) => (step === 0 ? 1 : loss));
+    const accuracies = losses.map((loss) => (step === 0 ? 0 : 1 / (1 + loss)));
     return {
       step,
       epoch: step / 10,
       loss: 1,
       'eval_worst/loss': Math.max(...losses),
-      'eval_worst/accuracy': 1 / (1 + Math.max(...losses)),
+      'eval_worst/accuracy': Math.min(...accuracies),
       ...Object.fromEntries(
         groups.flatMap((name, g) => [
           [`eval_group/${name}/loss`, losses[g]],
-          [`eval_group/${name}/rewards/accuracies`, 1 / (1 + losses[g])],
+          [`eval_group/${name}/rewards/accuracies`, accuracies[g]],
+          [`eval_group/${name}/rewards/margins`, step],
         ]),
       ),
     };
@@ -87,6 +104,7 @@ function writeRun({ folder, config, seed, method }: Cell, { validation, pairs, d
       ];
     }),
   );
+  if (best !== undefined) write('evaluation-best.json', JSON.stringify({ groups: means, mean: { loss: 1 } }));
   write('evaluation.json', JSON.stringify({ groups: means, mean: { loss: 1 } }));
   write(
     'evaluation-pairs.jsonl',

@@ -190,6 +190,66 @@ describe('selection', () => {
     ]);
   });
 
+  describe('by accuracy, where the best step of a seed is 0 and all its rewards tie', () => {
+    const text = `select: worst/accuracy\n${twoMethods}`;
+    const tied = (file: string, isTied: (setting: unknown, seed: number) => boolean) =>
+      pretendRuns(file, ({ setting, seed }) => {
+        const step = setting.get('objective.step') ?? 'plain';
+        // By its other seeds 0.003 would be best, and 0.01 worst.
+        const loss =
+          new Map<unknown, number>([
+            [0.003, 0.2],
+            [0.01, 6],
+          ]).get(step) ?? 3;
+        const best = isTied(step, seed) ? 0 : 10;
+        return { validation: [0.1, loss], pairs: pairsOf([1, 2, 3, 4, 5, 6, 7, 8]), best };
+      });
+
+    it('takes the tie for no accuracy, neither for 0 nor for nothing, and names the seed', async () => {
+      const folder = place();
+      const { sweep, cells } = tied(writeSweep(folder, text), (step, seed) => step === 0.003 && seed === 1);
+      const [, ...robust] = await validate(sweep, cells);
+      expect(robust.map(({ chosen, whole, worst }) => [chosen, whole, worst && Number(worst.mean.toFixed(9))])).toEqual(
+        [
+          [true, true, 0.25],
+          [false, false, null],
+          [false, true, Number((1 / 7).toFixed(9))],
+        ],
+      );
+      expect(robust[1].mean).toBeNull();
+      await collect(sweep, cells, () => {});
+      const markdown = readFileSync(join(folder, 'out', 'report.md'), 'utf8');
+      expect(markdown).toContain('No reward accuracy: GR-IPO (objective.step 0.003) with seed 1. ');
+      expect(markdown).toMatch(/\| GR-IPO \| 0\.003 \| 3 of 3 \| – \| – \| {2}\|/);
+      const rows = readFileSync(join(folder, 'out', 'runs.csv'), 'utf8').split('\n');
+      expect(rows.find((row) => row.includes('step=0.003/seed-1'))).toMatch(/,,,false$/);
+      expect(rows.find((row) => row.includes('step=0.003/seed-0'))).toMatch(/,0\.8\d+,0\.8\d+,false$/);
+    });
+
+    it('chooses by loss as ever', async () => {
+      const { sweep, cells } = tied(writeSweep(place(), twoMethods), (step) => step === 0.003);
+      const [, ...robust] = await validate(sweep, cells);
+      // Of step 0, 1.
+      expect(robust.map(({ chosen, worst }) => [chosen, worst?.mean])).toEqual([
+        [false, 3],
+        [true, 1],
+        [false, 6],
+      ]);
+    });
+
+    it('leaves a method out that has no other setting, and is refused where none has', async () => {
+      const folder = place();
+      const { sweep, cells } = tied(writeSweep(folder, text), (step, seed) => step !== 'plain' && seed === 2);
+      await collect(sweep, cells, () => {});
+      const markdown = readFileSync(join(folder, 'out', 'report.md'), 'utf8');
+      expect(markdown).toContain('GR-IPO has no setting that can be chosen, so it is left out.');
+      const none = tied(writeSweep(place(), text), (_, seed) => seed === 2);
+      await expect(collect(none.sweep, none.cells, () => {})).rejects.toThrow(
+        /no method has a setting that can be chosen\. No reward accuracy: IPO with seed 2; GR-IPO .*\n {2}fix: /,
+      );
+    });
+  });
+
   it('refuses runs of other settings, and of data that has changed', async () => {
     const file = writeSweep(place(), twoMethods);
     const { sweep } = run(file, () => 1);
