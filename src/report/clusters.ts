@@ -45,11 +45,16 @@ const ENOUGH_CLUSTERS = 10;
 /**
  * What is to be known of figures over few clusters; undefined where they are enough. Their intervals are not cut at the range of a figure: that they leave it
  * shows how little is known.
+ * @param column undefined where each pair is a cluster by itself
  * @param fewest clusters of the group that has the fewest
  */
-export function fewClusters(column: string, fewest: number): string | undefined {
+export function fewClusters(column: string | undefined, fewest: number): string | undefined {
   if (fewest >= ENOUGH_CLUSTERS) return undefined;
-  return `a group has pairs of only ${counted(fewest, 'cluster')} (${shortName(column)}): fewer than ${ENOUGH_CLUSTERS} know little of their own spread, so errors and intervals are mostly too small, and an interval may reach beyond what a figure can be, such as a loss or a gap below 0`;
+  const only =
+    column === undefined
+      ? `only ${counted(fewest, 'pair')}`
+      : `pairs of only ${counted(fewest, 'cluster')} (${shortName(column)})`;
+  return `a group has ${only}: fewer than ${ENOUGH_CLUSTERS} know little of their own spread, so errors and intervals are mostly too small, and an interval may reach beyond what a figure can be, such as a loss or a gap below 0`;
 }
 
 /** A pair with its metrics. */

@@ -71,6 +71,16 @@ export function groupMeans(groups: readonly GroupValues[], times: Float64Array):
   });
 }
 
+/**
+ * How many different units the group with the fewest has. One tells nothing of its spread: the group's mean is the same in every draw, which would
+ * pass for certainty.
+ */
+export function fewestUnits(groups: readonly GroupValues[]): number {
+  return smallest(
+    groups.map(({ values }) => new Set(values.flatMap(({ weight, unit }) => (weight > 0 ? [unit] : []))).size),
+  );
+}
+
 function groupMean(means: readonly number[]): number {
   return means.reduce((sum, mean) => sum + mean, 0) / means.length;
 }

@@ -2,6 +2,7 @@ import { InputError, present } from '../errors.js';
 import { bootstrapInterval } from '../numbers/bootstrap.js';
 import { Random } from '../numbers/random.js';
 import {
+  fewestUnits,
   groupMeans,
   type Measure,
   type Metric,
@@ -35,7 +36,7 @@ const claims: Partial<Record<Measure, string>> = {
 /** Of NaN, null in JSON, where no pair of a seed has the metric. */
 interface Interval {
   mean: number;
-  /** 95 %, over questions. */
+  /** 95 %, over questions; of NaN where a group of a seed has only one, too. */
   interval: [number, number];
   /** Of each seed by itself. */
   seeds: number[];
@@ -106,7 +107,9 @@ export function poolFolds(pairs: readonly TestedPair[]): Pooled {
     return {
       mean: mean(once),
       // The same draws for all, so that differences are paired.
-      interval: bootstrapInterval(questions.size, mean, Random.stream(0, 'pooled-folds')),
+      interval: own.every((values) => fewestUnits(values) > 1)
+        ? bootstrapInterval(questions.size, mean, Random.stream(0, 'pooled-folds'))
+        : [Number.NaN, Number.NaN],
       seeds: bySeed(once),
     };
   };
@@ -200,13 +203,20 @@ function judged(claim: string, measure: Measure, { mean, interval, seeds }: Inte
   const isWanted = (value: number) => (wanted === 'lower' ? value < 0 : value > 0);
   const isContrary = (value: number) => (wanted === 'lower' ? value > 0 : value < 0);
   const number = (value: number) => formatNumber(value, 3);
+  const chance = isKnown(interval)
+    ? `, 95 % interval over questions ${interval.map(number).join(' to ')}`
+    : '; no interval, since a group has only one question';
   return {
     claim,
     outcome: [...interval, ...seeds].every(isWanted) ? 'holds' : interval.every(isContrary) ? 'fails' : 'unclear',
     detail: Number.isNaN(mean)
       ? 'no pair of a seed has a reward of every method'
-      : `difference ${number(mean)}, 95 % interval over questions ${interval.map(number).join(' to ')}; by seed ${seeds.map(number).join(', ')}`,
+      : `difference ${number(mean)}${chance}; by seed ${seeds.map(number).join(', ')}`,
   };
+}
+
+function isKnown(interval: Interval['interval']): boolean {
+  return !interval.some(Number.isNaN);
 }
 
 function groupSummary(bySeed: ReadonlyMap<number, readonly Tested[]>, group: number): GroupMean {
@@ -232,7 +242,7 @@ export function pooledSection(pooled: Pooled): Section {
     : `Of ${questions} questions ${seeds.map((seed, i) => `${present(questionsOfSeeds[i])} are tested in seed ${seed}`).join(', ')}, which all count the same below, each question once a seed`;
   const number = (value: number) => (Number.isNaN(value) ? '–' : formatNumber(value, 3));
   const cell = ({ mean, interval }: Interval) =>
-    Number.isNaN(mean) ? '–' : `${number(mean)} (${interval.map(number).join(' to ')})`;
+    isKnown(interval) ? `${number(mean)} (${interval.map(number).join(' to ')})` : number(mean);
   const byMeasure = (caption: string, columns: Record<string, Record<Measure, Interval>>): Table => ({
     caption,
     columns: [{ title: 'Measure' }, ...Object.keys(columns).map((title) => ({ title, numeric: true }))],
@@ -241,6 +251,7 @@ export function pooledSection(pooled: Pooled): Section {
       ...Object.values(columns).map((intervals) => cell(intervals[measure])),
     ]),
   });
+  const intervals = Object.values(methods).flatMap(({ measures }) => Object.values(measures));
   const groups = Object.keys(Object.values(methods)[0]?.groups ?? {});
   const byGroup = (caption: string, of: (group: GroupMean) => number): Table => ({
     caption,
@@ -264,6 +275,11 @@ export function pooledSection(pooled: Pooled): Section {
         : [
             `Reward accuracies leave out ${counted(ties, 'pair')} of which a method is tested as it began, with all rewards equal, since its best step was the first.`,
           ]),
+      ...(intervals.some(({ mean, interval }) => !Number.isNaN(mean) && !isKnown(interval))
+        ? [
+            'Figures without an interval are over groups of which one has a single question, which tells nothing of its spread.',
+          ]
+        : []),
     ],
     checks,
     tables: [

@@ -1,9 +1,9 @@
 import { present } from '../errors.js';
 import { type TwoLevel, twoLevelBootstrap, twoLevelInterval } from '../numbers/bootstrap.js';
-import { smallest } from '../numbers/extremes.js';
 import { Random } from '../numbers/random.js';
 import { clustersOf, fewClusters } from '../report/clusters.js';
 import {
+  fewestUnits,
   groupMeans,
   type Measure,
   type Metric,
@@ -160,19 +160,19 @@ function compareOnOneTest(
   };
   const found = twoLevelBootstrap(units.size, statistics, Random.stream(0, 'sweep'));
   const entries = asked.map((one, i) => ({ ...one, level: present(found[i]) }));
+  // Each measure is over all groups, and each metric is of the same pairs.
+  const fewest = fewestUnits(present(values[0]?.[metrics.indexOf('loss')]?.[0]));
+  const unit = cluster === undefined ? 'pair' : 'cluster';
+  const known = fewest > 1;
   const measured = (method: number, minus: number | undefined): Measured =>
     Object.fromEntries(
       entries
         .filter((entry) => entry.method === method && entry.minus === minus)
-        .map(({ measure, level }) => [measure, { mean: level.mean, interval: twoLevelInterval(level) }]),
+        .map(({ measure, level }) => [measure, { mean: level.mean, interval: known ? twoLevelInterval(level) : null }]),
     );
-  const fewest = smallest(
-    names.map((_, g) => {
-      const own = present(tested[0]?.[0]).filter(({ groups }) => groups.includes(g));
-      return new Set(own.map(({ unit }) => unit)).size;
-    }),
-  );
-  const few = cluster === undefined ? undefined : fewClusters(cluster, fewest);
+  const few = known
+    ? fewClusters(cluster, fewest)
+    : 'a group has only one, which tells nothing of its spread, so figures over groups have no interval, and all verdicts are unclear';
   const judged = entries.filter(({ minus, measure }) => minus !== undefined && claims[measure] !== undefined);
   const name = (method: number) => present(methods[method]).name;
   const pairs = methods.flatMap((_, method) => Array.from({ length: method }, (_, minus) => ({ method, minus })));
@@ -184,17 +184,15 @@ function compareOnOneTest(
       second: name(minus),
       measured: measured(method, minus),
     })),
-    checks: judged.map(({ method, minus, measure, level }) =>
-      judge(
-        `${methodTitle(name(method))} ${claims[measure]} against ${methodTitle(name(present(minus)))}`,
-        measures[measure].wanted,
-        level,
-        judged.length,
-        'seeds and test pairs',
-      ),
-    ),
+    checks: judged.map(({ method, minus, measure, level }): Check => {
+      const claim = `${methodTitle(name(method))} ${claims[measure]} against ${methodTitle(name(present(minus)))}`;
+      const detail = `difference ${formatNumber(level.mean, 3)}; no interval, since a group has only one ${unit}`;
+      return known
+        ? judge(claim, measures[measure].wanted, level, judged.length, 'seeds and test pairs')
+        : { claim, outcome: 'unclear', detail, finding: true };
+    }),
     notes: [
-      ...(few === undefined ? [] : [`Few clusters: ${few}.`]),
+      ...(few === undefined ? [] : [`Few ${unit}s: ${few}.`]),
       ...pairs.flatMap(({ method, minus }) =>
         methods[method]?.unit === methods[minus]?.unit
           ? []

@@ -48,6 +48,7 @@ describe('errors and intervals over clusters', () => {
     expect(fewClusters('town', 10)).toBeUndefined();
     expect(fewClusters('town', 9)).toMatch(/^a group has pairs of only 9 clusters \(town\)/);
     expect(fewClusters('town', 1)).toContain('only 1 cluster (town)');
+    expect(fewClusters(undefined, 9)).toMatch(/^a group has only 9 pairs: fewer than 10 /);
   });
 
   it('are those over pairs where each pair is by itself', () => {

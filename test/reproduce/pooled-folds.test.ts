@@ -185,6 +185,44 @@ describe('poolFolds', () => {
     expect(await outcome(() => -0.1)).toBe('fails');
   });
 
+  it('has no interval, and no clear verdict, where a group of a seed has a single question, as its mean is the same in every draw', async () => {
+    const runs = (questions: number) =>
+      (['ipo', 'gr-ipo'] as const).flatMap((method) =>
+        [1, 2].map((seed) => {
+          const random = Random.stream(seed, 'single');
+          const better = method === 'ipo' ? 0 : 5;
+          const pairs = Array.from(
+            { length: 60 },
+            (_, row): Fake['pairs'] =>
+              [
+                [row, 'a', 20 + random.normal() - better, 1],
+                // Of the first seed few; of both one question is asked twice, as a region may be.
+                ...(seed === 2 || row < questions ? [[row, 'b', 90 - better, 0] as const] : []),
+                ...(row === 0 ? [[row, 'b', 91 - better, 0] as const] : []),
+              ] as Fake['pairs'],
+          );
+          return fake({ method, seed, pairs: pairs.flat() });
+        }),
+      );
+    const single = await poolRuns(runs(1));
+    const { interval, mean, seeds } = single.differences['gr-ipo - ipo']['worst-group loss'];
+    expect(interval).toEqual([Number.NaN, Number.NaN]);
+    expect(mean).toBeCloseTo(-5, 12);
+    expect(seeds.every((value) => value < 0)).toBe(true);
+    expect(new Set(single.checks.map(({ outcome }) => outcome))).toEqual(new Set(['unclear']));
+    expect(single.checks[0].detail).toBe(
+      'difference −5; no interval, since a group has only one question; by seed −5, −5',
+    );
+    const { text, tables } = pooledSection(single);
+    expect(text?.join()).toContain('one has a single question');
+    expect(JSON.stringify(tables)).not.toContain('NaN');
+    expect(JSON.parse(JSON.stringify(single)).methods.ipo.measures['worst-group loss'].interval).toEqual([null, null]);
+
+    const two = await poolRuns(runs(2));
+    expect(two.checks[0].outcome).toBe('holds');
+    expect(pooledSection(two).text?.join()).not.toContain('single question');
+  });
+
   it('names a file that does not fit its pairs', async () => {
     const run = fake({ method: 'ipo', seed: 1, pairs: [[0, 'a', 1, 1]] });
     writeFileSync(join(run.data, 'test.jsonl'), '{"question": 0}\n');

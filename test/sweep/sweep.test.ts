@@ -386,6 +386,60 @@ describe('comparison', () => {
     );
   });
 
+  describe('with a group of one test pair, whose mean is the same in every draw', () => {
+    // All of a are better by 5, with noise of their own, and so is the one of b.
+    const random = Random.stream(4, 'one');
+    const noise = Array.from({ length: 20 }, () => random.normal());
+    const of = (others: readonly FakePair[]) => (method: string) => [
+      ...noise.map((value, i): FakePair => [i + 1, 'a', 1, 20 + value - (method === 'ipo' ? 0 : 5), 1]),
+      ...others.map(
+        ([line, group, weight, loss, right]): FakePair => [
+          line,
+          group,
+          weight,
+          loss - (method === 'ipo' ? 0 : 5),
+          right,
+        ],
+      ),
+    ];
+    const one: FakePair = [21, 'b', 1, 90, 0];
+    const unclear = async (text: string, others: readonly FakePair[], rows?: object[]) => {
+      const { methods, differences, checks, notes } = await compare(text, of(others), rows);
+      for (const { measured } of [...methods, ...differences])
+        for (const [measure, { interval }] of Object.entries(measured)) expect(interval, measure).toBeNull();
+      expect(methods[0].measured['worst-group loss'].mean).toBeCloseTo(90, 12);
+      expect(differences[0].measured['worst-group loss'].mean).toBeCloseTo(-5, 12);
+      expect(checks.map(({ outcome }) => outcome)).toEqual(['unclear', 'unclear']);
+      return { checks, notes };
+    };
+
+    it('has no interval and no clear verdict, and says so', async () => {
+      const { checks, notes } = await unclear(plain, [one]);
+      expect(checks[0].detail).toBe('difference −5; no interval, since a group has only one pair');
+      expect(notes).toEqual([expect.stringMatching(/^Few pairs: a group has only one, which tells nothing/)]);
+      // One of no weight adds nothing.
+      await unclear(plain, [one, [22, 'b', 0, 10, 1]]);
+    });
+
+    it('counts clusters where there are some', async () => {
+      const rows = Array.from({ length: 22 }, (_, i) => ({ user: `u${Math.min(i, 20)}` }));
+      const others: FakePair[] = [one, [22, 'b', 1, 90, 0]];
+      const { checks, notes } = await unclear(`cluster: user\n${plain}`, others, rows);
+      expect(checks[0].detail).toContain('a group has only one cluster');
+      expect(notes.join()).toContain('Few clusters: a group has only one');
+    });
+
+    it('is judged from two pairs on, with a warning below ten', async () => {
+      const more = (count: number) => Array.from({ length: count }, (_, i): FakePair => [21 + i, 'b', 1, 90 + i, 0]);
+      const two = await compare(plain, of(more(2)));
+      expect(two.checks[0].outcome).toBe('holds');
+      expect(two.methods[0].measured['worst-group loss'].interval).not.toBeNull();
+      expect(two.notes).toEqual([expect.stringMatching(/^Few pairs: a group has only 2 pairs: fewer than 10 know/)]);
+      expect((await compare(plain, of(more(9)))).notes.join()).toContain('only 9 pairs');
+      expect((await compare(plain, of(more(10)))).notes).toEqual([]);
+    });
+  });
+
   it('compares no losses of different units, and no tests of different pairs', async () => {
     const two = `seeds: 0\nmethods: [{ name: ipo }, { name: soft, set: { objective.beta: 1 } }]\n`;
     const { differences, notes, checks } = await compare(two, () => pairsOf([1, 2, 3, 4, 5, 6, 7, 8]));
