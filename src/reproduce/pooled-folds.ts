@@ -14,7 +14,7 @@ import {
 import type { Section } from '../report/html.js';
 import { methodTitle } from '../report/palette.js';
 import type { Table } from '../report/table.js';
-import type { Check } from '../terminal/checks.js';
+import { type Check, outcomeOf } from '../terminal/checks.js';
 import { counted, formatNumber } from '../terminal/format.js';
 import type { Method } from './stages.js';
 import type { TestedPair } from './tested-pairs.js';
@@ -200,15 +200,14 @@ function robustPairs(methods: readonly Method[]): [Method, Method][] {
 /** Holds where the whole interval says so and each seed does too; fails where the whole interval says the contrary. */
 function judged(claim: string, measure: Measure, { mean, interval, seeds }: Interval): Check {
   const { wanted } = measures[measure];
-  const isWanted = (value: number) => (wanted === 'lower' ? value < 0 : value > 0);
-  const isContrary = (value: number) => (wanted === 'lower' ? value > 0 : value < 0);
+  const outcome = outcomeOf(interval, wanted);
   const number = (value: number) => formatNumber(value, 3);
   const chance = isKnown(interval)
     ? `, 95 % interval over questions ${interval.map(number).join(' to ')}`
     : '; no interval, since a group has only one question';
   return {
     claim,
-    outcome: [...interval, ...seeds].every(isWanted) ? 'holds' : interval.every(isContrary) ? 'fails' : 'unclear',
+    outcome: outcome === 'holds' ? outcomeOf([...interval, ...seeds], wanted) : outcome,
     detail: Number.isNaN(mean)
       ? 'no pair of a seed has a reward of every method'
       : `difference ${number(mean)}${chance}; by seed ${seeds.map(number).join(', ')}`,

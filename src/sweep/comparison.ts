@@ -14,7 +14,7 @@ import {
 } from '../report/group-measures.js';
 import { readTestScores, type TestScore } from '../report/pair-scores.js';
 import { methodTitle } from '../report/palette.js';
-import type { Check } from '../terminal/checks.js';
+import { type Check, outcomeOf } from '../terminal/checks.js';
 import { counted, formatNumber } from '../terminal/format.js';
 import { type Cell, lossUnit } from './cells.js';
 import type { Candidate, Trained } from './selection.js';
@@ -207,15 +207,10 @@ function compareOnOneTest(
 /** Holds, or fails, where the whole interval says so that leaves all `count` comparisons together 95 % (Bonferroni). */
 export function judge(claim: string, wanted: 'lower' | 'higher', level: TwoLevel, count: number, over: string): Check {
   const joint = twoLevelInterval(level, 1 - 0.05 / count);
-  const sign = wanted === 'lower' ? -1 : 1;
   const text = (interval: readonly number[]) => interval.map((end) => formatNumber(end, 3)).join(' to ');
   return {
     claim,
-    outcome: joint.every((end) => sign * end > 0)
-      ? 'holds'
-      : joint.every((end) => sign * end < 0)
-        ? 'fails'
-        : 'unclear',
+    outcome: outcomeOf(joint, wanted),
     detail: `difference ${formatNumber(level.mean, 3)}, 95 % interval over ${over} ${text(twoLevelInterval(level))}${count > 1 ? `; as one of ${counted(count, 'comparison')} ${text(joint)}` : ''}`,
     finding: true,
   };

@@ -25,20 +25,26 @@ export function jointOutcome(parts: readonly Outcome[]): Outcome {
   return parts.includes('unclear') ? 'unclear' : 'holds';
 }
 
+/** Of a claim that a difference is below, or above, 0: holds where all of `values` say so, such as both ends of its interval, and fails where all say the contrary. */
+export function outcomeOf(values: readonly number[], wanted: 'lower' | 'higher'): Outcome {
+  const sign = wanted === 'lower' ? -1 : 1;
+  if (values.every((value) => sign * value > 0)) return 'holds';
+  return values.every((value) => sign * value < 0) ? 'fails' : 'unclear';
+}
+
 /**
  * A claim that one method's score is lower, or higher, than another's. It holds where the whole 95 % interval of the mean of
- * the paired differences says so, is unclear where only the mean does or there is but one seed, and fails where that does not.
+ * the paired differences says so, fails where the whole says the contrary, and is unclear otherwise, as from one seed.
  */
 export function pairedCheck(claim: string, difference: PairedDifference, wanted: 'lower' | 'higher'): Check {
-  const { mean, pairs } = difference;
+  const { pairs } = difference;
   const interval = confidenceInterval(difference, pairs);
-  const isWanted = (value: number) => (wanted === 'lower' ? value < 0 : value > 0);
   const chance = interval
     ? `95 % interval ${interval.map((end) => formatNumber(end, 3)).join(' to ')}`
     : 'one seed says nothing about chance';
   return {
     claim,
-    outcome: isWanted(mean) ? (interval?.every(isWanted) ? 'holds' : 'unclear') : 'fails',
+    outcome: interval ? outcomeOf(interval, wanted) : 'unclear',
     detail: `paired difference ${formatEstimate(difference)} over ${counted(pairs, 'seed')}; ${chance}`,
     difference,
   };
