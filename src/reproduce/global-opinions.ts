@@ -19,6 +19,7 @@ import { type Check, checkLine } from '../terminal/checks.js';
 import { loadConfig, type TrainConfig } from '../train/config.js';
 import { checkIdentity, type RunIdentity, settingsOf } from '../train/identity.js';
 import { runTraining } from '../train/run.js';
+import { hasEnded } from '../train/run-folder.js';
 import { withDType } from '../train/run-policy.js';
 import { pooledSection, poolFolds } from './pooled-folds.js';
 import { experimentFolder, likeStage, type Method, placeSettings, type Stage, setting, stageConfig } from './stages.js';
@@ -97,7 +98,7 @@ export async function opinionExperiment(
   const done: TestedRun[] = [];
   for (const [i, { part, runs }] of plan.entries()) {
     for (const [j, { config }] of runs.entries()) {
-      const before = isDone(config);
+      const before = hasEnded(config.output, config);
       ui.log(
         `[${i * runs.length + j + 1}/${plan.length * runs.length}] ${config.output}${before ? ': already done' : ''}`,
       );
@@ -128,7 +129,7 @@ export async function opinionCommands(
   return plan
     .map(({ runs }) =>
       runs
-        .filter(({ config }) => !isDone(config))
+        .filter(({ config }) => !hasEnded(config.output, config))
         .map(({ file, settings }) => [
           'train',
           file,
@@ -138,11 +139,6 @@ export async function opinionCommands(
         ]),
     )
     .filter((commands) => commands.length > 0);
-}
-
-/** A run writes its report last. */
-function isDone({ output }: TrainConfig): boolean {
-  return existsSync(join(output, 'report.html'));
 }
 
 /** Writes the pairs that are not there yet. @returns the runs of each split: SFT, then the methods */

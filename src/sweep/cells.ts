@@ -5,6 +5,7 @@ import { InputError, present } from '../errors.js';
 import { setting } from '../reproduce/stages.js';
 import { loadConfig, type TrainConfig } from '../train/config.js';
 import { settingsOf } from '../train/identity.js';
+import { hasEnded } from '../train/run-folder.js';
 import type { MethodPlan, SweepConfig } from './config.js';
 
 /** A sweep as single training runs. */
@@ -135,7 +136,7 @@ function digest(text: string): string {
 }
 
 /**
- * Whether the run of a cell has ended: its report is the last thing that it writes.
+ * Whether the run of a cell has ended.
  * @throws InputError where its folder holds a run of other settings
  */
 export function isDone({ folder, config }: Cell): boolean {
@@ -153,5 +154,5 @@ export function isDone({ folder, config }: Cell): boolean {
         fix: 'put it back, name another output for the sweep, or remove that folder, whose run is then made anew',
       });
   }
-  return existsSync(join(folder, 'report.html'));
+  return hasEnded(folder, config);
 }

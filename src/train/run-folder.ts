@@ -3,10 +3,11 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { checked, readJson } from '../files/read.js';
 import { writeFileWhole } from '../files/write.js';
+import type { TrainConfig } from './config.js';
 import type { RunLock } from './run-lock.js';
 
 /** Files and folders of a run folder, besides checkpoints and TensorBoard's. */
-const names = {
+export const runFiles = {
   config: 'config.yaml',
   record: 'run.json',
   metrics: 'metrics.jsonl',
@@ -17,10 +18,25 @@ const names = {
   bestAdapter: 'adapter-best',
   bestEvaluation: 'evaluation-best.json',
   bestTestPairs: 'evaluation-best-pairs.jsonl',
+  report: 'report.html',
 } as const;
-type Name = keyof typeof names;
+type Name = keyof typeof runFiles;
 
 const recordSchema = z.record(z.string(), z.unknown());
+
+/**
+ * Whether the run in a folder has ended. A run writes its report last, but a report alone tells nothing: `group-robust report` writes the same
+ * file, of whatever is there. So the record has to name the steps of the end too, and all figures of these have to be there.
+ */
+export function hasEnded(folder: string, { data, checkpoint }: Pick<TrainConfig, 'data' | 'checkpoint'>): boolean {
+  const has = (name: Name) => existsSync(join(folder, runFiles[name]));
+  if (!has('report') || !has('record')) return false;
+  const { steps, best, longer } = recordOf(join(folder, runFiles.record));
+  // One that is being made longer still has what its earlier end left.
+  if (steps === undefined || longer !== undefined) return false;
+  const test = data.test !== undefined;
+  return (!test || has('evaluation')) && (!checkpoint.best || (best !== undefined && (!test || has('bestEvaluation'))));
+}
 
 /** The folder of a run that this process holds. */
 export class RunFolder {
@@ -30,7 +46,7 @@ export class RunFolder {
   ) {}
 
   at(name: Name): string {
-    return join(this.path, names[name]);
+    return join(this.path, runFiles[name]);
   }
 
   has(name: Name): boolean {
@@ -54,7 +70,10 @@ export class RunFolder {
 
   /** run.json as it stands. */
   readRecord(): Record<string, unknown> {
-    const file = this.at('record');
-    return checked(recordSchema, readJson(file), { file });
+    return recordOf(this.at('record'));
   }
+}
+
+function recordOf(file: string): Record<string, unknown> {
+  return checked(recordSchema, readJson(file), { file });
 }

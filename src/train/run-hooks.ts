@@ -160,6 +160,8 @@ export class RunHooks implements TrainerHooks, Disposable {
     const resumption = { step: from.trainer.step, at: new Date().toISOString(), ...made };
     amendRecord(folder, data, ({ resumed }) => ({
       resumed: [...(Array.isArray(resumed) ? resumed : []), resumption],
+      // Until it has ended anew.
+      ...(from.longer && { longer: true }),
     }));
     if (from.longer) folder.write('config', printConfig(config));
     return RunLog.resume(folder.at('metrics'), from.log);

@@ -43,7 +43,7 @@ export async function writeOutcome(
   for (const name of ['evaluation', 'testPairs', 'bestEvaluation', 'bestTestPairs'] as const)
     rmSync(folder.at(name), { force: true });
   // For the same reason the record names no step until its adapter is written.
-  amendRecord(folder, data, () => ({ steps: undefined, best: undefined }));
+  amendRecord(folder, data, () => ({ steps: undefined, best: undefined, longer: undefined }));
   const steps = last.step;
   const { averageFrom } = config.optimizer;
   if (averageFrom !== undefined && steps >= averageFrom)

@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { bootstrapInterval } from '../../src/numbers/bootstrap.js';
 import { Random } from '../../src/numbers/random.js';
-import { cellsOf, settingName } from '../../src/sweep/cells.js';
+import { writeRunReport } from '../../src/report/run-report.js';
+import { cellsOf, isDone, settingName } from '../../src/sweep/cells.js';
 import { collect } from '../../src/sweep/collect.js';
 import { compareChosen } from '../../src/sweep/comparison.js';
 import { loadSweep } from '../../src/sweep/config.js';
@@ -487,6 +488,28 @@ describe('collect', () => {
     expect(html).toContain('The policy of IPO, GR-IPO is the mean of the adapters from step 3 on');
     // Again, as after more runs: what is there gives way.
     await collect(sweep, cells, () => {});
+  });
+
+  it('takes a run that was stopped for none, though a report of it lies there', async () => {
+    const run = { validation: [1, 2] as const, pairs: pairsOf([1, 2, 3, 4, 5, 6, 7, 8]) };
+    const { sweep, cells } = pretendRuns(writeSweep(place(), twoMethods), () => run);
+    for (const { folder, seed } of cells.filter(({ method }) => method === 'ipo')) {
+      // Before its last step, and after it in the scoring of the test pairs.
+      if (seed === 0) {
+        const { steps: _, ...record } = JSON.parse(readFileSync(join(folder, 'run.json'), 'utf8'));
+        writeFileSync(join(folder, 'run.json'), JSON.stringify(record));
+      }
+      if (seed < 2) rmSync(join(folder, 'evaluation.json'));
+      await writeRunReport(folder);
+    }
+    expect(cells.filter((cell) => !isDone(cell)).map(({ method, seed }) => [method, seed])).toEqual([
+      ['ipo', 0],
+      ['ipo', 1],
+    ]);
+    await collect(sweep, cells, () => {});
+    expect(readFileSync(join(sweep.output, 'report.md'), 'utf8')).toContain(
+      'IPO has no setting whose 3 runs are all done, so it is left out: 1 run of 3',
+    );
   });
 
   it('says which runs are missing, and is refused where no method has all seeds of a setting', async () => {

@@ -21,6 +21,7 @@ import { type Checkpoint, Checkpoints } from '../../src/train/checkpoint.js';
 import { resolveConfig, type TrainConfig } from '../../src/train/config.js';
 import { runIdentity } from '../../src/train/identity.js';
 import { runTraining } from '../../src/train/run.js';
+import { hasEnded } from '../../src/train/run-folder.js';
 import { fixture } from '../policy/gemma-helpers.js';
 import { temporaryFolder } from '../temporary-folder.js';
 import { writeIdPairs } from './id-pairs.js';
@@ -858,6 +859,47 @@ describe('a run made longer', () => {
     expect(pairsOf('best', 'bestAdapter')).toEqual(
       new Set([`${short.step} ${short.best}`, `${long.step} ${long.best}`]),
     );
+  });
+
+  it('has ended before and after, and not meanwhile, whatever reports are made of it', async () => {
+    const data = { train, validation: train, test: validation };
+    const short = configFor(objective, length({ steps: 4, data, optimizer: { ...constant, learningRate: 0.001 } }));
+    const seen: boolean[] = [];
+    // All that counts of a report is that there is one.
+    const report = async () => writeFileSync(join(short.output, 'report.html'), '');
+    const look = async () => {
+      if (existsSync(join(short.output, 'config.yaml'))) await report();
+      seen.push(hasEnded(short.output, short));
+    };
+    for (const name of ['saveAdapter', 'loadState', 'logProbabilities'] as const) {
+      const original = GemmaPolicy.prototype[name] as (...parameters: unknown[]) => Promise<never>;
+      vi.spyOn(GemmaPolicy.prototype, name).mockImplementation(async function (
+        this: GemmaPolicy,
+        ...parameters: unknown[]
+      ) {
+        // Before a longer run goes on, its state is loaded.
+        if (name !== 'loadState' || seen.at(-1) === false) await look();
+        return original.apply(this, parameters);
+      });
+    }
+    try {
+      for (const config of [short, longer(short, { steps: 8 })]) {
+        seen.length = 0;
+        await runTraining(config, { quiet: true, log: () => {} }, { resume: true, report });
+        expect(seen.length).toBeGreaterThan(4);
+        expect(seen).not.toContain(true);
+        expect(hasEnded(config.output, config)).toBe(true);
+      }
+    } finally {
+      vi.restoreAllMocks();
+    }
+    for (const name of ['run.json', 'evaluation.json', 'evaluation-best.json', 'report.html']) {
+      const kept = readFileSync(join(short.output, name));
+      rmSync(join(short.output, name));
+      expect(hasEnded(short.output, short), name).toBe(false);
+      writeFileSync(join(short.output, name), kept);
+    }
+    expect(hasEnded(short.output, short)).toBe(true);
   });
 
   it.each<[string, object, RegExp]>([
