@@ -34,7 +34,7 @@ export function runsCsv(runs: readonly Run[]): string {
   const settings = differingSettings(runs);
   return csvOfRecords(
     runs.flatMap((run) => {
-      const own = Object.fromEntries(settings.map((key) => [key.replaceAll(' ', '.'), run.settings.get(key)]));
+      const own = Object.fromEntries(settings.map((key) => [key, run.settings.get(key)]));
       return [
         ...scoredSplits.flatMap((split) => csvRecords(run, own, 'final', split, run.scores[split])),
         ...csvRecords(run, own, 'best', 'test', run.best),

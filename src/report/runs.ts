@@ -7,6 +7,7 @@ import { InputError, present } from '../errors.js';
 import { byName } from '../files/by-name.js';
 import { checked, parseJson, readBytes, readJson, readText } from '../files/read.js';
 import { parseYaml } from '../files/yaml.js';
+import { isOfOneRun, settingsOf } from '../train/identity.js';
 import { type MetricMeans, type PairMetric, pairMetrics } from '../train/metrics.js';
 import { type MetricsLine, metricsLineSchema } from '../train/metrics-line.js';
 import { groupBy } from './group-by.js';
@@ -82,10 +83,6 @@ const configSchema = z.looseObject({
     .optional(),
 });
 
-/** What says where a run stands rather than how it is made: runs that differ in nothing else are seeds of one method. */
-const placeKeys =
-  /^(seed|output|adapter|device|threads|recompute|data (train|validation|test|people file)|checkpoint .*|nonFinite .*)$/;
-
 /** The splits on which a run may have been scored, the best first. */
 export const scoredSplits = ['test', 'validation', 'training'] as const;
 export type ScoredSplit = (typeof scoredSplits)[number];
@@ -136,7 +133,7 @@ export interface Run {
   testFile: string | undefined;
   /** Those whose pairs these are, where the run has them. */
   people: PeopleSource | undefined;
-  /** Every key of the configuration that makes the method ("objective beta" → "0.1"). */
+  /** Every key of the configuration that makes the method ("objective.beta" → "0.1"). */
   settings: ReadonlyMap<string, string>;
   /** One entry per line of metrics.jsonl. */
   metrics: readonly Readonly<MetricsLine>[];
@@ -165,7 +162,7 @@ export async function readRun(folder: string): Promise<Run> {
   const config = readText(configFile);
   const parsed = checked(configSchema, parseYaml(config, { file: configFile }).value, { file: configFile });
   const { loss, beta, labelSmoothing, gamma, reduction } = parsed.objective;
-  const settings = new Map(flatten(parsed).filter(([key]) => !placeKeys.test(key)));
+  const settings = methodSettings(parsed);
   const metrics: MetricsLine[] = [];
   const file = join(folder, 'metrics.jsonl');
   const chunks: Uint8Array[] = [];
@@ -278,6 +275,14 @@ function groupsOf(line: MetricsLine, prefix: 'eval_' | ''): [string, GroupMeans]
     const means = Object.fromEntries(values.filter(([, value]) => typeof value === 'number'));
     return [[name, { ...means, count: Number(line[`${prefix}group/${name}/count`] ?? 1) }]];
   });
+}
+
+/** Runs that differ in nothing of this are seeds of one method; which checkpoints are kept makes no other. */
+function methodSettings(config: object): Map<string, string> {
+  const own = settingsOf(config).filter(
+    ([key, value]) => !isOfOneRun(key) && key !== 'checkpoint.best' && value !== null,
+  );
+  return new Map(own.map(([key, value]) => [key, Array.isArray(value) ? value.join(', ') : String(value)]));
 }
 
 /** The settings in which runs differ, in the order of their configurations. */

@@ -17,7 +17,7 @@ import { runsCsv, runsPage } from '../report/runs-page.js';
 import { robustChecks } from '../report/sections/runs.js';
 import { type Check, checkLine } from '../terminal/checks.js';
 import { loadConfig, type TrainConfig } from '../train/config.js';
-import { checkIdentity, type RunIdentity, settingsOf } from '../train/identity.js';
+import { checkIdentity, isOfOneRun, type RunIdentity, settingsOf } from '../train/identity.js';
 import { runTraining } from '../train/run.js';
 import { hasEnded } from '../train/run-folder.js';
 import { withDType } from '../train/run-policy.js';
@@ -288,9 +288,6 @@ function settingsInWords({ authors, configurations, overrides = [] }: OpinionExp
   return overrides.length > 0 ? `${base}, except for ${overrides.join(', ')}` : base;
 }
 
-/** What differs between the runs of one experiment. */
-const ofOneRun = /^(seed|adapter|data\.(train|validation|test))$/;
-
 /** The survey, the groups, the folds, and of each stage the settings that decide its numbers. */
 function identityOf(
   { file, groups, folds }: OpinionExperiment,
@@ -300,7 +297,7 @@ function identityOf(
   const identity: RunIdentity = { file, groups, ...(folds !== undefined && { folds }) };
   for (const [i, stage] of stages.entries())
     for (const [key, value] of settingsOf(present(configs[i])))
-      if (!ofOneRun.test(key)) identity[`${stage}: ${key}`] = value;
+      if (!isOfOneRun(key)) identity[`${stage}: ${key}`] = value;
   return identity;
 }
 

@@ -29,9 +29,14 @@ export async function runIdentity(config: TrainConfig, opened: FileState[] = [])
   return identity;
 }
 
-/** The settings that decide a run's numbers, by dotted key. */
-export function settingsOf(config: TrainConfig): [key: string, value: unknown][] {
+/** The settings that decide a run's numbers, by dotted key; those of a configuration as it stands in a file too. */
+export function settingsOf(config: object): [key: string, value: unknown][] {
   return [...leavesOf(config)].filter(([key]) => !free.test(key));
+}
+
+/** Whether runs of one method and choice of settings, with a seed and a split each, differ in this key. */
+export function isOfOneRun(key: string): boolean {
+  return /^(seed|adapter|data\.(train|validation|test|people\.file))$/.test(key);
 }
 
 /**

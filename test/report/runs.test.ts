@@ -5,13 +5,16 @@ import { parse } from 'csv-parse/sync';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { registerReport } from '../../src/cli/report.js';
 import { InputError } from '../../src/errors.js';
+import { printYaml } from '../../src/files/yaml.js';
 import type { LineChart } from '../../src/report/charts.js';
 import { withClusters } from '../../src/report/clustered-run.js';
 import { renderPage } from '../../src/report/html.js';
 import { readTestScores } from '../../src/report/pair-scores.js';
-import { readRun } from '../../src/report/runs.js';
+import { differingSettings, readRun } from '../../src/report/runs.js';
 import { runsCsv, runsPage } from '../../src/report/runs-page.js';
 import { formatEstimate } from '../../src/terminal/format.js';
+import { configKeys } from '../../src/train/config.js';
+import { settingsOf } from '../../src/train/identity.js';
 import { temporaryFolder } from '../temporary-folder.js';
 import { finalScores, groupNames, writeFakeRuns } from './fake-runs.js';
 import { expectSoundPage, tableOf } from './page.js';
@@ -572,6 +575,30 @@ describe('the page of several runs', () => {
     ).toBe(2);
     // Neither is the plain method, so none is claimed to be better.
     expect(html).not.toContain('lowers the worst group');
+  });
+
+  it('takes runs that differ in what a resumed run may change for seeds of one method', async () => {
+    const nested = (key: string) =>
+      key.split('.').reduceRight<unknown>((value, name) => ({ [name]: value }), 1) as object;
+    const free = configKeys().filter((key) => settingsOf(nested(key)).length === 0);
+    expect(free).toEqual(expect.arrayContaining(['output', 'threads', 'checkpoint.every', 'distributed.timeout']));
+    expect(free).not.toContain('objective.beta');
+    const [folder] = folders;
+    const config = readFileSync(join(folder, 'config.yaml'), 'utf8');
+    const methods = async () => {
+      const [, ...rows] = tableOf(await read(), 'Final test, mean ± standard error over seeds');
+      return rows.map(([title, seeds]) => `${title}: ${seeds}`);
+    };
+    for (const key of ['checkpoint.best', ...free]) {
+      writeFileSync(join(folder, 'config.yaml'), `${config}${printYaml(nested(key))}`);
+      expect(differingSettings(await Promise.all(folders.slice(0, 3).map(readRun))), key).toEqual([]);
+    }
+    expect(await methods()).toEqual(['IPO: 3', 'GR-IPO: 3']);
+    writeFileSync(join(folder, 'config.yaml'), `${config}optimizer: { learningRate: 0.5, betas: [0.9, 0.99] }\n`);
+    expect((await methods()).slice(0, 2)).toEqual([
+      'IPO (optimizer.learningRate 0.5, optimizer.betas 0.9, 0.99): 1',
+      'IPO (optimizer.learningRate –, optimizer.betas –): 2',
+    ]);
   });
 
   it('falls back to the validation split where a run has no test, and says so', async () => {

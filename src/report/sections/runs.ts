@@ -174,7 +174,7 @@ function fewClustersOf(methods: readonly Method[]): string[] {
 
 /** Which methods' policies are means of adapters, and what is none of theirs; methods differ in every setting, so each has one first step. */
 function averaged(methods: readonly Method[]): string[] {
-  const from = (method: Method) => firstRun(method).settings.get('optimizer averageFrom') ?? '';
+  const from = (method: Method) => firstRun(method).settings.get('optimizer.averageFrom') ?? '';
   const averaging = methods.filter((method) => from(method) !== '');
   return [...groupBy(averaging, from)].map(
     ([first, members]) =>
@@ -233,7 +233,7 @@ function byMethod(runs: readonly ScoredRun[]): Method[] {
 
 /** Whether the group weights follow the losses; weights of one's own have no name in the configuration. */
 function isRobust({ settings }: Run): boolean {
-  const weights = weightingNames.find((name) => name === settings.get('objective weights'));
+  const weights = weightingNames.find((name) => name === settings.get('objective.weights'));
   return weights !== undefined && isMoving({ weights });
 }
 
@@ -254,7 +254,7 @@ function compareSettings(a: string, b: string): number {
 function variants(runs: readonly ScoredRun[]): { method: string; setting: string; members: ScoredRun[] }[] {
   const differing = differingSettings(runs);
   const setting = (run: ScoredRun) =>
-    differing.map((key) => `${key.replace(/^objective /, '')} ${run.settings.get(key) ?? '–'}`).join(', ');
+    differing.map((key) => `${key.replace(/^objective\./, '')} ${run.settings.get(key) ?? '–'}`).join(', ');
   return [...groupBy(runs, setting)].map(([setting, members]) => ({
     method: present(members[0]).method,
     setting,
@@ -327,7 +327,7 @@ function errorsOver(methods: readonly Method[]): string | undefined {
 /** The settings in which the methods differ, but for those that their names say. */
 function settingColumns(methods: readonly Method[]): string[] {
   return differingSettings(methods.flatMap(({ runs }) => runs)).filter(
-    (key) => !/^objective (loss|weights)$/.test(key),
+    (key) => !/^objective\.(loss|weights)$/.test(key),
   );
 }
 
@@ -351,7 +351,7 @@ function headline(methods: readonly Method[], split: ScoredSplit): Table {
       ...scores.map(({ title }) => ({ title, numeric: true })),
       { title: 'Worst group (seeds)' },
       { title: 'Step', numeric: true },
-      ...settings.map((key) => ({ title: key.replaceAll(' ', '.'), numeric: true })),
+      ...settings.map((key) => ({ title: key, numeric: true })),
     ],
     rows: methods.map(({ title, runs }) => [
       title,
