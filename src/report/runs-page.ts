@@ -1,7 +1,7 @@
 import { present } from '../errors.js';
 import { type CsvRow, csvOfRecords } from '../files/csv.js';
 import { formatNumber } from '../terminal/format.js';
-import { pairMetrics } from '../train/metrics.js';
+import { groupKey, pairMetrics } from '../train/metrics.js';
 import type { Page } from './html.js';
 import { methodTitle } from './palette.js';
 import {
@@ -66,7 +66,7 @@ function csvRecords(
     ...Object.fromEntries(pairMetrics.map((metric) => [metric, means[metric]])),
     'loss standard error': errors.loss,
     'rewards/accuracies standard error': errors['rewards/accuracies'],
-    alpha: alpha?.[`group/${group}/alpha`],
+    alpha: alpha?.[groupKey(group, 'alpha')],
     similarity: survey?.policy.groups.get(group)?.similarity,
     'similarity standard error': survey?.policy.groups.get(group)?.standard_error,
     'reference similarity': survey?.reference?.groups.get(group)?.similarity,

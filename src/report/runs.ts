@@ -8,7 +8,7 @@ import { byName } from '../files/by-name.js';
 import { checked, parseJson, readBytes, readJson, readText } from '../files/read.js';
 import { parseYaml } from '../files/yaml.js';
 import { isOfOneRun, settingsOf } from '../train/identity.js';
-import { type MetricMeans, type PairMetric, pairMetrics } from '../train/metrics.js';
+import { groupsOf, type LoggedGroup, type MetricMeans, type PairMetric, pairMetrics } from '../train/metrics.js';
 import { type MetricsLine, metricsLineSchema } from '../train/metrics-line.js';
 import { groupBy } from './group-by.js';
 
@@ -89,7 +89,7 @@ export type ScoredSplit = (typeof scoredSplits)[number];
 
 /** Metrics by group. */
 export type GroupScores = ReadonlyMap<string, GroupMeans>;
-export type GroupMeans = MetricMeans & { count: number; loss: number; standard_error?: MetricMeans };
+export type GroupMeans = LoggedGroup & { standard_error?: MetricMeans };
 
 /** How near one model is to the answers of the groups; see src/train/survey.ts. */
 export type Opinions = z.infer<typeof opinions>;
@@ -263,18 +263,6 @@ function trainingScores(metrics: readonly MetricsLine[], step: number): Scores |
     ...withoutTies(new Map(groups)),
     pairMean: entries.reduce((sum, [, { count, loss }]) => sum + (count / pairs) * loss, 0),
   };
-}
-
-/** The groups that a line has losses of. No metric's name ends in another's, so names of groups may hold anything. */
-function groupsOf(line: MetricsLine, prefix: 'eval_' | ''): [string, GroupMeans][] {
-  const [start, end] = [`${prefix}group/`, '/loss'];
-  return Object.keys(line).flatMap((key): [string, GroupMeans][] => {
-    if (!key.startsWith(start) || !key.endsWith(end)) return [];
-    const name = key.slice(start.length, -end.length);
-    const values = pairMetrics.map((metric) => [metric, line[`${prefix}group/${name}/${metric}`]]);
-    const means = Object.fromEntries(values.filter(([, value]) => typeof value === 'number'));
-    return [[name, { ...means, count: Number(line[`${prefix}group/${name}/count`] ?? 1) }]];
-  });
 }
 
 /** Runs that differ in nothing of this are seeds of one method; which checkpoints are kept makes no other. */

@@ -3,6 +3,7 @@ import { keysOf, orderedRecord } from '../files/ordered-record.js';
 import { largest, smallest } from '../numbers/extremes.js';
 import type { GroupWeights } from '../objective/group-weights.js';
 import { entropy } from '../objective/simplex.js';
+import type { Metrics } from './metrics-line.js';
 
 /**
  * What is measured on each pair, under TRL's names, and which way is worse: the worst group has the largest value of a
@@ -200,14 +201,41 @@ class Spread {
   }
 }
 
+/** What a line of the log has of a group. */
+export type LoggedGroup = MetricMeans & { count: number; loss: number };
+
+/** In front of the names of validation metrics. */
+export type MetricPrefix = 'eval_' | '';
+
+/** The flat name of what a line of the log has of one group: `group/<name>/loss`. */
+export function groupKey(
+  name: string,
+  what: PairMetric | 'count' | 'alpha' | 'weight',
+  prefix: MetricPrefix = '',
+): string {
+  return `${prefix}group/${name}/${what}`;
+}
+
+/** The groups that a line of the log has losses of. No metric's name ends in another's, so names of groups may hold anything. */
+export function groupsOf(line: Readonly<Metrics>, prefix: MetricPrefix): [name: string, means: LoggedGroup][] {
+  const [start, end] = [`${prefix}group/`, '/loss'];
+  return Object.keys(line).flatMap((key): [string, LoggedGroup][] => {
+    if (!key.startsWith(start) || !key.endsWith(end)) return [];
+    const name = key.slice(start.length, -end.length);
+    const values = pairMetrics.map((metric) => [metric, line[groupKey(name, metric, prefix)]]);
+    const means = Object.fromEntries(values.filter(([, value]) => typeof value === 'number'));
+    return [[name, { ...means, count: Number(line[groupKey(name, 'count', prefix)] ?? 1) }]];
+  });
+}
+
 /** The flat names of one log line: `loss`, `group/<name>/loss`, `worst/loss`, …, each behind `prefix` (`eval_` or nothing). */
-export function flatMetrics(summary: GroupSummary, prefix = ''): Record<string, number | string> {
+export function flatMetrics(summary: GroupSummary, prefix: MetricPrefix = ''): Record<string, number | string> {
   const line: Record<string, number | string> = {};
   for (const [metric, value] of Object.entries(summary.mean)) line[`${prefix}${metric}`] = value;
   for (const [name, group] of Object.entries(summary.groups)) {
     for (const metric of ['loss', 'rewards/accuracies', 'rewards/margins', 'logps/accuracies', 'count'] as const) {
       const value = group[metric];
-      if (value !== undefined) line[`${prefix}group/${name}/${metric}`] = value;
+      if (value !== undefined) line[groupKey(name, metric, prefix)] = value;
     }
   }
   for (const key of ['loss', 'accuracy', 'logps/accuracies', 'group'] as const) {
@@ -227,8 +255,8 @@ export function alphaMetrics(
 ): Record<string, number> & { 'weight/effective_groups': number } {
   const spread = entropy(alpha);
   return {
-    ...Object.fromEntries(names.map((name, g) => [`group/${name}/alpha`, alpha[g]])),
-    ...Object.fromEntries(names.map((name, g) => [`group/${name}/weight`, weights[g]])),
+    ...Object.fromEntries(names.map((name, g) => [groupKey(name, 'alpha'), alpha[g]])),
+    ...Object.fromEntries(names.map((name, g) => [groupKey(name, 'weight'), weights[g]])),
     'alpha/entropy': spread,
     'alpha/effective_groups': Math.exp(spread),
     'weight/effective_groups': Math.exp(entropy(weights)),

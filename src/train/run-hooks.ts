@@ -8,6 +8,7 @@ import type { Checkpoint, Checkpoints } from './checkpoint.js';
 import { methodName, printConfig, type TrainConfig } from './config.js';
 import type { RunData } from './inputs.js';
 import type { StopRequest } from './interrupt.js';
+import { groupKey } from './metrics.js';
 import type { MetricsLine } from './metrics-line.js';
 import type { RunFolder } from './run-folder.js';
 import { RunLog } from './run-log.js';
@@ -197,7 +198,7 @@ export class RunHooks implements TrainerHooks, Disposable {
 
   private alphaOf(line: MetricsLine): number[] {
     const { groups } = this.run.data.train;
-    return ['alpha', 'weight'].flatMap((what) => groups.map((name) => Number(line[`group/${name}/${what}`])));
+    return (['alpha', 'weight'] as const).flatMap((what) => groups.map((name) => Number(line[groupKey(name, what)])));
   }
 }
 

@@ -1,5 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import { alphaMetrics, flatMetrics, GroupMetrics, metricDirections } from '../../src/train/metrics.js';
+import {
+  alphaMetrics,
+  flatMetrics,
+  GroupMetrics,
+  groupKey,
+  groupsOf,
+  metricDirections,
+} from '../../src/train/metrics.js';
 import { pairObjective } from '../../src/train/objective.js';
 
 describe('group metrics', () => {
@@ -54,6 +61,50 @@ describe('group metrics', () => {
     const weighted = new GroupMetrics(['a']);
     weighted.add([0, 0, 0], [1, 1, 0], { loss: Float64Array.of(1, 3, 99) });
     expect(weighted.summaryWithErrors().groups.a.standard_error?.loss).toBeCloseTo(1, 12);
+  });
+
+  it('reads back from a line what it wrote there of each group, whatever their names hold', () => {
+    const names = [
+      'a',
+      'a/loss',
+      'loss',
+      'group/a',
+      'eval_group/a/loss',
+      'worst',
+      'a/rewards/accuracies',
+      'x y',
+      '\0',
+      '7',
+    ];
+    const metrics = (shift: number) => {
+      const own = new GroupMetrics(names);
+      own.add(
+        names.map((_, g) => g),
+        names.map(() => 1),
+        {
+          loss: Float64Array.from(names, (_, g) => g + shift),
+          'rewards/accuracies': Float64Array.from(names, (_, g) => g % 2),
+        },
+      );
+      return own.summary();
+    };
+    const uniform = Float64Array.from(names, () => 1 / names.length);
+    const line = {
+      ...flatMetrics(metrics(0.5)),
+      ...flatMetrics(metrics(0.25), 'eval_'),
+      ...alphaMetrics(names, { alpha: uniform, weights: uniform }),
+    };
+    for (const [prefix, shift] of [
+      ['', 0.5],
+      ['eval_', 0.25],
+    ] as const) {
+      const read = groupsOf(line, prefix);
+      expect(new Map(read)).toEqual(
+        new Map(names.map((name, g) => [name, { count: 1, loss: g + shift, 'rewards/accuracies': g % 2 }])),
+      );
+      expect(read).toHaveLength(names.length);
+    }
+    for (const name of names) expect(line[groupKey(name, 'alpha')]).toBe(0.1);
   });
 
   it('takes any name of a group', () => {

@@ -5,6 +5,7 @@ import { isMoving, weightingNames } from '../../objective/group-weights.js';
 import { type Check, pairedCheck } from '../../terminal/checks.js';
 import { counted, formatCount, formatNumber } from '../../terminal/format.js';
 import { shortName } from '../../terminal/names.js';
+import { groupKey } from '../../train/metrics.js';
 import { type Axis, errorEnds, type Point, type Series } from '../charts.js';
 import { fewClusters } from '../clusters.js';
 import { groupBy } from '../group-by.js';
@@ -561,7 +562,7 @@ function curves(
   colours: ReadonlyMap<string, string>,
 ): Figure[] {
   const watched = methods.every(({ runs }) => runs.every((run) => run.scores.validation));
-  const [prefix, split] = watched ? ['eval_', 'validation'] : ['', 'batch'];
+  const [prefix, split] = watched ? (['eval_', 'validation'] as const) : (['', 'batch'] as const);
   const byMethods = (members: readonly Method[], metric: string) =>
     members.map(({ title, colour, runs }) => ({ name: title, colour, points: curve(runs, metric) }));
   const byGroups = ({ runs }: Method, metric: (group: string) => string) =>
@@ -585,7 +586,7 @@ function curves(
     );
     const drawn = members.map((method) => ({
       method,
-      series: byGroups(method, (group) => `${prefix}group/${group}/loss`),
+      series: byGroups(method, (group) => groupKey(group, 'loss', prefix)),
     }));
     // One range for all, so that the figures can be compared by eye.
     const together = drawn.flatMap(({ series }) => series);
@@ -626,7 +627,7 @@ function curves(
   );
   const drawn = methods.map((method) => ({
     method,
-    series: byGroups(method, (group) => `${prefix}group/${group}/logps/accuracies`),
+    series: byGroups(method, (group) => groupKey(group, 'logps/accuracies', prefix)),
   }));
   const domain = extent(drawn.flatMap(({ series }) => series.flatMap(({ points }) => points)));
   for (const [m, { method, series }] of drawn.entries())
@@ -644,7 +645,7 @@ function curves(
         `alpha-${methods.indexOf(method) + 1}`,
         `${method.title}: group weights α over training`,
         { title: `${method.title}: group weight α`, zero: true },
-        byGroups(method, (group) => `group/${group}/alpha`),
+        byGroups(method, (group) => groupKey(group, 'alpha')),
         [{ name: `Uniform, 1/${groupCount}`, y: 1 / groupCount }],
       ),
     );
