@@ -50,7 +50,8 @@ export {
   measureConvergence,
 } from './theory/convergence.js';
 export { type Minimax, minimax } from './theory/minimax.js';
-export { loadConfig, resolveConfig, type TrainConfig } from './train/config.js';
+export { resolveConfig, type TrainConfig } from './train/config.js';
+export { loadConfig } from './train/config-file.js';
 export { evaluatePairs } from './train/evaluate.js';
 export type { GroupSummary, PairMetric, PairMetricValues } from './train/metrics.js';
 export { NonFiniteError } from './train/non-finite.js';

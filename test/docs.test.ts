@@ -7,7 +7,7 @@ import { weightingNames } from '../src/objective/group-weights.js';
 import { lossNames, marginLoss } from '../src/objective/losses.js';
 import { pairLossNames } from '../src/objective/pairs.js';
 import { convergenceConstants } from '../src/theory/constants.js';
-import { objectiveKeys, objectiveSchema } from '../src/train/config.js';
+import { objectiveKeys, objectiveSchema } from '../src/train/objective-config.js';
 import { groupRobust } from './cli/run.js';
 import { fencedBlocks, localLinks, runCommand, shellCommands } from './commands.js';
 import { temporaryFolder } from './temporary-folder.js';

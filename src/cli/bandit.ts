@@ -237,7 +237,7 @@ async function runBandit(flags: BanditFlags, output: Output): Promise<BanditRepo
 
 /** @throws InputError that names the key at fault */
 async function checkedWeighting(given: object): Promise<WeightSettings> {
-  const { weightingSchema } = await import('../train/config.js');
+  const { weightingSchema } = await import('../train/objective-config.js');
   const parsed = weightingSchema.safeParse(given, { error: issueText });
   if (parsed.success) {
     if (isMoving(parsed.data)) return parsed.data;

@@ -303,7 +303,7 @@ async function solveProblem(file: string, flags: ConvergeFlags, output: Output):
 
 /** @throws InputError that names the flag at fault, and the key of its mapping */
 async function checkedAdversary(flags: ConvergeFlags): Promise<AdversarySettings> {
-  const { adversarySchema } = await import('../train/config.js');
+  const { adversarySchema } = await import('../train/objective-config.js');
   const { adjustment } = flags;
   const given = Object.fromEntries(adversaryFlags.map((name) => [name, flags[name]]));
   const parsed = adversarySchema.safeParse(

@@ -507,7 +507,7 @@ function parseObjective(flag: string, text: string): ObjectiveKeys {
 
 /** @throws InputError where the keys make no objective */
 async function checkedObjective(keys: ObjectiveKeys) {
-  const { objectiveSchema } = await import('../train/config.js');
+  const { objectiveSchema } = await import('../train/objective-config.js');
   const { issueText } = await import('../files/read.js');
   const { valueAdvice } = await import('../train/other-names.js');
   if ('tilt' in keys)

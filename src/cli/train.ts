@@ -16,7 +16,7 @@ export function registerTrain(program: Command): void {
     .option('--quiet', 'no progress')
     .showHelpAfterError('Set keys of the configuration with --set, e.g. --set output=runs/second.');
   defineAction(command, async ({ set = [], device, printConfig: printOnly, quiet = false, resume }, output, file) => {
-    const { loadConfig, printConfig } = await import('../train/config.js');
+    const { loadConfig, printConfig } = await import('../train/config-file.js');
     const { failTogether, together } = await import('../distributed/process-team.js');
     const read = () => loadConfig(file, device === undefined ? set : [...set, `device=${device}`]);
     if (printOnly) {

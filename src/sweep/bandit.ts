@@ -23,7 +23,7 @@ import { isMoving } from '../objective/group-weights.js';
 import { packageVersion } from '../package.js';
 import { methodTitle } from '../report/palette.js';
 import { progress } from '../terminal/progress.js';
-import { weightingSchema } from '../train/config.js';
+import { weightingSchema } from '../train/objective-config.js';
 import { cellFolder, changedUnit, type Setting, settingsOfMethods } from './cells.js';
 import { chosenOf, writeReport } from './collect.js';
 import { type Comparison, judge, type Measured } from './comparison.js';

@@ -1,6 +1,6 @@
 import { GroupRobustError, InterruptedError, messageOf } from '../errors.js';
 import { writeRunReport } from '../report/run-report.js';
-import { loadConfig } from '../train/config.js';
+import { loadConfig } from '../train/config-file.js';
 import { runTraining } from '../train/run.js';
 
 /** The program of a process that makes one run of a sweep, as `group-robust train --resume` does; started by run-cells.ts. */

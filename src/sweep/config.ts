@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { InputError, type InputLocation, present } from '../errors.js';
 import { fieldName, issueText, readText } from '../files/read.js';
+import { keysAt } from '../files/schema-keys.js';
 import { parseSeedItems } from '../files/seeds.js';
 import { lineOf, parseYaml } from '../files/yaml.js';
 
@@ -92,7 +93,7 @@ export function loadSweep(file: string): SweepConfig {
       issue.code === 'unrecognized_keys'
         ? new InputError('unknown key', {
             at: at([...issue.path, present(issue.keys[0])]),
-            fix: `keys in this place: ${keysAt(issue.path).join(', ')}`,
+            fix: `keys in this place: ${keysAt(sweepSchema, issue.path).join(', ')}`,
           })
         : new InputError(issue.message, { at: at(issue.path) }),
     );
@@ -131,8 +132,4 @@ export function loadSweep(file: string): SweepConfig {
 function seedsOf(seeds: z.infer<typeof sweepSchema>['seeds'], at: InputLocation): number[] {
   const items = typeof seeds === 'string' ? seeds.split(',').map((item) => item.trim()) : [seeds].flat().map(String);
   return parseSeedItems(items, at);
-}
-
-function keysAt(path: readonly PropertyKey[]): string[] {
-  return Object.keys((path[0] === 'methods' ? methodSchema : sweepSchema).shape);
 }

@@ -12,8 +12,8 @@ import {
 import { type ReferenceFreeLoss, referenceFreeLoss } from '../objective/reference-free.js';
 import { tiltedTerms } from '../objective/tilt.js';
 import { counted } from '../terminal/format.js';
-import type { Objective } from './config.js';
 import type { PairMetricValues } from './metrics.js';
+import type { Objective } from './objective-config.js';
 
 /** Scores of n pairs: what the policy and, where it is used, the reference say. Missing columns were not computed. */
 export type PairScores = Pick<PairLogProbabilities, 'chosen' | 'chosenLengths'> & Partial<PairLogProbabilities>;

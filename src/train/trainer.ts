@@ -9,12 +9,13 @@ import { type GroupWeights, groupWeights, isMoving } from '../objective/group-we
 import { CellWeights } from '../objective/overlap.js';
 import type { Policy } from '../policy/policy.js';
 import { counted } from '../terminal/format.js';
-import type { Objective, TrainConfig } from './config.js';
+import type { TrainConfig } from './config.js';
 import { evaluatePairs, evaluationDue } from './evaluate.js';
 import { alphaMetrics, flatMetrics, GroupMetrics, type GroupSummary } from './metrics.js';
 import type { Metrics, MetricsLine } from './metrics-line.js';
 import { checkFinite, NonFiniteError, namesOf } from './non-finite.js';
 import { type PairObjective, pairObjective, refuseSoftLabels } from './objective.js';
+import type { Objective } from './objective-config.js';
 import { Plateau, watchedLoss } from './plateau.js';
 import { learningRateAt } from './schedule.js';
 import {

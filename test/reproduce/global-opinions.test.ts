@@ -9,7 +9,7 @@ import { GroupTotals, robustStep } from '../../src/objective/aggregate.js';
 import { groupWeights } from '../../src/objective/group-weights.js';
 import { type OpinionExperiment, opinionExperiment } from '../../src/reproduce/global-opinions.js';
 import { comparedMethods, experimentFolder, placeSettings, stageConfig } from '../../src/reproduce/stages.js';
-import { loadConfig } from '../../src/train/config.js';
+import { loadConfig } from '../../src/train/config-file.js';
 import { runCommand } from '../commands.js';
 import { pretendCards } from '../policy/pretend-cards.js';
 import { expectSoundPage } from '../report/page.js';

@@ -2,7 +2,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Cell, cellsOf } from '../../src/sweep/cells.js';
 import { loadSweep, type SweepConfig } from '../../src/sweep/config.js';
-import { printConfig } from '../../src/train/config.js';
+import { printConfig } from '../../src/train/config-file.js';
 
 /** What a pretended run made of the test pairs: [line, group, weight, loss, right]. */
 export type FakePair = readonly [line: number, group: string, weight: number, loss: number, right: 0 | 1];

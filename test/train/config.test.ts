@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { InputError } from '../../src/errors.js';
-import { configKeys, loadConfig, methodName, printConfig } from '../../src/train/config.js';
+import { configKeys, methodName } from '../../src/train/config.js';
+import { loadConfig, printConfig } from '../../src/train/config-file.js';
 import { otherNames } from '../../src/train/other-names.js';
 import { temporaryFolder } from '../temporary-folder.js';
 

@@ -4,7 +4,8 @@ import { join, resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { parse, stringify } from 'yaml';
 import { InputError } from '../../src/errors.js';
-import { loadConfig, resolveConfig } from '../../src/train/config.js';
+import { resolveConfig } from '../../src/train/config.js';
+import { loadConfig } from '../../src/train/config-file.js';
 import { runTraining } from '../../src/train/run.js';
 import { temporaryFolder } from '../temporary-folder.js';
 
