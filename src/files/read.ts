@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import { createHash, type Hash } from 'node:crypto';
 import {
   closeSync,
@@ -121,32 +122,59 @@ const binaryStarts: [bytes: number[], what: string, fix: string][] = [
 
 /**
  * Decodes UTF-8 in chunks cut anywhere; a byte-order mark at the start is skipped. `chunk` absent: the end.
- * @throws InputError on what is no text, with the line at which the chunk begins
+ * `line` is where the chunk begins.
+ * @throws InputError on what is no text, naming its line
  */
-export function utf8Decoder(file: string): (chunk: Uint8Array | undefined, line?: number) => string {
+export function utf8Decoder(file: string): (chunk: Uint8Array | undefined, line: number) => string {
   const decoder = new TextDecoder('utf-8', { fatal: true });
   let started = false;
+  // The last bytes before the chunk, among which a character may have begun.
+  let before: Uint8Array = new Uint8Array();
   return (chunk, line) => {
     if (chunk !== undefined && !started) {
       started = true;
       for (const [bytes, what, fix] of binaryStarts)
         if (bytes.every((byte, i) => chunk[i] === byte)) throw new InputError(what, { at: { file }, fix });
     }
-    if (chunk?.includes(0))
-      throw new InputError('a NUL byte on or after this line: this is not text, or not in UTF-8', {
-        at: { file, line },
+    const nul = chunk?.indexOf(0) ?? -1;
+    if (nul >= 0)
+      throw new InputError('has a NUL byte: this is not text, or not in UTF-8', {
+        at: { file, line: line + lineBreaks(chunk!.subarray(0, nul)) },
         fix: 'save the file as UTF-8',
       });
     try {
-      return decoder.decode(chunk, { stream: chunk !== undefined });
+      const text = decoder.decode(chunk, { stream: chunk !== undefined });
+      if (chunk) before = Buffer.concat([before, chunk.subarray(-3)]).subarray(-3);
+      return text;
     } catch (error) {
-      throw new InputError('bytes on or after this line are not UTF-8 text', {
-        at: { file, line },
+      throw new InputError('has bytes that are not UTF-8 text', {
+        at: { file, line: line + lineBreaks(validStart(before, chunk)) },
         cause: error,
         fix: 'save the file as UTF-8',
       });
     }
   };
+}
+
+/**
+ * The lines of a chunk before the first that is not UTF-8.
+ * @param before the last bytes of what precedes the chunk and is valid so far
+ */
+function validStart(before: Uint8Array, chunk: Uint8Array = new Uint8Array()): Uint8Array {
+  // From where a character begins: the others are the rest of one that is whole.
+  const begun = before.findIndex((byte) => (byte & 0xc0) !== 0x80);
+  let head: Uint8Array = begun < 0 ? new Uint8Array() : before.subarray(begun);
+  for (let start = 0; ; head = new Uint8Array()) {
+    const end = chunk.indexOf(0x0a, start) + 1;
+    if (end === 0 || !isUtf8(Buffer.concat([head, chunk.subarray(start, end)]))) return chunk.subarray(0, start);
+    start = end;
+  }
+}
+
+function lineBreaks(bytes: Uint8Array): number {
+  let count = 0;
+  for (let i = bytes.indexOf(0x0a); i >= 0; i = bytes.indexOf(0x0a, i + 1)) count++;
+  return count;
 }
 
 /** The bytes of a file. @throws InputError when it cannot be read */

@@ -97,6 +97,7 @@ describe('reading', () => {
     const error = await inputError(() => parseSurvey(Buffer.from(text), 'f.csv'));
     expect(error.message).toContain(problem);
     expect(error.location.file).toBe('f.csv');
+    if (text.startsWith('question,answers')) expect(error.location.line).toBe(1);
   });
 
   it('refuses bytes that are not UTF-8, and a missing file', async () => {

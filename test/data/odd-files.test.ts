@@ -26,8 +26,8 @@ const row = (weight: string) => `${csv}a,R,Yes,No,${weight}\n`;
 describe('odd files', () => {
   it.each<[string, string, string | Uint8Array, RegExp]>([
     ['UTF-16', 'a.csv', Buffer.from(`\ufeff${csv}`, 'utf16le'), /a\.csv: is UTF-16 text\n {2}fix: save/],
-    ['UTF-16 without a mark', 'a.csv', Buffer.from(csv, 'utf16le'), /a\.csv:1: a NUL byte/],
-    ['a NUL byte further down', 'a.jsonl', `${lines(pair)}{"group": "\0"}\n`, /a\.jsonl:1: a NUL byte on or after/],
+    ['UTF-16 without a mark', 'a.csv', Buffer.from(csv, 'utf16le'), /a\.csv:1: has a NUL byte/],
+    ['a NUL byte further down', 'a.jsonl', `${lines(pair)}{"group": "\0"}\n`, /a\.jsonl:2: has a NUL byte/],
     ['gzip', 'a.jsonl', gzipSync(lines(pair)), /is compressed with gzip\n {2}fix: unpack/],
     ['Parquet of another name', 'a.jsonl', Buffer.from('PAR1\x15\0'), /is Parquet\n {2}fix: .*\.parquet/],
     ['an empty Parquet file', 'a.parquet', '', /a\.parquet: is empty/],
@@ -46,12 +46,42 @@ describe('odd files', () => {
       /a\.csv:2, field "prompt_ids": is not a list of token ids .*: expected ","/,
     ],
     ['two columns of a name', 'a.csv', 'group,group\n', /a\.csv:1, field "group": is the name of two columns/],
-    ['columns in capitals', 'a.csv', csv.toUpperCase(), /"group": there is no such column\n {2}fix: rename .*"GROUP"/],
+    [
+      'Latin-1 further down',
+      'a.csv',
+      Buffer.from(`${csv}a,R,Oui,Né,1\na,S,Yes,No,1\n`, 'latin1'),
+      /a\.csv:3: has bytes that are not UTF-8 text/,
+    ],
+    [
+      'columns in capitals',
+      'a.csv',
+      csv.toUpperCase(),
+      /a\.csv:1, field "group": there is no such column\n {2}fix: rename .*"GROUP"/,
+    ],
+    ['no answer in the header', 'a.csv', csv.replace('chosen', 'output'), /a\.csv:1, field "chosen": there is no such/],
+    [
+      'a weight misspelt in the header',
+      'a.csv',
+      csv.replace('weight', 'wieght'),
+      /a\.csv:1, field "wieght": is not known/,
+    ],
     [
       'no answer',
       'a.jsonl',
       lines({ group: 'a', prompt: 'x', output: 'y' }),
       /"chosen": there is no.*\n.*prompt, output\)/,
+    ],
+    [
+      'no group in one row',
+      'a.jsonl',
+      lines(pair, { ...pair, group: undefined }, pair),
+      /a\.jsonl:2, field "group": is missing here, while rows before this one have it\n {2}fix: fill it in, or/,
+    ],
+    [
+      'no answer in one row',
+      'a.jsonl',
+      lines(pair, { ...pair, chosen: undefined }, pair),
+      /a\.jsonl:2, field "chosen": is missing here/,
     ],
     [
       'turns of ShareGPT',

@@ -107,7 +107,7 @@ describe('where they are optional', () => {
 });
 
 it.each([
-  ['no column', { shares: undefined }, 'shares', 'there is no such column'],
+  ['no column', { shares: undefined }, 'shares', 'is missing here, while rows before'],
   ['no list', { shares: 'x' }, 'shares', 'expected the share of each option, found "x"'],
   ['one option', { shares: [1] }, 'shares', 'has 1 options'],
   ['more options than letters', { shares: Array(27).fill(1 / 27) }, 'shares', 'has 27 options'],

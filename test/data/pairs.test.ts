@@ -43,6 +43,19 @@ describe('splitLines', () => {
     const bytes = [Buffer.from('a\nb\n'), Buffer.from([0xff, 0x0a])];
     expect((await inputError(() => linesOf(bytes))).location).toEqual({ file: 'f', line: 3 });
     expect((await inputError(() => linesOf([Buffer.from([0x61, 0xe6, 0x97])]))).location.line).toBe(1);
+    // Chunks as they come are of many lines, and begin within a character.
+    const text = fc.string({ unit: fc.constantFrom('a', '\n', '日', 'é', '👍'), maxLength: 30 });
+    const bad = fc.constantFrom([0xff], [0xe9], [0x80], [0xe6, 0x97], [0]);
+    await fc.assert(
+      fc.asyncProperty(text, bad, text, fc.array(fc.nat(60), { maxLength: 6 }), async (start, bytes, end, cuts) => {
+        const whole = Buffer.concat([Buffer.from(start), Buffer.from(bytes), Buffer.from(end)]);
+        const places = [0, ...cuts.filter((cut) => cut < whole.length).sort((a, b) => a - b), whole.length];
+        const chunks = places.slice(1).map((place, i) => whole.subarray(places[i], place));
+        const { location } = await inputError(() => linesOf(chunks));
+        expect(location).toEqual({ file: 'f', line: start.split('\n').length });
+      }),
+      { numRuns: 1000 },
+    );
   });
 });
 

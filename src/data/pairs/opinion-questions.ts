@@ -1,6 +1,6 @@
 import { InputError } from '../../errors.js';
 import { parseNotation } from '../tables/notation.js';
-import { describe, listOf, type Row, type RowLocation, rowNumber } from '../tables/row.js';
+import { describe, listOf, type Row, type RowLocation, requireColumn, rowNumber } from '../tables/row.js';
 import { type TextTokenizer, tokenisePair } from '../text/tokenizer.js';
 import type { PreferenceRecord } from './pairs.js';
 
@@ -48,16 +48,12 @@ type TextRecord = PreferenceRecord & { kind: 'text' };
 export function readShares(row: Row, record: PreferenceRecord): number[] {
   const at = { ...row.at, field: 'shares' };
   const list = sharesOf(row);
-  if (list === undefined)
-    throw new InputError(
-      row.columns.includes('shares')
-        ? `expected the share of each option, found ${describe(row.values.shares)}`
-        : 'there is no such column',
-      {
-        at,
-        fix: 'give a list with the share of each option, such as [0.7, 0.3], as `group-robust data global-opinions` writes it',
-      },
-    );
+  if (list === undefined) {
+    const fix =
+      'give a list with the share of each option, such as [0.7, 0.3], as `group-robust data global-opinions` writes it';
+    requireColumn(row, 'shares', fix);
+    throw new InputError(`expected the share of each option, found ${describe(row.values.shares)}`, { at, fix });
+  }
   if (list.length < 2 || list.length > mostOptions)
     throw new InputError(`has ${list.length} options`, { at, fix: `give 2 to ${mostOptions}, one for each letter` });
   const bad = list.find((share) => !(typeof share === 'number' && Number.isFinite(share) && share >= 0));

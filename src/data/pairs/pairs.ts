@@ -2,7 +2,15 @@ import { InputError, type InputLocation } from '../../errors.js';
 import { keysOf } from '../../files/ordered-record.js';
 import { editDistance } from '../tables/near-matches.js';
 import { parseNotation, withoutMaps } from '../tables/notation.js';
-import { checkCharacters, describe, listOf, type Row, type RowLocation, requireColumn } from '../tables/row.js';
+import {
+  checkCharacters,
+  columnsAt,
+  describe,
+  listOf,
+  type Row,
+  type RowLocation,
+  requireColumn,
+} from '../tables/row.js';
 import { readRows } from '../tables/rows.js';
 import { type GroupBy, groupColumns, groupText, readGroups } from './groups.js';
 import { commonBeginning, commonTurns } from './layouts.js';
@@ -280,7 +288,7 @@ function readOptional(row: Row, column: OptionalColumn, groupBy: GroupBy): numbe
     });
     if (misspelt === undefined) return 1;
     throw new InputError(`is not known, and looks like a misspelt "${column}"`, {
-      at: { ...at, field: misspelt },
+      at: { ...columnsAt(row), field: misspelt },
       fix: `write "${column}", or give the field a name less like it`,
     });
   }

@@ -1,7 +1,7 @@
 import { InputError } from '../../errors.js';
 import { counted } from '../../terminal/format.js';
 import { shortName } from '../../terminal/names.js';
-import { describe, nameOf, type Row, type RowLocation, requireColumn, rowNumber } from '../tables/row.js';
+import { columnsAt, describe, nameOf, type Row, type RowLocation, requireColumn, rowNumber } from '../tables/row.js';
 import { readRows } from '../tables/rows.js';
 
 /** Where the people are whose preferences the pairs are. */
@@ -141,7 +141,7 @@ export class People {
       const both = this.fields.find((field) => row.columns.includes(field));
       if (both !== undefined)
         throw new InputError(`is a column of the pairs and of ${file}, so it is not known which is meant`, {
-          at: { ...row.at, field: both },
+          at: { ...columnsAt(row), field: both },
           fix: 'rename it in one of the two',
         });
       if (this.people.has(name)) {

@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto';
-import { InputError } from '../../errors.js';
+import { InputError, type InputLocation } from '../../errors.js';
 import { checkUnchanged, stateOf } from '../../files/opened-file.js';
 import { hashFile, readWhole } from '../../files/read.js';
 import { optionLetter } from '../pairs/opinion-questions.js';
 import { type PromptTemplate, paperTemplate } from '../pairs/prompt-template.js';
 import { readCsv } from '../tables/csv.js';
 import { parseNotation } from '../tables/notation.js';
-import { type BadRowHandler, describe, listOf, type Row, type RowLocation, rowNumber } from '../tables/row.js';
+import { type BadRowHandler, columnsAt, describe, listOf, type Row, rowNumber } from '../tables/row.js';
 import { readRows } from '../tables/rows.js';
 
 /**
@@ -75,8 +75,8 @@ async function collect(
     survey.bad.push({ line, field, problem });
   };
   let checked = false;
-  for await (const { at, columns, values } of rowsOf(badRow)) {
-    if (!checked) checkColumns(columns, at);
+  for await (const { at, columns, header, values } of rowsOf(badRow)) {
+    if (!checked) checkColumns(columns, columnsAt({ header, at }));
     checked = true;
     const row = survey.rows++;
     const line = rowNumber(at);
@@ -101,7 +101,7 @@ const COLUMNS_FIX =
   'use the survey of Anthropic/llm_global_opinions: question, selections, options, as CSV, JSONL or Parquet';
 
 /** @throws InputError when a needed one is missing */
-function checkColumns(columns: readonly string[], at: RowLocation): void {
+function checkColumns(columns: readonly string[], at: InputLocation): void {
   const missing = COLUMNS.filter((column) => !columns.includes(column));
   if (missing.length > 0)
     throw new InputError(`has no column ${missing.map((column) => `"${column}"`).join(' and no column ')}`, {

@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { CsvError, type Info, type Parser, parse } from 'csv-parse';
-import { InputError } from '../../errors.js';
+import { InputError, type InputLocation } from '../../errors.js';
 import { utf8Decoder } from '../../files/read.js';
 import { type BadRowHandler, type Row, refuseBadRow, refuseRepeated } from './row.js';
 
@@ -57,10 +57,12 @@ export async function* readCsv(
   badRow: BadRowHandler = refuseBadRow,
 ): AsyncGenerator<Row> {
   let columns: string[] | undefined;
+  let header: InputLocation | undefined;
   for await (const { line, fields } of csvRecords(chunks, file)) {
     const at = { file, line };
     if (columns === undefined) {
       columns = checkedHeader(fields, at);
+      header = at;
       continue;
     }
     if (fields.length !== columns.length) {
@@ -74,7 +76,8 @@ export async function* readCsv(
       );
       continue;
     }
-    yield { at, columns, values: Object.fromEntries(columns.map((name, i) => [name, fields[i]])), untyped: true };
+    const values = Object.fromEntries(columns.map((name, i) => [name, fields[i]]));
+    yield { at, columns, header, values, untyped: true };
   }
 }
 

@@ -20,16 +20,17 @@ export async function* readParquet(
 ): AsyncGenerator<Row> {
   const size = await sizeOf(file);
   const limits = limitsOf(size);
+  const header = { file };
   let row = 0;
   let groups = 1;
   for (let group = 0; group < groups; group++) {
     using reader = readerWithin(limits.megabytes);
     for (let request: GroupRequest = { file, wanted, group }, done = false; !done; request = 'more') {
       const read = await reader.ask(request, limits, { file, row: row + 1 });
-      if (row === 0) refuseRepeated(read.columns, { file });
+      if (row === 0) refuseRepeated(read.columns, header);
       ({ groups, done } = read);
       const { columns } = read;
-      for (const values of read.rows) yield { at: { file, row: ++row }, columns, values, untyped: false };
+      for (const values of read.rows) yield { at: { file, row: ++row }, columns, header, values, untyped: false };
     }
     onBytes?.((size * (group + 1)) / groups);
   }

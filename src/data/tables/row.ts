@@ -8,6 +8,10 @@ export interface Row {
   at: RowLocation;
   /** Names of all columns of the row, those that were not asked for too. */
   columns: readonly string[];
+  /** Where the columns of all rows are named: the header of CSV, the schema of Parquet. Absent where each row names its own. */
+  header?: InputLocation;
+  /** Where each row names its own columns: those of the rows so far. */
+  earlier?: ReadonlySet<string>;
   /** By column; BigInt for 64-bit integers of Parquet. */
   values: Record<string, unknown>;
   /** Whether every value is text, as in CSV, so that numbers and lists are still to be parsed. */
@@ -33,12 +37,22 @@ export function refuseRepeated(columns: readonly string[], at: InputLocation): v
     throw new InputError('is the name of two columns', { at: { ...at, field: repeated }, fix: 'rename one' });
 }
 
+/** Where the columns of a row are named. */
+export function columnsAt({ header, at }: Pick<Row, 'header' | 'at'>): InputLocation {
+  return header ?? at;
+}
+
 /** @throws InputError where the row has no such column, with those it has */
 export function requireColumn(row: Row, field: string, otherwise = `name the column "${field}"`): void {
   if (row.columns.includes(field)) return;
+  if (row.earlier?.has(field))
+    throw new InputError('is missing here, while rows before this one have it', {
+      at: { ...row.at, field },
+      fix: 'fill it in, or leave the row out',
+    });
   const lookalike = row.columns.find((name) => name.trim().toLowerCase() === field.toLowerCase());
   throw new InputError('there is no such column', {
-    at: { ...row.at, field },
+    at: { ...columnsAt(row), field },
     fix: lookalike
       ? `rename the column "${lookalike}" to "${field}"`
       : `${otherwise} (columns here: ${row.columns.length > 0 ? row.columns.join(', ') : 'none'})`,

@@ -47,6 +47,7 @@ function hasEnding(file: string, ending: string): boolean {
 }
 
 async function* readJsonLines(file: string, { badRow = refuseBadRow, onBytes }: ReadRowsOptions): AsyncGenerator<Row> {
+  const earlier = new Set<string>();
   for await (const line of splitLines(readBytes(file, onBytes), file)) {
     if (line.text.trim() === '') continue;
     let row: Row;
@@ -57,6 +58,8 @@ async function* readJsonLines(file: string, { badRow = refuseBadRow, onBytes }: 
       badRow(error);
       continue;
     }
+    for (const column of row.columns) earlier.add(column);
+    row.earlier = earlier;
     yield row;
   }
 }
