@@ -1,6 +1,7 @@
 import { SingleBar } from 'cli-progress';
 import { printable } from './names.js';
 import { isMuted, say } from './output.js';
+import { cutToWidth } from './width.js';
 
 /** Shows how far a long job is: a bar with rate and remaining time on a terminal, a plain line now and then elsewhere. */
 export interface Progress {
@@ -65,7 +66,7 @@ function bar(label: string, planned: number, start: number): Progress {
     write(text: string) {
       if (text.startsWith('\x1b') || text === '\n') return;
       // More than a row of the terminal could not be erased again.
-      line = text.slice(0, Math.max(1, (process.stderr.columns ?? 80) - 1));
+      line = cutToWidth(text, Math.max(1, (process.stderr.columns ?? 80) - 1));
       if (active.at(-1) === own) own.draw();
     },
   };

@@ -1,5 +1,6 @@
 import { largest } from '../numbers/extremes.js';
 import { printable } from './names.js';
+import { displayWidth, padToWidth } from './width.js';
 
 /**
  * A table for the terminal: columns padded to their widest cell, a rule under the heading. Where it is wider than `width`, which would
@@ -13,7 +14,7 @@ export function textTable(
   const titles = heading.map(printable);
   const lines = rows.map((cells) => cells.map(printable));
   const widths = titles.map((title, column) =>
-    largest([title, ...lines.map((cells) => cells[column] ?? '')].map((cell) => cell.length)),
+    largest([title, ...lines.map((cells) => cells[column] ?? '')].map(displayWidth)),
   );
   if (widths.reduce((sum, one) => sum + one + 2, -2) > width)
     return lines
@@ -28,7 +29,7 @@ export function textTable(
       .join('\n');
   const line = (cells: readonly string[]) =>
     cells
-      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+      .map((cell, column) => padToWidth(cell, widths[column] ?? 0))
       .join('  ')
       .trimEnd();
   return [line(titles), widths.map((width) => '─'.repeat(width)).join('  '), ...lines.map(line)].join('\n');

@@ -23,6 +23,18 @@ describe('text for a terminal', () => {
       '───────────  ─',
       'a\\nb\\x1b[1m  1',
     ]));
+
+  it('takes two columns where its characters are wide', () =>
+    expect(
+      textTable(
+        ['group', 'n'],
+        [
+          ['日本', '1'],
+          ['Japan', '2'],
+          ['대한민국', '3'],
+        ],
+      ).split('\n'),
+    ).toEqual(['group     n', '────────  ─', '日本      1', 'Japan     2', '대한민국  3']));
 });
 
 it('a table wider than the terminal is a list of its rows', () =>
