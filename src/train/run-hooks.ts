@@ -72,14 +72,14 @@ export class RunHooks implements TrainerHooks, Disposable {
   }
 
   /** Nothing is written before this: by now group weights and sampler have accepted the groups too. */
-  onPlan({ steps }: { steps: number }): void {
+  onPlan({ steps, finished }: { steps: number; finished: boolean }): void {
     const { config, policy, data, from, ui, team } = this.run;
     ui.log(`${policy.placeText}${team ? `, ${counted(team.size, 'process', 'processes')}` : ''}`);
     this.log = from ? this.goOn(from) : this.start();
     this.steps = steps;
     this.run.onProgress?.(from?.trainer.step ?? 0, steps);
     ui.log(
-      `${methodName(config.objective)}: ${stepsToTake(from?.trainer, steps, config.batch.size)}; ` +
+      `${methodName(config.objective)}: ${stepsToTake(from, steps, finished)} of ${counted(config.batch.size, 'pair')}${finished ? ' are done' : ''}; ` +
         `training pairs: ${describeGroups(data)}`,
     );
   }
@@ -203,10 +203,9 @@ export class RunHooks implements TrainerHooks, Disposable {
   }
 }
 
-function stepsToTake(from: TrainerState | undefined, steps: number, pairs: number): string {
-  const each = counted(pairs, 'pair');
-  if (from?.finished) return `all ${from.step} steps of ${each} are done`;
-  return `${from === undefined ? counted(steps, 'step') : `steps ${from.step + 1} to ${steps}`} of ${each}`;
+function stepsToTake(from: Start | undefined, steps: number, finished: boolean): string {
+  if (from === undefined) return counted(steps, 'step');
+  return finished ? `all ${from.trainer.step} steps` : `steps ${from.trainer.step + 1} to ${steps}`;
 }
 
 /** Of many groups the first. */

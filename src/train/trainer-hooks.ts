@@ -28,8 +28,8 @@ export interface TrainerHooks {
    * @returns false to stop here
    */
   afterStep?(state: TrainerState): MaybePromise<boolean>;
-  /** Called once, before step 0. */
-  onPlan?(plan: { steps: number; sampler: SamplerPlan }): void;
+  /** Called once, before step 0. `finished`: whether a run that is resumed has nothing left to train. */
+  onPlan?(plan: { steps: number; sampler: SamplerPlan; finished: boolean }): void;
   /** Something a user should know that is no error. */
   onWarning?(text: string): void;
   /** A decision of the loop: a cut of the learning rate, an early end. */

@@ -175,9 +175,9 @@ class Trainer {
   }
 
   async run(from?: TrainerState): Promise<number[][]> {
-    this.hooks.onPlan?.({ steps: this.steps, sampler: this.sampler.describe() });
-    await this.scoreByReference();
     if (from) this.restore(from);
+    this.hooks.onPlan?.({ steps: this.steps, sampler: this.sampler.describe(), finished: this.finished });
+    await this.scoreByReference();
     const alphaHistory = [[...this.weighting.alpha]];
     const open = from ? from.unevaluated : { step: 0, epoch: 0, ...this.alpha() };
     let goesOn = open === undefined || (await this.endStep(open, from !== undefined));

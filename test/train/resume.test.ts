@@ -817,7 +817,8 @@ describe('a run made longer', () => {
     const config = longer(configFor(objective, changes), { output: whole.output });
     await run(config);
     expect(outcome(config)).not.toEqual(expected);
-    const { result } = await run(longer(config, long), true);
+    const { result, text } = await run(longer(config, long), true);
+    expect(text).toMatch(/steps 5 to 8 of \d+ pairs; training pairs: /);
     expect(outcome(config)).toEqual(expected);
     expect(result.steps).toBe(8);
     const record = JSON.parse(readFileSync(join(whole.output, 'run.json'), 'utf8'));
