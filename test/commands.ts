@@ -24,10 +24,13 @@ export function shellCommands(file: string): string[] {
 
 const program = `'${process.execPath}' '${resolve('dist/cli/main.js')}'`;
 
-/** Runs a command that starts with `npx group-robust` in `folder`, as a user would. @returns what is wrong, else '' */
+/**
+ * Runs in `folder`, as a user would, a command that starts with `npx group-robust`, or a line of those that `--list` prints, which start with node.
+ * @returns what is wrong, else ''
+ */
 export function runCommand(command: string, folder: string): string {
   const line = command.replace(/(^|&& )npx group-robust /g, `$1${program} `);
-  if (line === command) return `"${command}" does not start with npx group-robust`;
+  if (line === command && !command.startsWith('node ')) return `"${command}" does not start with npx group-robust`;
   const { status, stderr } = spawnSync('bash', ['-c', line], { cwd: folder, encoding: 'utf8' });
   return status === 0 && !stderr.includes('error:') ? '' : `exit ${status}: ${stderr}`;
 }

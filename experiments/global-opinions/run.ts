@@ -26,7 +26,7 @@ import { opinionCommands, opinionExperiment, paperCountries } from '../../src/re
 import { comparedMethods, type Method, methodNames } from '../../src/reproduce/stages.js';
 import { failed } from '../../src/terminal/checks.js';
 import { writeResult } from '../../src/terminal/output.js';
-import { shellCommand } from '../../src/terminal/shell.js';
+import { programCommand } from '../../src/terminal/shell.js';
 
 const countries: string[] = [...paperCountries];
 const program = new Command('run.ts')
@@ -85,9 +85,7 @@ defineAction(program, async ({ set = [], quiet = false, list, out, regions, grou
   const experiment = { ...options, groups: regions ? ('regions' as const) : groups, overrides: set, folder: out };
   if (list) {
     const parts = await opinionCommands(experiment, { quiet: true, log: output.log });
-    const lines = parts.map((commands) =>
-      commands.map((words) => `npx group-robust ${shellCommand(words)}`).join(' && '),
-    );
+    const lines = parts.map((commands) => commands.map(programCommand).join(' && '));
     if (!output.json) writeResult(lines.map((line) => `${line}\n`).join(''));
     return { commands: parts };
   }

@@ -6,7 +6,7 @@ import type { SweepResult } from '../sweep/page.js';
 import type { Failure } from '../sweep/run-cells.js';
 import { counted } from '../terminal/format.js';
 import { writeResult } from '../terminal/output.js';
-import { shellCommand } from '../terminal/shell.js';
+import { programCommand } from '../terminal/shell.js';
 import { countOption, defineAction } from './command.js';
 
 /** `group-robust sweep SWEEP.yaml`: methods over settings and seeds; see src/sweep/config.ts for the keys. */
@@ -40,7 +40,7 @@ export function registerSweep(program: Command): void {
     const plan = sweep.base === undefined ? await simulations(sweep) : await trainings(sweep, sweep.base, failed);
     if (list) {
       const commands = plan.left();
-      if (!output.json) writeResult(commands.map((words) => `npx group-robust ${shellCommand(words)}\n`).join(''));
+      if (!output.json) writeResult(commands.map((words) => `${programCommand(words)}\n`).join(''));
       return { runs: plan.runs, done: plan.runs - commands.length, commands };
     }
     const { sweepFiles } = await import('../sweep/collect.js');
@@ -126,5 +126,3 @@ async function simulations(sweep: SweepConfig): Promise<Plan> {
     collect: (warn) => bandit.collectBandit(sweep, cells, warn),
   };
 }
-
-/** For a shell. */

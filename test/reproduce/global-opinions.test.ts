@@ -190,7 +190,7 @@ it('lists its runs as a line of commands for each fold, and reports what they ha
     return stdout.split('\n').slice(0, -1);
   };
   const lines = list();
-  expect(lines.map((line) => line.match(/npx group-robust train /g)?.length)).toEqual([3, 3, 3]);
+  expect(lines.map((line) => line.match(/node bin\/group-robust\.js train /g)?.length)).toEqual([3, 3, 3]);
   expect(existsSync(join(target, 'seed-0/fold-3/data/test.jsonl'))).toBe(true);
   expect(runCommand(lines[1], '.')).toBe('');
   expect(list()).toEqual([lines[0], lines[2]]);

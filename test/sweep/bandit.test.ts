@@ -35,7 +35,7 @@ methods:
   it('lists commands that leave what it leaves, skips what is done, and chooses and compares as single runs say', () => {
     const listed = groupRobust(['sweep', file, '--list']).stdout.trim().split('\n');
     expect(listed).toHaveLength(9);
-    expect(runCommand(listed[0], folder)).toBe('');
+    expect(runCommand(listed[0], '.')).toBe('');
     const { json, stderr, status } = groupRobust(['sweep', file, '--jobs', '2', '--json']);
     expect(status, stderr).toBe(0);
     expect(stderr).toContain('1 of 9 runs are done already');
@@ -182,7 +182,7 @@ methods:
     expect(ascent.settings).toMatchObject({ average: true, weights: { weights: 'mirror-ascent' } });
     expect(response.settings.weights).toEqual({ weights: 'best-response', iterate: 'average' });
     const listed = groupRobust(['sweep', file, '--list']).stdout.trim().split('\n');
-    expect(runCommand(listed[1], folder)).toBe('');
+    expect(runCommand(listed[1], '.')).toBe('');
     expect(groupRobust(['sweep', file, '--list']).stdout.trim().split('\n')).toEqual([listed[0]]);
   });
 });

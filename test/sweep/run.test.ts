@@ -52,7 +52,7 @@ describe('group-robust sweep', () => {
     const listed = groupRobust(['sweep', file, '--list']).stdout.trim().split('\n');
     expect(listed).toHaveLength(6);
     expect(groupRobust(['sweep', file, '--collect']).stderr).toContain('0 of 6 runs are');
-    expect(runCommand(listed[1], folder)).toBe('');
+    expect(runCommand(listed[1], '.')).toBe('');
     const first = at('whole/cells/gr-ipo/objective.step=0.1/seed-0/evaluation.json');
     const before = statSync(first).mtimeMs;
     const { json, stderr, status } = groupRobust(['sweep', file, '--jobs', '2', '--json']);
@@ -67,7 +67,7 @@ describe('group-robust sweep', () => {
     expect(groupRobust(['sweep', file, '--list']).stdout).toBe('');
     // What a sweep makes is what the command makes.
     const alone = listed[3].replaceAll(at('whole/cells'), at('alone'));
-    expect(runCommand(alone, folder)).toBe('');
+    expect(runCommand(alone, '.')).toBe('');
     const [made, same] = ['whole/cells', 'alone'].map((place) =>
       readFileSync(at(place, 'ipo/seed-1/evaluation.json'), 'utf8'),
     );
