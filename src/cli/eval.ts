@@ -7,7 +7,6 @@ import { type PromptTemplate, parseTemplate, plainTemplate } from '../data/pairs
 import type { Team } from '../distributed/team.js';
 import { InputError, present } from '../errors.js';
 import { maxThreads } from '../native/types.js';
-import { pairLossNames } from '../objective/pairs.js';
 import type { GemmaPolicy } from '../policy/gemma.js';
 import type { ClusteredPair } from '../report/clusters.js';
 import { warn } from '../terminal/output.js';
@@ -22,11 +21,10 @@ import {
   groupByOption,
   type Output,
   parsedOption,
-  parseList,
-  parseNumber,
   parsePositive,
   templateOption,
 } from './command.js';
+import { chooseObjective, objectiveOption } from './eval-objective.js';
 
 const dtypes = ['float32', 'bfloat16', 'float64'] as const;
 type DType = (typeof dtypes)[number];
@@ -62,13 +60,7 @@ export interface ScorerOptions extends ModelOptions {
 /** `group-robust eval`: exact metrics of a whole file of pairs, by group. */
 export function registerEval(program: Command): void {
   const command = scoringCommand(program, 'eval', 'exact metrics of a pairs file, by group')
-    .addOption(
-      parsedOption(
-        '--objective <spec>',
-        `loss and its settings: NAME[,beta=B][,labelSmoothing=E][,gamma=G][,reduction=sum|mean], NAME one of ${pairLossNames.join(', ')}`,
-        parseObjective,
-      ).default(parseObjective('--objective', 'dpo,beta=0.1'), 'dpo,beta=0.1'),
-    )
+    .addOption(objectiveOption())
     .addOption(groupByOption().default(['group'], 'group'))
     .option('--drop-unusable', 'leave out pairs that are too long, empty or equal, and count them (default: an error)')
     .addOption(clusterOption().conflicts('survey'))
@@ -100,18 +92,25 @@ export function registerEval(program: Command): void {
     const { clustersOf, overClusters } = await import('../report/clusters.js');
     const { pairLine } = await import('../data/pairs/dataset.js');
     const { groupTable } = await import('./group-table.js');
-    const objective = pairObjective(await checkedObjective(options.objective));
-    const { usesReference } = objective;
-    if (options.referenceAdapter !== undefined && !usesReference)
-      throw new InputError(`does nothing with --objective ${options.objective.loss}`, {
-        at: { field: '--reference-adapter' },
-        fix: 'leave it out',
-      });
+    const { localAdapter } = await import('../hub/local.js');
     return together(undefined, async (team) => {
-      const { pairs, cluster } = options;
+      const { pairs, cluster, adapter } = options;
+      const folder = adapter === undefined ? undefined : (await localAdapter(adapter, { quiet: options.quiet })).path;
+      const { objective: loss, text } = await chooseObjective(options.objective, folder);
+      const objective = pairObjective({ ...loss, weights: 'erm' });
+      const { usesReference } = objective;
+      if (options.referenceAdapter !== undefined && !usesReference)
+        throw new InputError(`does nothing with --objective ${loss.loss}`, {
+          at: { field: '--reference-adapter' },
+          fix: 'leave it out',
+        });
       const clusters = cluster === undefined ? undefined : await clustersOf(pairs, cluster, peopleSource(options));
-      const scores = options.objective.loss === 'reward' ? 'rewards' : 'logps';
-      using scorer = await openScorer(options, { scores, usesReference, usesGroups: true }, team);
+      const scores = loss.loss === 'reward' ? 'rewards' : 'logps';
+      using scorer = await openScorer(
+        { ...options, objective: loss },
+        { scores, usesReference, usesGroups: true },
+        team,
+      );
       const { policy, data } = scorer;
       output.log(policy.placeText);
       const quiet = options.quiet || output.json;
@@ -140,7 +139,9 @@ export function registerEval(program: Command): void {
       for (const [name, group] of over ? Object.entries(summary.groups) : [])
         group.standard_error = over?.groups[name]?.standard_error;
       output.log(groupTable(options.pairs, summary, over && { ...over, column: present(options.cluster) }));
+      output.log(`objective: ${text}`);
       return {
+        objective: loss,
         ...summary,
         ...(over && { clusters: { column: options.cluster, ...over } }),
         dropped: data.report.dropped,
@@ -486,41 +487,3 @@ async function readPeople(
 }
 
 type Scorer = Pick<Awaited<ReturnType<typeof openScorer>>, 'reference' | 'template'>;
-
-/** The keys of an objective as they are given. */
-interface ObjectiveKeys extends Readonly<Record<string, string | number>> {
-  loss: string;
-}
-
-/** "ipo,beta=0.1,reduction=mean" → { loss: "ipo", beta: 0.1, reduction: "mean" }. @throws InputError */
-function parseObjective(flag: string, text: string): ObjectiveKeys {
-  const [loss = '', ...settings] = parseList(flag, text);
-  const keys = new Map<string, string | number>();
-  for (const setting of settings) {
-    const [, key = setting, value = ''] = /^([^=]*)=(.*)$/.exec(setting) ?? [];
-    if (key === 'loss' || keys.has(key))
-      throw new InputError('is given twice', { at: { field: `${flag} ${key}` }, fix: 'leave one of them out' });
-    keys.set(key, key === 'reduction' ? value : parseNumber(`${flag} ${key}`, value));
-  }
-  return { ...Object.fromEntries(keys), loss };
-}
-
-/** @throws InputError where the keys make no objective */
-async function checkedObjective(keys: ObjectiveKeys) {
-  const { objectiveSchema } = await import('../train/objective-config.js');
-  const { issueText } = await import('../files/read.js');
-  const { valueAdvice } = await import('../train/other-names.js');
-  if ('tilt' in keys)
-    throw new InputError('does nothing here: metrics of a file are means over its pairs', {
-      at: { field: '--objective tilt' },
-      fix: 'leave it out',
-    });
-  const parsed = objectiveSchema.safeParse(keys, { error: issueText });
-  if (parsed.success) return parsed.data;
-  const issue = present(parsed.error.issues[0]);
-  const key = issue.path.join('.');
-  throw new InputError(issue.message, {
-    at: { field: `--objective${key === '' ? '' : ` ${key}`}` },
-    fix: valueAdvice(`objective.${key}`, keys[key]) ?? 'e.g. --objective ipo,beta=0.1',
-  });
-}

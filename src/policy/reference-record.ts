@@ -9,8 +9,8 @@ import { fileDigest } from './identity.js';
 import { adapterFiles } from './peft.js';
 
 /**
- * What an adapter was trained against and on what prompts, in a small file beside it that PEFT ignores. Against another reference, rewards
- * and losses would have another scale, and nothing else in the folder would show it.
+ * How an adapter was trained, against what and on what prompts, in a small file beside it that PEFT ignores. With another loss, or against
+ * another reference, rewards and losses would have another scale, and nothing else in the folder would show it.
  */
 
 export const recordName = 'group_robust.json';
@@ -18,6 +18,8 @@ export const recordName = 'group_robust.json';
 const schema = z.strictObject({
   /** The method of the run, such as `gr-ipo`. */
   method: z.string(),
+  /** The loss of a pair, β and what else it has, by the keys of a configuration; runs of earlier versions recorded none. */
+  objective: z.record(z.string(), z.union([z.string(), z.number()])).optional(),
   /** An adapter on the same base, the base model itself, or `none`: the loss had no reference. */
   reference: z.union([
     z.strictObject({

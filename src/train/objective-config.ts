@@ -180,18 +180,56 @@ export function hasStep(weights: WeightingName): boolean {
   return weightingKeys.get('step')?.includes(weights) ?? false;
 }
 
+/** The keys of the loss of a single pair, on which neither a tilt nor group weights have a bearing. */
+export const lossKeys = objectiveKeys.pick({
+  loss: true,
+  beta: true,
+  labelSmoothing: true,
+  gamma: true,
+  reduction: true,
+});
+type LossKeys = z.infer<typeof lossKeys>;
+
+/** Such a loss by itself. */
+export const lossSchema = lossKeys
+  .superRefine((keys, context) => checkLoss(keys, refuserIn(context)))
+  .transform((keys) => lossPart.parse(withReduction(keys)));
+
+export type PairLoss = z.infer<typeof lossSchema>;
+
+function withReduction<T extends LossKeys>(keys: T) {
+  return { ...keys, reduction: keys.reduction ?? (isReferenceFree(keys.loss) ? ('mean' as const) : ('sum' as const)) };
+}
+
+/** Refuses keys that do nothing together, or lack one. */
+function checkLoss({ loss, beta, labelSmoothing, gamma, reduction }: LossKeys, refuse: Refuse): void {
+  if (!hasBeta(loss) && beta !== undefined) refuse('beta', `does nothing with loss: ${loss}; remove it`);
+  if (hasBeta(loss) && beta === undefined)
+    refuse(
+      'beta',
+      `is needed with loss: ${loss}; the paper has 0.01 for Gemma, 0.1 for IPO bandits, 1 for DPO bandits`,
+    );
+  if (loss !== 'dpo' && loss !== 'rdpo' && loss !== 'reward' && labelSmoothing !== undefined)
+    refuse('labelSmoothing', `does nothing with loss: ${loss}; remove labelSmoothing or set loss: dpo`);
+  if (loss === 'rdpo' && !(labelSmoothing ?? 0))
+    refuse('labelSmoothing', 'is needed with loss: rdpo, above 0: the share of labels that are flipped');
+  if (loss !== 'simpo' && gamma !== undefined)
+    refuse('gamma', `does nothing with loss: ${loss}; remove it or set loss: simpo`);
+  if (isReferenceFree(loss) && reduction === 'sum')
+    refuse('reduction', `must be mean with loss: ${loss}, which is made of means; leave it out`);
+  if (loss === 'reward' && reduction !== undefined)
+    refuse('reduction', 'does nothing with loss: reward, which has one score of a whole response; remove it');
+}
+
 type Refuse = (key: string, problem: string) => void;
 
 function refuserIn(context: z.RefinementCtx): Refuse {
   return (key, problem) => context.addIssue({ code: 'custom', path: [key], message: problem });
 }
 
-type WeightingKeys = Omit<
-  z.infer<typeof objectiveKeys>,
-  'loss' | 'beta' | 'labelSmoothing' | 'gamma' | 'tilt' | 'reduction'
->;
+type WeightingKeys = Omit<z.infer<typeof objectiveKeys>, keyof LossKeys | 'tilt'>;
 
-/** Refuses keys that do nothing together, or lack one. */
+/** As {@link checkLoss}, of how groups count. */
 function checkWeighting(keys: WeightingKeys, refuse: Refuse): void {
   const { weights } = keys;
   for (const [key, takers] of weightingKeys)
@@ -236,23 +274,8 @@ export const objectiveSchema = objectiveKeys
   .superRefine((objective, context) => {
     const refuse = refuserIn(context);
     const { loss } = objective;
-    if (!hasBeta(loss) && objective.beta !== undefined) refuse('beta', `does nothing with loss: ${loss}; remove it`);
-    if (hasBeta(loss) && objective.beta === undefined)
-      refuse(
-        'beta',
-        `is needed with loss: ${loss}; the paper has 0.01 for Gemma, 0.1 for IPO bandits, 1 for DPO bandits`,
-      );
-    if (loss !== 'dpo' && loss !== 'rdpo' && loss !== 'reward' && objective.labelSmoothing !== undefined)
-      refuse('labelSmoothing', `does nothing with loss: ${loss}; remove labelSmoothing or set loss: dpo`);
-    if (loss === 'rdpo' && !(objective.labelSmoothing ?? 0))
-      refuse('labelSmoothing', 'is needed with loss: rdpo, above 0: the share of labels that are flipped');
-    if (loss !== 'simpo' && objective.gamma !== undefined)
-      refuse('gamma', `does nothing with loss: ${loss}; remove it or set loss: simpo`);
+    checkLoss(objective, refuse);
     if (loss === 'sft' && objective.tilt !== undefined) refuse('tilt', 'does nothing with loss: sft; remove it');
-    if (isReferenceFree(loss) && objective.reduction === 'sum')
-      refuse('reduction', `must be mean with loss: ${loss}, which is made of means; leave it out`);
-    if (loss === 'reward' && objective.reduction !== undefined)
-      refuse('reduction', 'does nothing with loss: reward, which has one score of a whole response; remove it');
     if (loss === 'rdpo' && objective.scaling === 'batch-mean')
       refuse(
         'scaling',
@@ -260,8 +283,11 @@ export const objectiveSchema = objectiveKeys
       );
     checkWeighting(objective, refuse);
   })
-  .transform((keys) =>
-    objectiveParts.parse({ ...keys, reduction: keys.reduction ?? (isReferenceFree(keys.loss) ? 'mean' : 'sum') }),
-  );
+  .transform((keys) => objectiveParts.parse(withReduction(keys)));
 
 export type Objective = z.infer<typeof objectiveSchema>;
+
+/** The loss of single pairs that an objective is made of: what exact metrics are of. */
+export function lossOf(objective: Objective): PairLoss {
+  return lossSchema.parse(Object.fromEntries(Object.entries(objective).filter(([key]) => key in lossKeys.shape)));
+}

@@ -147,9 +147,15 @@ export function valueAdvice(key: string, value: unknown): string | undefined {
   if (other !== undefined) return `${name} is called ${other} here`;
   if (key === 'lora.targets' && name === 'all-linear') return 'leave it out: all seven are the default';
   if (key !== 'objective.loss') return undefined;
+  const parts = methodParts(name);
+  return parts && `${name} is loss: ${parts.loss} with weights: ${parts.weights}`;
+}
+
+/** The loss and the group weights whose method has a name such as gr-ipo; undefined where there is none. */
+export function methodParts(method: string): { loss: string; weights: string } | undefined {
+  const name = method.toLowerCase();
   for (const [weights, prefix] of Object.entries(methodPrefixes))
-    for (const loss of pairLossNames)
-      if (prefix !== '' && name === prefix + loss) return `${name} is loss: ${loss} with weights: ${weights}`;
+    for (const loss of pairLossNames) if (prefix !== '' && name === prefix + loss) return { loss, weights };
   return undefined;
 }
 

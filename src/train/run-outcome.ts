@@ -12,7 +12,7 @@ import { evaluatePairs } from './evaluate.js';
 import type { HubNames } from './inputs.js';
 import { NonFiniteError } from './non-finite.js';
 import { type PairObjective, pairObjective } from './objective.js';
-import type { Objective } from './objective-config.js';
+import { lossOf, type Objective } from './objective-config.js';
 import type { RunHooks, RunParts } from './run-hooks.js';
 import { amendRecord } from './run-record.js';
 import { type Reference, type ScoredDataset, scoredDataset } from './scoring.js';
@@ -110,7 +110,8 @@ async function writePolicy(
   };
   try {
     const scoring = { policy, objective: pairObjective(config.objective), pause, team, quiet: ui.quiet };
-    const { scores, byPair } = await scoreTest(test, scoring);
+    const { scores: measured, byPair } = await scoreTest(test, scoring);
+    const scores = { objective: lossOf(config.objective), ...measured };
     checkHold();
     folder.write(names.pairs, pairLines(test.pairs, byPair));
     folder.writeJson(names.evaluation, scores);
@@ -141,7 +142,7 @@ export interface TestScoring {
 export async function scoreTest(
   { pairs, survey }: ScoredTest,
   { policy, objective, pause, team, quiet }: TestScoring,
-): Promise<{ scores: TestScores; byPair: ReadonlyMap<number, object> }> {
+): Promise<{ scores: Omit<TestScores, 'objective'>; byPair: ReadonlyMap<number, object> }> {
   const byPair = new Map<number, object>();
   const bar = progress('scoring the test pairs', pairs.data.pairs.length, quiet);
   const ofPairs = await evaluatePairs(policy, pairs, objective, {

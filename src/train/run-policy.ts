@@ -7,6 +7,7 @@ import { adapterReference, type ReferenceRecord, readRecord } from '../policy/re
 import { defaultLora, methodName, resolveConfig, type TrainConfig } from './config.js';
 import type { HubNames } from './inputs.js';
 import { pairObjective } from './objective.js';
+import { lossOf } from './objective-config.js';
 
 /** The policy of a run and its reference, as the configuration says. */
 
@@ -57,7 +58,8 @@ export async function trainedAgainst(config: TrainConfig, hub: HubNames, folder:
     : config.adapter !== undefined && config.reference !== 'base'
       ? await adapterReference(folder, config.adapter, id)
       : 'base';
-  return { method: methodName(config.objective), reference, template: config.data.template };
+  const { objective, data } = config;
+  return { method: methodName(objective), objective: lossOf(objective), reference, template: data.template };
 }
 
 /** What to say where the adapter to start from has seen its prompts in another form, as far as its folder tells. */

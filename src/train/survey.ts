@@ -14,6 +14,7 @@ import { regularisedPolicy } from '../policy/regularised-policy.js';
 import type { GroupSummary } from './metrics.js';
 import { checkFinite } from './non-finite.js';
 import type { PairScores } from './objective.js';
+import type { PairLoss } from './objective-config.js';
 import { byPair, pairsAt, type Reference, type ScoringLimits, scoreBatches, scoringBatches } from './scoring.js';
 
 /**
@@ -62,6 +63,8 @@ export interface SurveySummary {
 
 /** Exact metrics of a test split, and where its pairs carry questions of a survey, how near the answers to these are. */
 export interface TestScores extends GroupSummary {
+  /** What loss and rewards are of. */
+  objective: PairLoss;
   survey?: SurveySummary;
 }
 

@@ -77,7 +77,16 @@ describe('refused', () => {
     ['dpo,beta=0.1,loss=ipo', /field "--objective loss": is given twice/],
     ['dpo,beta=0.1=0.2', /field "--objective beta": "0\.1=0\.2" is not a number/],
     ['dpo,beta', /field "--objective beta": "" is not a number/],
-    ['dpo,beta=0.1,step=0.1', /field "--objective step": does nothing with weights: erm/],
+    ['dpo,beta=0.1,step=0.1', /field "--objective step": does nothing here: .*\n {2}fix: leave it out/],
+    ['ipo,beta=0.1,weights=mirror-ascent,step=0.1', /field "--objective weights": does nothing here/],
+    ['dpo,beta=0.1,tilt=1', /field "--objective tilt": does nothing here/],
+    ['ipo,Beta=0.1', /field "--objective Beta": unknown key\n {2}fix: did you mean beta\?/],
+    [
+      'ipo,colour=1',
+      /"--objective colour": unknown key\n {2}fix: keys in this place: beta, labelSmoothing, gamma, reduction\n/,
+    ],
+    ['gr-ipo,beta=0.1', /field "--objective loss": .*\n {2}fix: write ipo: group weights/],
+    ['ipo', /field "--objective beta": is needed with loss: ipo/],
     ['ipo,beta=0.1,labelSmoothing=0.1', /field "--objective labelSmoothing": does nothing with loss: ipo/],
     ['sft,beta=0.1', /field "--objective beta": does nothing with loss: sft/],
   ])('eval --objective %s', (objective, message) => {

@@ -58,7 +58,17 @@ const unknown = /warning: nothing in .* says what the adapter was trained agains
 
 beforeAll(() => {
   train(at('work', 'ipo'), { adapter: at('work', 'sft', 'adapter') });
-  train(at('base'), {});
+  train(at('base'), {
+    objective: {
+      loss: 'dpo',
+      beta: 0.5,
+      labelSmoothing: 0.1,
+      reduction: 'mean',
+      tilt: 1,
+      weights: 'mirror-ascent',
+      step: 0.1,
+    },
+  });
   train(at('sft'), { objective: { loss: 'sft' } });
 });
 
@@ -66,10 +76,16 @@ it('is recorded by a path from the adapter, and by its digest; or as the base mo
   const ipo = record(at('work', 'ipo'));
   expect(ipo).toEqual({
     method: 'ipo',
+    objective: { loss: 'ipo', beta: 0.1, reduction: 'sum' },
     reference: { adapter: '../../sft/adapter', sha256: expect.stringMatching(/^[0-9a-f]{64}$/) },
   });
-  expect(record(at('base'))).toEqual({ method: 'ipo', reference: 'base' });
-  expect(record(at('sft'))).toEqual({ method: 'sft', reference: 'none' });
+  const smoothed = { loss: 'dpo', beta: 0.5, labelSmoothing: 0.1, reduction: 'mean' };
+  expect(record(at('base'))).toEqual({ method: 'gr-dpo', objective: smoothed, reference: 'base' });
+  expect(record(at('sft'))).toEqual({
+    method: 'sft',
+    objective: { loss: 'sft', reduction: 'sum' },
+    reference: 'none',
+  });
 });
 
 describe('eval', () => {
@@ -131,6 +147,54 @@ describe('eval', () => {
     writeFileSync(at('foreign', 'group_robust.json'), '{"method": "ipo", "reference": {"adapter": ""}}');
     const { status, stderr } = evaluate(at('foreign'));
     expect(stderr).toContain('group_robust.json');
+    expect(status).toBe(2);
+  });
+});
+
+describe('the objective of eval', () => {
+  const evaluate = (adapter: string, ...more: string[]) =>
+    groupRobust(['eval', '--model', model, '--pairs', pairs, '--adapter', adapter, '--json', ...more]);
+
+  it.each(['base', 'sft', 'work/ipo'])('is that of the run %s, whose figures it has', (run) => {
+    const { json, stderr } = evaluate(at(run, 'adapter'));
+    const { objective, groups, mean } = JSON.parse(readFileSync(at(run, 'evaluation.json'), 'utf8'));
+    expect(objective).toEqual(record(at(run)).objective);
+    expect(json).toMatchObject({ objective, groups, mean });
+    expect(stderr).toMatch(
+      /\nobjective: (dpo,beta=0\.5,labelSmoothing=0\.1,reduction=mean|sft,reduction=sum|ipo,beta=0\.1,reduction=sum), with which the adapter was trained \(.*group_robust\.json\)\n/,
+    );
+  });
+
+  it('is the one that is asked for, beside which that of the run is told', () => {
+    const { json, stderr } = evaluate(at('base', 'adapter'), '--objective', 'ipo,beta=0.2');
+    expect(json.objective).toEqual({ loss: 'ipo', beta: 0.2, reduction: 'sum' });
+    expect(stderr).toContain(
+      'objective: ipo,beta=0.2,reduction=sum; the adapter was trained with dpo,beta=0.5,labelSmoothing=0.1,reduction=mean\n',
+    );
+    const same = evaluate(at('work', 'ipo', 'adapter'), '--objective', 'ipo,beta=0.1');
+    expect(same.stderr).toContain('objective: ipo,beta=0.1,reduction=sum\n');
+  });
+
+  it('is DPO where none is recorded, and says so', () => {
+    cpSync(at('base', 'adapter'), at('older'), { recursive: true });
+    const { objective: _, ...older } = record(at('base'));
+    writeFileSync(at('older', 'group_robust.json'), JSON.stringify(older));
+    const { json, stderr } = evaluate(at('older'));
+    expect(json.objective).toEqual({ loss: 'dpo', beta: 0.1, reduction: 'sum' });
+    expect(stderr).toMatch(
+      /objective: dpo,beta=0\.1,reduction=sum, the default; the adapter was trained by gr-dpo, and /,
+    );
+    rmSync(at('older', 'group_robust.json'));
+    expect(evaluate(at('older')).stderr).toMatch(/the default; nothing in .*older says with which loss/);
+  });
+
+  it('is refused by file and field where the record has none that could be', () => {
+    writeFileSync(
+      at('older', 'group_robust.json'),
+      JSON.stringify({ ...record(at('base')), objective: { loss: 'dpo' } }),
+    );
+    const { status, stderr } = evaluate(at('older'));
+    expect(stderr).toMatch(/group_robust\.json, field "objective.beta": is needed with loss: dpo/);
     expect(status).toBe(2);
   });
 });

@@ -154,6 +154,8 @@ describe('commands', () => {
   it('eval --objective reward has the figures of the run, logprobs the scores behind them', () => {
     const { json } = command('eval', 'reward', '--objective', 'reward', '--json');
     const evaluation = JSON.parse(readFileSync(at('reward/evaluation.json'), 'utf8'));
+    expect(json.objective).toEqual({ loss: 'reward' });
+    expect(command('eval', 'reward', '--json').json).toEqual(json);
     expect(json.groups).toEqual(evaluation.groups);
     expect(json.worst).toEqual(evaluation.worst);
     const { stdout } = command('logprobs', 'reward', '--out', '-');
@@ -169,7 +171,12 @@ describe('commands', () => {
 
   it.each([
     ['eval', 'sft', ['--beta', '1'], /field "--beta": does nothing without --survey/],
-    ['eval', 'reward', [], /field "--adapter": .*is a reward model, which has no log-probabilities/],
+    [
+      'eval',
+      'reward',
+      ['--objective', 'dpo,beta=1'],
+      /field "--adapter": .*is a reward model, which has no log-probabilities/,
+    ],
     ['sample', 'reward', ['--out', '-'], /field "--adapter": .*is a reward model/],
   ] as const)('%s refuses the adapter of %s with %j', (name, adapter, more, message) => {
     const { status, stdout, stderr } = command(name, adapter, ...more);
