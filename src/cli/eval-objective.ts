@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { InputError, present } from '../errors.js';
+import { parseMethod } from '../objective/method-name.js';
 import { pairLossNames } from '../objective/pairs.js';
 import type { PairLoss } from '../train/objective-config.js';
 import { parsedOption, parseList, parseNumber } from './command.js';
@@ -69,7 +70,7 @@ function parseSpec(field: string, text: string): Spec {
 async function lossOfSpec(spec: Spec): Promise<PairLoss> {
   const { lossKeys, lossSchema, objectiveKeys } = await import('../train/objective-config.js');
   const { issueText } = await import('../files/read.js');
-  const { keyAdvice, methodParts, valueAdvice } = await import('../train/other-names.js');
+  const { keyAdvice, valueAdvice } = await import('../train/other-names.js');
   const known = Object.keys(lossKeys.shape);
   const values: Record<string, string | number> = {};
   for (const [key, text] of spec) {
@@ -94,7 +95,7 @@ async function lossOfSpec(spec: Spec): Promise<PairLoss> {
   if (parsed.success) return parsed.data;
   const { path, message } = present(parsed.error.issues[0]);
   const key = path.join('.');
-  const method = key === 'loss' ? methodParts(String(values.loss)) : undefined;
+  const method = key === 'loss' ? parseMethod(String(values.loss).toLowerCase()) : undefined;
   throw new InputError(message, {
     at: { field: `${flag} ${key}` },
     fix: method

@@ -39,17 +39,6 @@ export const weightingNames = [
 ] as const;
 export type WeightingName = (typeof weightingNames)[number];
 
-/** What the name of a method begins with, before that of its loss: mirror-ascent and ipo are gr-ipo. */
-export const methodPrefixes: Readonly<Record<WeightingName, string>> = {
-  erm: '',
-  uniform: 'uniform-',
-  importance: 'is-',
-  'mirror-ascent': 'gr-',
-  optimistic: 'optimistic-',
-  'best-response': 'max-',
-  exp3: 'exp3-',
-};
-
 export type WeightSettings =
   | { weights: 'erm' }
   | { weights: 'uniform' }

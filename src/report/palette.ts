@@ -1,5 +1,8 @@
 import { present } from '../errors.js';
-import { methodPrefixes } from '../objective/group-weights.js';
+import { ambiguityNames } from '../objective/ambiguity.js';
+import { weightingNames } from '../objective/group-weights.js';
+import { parseMethod } from '../objective/method-name.js';
+import { type PairLossName, pairLossNames } from '../objective/pairs.js';
 
 /**
  * Colours a colour-blind reader can tell apart (Okabe and Ito, 2008), in the order groups take them. Yellow comes last
@@ -36,20 +39,23 @@ export function methodColours(methods: readonly string[]): Map<string, string> {
   );
 }
 
-/** The order in which reports list methods: by loss, then by weights, those that move after those that do not. */
+/** The order in which reports list methods: by loss, then by weights, those that move after those that do not; names of the user's own come last. */
 export function orderMethods(methods: Iterable<string>): string[] {
-  const losses = ['sft', 'dpo', 'ipo'];
-  const weights = Object.values(methodPrefixes);
-  const key = (method: string) => {
-    const prefix = weights.find((one) => one !== '' && method.startsWith(one)) ?? '';
-    const loss = method.slice(prefix.length);
-    return { loss: (losses.indexOf(loss) + losses.length + 1) % (losses.length + 1), weight: weights.indexOf(prefix) };
+  const key = (method: string): readonly number[] => {
+    const parts = parseMethod(method);
+    if (parts === undefined) return [Number.POSITIVE_INFINITY];
+    const { loss, weights, set } = parts;
+    return [lossOrder.indexOf(loss), weightingNames.indexOf(weights), ambiguityNames.indexOf(set)];
   };
   return [...new Set(methods)].sort((a, b) => {
     const [first, second] = [key(a), key(b)];
-    return first.loss - second.loss || first.weight - second.weight || (a < b ? -1 : 1);
+    const at = first.findIndex((value, i) => value !== second[i]);
+    return at < 0 ? (a < b ? -1 : 1) : present(first[at]) - present(second[at]);
   });
 }
+
+/** Supervised fine-tuning first, which others start from. */
+const lossOrder = [...new Set<PairLossName>(['sft', ...pairLossNames])];
 
 /** As the papers write them. */
 const LOSS_TITLES: ReadonlyMap<string, string> = new Map([
@@ -66,8 +72,8 @@ export function lossTitle(loss: string): string {
   return LOSS_TITLES.get(loss) ?? loss;
 }
 
-/** `gr-ipo` → `GR-IPO`, `is-simpo` → `IS-SimPO`; a name of the user's own stays. */
+/** `gr-ipo` → `GR-IPO`, `is-simpo` → `IS-SimPO`, `max-hinge` → `MAX-hinge`; a name of the user's own stays. */
 export function methodTitle(method: string): string {
-  const [, prefix = '', loss = ''] = /^(is-|gr-)?(.*)$/s.exec(method) ?? [];
-  return LOSS_TITLES.has(loss) ? prefix.toUpperCase() + lossTitle(loss) : method;
+  const parts = parseMethod(method);
+  return parts === undefined ? method : method.slice(0, -parts.loss.length).toUpperCase() + lossTitle(parts.loss);
 }

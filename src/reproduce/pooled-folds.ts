@@ -1,6 +1,8 @@
 import { InputError, present } from '../errors.js';
 import { bootstrapInterval } from '../numbers/bootstrap.js';
 import { Random } from '../numbers/random.js';
+import { isMoving } from '../objective/group-weights.js';
+import { parseMethod } from '../objective/method-name.js';
 import {
   fewestUnits,
   groupMeans,
@@ -187,13 +189,13 @@ function checkSameTests(pairs: readonly TestedPair[]): void {
 
 /** Each robust method with each other one of the same loss. */
 function robustPairs(methods: readonly Method[]): [Method, Method][] {
-  const lossOf = (method: Method) => method.slice(-'dpo'.length);
-  return methods
-    .filter((method) => method.startsWith('gr-'))
+  const named = methods.map((name) => ({ name, ...present(parseMethod(name)) }));
+  return named
+    .filter(isMoving)
     .flatMap((robust) =>
-      methods
-        .filter((other) => !other.startsWith('gr-') && lossOf(other) === lossOf(robust))
-        .map((plain): [Method, Method] => [robust, plain]),
+      named
+        .filter((other) => !isMoving(other) && other.loss === robust.loss)
+        .map((plain): [Method, Method] => [robust.name, plain.name]),
     );
 }
 

@@ -5,10 +5,9 @@ import { InputError, type InputLocation, present } from '../errors.js';
 import { issueText } from '../files/read.js';
 import { keysAt, keysOf } from '../files/schema-keys.js';
 import { maxThreads } from '../native/types.js';
-import { methodPrefixes } from '../objective/group-weights.js';
 import { loraTargets } from '../policy/adapted-modules.js';
 import { deviceNames, devicePattern } from '../policy/device.js';
-import { hasStep, isReferenceFree, type Objective, objectiveSchema, positive } from './objective-config.js';
+import { hasStep, isReferenceFree, objectiveSchema, positive } from './objective-config.js';
 import { keyAdvice, valueAdvice } from './other-names.js';
 import { watchedLosses } from './plateau.js';
 import { scheduleNames } from './schedule.js';
@@ -383,12 +382,6 @@ function unknownKeys(
 
 function valueAt(raw: unknown, path: readonly PropertyKey[]): unknown {
   return path.reduce<unknown>((value, key) => (isObject(value) ? value[key] : undefined), raw);
-}
-
-/** Name of the method a loss and its group weights make, e.g. "gr-ipo", or "gr-cvar-ipo" with another ambiguity set than the simplex. */
-export function methodName(objective: Objective): string {
-  const set = 'ambiguity' in objective ? objective.ambiguity?.set : undefined;
-  return methodPrefixes[objective.weights] + (set === undefined || set === 'simplex' ? '' : `${set}-`) + objective.loss;
 }
 
 function isObject(value: unknown): value is Record<PropertyKey, unknown> {

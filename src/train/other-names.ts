@@ -1,5 +1,5 @@
 import { editDistance } from '../data/tables/near-matches.js';
-import { methodPrefixes } from '../objective/group-weights.js';
+import { parseMethod } from '../objective/method-name.js';
 import { pairLossNames } from '../objective/pairs.js';
 
 /**
@@ -147,16 +147,10 @@ export function valueAdvice(key: string, value: unknown): string | undefined {
   if (other !== undefined) return `${name} is called ${other} here`;
   if (key === 'lora.targets' && name === 'all-linear') return 'leave it out: all seven are the default';
   if (key !== 'objective.loss') return undefined;
-  const parts = methodParts(name);
-  return parts && `${name} is loss: ${parts.loss} with weights: ${parts.weights}`;
-}
-
-/** The loss and the group weights whose method has a name such as gr-ipo; undefined where there is none. */
-export function methodParts(method: string): { loss: string; weights: string } | undefined {
-  const name = method.toLowerCase();
-  for (const [weights, prefix] of Object.entries(methodPrefixes))
-    for (const loss of pairLossNames) if (prefix !== '' && name === prefix + loss) return { loss, weights };
-  return undefined;
+  const method = parseMethod(name);
+  if (method === undefined || method.loss === name) return undefined;
+  const { loss, weights, set } = method;
+  return `${name} is loss: ${loss} with weights: ${weights}${set === 'simplex' ? '' : ` and ambiguity.set: ${set}`}`;
 }
 
 /**

@@ -1,11 +1,12 @@
 import type { Team } from '../distributed/team.js';
 import { writeFault } from '../files/write.js';
+import { methodName } from '../objective/method-name.js';
 import type { GemmaPolicy } from '../policy/gemma.js';
 import { counted } from '../terminal/format.js';
 import { shortName } from '../terminal/names.js';
 import { type Progress, progress } from '../terminal/progress.js';
 import type { Checkpoint, Checkpoints } from './checkpoint.js';
-import { methodName, type TrainConfig } from './config.js';
+import type { TrainConfig } from './config.js';
 import { printConfig } from './config-file.js';
 import type { RunData } from './inputs.js';
 import type { StopRequest } from './interrupt.js';

@@ -1,10 +1,11 @@
 import { InputError } from '../errors.js';
 import type { DType } from '../native/types.js';
+import { methodName } from '../objective/method-name.js';
 import { type Device, defaultDType } from '../policy/device.js';
 import { GemmaPolicy } from '../policy/gemma.js';
 import { isRewardAdapter } from '../policy/peft.js';
 import { adapterReference, type ReferenceRecord, readRecord } from '../policy/reference-record.js';
-import { defaultLora, methodName, resolveConfig, type TrainConfig } from './config.js';
+import { defaultLora, resolveConfig, type TrainConfig } from './config.js';
 import type { HubNames } from './inputs.js';
 import { pairObjective } from './objective.js';
 import { lossOf } from './objective-config.js';

@@ -5,9 +5,10 @@ import type { Team } from '../distributed/team.js';
 import { orderedRecord } from '../files/ordered-record.js';
 import { hashFile } from '../files/read.js';
 import { loadNative } from '../native/load.js';
+import { methodName } from '../objective/method-name.js';
 import { packageVersion } from '../package.js';
 import type { Device } from '../policy/device.js';
-import { methodName, type TrainConfig } from './config.js';
+import type { TrainConfig } from './config.js';
 import type { RunData } from './inputs.js';
 import type { RunFolder } from './run-folder.js';
 

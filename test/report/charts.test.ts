@@ -204,6 +204,14 @@ describe('colours', () => {
     expect(orderMethods(['gr-hinge', 'gr-ipo', 'ipo', 'uniform-ipo', 'sft', 'gr-dpo', 'dpo', 'ipo', 'is-ipo'])).toEqual(
       ['sft', 'dpo', 'gr-dpo', 'ipo', 'uniform-ipo', 'is-ipo', 'gr-ipo', 'gr-hinge'],
     );
+    expect(orderMethods(['mine', 'gr-simpo', 'gr-mine', 'simpo', 'gr-cvar-dpo', 'gr-dpo'])).toEqual([
+      'gr-dpo',
+      'gr-cvar-dpo',
+      'simpo',
+      'gr-simpo',
+      'gr-mine',
+      'mine',
+    ]);
     // By the alphabet these would come before what they are compared with.
     const moving = ['gr-simpo', 'exp3-simpo', 'max-simpo', 'optimistic-simpo'];
     expect(orderMethods([...moving, 'simpo'])).toEqual([
@@ -215,6 +223,9 @@ describe('colours', () => {
     ]);
     expect(methodTitle('gr-ipo')).toBe('GR-IPO');
     expect(methodTitle('is-simpo')).toBe('IS-SimPO');
-    expect(methodTitle('gr-reward')).toBe('gr-reward');
+    expect(methodTitle('gr-reward')).toBe('GR-reward');
+    expect(methodTitle('gr-cvar-ipo')).toBe('GR-CVAR-IPO');
+    expect(methodTitle('hinge')).toBe('hinge');
+    expect(methodTitle('gr-mine')).toBe('gr-mine');
   });
 });

@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { InputError } from '../../src/errors.js';
-import { configKeys, methodName } from '../../src/train/config.js';
+import { methodName } from '../../src/objective/method-name.js';
+import { configKeys } from '../../src/train/config.js';
 import { loadConfig, printConfig } from '../../src/train/config-file.js';
 import { otherNames } from '../../src/train/other-names.js';
 import { temporaryFolder } from '../temporary-folder.js';
@@ -255,6 +256,7 @@ describe('training configuration', () => {
     ['objective.loss=sigmoid', 'fix: sigmoid is called dpo here'],
     ['objective.loss=gr-ipo', 'fix: gr-ipo is loss: ipo with weights: mirror-ascent'],
     ['objective.loss=gr-simpo', 'fix: gr-simpo is loss: simpo with weights: mirror-ascent'],
+    ['objective.loss=max-kl-dpo', 'fix: max-kl-dpo is loss: dpo with weights: best-response and ambiguity.set: kl'],
     ['loss_type=simpo', 'fix: write objective.loss: simpo'],
     ['loss_type=orpo', 'fix: write objective.loss: orpo'],
     ['simpo_gamma=0.5', 'fix: simpo_gamma is called objective.gamma here'],
