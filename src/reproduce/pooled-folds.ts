@@ -288,15 +288,19 @@ export function pooledSection(pooled: Pooled): Section {
         'Test scores',
         Object.fromEntries(Object.entries(methods).map(([name, { measures }]) => [methodTitle(name), measures])),
       ),
-      byMeasure(
-        'Differences',
-        Object.fromEntries(
-          Object.entries(differences).map(([name, measures]) => [
-            name.split(' - ').map(methodTitle).join(' − '),
-            measures,
+      ...(Object.keys(differences).length === 0
+        ? []
+        : [
+            byMeasure(
+              'Differences',
+              Object.fromEntries(
+                Object.entries(differences).map(([name, measures]) => [
+                  name.split(' - ').map(methodTitle).join(' − '),
+                  measures,
+                ]),
+              ),
+            ),
           ]),
-        ),
-      ),
       byGroup('Loss by group', ({ loss }) => loss),
       byGroup('Reward accuracy by group', ({ rewardAccuracy }) => rewardAccuracy),
     ],

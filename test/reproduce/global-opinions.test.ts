@@ -173,6 +173,11 @@ it('tests every question once in folds, adds methods to what is done, and judges
   const text = spawnSync(process.execPath, pool, { encoding: 'utf8' }).stdout;
   expect(text).toContain('## All folds together');
   expect(text).toContain(`${pooled.checks[0].outcome} ${pooled.checks[0].claim}`);
+  const some = spawnSync(process.execPath, [...pool, '--methods', 'gr-ipo,is-ipo', '--json'], { encoding: 'utf8' });
+  expect(JSON.parse(some.stdout).methods['gr-ipo'], some.stderr).toEqual(pooled.methods['gr-ipo']);
+  expect(Object.keys(JSON.parse(some.stdout).methods).sort()).toEqual(['gr-ipo', 'is-ipo']);
+  const none = spawnSync(process.execPath, [...pool, '--seeds', '0-1'], { encoding: 'utf8' });
+  expect([none.status, none.stderr]).toEqual([2, expect.stringContaining('field "--seeds": 1: no pair was tested so')]);
   expect(two.checks.map(({ claim }) => claim)).toContain('GR-IPO lowers the worst group’s test loss against IS-IPO');
   const page = readFileSync(join(target, 'report.html'), 'utf8');
   expectSoundPage(page);
