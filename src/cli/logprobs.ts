@@ -3,7 +3,7 @@ import { present } from '../errors.js';
 import type { LogProbabilitySource } from '../policy/policy.js';
 import { counted } from '../terminal/format.js';
 import { defineAction, groupByOption } from './command.js';
-import { openScorer, scoringCommand, scoringInputs } from './eval.js';
+import { chosen, logChosen, openScorer, scoringCommand, scoringInputs } from './model.js';
 import { checkOut, noLines, nowhere, openLines, requireOut } from './out.js';
 
 /** Whose scores a line has, and what is before their names. */
@@ -78,14 +78,14 @@ export function registerLogprobs(program: Command): void {
       }
       policy.checkFiles();
       file.finish();
-      if (!out.stdout && scorer.reference) output.log(`reference: ${scorer.reference.text}`);
-      if (!out.stdout && scorer.template) output.log(`template: ${scorer.template.text}`);
-      if (!out.stdout) output.log(`${out.path}: ${counted(written, 'pair')}`);
+      if (!out.stdout) {
+        logChosen(scorer, output);
+        output.log(`${out.path}: ${counted(written, 'pair')}`);
+      }
       return {
         pairs: written,
         out: out.path,
-        reference: scorer.reference?.adapter,
-        template: scorer.template?.text,
+        ...chosen(scorer),
         ...(out.stdout ? { logprobs: all } : {}),
       };
     });

@@ -9,7 +9,7 @@ import { listNames } from '../terminal/names.js';
 import { warn } from '../terminal/output.js';
 import type { PairReader } from '../train/inputs.js';
 import { countOption, defineAction, groupByOption, numberOption, parsedOption, parseList } from './command.js';
-import { type ModelOptions, modelCommand, openModel } from './eval.js';
+import { type ModelOptions, modelCommand, openModel } from './model.js';
 import { checkOut, openLines, requireOut } from './out.js';
 
 /** `group-robust sample`: answers of the policy, drawn token by token. */

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { openModel } from '../../src/cli/eval.js';
+import { openModel } from '../../src/cli/model.js';
 import type { PairDataset } from '../../src/data/pairs/dataset.js';
 import type { NativeBatch } from '../../src/native/types.js';
 import { marginLoss } from '../../src/objective/losses.js';
