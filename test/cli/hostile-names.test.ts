@@ -85,9 +85,9 @@ describe('groups of hostile names', () => {
     expect(keysIn(stdout, '"groups"').slice(0, expected.length)).toEqual(expected);
     const table = groupRobust(['eval', ...scoring]);
     expect(table.status).toBe(0);
-    // The device, the reference, a row for each group, what ± means, and nothing that a terminal would obey.
+    // The device, the reference, a row for each group, what ± means, the objective, and nothing that a terminal would obey.
     const rows = table.stdout.trimEnd().split('\n');
-    expect(rows.length).toBe(1 + 1 + 2 + expected.length + 3 + 1);
+    expect(rows.length).toBe(1 + 1 + 2 + expected.length + 3 + 1 + 1);
     expect(table.stdout).not.toMatch(/[^\P{Cc}\n]|[\u2028\u2029\u202a-\u202e]/u);
     const logprobs = groupRobust(['logprobs', ...scoring, '--out', file('logprobs.jsonl')]);
     expect(logprobs.status).toBe(0);

@@ -52,6 +52,6 @@ describe('preference files', () => {
     expect(dropped.json.groups).toMatchObject({ 1: { count: 1 }, 2: { count: 1 } });
     const { status, stderr } = groupRobust(['eval', ...scoring, '--group-by', 'region']);
     expect(status).toBe(2);
-    expect(stderr).toContain('texts.csv:2, field "region"');
+    expect(stderr).toContain('texts.csv:1, field "region"');
   });
 });
