@@ -34,17 +34,18 @@ export function outcomeOf(values: readonly number[], wanted: 'lower' | 'higher')
 
 /**
  * A claim that one method's score is lower, or higher, than another's. It holds where the whole 95 % interval of the mean of
- * the paired differences says so, fails where the whole says the contrary, and is unclear otherwise, as from one seed.
+ * the paired differences says so, is unclear where only the mean does or there is but one seed, and fails where that does not. Stricter than
+ * {@link outcomeOf} of the interval, by which sweeps and pooled folds are judged.
  */
 export function pairedCheck(claim: string, difference: PairedDifference, wanted: 'lower' | 'higher'): Check {
-  const { pairs } = difference;
+  const { mean, pairs } = difference;
   const interval = confidenceInterval(difference, pairs);
   const chance = interval
     ? `95 % interval ${interval.map((end) => formatNumber(end, 3)).join(' to ')}`
     : 'one seed says nothing about chance';
   return {
     claim,
-    outcome: interval ? outcomeOf(interval, wanted) : 'unclear',
+    outcome: outcomeOf([mean], wanted) !== 'holds' ? 'fails' : interval ? outcomeOf(interval, wanted) : 'unclear',
     detail: `paired difference ${formatEstimate(difference)} over ${counted(pairs, 'seed')}; ${chance}`,
     difference,
   };
