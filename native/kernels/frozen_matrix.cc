@@ -3,8 +3,10 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "kernels/precision.h"
 #include "kernels/product.h"
 #include "kernels/rowwise_product.h"
+#include "profile.h"
 
 namespace group_robust {
 namespace {
@@ -28,6 +30,35 @@ class FrozenLinear : public torch::autograd::Function<FrozenLinear> {
   }
 };
 
+/** x · weightᵀ and what is added to it; weight in the type of products. */
+at::Tensor sum(const at::Tensor& x, const at::Tensor& weight, const std::optional<LowRankSum>& plus) {
+  const at::ScalarType type = x.scalar_type();
+  if (!plus) return product(x.to(weight.scalar_type()), weight).to(type);
+  if (type == accurate(type)) {
+    const at::Tensor y = product(x, weight);  // faster than addProduct
+    const profile::Scope scope(profile::kLora);
+    addProduct(y, plus->low, plus->factor, 1);
+    return y;
+  }
+  // The small summand first: added to a product that is rounded already, all that is below half a unit in its last
+  // place would be lost, which is most of what an adapter does in its first steps.
+  at::Tensor y;
+  {
+    const profile::Scope scope(profile::kLora);
+    y = product(plus->low, plus->factor);
+  }
+  addProduct(y, x, weight, 1);
+  return y;
+}
+
+/** The same for the few rows of generation, whose numbers do not depend on each other. */
+at::Tensor rowwiseSum(const at::Tensor& x, const at::Tensor& weight, const std::optional<LowRankSum>& plus) {
+  if (!plus) return rowwiseProduct(x, weight);
+  const at::Tensor y = rowwiseProduct(x.to(accurate(x.scalar_type())), weight);
+  const profile::Scope scope(profile::kLora);
+  return y.add_(rowwiseProduct(plus->low, plus->factor)).to(x.scalar_type());
+}
+
 }  // namespace
 
 at::Tensor widened(const at::Tensor& stored, at::ScalarType dtype, Scratch& scratch) {
@@ -38,15 +69,12 @@ at::Tensor widened(const at::Tensor& stored, at::ScalarType dtype, Scratch& scra
   return buffer.narrow(0, 0, stored.numel()).view(stored.sizes()).copy_(stored);
 }
 
-at::Tensor FrozenMatrix::times(const at::Tensor& x) const {
-  if (rowwise) return rowwiseProduct(x, stored);
-  const at::ScalarType type = productType(x);
-  return product(x.to(type), widened(stored, type, *scratch)).to(x.scalar_type());
+at::Tensor FrozenMatrix::times(const at::Tensor& x, const std::optional<LowRankSum>& plus) const {
+  return rowwise ? rowwiseSum(x, stored, plus) : sum(x, widened(stored, productType(x), *scratch), plus);
 }
 
-at::Tensor FrozenMatrix::transposedTimes(const at::Tensor& dy) const {
-  const at::ScalarType type = productType(dy);
-  return product(dy.to(type), widened(stored, type, *scratch).t()).to(dy.scalar_type());
+at::Tensor FrozenMatrix::transposedTimes(const at::Tensor& dy, const std::optional<LowRankSum>& plus) const {
+  return sum(dy, widened(stored, productType(dy), *scratch).t(), plus);
 }
 
 at::Tensor frozenLinear(const at::Tensor& x, const FrozenMatrix& weight) {

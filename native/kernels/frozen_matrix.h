@@ -3,11 +3,22 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/core/ivalue.h>
 
+#include <optional>
+
 namespace group_robust {
 
 /** A buffer as large as the largest matrix widened in it so far. Used by one thread. */
 struct Scratch : torch::CustomClassHolder {
   at::Tensor buffer;
+};
+
+/**
+ * low · factorᵀ, what an adapter adds to a product: low [T, rank], factor [columns of the product, rank], of the
+ * product's type; of float32 where the matrix is rowwise.
+ */
+struct LowRankSum {
+  at::Tensor low;
+  at::Tensor factor;
 };
 
 /**
@@ -21,10 +32,10 @@ struct FrozenMatrix {
   /** Products, and those of an adapter beside it, are rowwiseProduct's; no graph. */
   bool rowwise = false;
 
-  /** x Wᵀ, [T, out]; no graph. */
-  at::Tensor times(const at::Tensor& x) const;
-  /** dy W, [T, in]; no graph. */
-  at::Tensor transposedTimes(const at::Tensor& dy) const;
+  /** x Wᵀ, [T, out], and what is added to it, rounded once; no graph. */
+  at::Tensor times(const at::Tensor& x, const std::optional<LowRankSum>& plus = {}) const;
+  /** dy W, [T, in], and what is added to it, rounded once; no graph. */
+  at::Tensor transposedTimes(const at::Tensor& dy, const std::optional<LowRankSum>& plus = {}) const;
 };
 
 /** `stored` in `dtype`: itself, or a copy in the scratch that the next call overwrites. */

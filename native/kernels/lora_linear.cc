@@ -27,10 +27,7 @@ at::Tensor lowRank(const at::Tensor& x, const at::Tensor& a) {
 
 at::Tensor adapted(const at::Tensor& x, const FrozenMatrix& weight, const at::Tensor& low, const at::Tensor& b,
                    double scale) {
-  const at::Tensor y = weight.times(x);
-  const profile::Scope scope(profile::kLora);
-  addProduct(y, low, b.to(x.scalar_type()), scale);
-  return y;
+  return weight.times(x, LowRankSum{low, (b * scale).to(low.scalar_type())});
 }
 
 /** What the backward pass of one projection needs beside its input, as the context of an autograd function keeps it. */
@@ -72,13 +69,8 @@ struct Saved {
       gradient->b.select(0, accumulator).add_(summed(low, dy).t(), scale);
     }
     if (!needsInput) return {};
-    at::Tensor dx;
-    {
-      const profile::Scope frozen(section);
-      dx = weight.transposedTimes(dy);
-    }
-    addProduct(dx, lowGradient, a.to(type).t(), 1);
-    return dx;
+    const profile::Scope frozen(section);
+    return weight.transposedTimes(dy, LowRankSum{lowGradient, a.to(type).t()});
   }
 };
 
@@ -134,22 +126,14 @@ class LoraLinearOfGeglu : public torch::autograd::Function<LoraLinearOfGeglu> {
   }
 };
 
-/** Without a fused sum, whose rounding depends on where in its tensor a number stands. */
-at::Tensor rowwiseAdapted(const at::Tensor& x, const FrozenMatrix& weight, const LoraPair& pair) {
-  const at::Tensor y = weight.times(x).to(pair.b.scalar_type());
-  const profile::Scope scope(profile::kLora);
-  const at::Tensor low = rowwiseProduct(x.to(pair.a.scalar_type()), pair.a).mul_(pair.scale);
-  return y.add_(rowwiseProduct(low, pair.b)).to(x.scalar_type());
-}
-
 bool records(const LoraPair& pair) { return at::GradMode::is_enabled() && pair.gradient; }
 
 }  // namespace
 
 at::Tensor loraLinear(const at::Tensor& x, const FrozenMatrix& weight, const LoraPair& pair) {
-  if (weight.rowwise) return rowwiseAdapted(x, weight, pair);
   if (records(pair)) return LoraLinear::apply(x, pair.a, pair.b, weight, pair.scale, pair.gradient);
-  return adapted(x, weight, lowRank(x, pair.a), pair.b, pair.scale);
+  const at::Tensor low = weight.rowwise ? rowwiseProduct(x.to(pair.a.scalar_type()), pair.a) : lowRank(x, pair.a);
+  return adapted(x, weight, low, pair.b, pair.scale);
 }
 
 at::Tensor loraLinearOfGeglu(const at::Tensor& gate, const at::Tensor& up, const FrozenMatrix& weight,

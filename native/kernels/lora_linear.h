@@ -38,8 +38,8 @@ struct LoraPair {
 };
 
 /**
- * x Wᵀ + scale · (x Aᵀ) Bᵀ with x [T, in], W [out, in] frozen. The update is computed in the adapter's type and the sum
- * cast to x's. Where gradients are on and the pair has a gradient, backward gives dx and adds to the accumulators.
+ * x Wᵀ + scale · (x Aᵀ) Bᵀ with x [T, in], W [out, in] frozen. x Aᵀ is rounded to x's type, and so is the sum, once.
+ * Where gradients are on and the pair has a gradient, backward gives dx and adds to the accumulators.
  */
 at::Tensor loraLinear(const at::Tensor& x, const FrozenMatrix& weight, const LoraPair& pair);
 

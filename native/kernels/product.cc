@@ -79,6 +79,7 @@ at::Tensor wideProduct(const at::Tensor& x, const at::Tensor& weight) {
 void useExactProducts() {
   setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/1);
   at::globalContext().setFloat32MatmulPrecision("highest");
+  at::globalContext().setAllowBF16ReductionCuBLAS(false);
 }
 
 bool hasOneDnnProducts() { return oneDnnLinear().has_value(); }

@@ -27,7 +27,8 @@ at::Tensor wideProduct(const at::Tensor& x, const at::Tensor& weight);
 
 /**
  * For a GPU, before the process's first product: LibTorch multiplies float32 as float32, whatever its variables say of
- * TF32, and cuBLAS takes sums in an order that is always the same.
+ * TF32, and cuBLAS takes sums in an order that is always the same, those of bfloat16 in float32 where it splits them
+ * too.
  */
 void useExactProducts();
 

@@ -1,5 +1,5 @@
 import type { Command } from '@commander-js/extra-typings';
-import { counted } from '../terminal/format.js';
+import { counted, formatNumber } from '../terminal/format.js';
 import { warn } from '../terminal/output.js';
 import { defineAction } from './command.js';
 import { checkOut, requireOut } from './out.js';
@@ -25,11 +25,16 @@ export function registerMerge(program: Command): void {
         quiet: quiet || output.json,
         replace: out.replace,
       });
-      const { merged, largestChange, largestRounding } = report;
+      const { merged, largestChange, largestRounding, relativeRounding } = report;
       output.log(
-        `${out.path}: ${counted(merged, 'weight matrix', 'weight matrices')} merged; the largest change of a weight is ${largestChange.toPrecision(3)}, ` +
-          `rounding to the checkpoint's type costs at most ${largestRounding.toPrecision(3)}`,
+        `${out.path}: ${counted(merged, 'weight matrix', 'weight matrices')} merged; the largest change of a weight is ${formatNumber(largestChange, 3)}, ` +
+          `rounding to the checkpoint's type costs at most ${formatNumber(largestRounding, 3)}, ${formatNumber(relativeRounding, 2)} of the change as a whole`,
       );
+      if (relativeRounding > 0.1)
+        warn(
+          `rounding to the checkpoint's type is an error of ${formatNumber(relativeRounding, 2)} of what the adapter changes (in Euclidean norms): ` +
+            'the merged model is not quite the one that was trained; programs that load the adapter beside its base come nearer',
+        );
       if (template !== undefined)
         warn(
           `the adapter was trained with the template "${template}", which a checkpoint does not carry: pass --template`,

@@ -11,11 +11,16 @@ export interface Update {
   shape: [out: number, inputs: number];
 }
 
-export interface MergeExtremes {
-  /** Largest |scale · B·A| of all entries: how far a weight moved. */
+/** What merging did to the entries of all weights that it changed. */
+export interface MergeSizes {
+  /** Largest |scale · B·A|: how far a weight moved. */
   largestChange: number;
   /** Largest difference between a merged weight and its stored value, which is rounded to the checkpoint's type. */
   largestRounding: number;
+  /** Σ (scale · B·A)² */
+  changeSquares: number;
+  /** Σ of the squares of those differences. */
+  roundingSquares: number;
 }
 
 /** Rows `first` and on of W + scale · B A in the given type; undefined where an entry is not finite. */
@@ -24,7 +29,7 @@ export function mergeRows(
   first: number,
   { scale, rank, a, b, shape: [, columns] }: Update,
   dtype: FloatType,
-  report: MergeExtremes,
+  sizes: MergeSizes,
 ): Uint8Array | undefined {
   const exact = new Float64Array(weights.length);
   const change = new Float64Array(columns);
@@ -36,7 +41,8 @@ export function mergeRows(
     }
     for (let j = 0; j < columns; j++) {
       const size = Math.abs(change[j]);
-      if (size > report.largestChange) report.largestChange = size;
+      if (size > sizes.largestChange) sizes.largestChange = size;
+      sizes.changeSquares += size * size;
       exact[row * columns + j] = weights[row * columns + j] + change[j];
     }
   }
@@ -45,7 +51,8 @@ export function mergeRows(
   for (let i = 0; i < stored.length; i++) {
     if (!Number.isFinite(stored[i])) return undefined;
     const rounding = Math.abs(stored[i] - exact[i]);
-    if (rounding > report.largestRounding) report.largestRounding = rounding;
+    if (rounding > sizes.largestRounding) sizes.largestRounding = rounding;
+    sizes.roundingSquares += rounding * rounding;
   }
   return bytes;
 }

@@ -10,17 +10,24 @@ import { type Adaptation, type LoraTarget, projectionPath } from './adapted-modu
 import { checkpointCompanions, indexName } from './checkpoint-files.js';
 import { decodeFloats, encodeFloats, floatSizes, isFloatType } from './float-types.js';
 import { resolveGemma } from './gemma-config.js';
-import { type MergeExtremes, mergeRows, type Update } from './merge-rows.js';
+import { type MergeSizes, mergeRows, type Update } from './merge-rows.js';
 import { adapterFiles, peftPrefix, plainPeftName, readAdapter, scoreTensor } from './peft.js';
 import { SafetensorsFile, type TensorEntry } from './safetensors.js';
 import { plainName } from './weight-names.js';
 
-export interface MergeReport extends MergeExtremes {
+export interface MergeReport extends Pick<MergeSizes, 'largestChange' | 'largestRounding'> {
   /** Weight matrices that changed. */
   merged: number;
   /** Weight files written. */
   files: number;
+  /**
+   * Length of all roundings together in units of the change's. Weights in bfloat16 take no notice of what is below half a unit in their
+   * last place, which for an adapter of few steps may be most of its change.
+   */
+  relativeRounding: number;
 }
+
+type Progress = MergeSizes & { merged: number };
 
 /** Weights read and written at a time, in bytes. */
 const CHUNK = 2 ** 22;
@@ -51,12 +58,12 @@ export async function mergeAdapter(
   const { multimodal } = source;
   const { updates, head } = readUpdates(adapter, source.config, multimodal);
   const write = (folder: string) => {
-    const report = { merged: 0, files: source.files.length, largestChange: 0, largestRounding: 0 };
+    const done: Progress = { merged: 0, largestChange: 0, largestRounding: 0, changeSquares: 0, roundingSquares: 0 };
     const last = source.files.at(-1);
     for (const file of source.files)
       mergeFile(file, join(folder, basename(file)), updates, {
         head: file === last ? head : undefined,
-        report,
+        done,
         multimodal,
         quiet,
       });
@@ -72,7 +79,9 @@ export async function mergeAdapter(
       }
     if (head) describeHead(folder, basename(present(last)), head.length);
     checkUnchanged(read.filter((state) => state !== undefined));
-    return report;
+    const { merged, largestChange, largestRounding, changeSquares, roundingSquares } = done;
+    const relativeRounding = changeSquares > 0 ? Math.sqrt(roundingSquares / changeSquares) : 0;
+    return { merged, files: source.files.length, largestChange, largestRounding, relativeRounding };
   };
   return writeFolderWhole(out, write, { replace });
 }
@@ -185,10 +194,10 @@ function mergeFile(
   updates: Map<string, Update>,
   {
     head,
-    report,
+    done,
     multimodal,
     quiet,
-  }: { head: Float32Array | undefined; report: MergeReport; multimodal: boolean; quiet: boolean },
+  }: { head: Float32Array | undefined; done: Progress; multimodal: boolean; quiet: boolean },
 ): void {
   using source = new SafetensorsFile(from);
   const target = openSync(to, 'wx');
@@ -205,9 +214,9 @@ function mergeFile(
       const name = plainName(entry.name, multimodal);
       const update = updates.get(name);
       updates.delete(name);
-      const pieces = update ? mergedPieces(source, entry, update, report) : copiedPieces(source, entry);
+      const pieces = update ? mergedPieces(source, entry, update, done) : copiedPieces(source, entry);
       for (const piece of pieces) writeAll(target, piece);
-      if (update) report.merged++;
+      if (update) done.merged++;
       bar.update(Math.ceil(entry.end / 1e6), entry.name);
     }
   } finally {
@@ -243,7 +252,7 @@ function* mergedPieces(
   source: SafetensorsFile,
   entry: TensorEntry,
   update: Update,
-  report: MergeReport,
+  done: MergeSizes,
 ): Generator<Uint8Array> {
   const { dtype, shape, begin } = entry;
   const refuse = (problem: string): never => {
@@ -257,7 +266,7 @@ function* mergedPieces(
   for (let row = 0; row < rows; row += step) {
     const count = Math.min(step, rows - row);
     const weights = decodeFloats(source.read(begin + row * rowBytes, count * rowBytes), dtype);
-    yield mergeRows(weights, row, update, dtype, report) ?? refuse(`is not finite after merging, as ${dtype}`);
+    yield mergeRows(weights, row, update, dtype, done) ?? refuse(`is not finite after merging, as ${dtype}`);
   }
 }
 

@@ -108,8 +108,10 @@ describe('merging', () => {
       const out = at(`merged-${dtype}`);
       const report = await mergeAdapter(model, join(tiny, 'adapter'), out, { quiet });
       const merged = values(join(out, 'model.safetensors'));
+      const before = values(join(model, 'model.safetensors'));
       let changed = 0;
       let rounding = 0;
+      const squares = { change: 0, rounding: 0 };
       for (const [name, exact] of expected(join(model, 'model.safetensors'), join(tiny, 'adapter'))) {
         const stored = merged.get(name)!;
         if (stored.some((value, i) => value !== exact[i])) changed++;
@@ -117,10 +119,13 @@ describe('merging', () => {
           // Halves have subnormals of 2^-24; ties may go either way where float32 rounds before.
           expect(Math.abs(stored[i] - value)).toBeLessThanOrEqual(Math.max(1.001 * half * Math.abs(value), 2 ** -25));
           rounding = Math.max(rounding, Math.abs(stored[i] - value));
+          squares.change += (value - before.get(name)![i]) ** 2;
+          squares.rounding += (stored[i] - value) ** 2;
         });
       }
       expect(changed).toBe(report.merged);
       expect(report.largestRounding).toBeCloseTo(rounding, 12);
+      expect(report.relativeRounding / Math.sqrt(squares.rounding / squares.change)).toBeCloseTo(1, 5);
       expect(report.largestChange).toBeGreaterThan(0);
     },
   );
