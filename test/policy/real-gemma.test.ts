@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -137,6 +137,48 @@ print(json.dumps({"theirs": logps(model)}))`,
       const ours: number[] = [];
       for (const tree of trees) ours.push(...(await policy.logProbabilities(packedBatch([tree]), 'base')));
       expect(largestDifference(ours, theirs) / Math.max(...theirs.map(Math.abs))).toBeLessThan(2e-5);
+    });
+
+    it('keeps in bfloat16 what a small adapter does, of which PEFT loses most', { timeout: 600_000 }, async () => {
+      const tokenizer = openTokenizer(folder);
+      const pairs = ['bread', 'water', 'music', 'work', 'rain', 'school'].flatMap((thing) => [
+        { prompt: `Do people in Kenya like ${thing}?\nA. Yes\nB. No\n`, chosen: 'A', rejected: 'B' },
+        { prompt: `Would you pay more for ${thing}?\nA. Never\nB. Always\n`, chosen: 'B', rejected: 'A' },
+      ]);
+      const trees = pairs.map(({ prompt, chosen }) => ({
+        prompt: [2, ...tokenizer.encode(prompt)],
+        responses: [[...tokenizer.encode(chosen), 1]],
+      }));
+      const batch = packedBatch(trees);
+      const adapter = join(temporaryFolder(), 'adapter');
+      /** By how much the adapter, made by one step of SFT where it is not there yet, raises an answer. */
+      const gain = async (dtype: 'float32' | 'bfloat16') => {
+        using learner = await GemmaPolicy.open(folder, { dtype });
+        const before = await learner.logProbabilities(batch, 'base');
+        if (existsSync(adapter)) await learner.loadAdapter(adapter);
+        else {
+          await learner.addAdapter({ rank: 16, alpha: 32 });
+          await learner.forward(batch);
+          await learner.backward(new Float64Array(trees.length).fill(-1 / trees.length), new Int32Array(trees.length));
+          await learner.step(Float64Array.of(1), { learningRate: 1e-5 });
+          await learner.saveAdapter(adapter);
+        }
+        const after = await learner.logProbabilities(batch, 'policy');
+        return after.reduce((sum, score, i) => sum + score - before[i], 0) / trees.length;
+      };
+      const exact = await gain('float32');
+      const file = join(temporaryFolder(), 'pairs.jsonl');
+      writeFileSync(file, pairs.map((pair) => `${JSON.stringify(pair)}\n`).join(''));
+      const script = ['test/peers/small_adapter.py', '--model', folder, '--adapter', adapter, '--pairs', file];
+      const { stdout, stderr } = spawnSync(python, script, { encoding: 'utf8' });
+      expect(stdout, stderr).toMatch(/^\{.*\}\n$/);
+      const theirs = JSON.parse(stdout) as { float32: number; kept: number };
+      expect(Math.abs(theirs.float32 / exact - 1)).toBeLessThan(1e-3);
+      // 64 answers of the survey: 1.01 and 0.14.
+      const kept = (await gain('bfloat16')) / exact;
+      expect(kept).toBeGreaterThan(0.85);
+      expect(kept).toBeLessThan(1.15);
+      expect(theirs.kept).toBeLessThan(0.7);
     });
   },
 );
