@@ -37,7 +37,7 @@ at::Tensor sum(const at::Tensor& x, const at::Tensor& weight, const std::optiona
   if (type == accurate(type)) {
     const at::Tensor y = product(x, weight);  // faster than addProduct
     const profile::Scope scope(profile::kLora);
-    addProduct(y, plus->low, plus->factor, 1);
+    addProduct(y, plus->low, plus->factor, plus->scale);
     return y;
   }
   // The small summand first: added to a product that is rounded already, all that is below half a unit in its last
@@ -45,7 +45,7 @@ at::Tensor sum(const at::Tensor& x, const at::Tensor& weight, const std::optiona
   at::Tensor y;
   {
     const profile::Scope scope(profile::kLora);
-    y = product(plus->low, plus->factor);
+    y = product(plus->low * plus->scale, plus->factor);
   }
   addProduct(y, x, weight, 1);
   return y;
@@ -56,7 +56,8 @@ at::Tensor rowwiseSum(const at::Tensor& x, const at::Tensor& weight, const std::
   if (!plus) return rowwiseProduct(x, weight);
   const at::Tensor y = rowwiseProduct(x.to(accurate(x.scalar_type())), weight);
   const profile::Scope scope(profile::kLora);
-  return y.add_(rowwiseProduct(plus->low, plus->factor)).to(x.scalar_type());
+  // Without a fused sum, whose rounding depends on where in its tensor a number stands.
+  return y.add_(rowwiseProduct(plus->low * plus->scale, plus->factor)).to(x.scalar_type());
 }
 
 }  // namespace

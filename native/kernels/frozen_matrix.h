@@ -13,12 +13,13 @@ struct Scratch : torch::CustomClassHolder {
 };
 
 /**
- * low · factorᵀ, what an adapter adds to a product: low [T, rank], factor [columns of the product, rank], of the
- * product's type; of float32 where the matrix is rowwise.
+ * scale · low · factorᵀ, what an adapter adds to a product: low [T, rank], factor [columns of the product, rank], of
+ * x's type; of float32 where the matrix is rowwise.
  */
 struct LowRankSum {
   at::Tensor low;
   at::Tensor factor;
+  double scale;
 };
 
 /**
@@ -32,9 +33,9 @@ struct FrozenMatrix {
   /** Products, and those of an adapter beside it, are rowwiseProduct's; no graph. */
   bool rowwise = false;
 
-  /** x Wᵀ, [T, out], and what is added to it, rounded once; no graph. */
+  /** x Wᵀ, [T, out], and what is added to it, in bfloat16 rounded once; no graph. */
   at::Tensor times(const at::Tensor& x, const std::optional<LowRankSum>& plus = {}) const;
-  /** dy W, [T, in], and what is added to it, rounded once; no graph. */
+  /** dy W, [T, in], and what is added to it, likewise; no graph. */
   at::Tensor transposedTimes(const at::Tensor& dy, const std::optional<LowRankSum>& plus = {}) const;
 };
 

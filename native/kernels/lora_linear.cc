@@ -27,7 +27,7 @@ at::Tensor lowRank(const at::Tensor& x, const at::Tensor& a) {
 
 at::Tensor adapted(const at::Tensor& x, const FrozenMatrix& weight, const at::Tensor& low, const at::Tensor& b,
                    double scale) {
-  return weight.times(x, LowRankSum{low, (b * scale).to(low.scalar_type())});
+  return weight.times(x, LowRankSum{low, b.to(low.scalar_type()), scale});
 }
 
 /** What the backward pass of one projection needs beside its input, as the context of an autograd function keeps it. */
@@ -69,8 +69,9 @@ struct Saved {
       gradient->b.select(0, accumulator).add_(summed(low, dy).t(), scale);
     }
     if (!needsInput) return {};
+    const LowRankSum update{lowGradient, a.to(type).t(), 1};
     const profile::Scope frozen(section);
-    return weight.transposedTimes(dy, LowRankSum{lowGradient, a.to(type).t()});
+    return weight.transposedTimes(dy, update);
   }
 };
 

@@ -38,8 +38,9 @@ struct LoraPair {
 };
 
 /**
- * x Wᵀ + scale · (x Aᵀ) Bᵀ with x [T, in], W [out, in] frozen. x Aᵀ is rounded to x's type, and so is the sum, once.
- * Where gradients are on and the pair has a gradient, backward gives dx and adds to the accumulators.
+ * x Wᵀ + scale · (x Aᵀ) Bᵀ with x [T, in], W [out, in] frozen, in x's type. In bfloat16 the sum is rounded once, so
+ * that small updates are not lost. Where gradients are on and the pair has a gradient, backward gives dx and adds to
+ * the accumulators.
  */
 at::Tensor loraLinear(const at::Tensor& x, const FrozenMatrix& weight, const LoraPair& pair);
 

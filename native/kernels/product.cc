@@ -63,10 +63,12 @@ at::Tensor product(const at::Tensor& x, const at::Tensor& weight) {
 
 void addProduct(const at::Tensor& y, const at::Tensor& x, const at::Tensor& weight, double scale) {
   const at::ScalarType type = productType(x);
-  if (type == x.scalar_type())
-    y.addmm_(x, weight.t(), 1, scale);
-  else
+  if (type != x.scalar_type()) {
     y.add_(product(x.to(type), weight.to(type)), scale);
+    return;
+  }
+  libTorchCalls.fetch_add(1, std::memory_order_relaxed);
+  y.addmm_(x, weight.t(), 1, scale);
 }
 
 at::Tensor wideProduct(const at::Tensor& x, const at::Tensor& weight) {

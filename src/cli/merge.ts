@@ -25,15 +25,15 @@ export function registerMerge(program: Command): void {
         quiet: quiet || output.json,
         replace: out.replace,
       });
-      const { merged, largestChange, largestRounding, relativeRounding } = report;
+      const { merged, largestChange, largestRounding, kept } = report;
       output.log(
         `${out.path}: ${counted(merged, 'weight matrix', 'weight matrices')} merged; the largest change of a weight is ${formatNumber(largestChange, 3)}, ` +
-          `rounding to the checkpoint's type costs at most ${formatNumber(largestRounding, 3)}, ${formatNumber(relativeRounding, 2)} of the change as a whole`,
+          `the largest error of rounding to the checkpoint's type ${formatNumber(largestRounding, 3)}`,
       );
-      if (relativeRounding > 0.1)
+      if (kept < 0.95)
         warn(
-          `rounding to the checkpoint's type is an error of ${formatNumber(relativeRounding, 2)} of what the adapter changes (in Euclidean norms): ` +
-            'the merged model is not quite the one that was trained; programs that load the adapter beside its base come nearer',
+          `in the checkpoint's type the weights keep ${formatNumber(kept, 2)} of what the adapter changes: many are to change by less than they are rounded by; ` +
+            'merge into a float32 copy of the checkpoint, or load the adapter beside its base',
         );
       if (template !== undefined)
         warn(

@@ -18,9 +18,9 @@ export interface MergeSizes {
   /** Largest difference between a merged weight and its stored value, which is rounded to the checkpoint's type. */
   largestRounding: number;
   /** Σ (scale · B·A)² */
-  changeSquares: number;
-  /** Σ of the squares of those differences. */
-  roundingSquares: number;
+  wanted: number;
+  /** Σ (scale · B·A) · (stored merged weight − weight) */
+  made: number;
 }
 
 /** Rows `first` and on of W + scale · B A in the given type; undefined where an entry is not finite. */
@@ -42,7 +42,7 @@ export function mergeRows(
     for (let j = 0; j < columns; j++) {
       const size = Math.abs(change[j]);
       if (size > sizes.largestChange) sizes.largestChange = size;
-      sizes.changeSquares += size * size;
+      sizes.wanted += size * size;
       exact[row * columns + j] = weights[row * columns + j] + change[j];
     }
   }
@@ -52,7 +52,7 @@ export function mergeRows(
     if (!Number.isFinite(stored[i])) return undefined;
     const rounding = Math.abs(stored[i] - exact[i]);
     if (rounding > sizes.largestRounding) sizes.largestRounding = rounding;
-    sizes.roundingSquares += rounding * rounding;
+    sizes.made += (exact[i] - weights[i]) * (stored[i] - weights[i]);
   }
   return bytes;
 }

@@ -21,13 +21,13 @@ export interface MergeReport extends Pick<MergeSizes, 'largestChange' | 'largest
   /** Weight files written. */
   files: number;
   /**
-   * Length of all roundings together in units of the change's. Weights in bfloat16 take no notice of what is below half a unit in their
-   * last place, which for an adapter of few steps may be most of its change.
+   * How much of the change is there after rounding, 1 for all: the projection of what was done to the weights on what was to be done. A
+   * bfloat16 weight stays as it is where it is to change by less than half a unit in its last place.
    */
-  relativeRounding: number;
+  kept: number;
 }
 
-type Progress = MergeSizes & { merged: number };
+type Tally = MergeSizes & { merged: number };
 
 /** Weights read and written at a time, in bytes. */
 const CHUNK = 2 ** 22;
@@ -58,12 +58,12 @@ export async function mergeAdapter(
   const { multimodal } = source;
   const { updates, head } = readUpdates(adapter, source.config, multimodal);
   const write = (folder: string) => {
-    const done: Progress = { merged: 0, largestChange: 0, largestRounding: 0, changeSquares: 0, roundingSquares: 0 };
+    const tally: Tally = { merged: 0, largestChange: 0, largestRounding: 0, wanted: 0, made: 0 };
     const last = source.files.at(-1);
     for (const file of source.files)
       mergeFile(file, join(folder, basename(file)), updates, {
         head: file === last ? head : undefined,
-        done,
+        tally,
         multimodal,
         quiet,
       });
@@ -79,9 +79,9 @@ export async function mergeAdapter(
       }
     if (head) describeHead(folder, basename(present(last)), head.length);
     checkUnchanged(read.filter((state) => state !== undefined));
-    const { merged, largestChange, largestRounding, changeSquares, roundingSquares } = done;
-    const relativeRounding = changeSquares > 0 ? Math.sqrt(roundingSquares / changeSquares) : 0;
-    return { merged, files: source.files.length, largestChange, largestRounding, relativeRounding };
+    const { merged, largestChange, largestRounding } = tally;
+    const kept = tally.wanted > 0 ? tally.made / tally.wanted : 1;
+    return { merged, files: source.files.length, largestChange, largestRounding, kept };
   };
   return writeFolderWhole(out, write, { replace });
 }
@@ -194,10 +194,10 @@ function mergeFile(
   updates: Map<string, Update>,
   {
     head,
-    done,
+    tally,
     multimodal,
     quiet,
-  }: { head: Float32Array | undefined; done: Progress; multimodal: boolean; quiet: boolean },
+  }: { head: Float32Array | undefined; tally: Tally; multimodal: boolean; quiet: boolean },
 ): void {
   using source = new SafetensorsFile(from);
   const target = openSync(to, 'wx');
@@ -214,9 +214,9 @@ function mergeFile(
       const name = plainName(entry.name, multimodal);
       const update = updates.get(name);
       updates.delete(name);
-      const pieces = update ? mergedPieces(source, entry, update, done) : copiedPieces(source, entry);
+      const pieces = update ? mergedPieces(source, entry, update, tally) : copiedPieces(source, entry);
       for (const piece of pieces) writeAll(target, piece);
-      if (update) done.merged++;
+      if (update) tally.merged++;
       bar.update(Math.ceil(entry.end / 1e6), entry.name);
     }
   } finally {
@@ -252,7 +252,7 @@ function* mergedPieces(
   source: SafetensorsFile,
   entry: TensorEntry,
   update: Update,
-  done: MergeSizes,
+  sizes: MergeSizes,
 ): Generator<Uint8Array> {
   const { dtype, shape, begin } = entry;
   const refuse = (problem: string): never => {
@@ -266,7 +266,7 @@ function* mergedPieces(
   for (let row = 0; row < rows; row += step) {
     const count = Math.min(step, rows - row);
     const weights = decodeFloats(source.read(begin + row * rowBytes, count * rowBytes), dtype);
-    yield mergeRows(weights, row, update, dtype, done) ?? refuse(`is not finite after merging, as ${dtype}`);
+    yield mergeRows(weights, row, update, dtype, sizes) ?? refuse(`is not finite after merging, as ${dtype}`);
   }
 }
 
