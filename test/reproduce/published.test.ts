@@ -5,21 +5,21 @@ import { pooledSection, poolFolds } from '../../src/reproduce/pooled-folds.js';
 import { readTestedPairs } from '../../src/reproduce/tested-pairs.js';
 
 const page = readFileSync('docs/results/global-opinions-270m.md', 'utf8');
-const file = 'docs/results/global-opinions-270m/tested.csv';
 
 // Families of methods have been run on different seeds.
 it.each([
-  { methods: ['ipo', 'gr-ipo'], seeds: [1, 2] },
-  { methods: ['dpo', 'gr-dpo'], seeds: [2] },
+  { file: 'tested.csv', methods: ['ipo', 'gr-ipo'], seeds: [1, 2] },
+  { file: 'tested.csv', methods: ['dpo', 'gr-dpo'], seeds: [2] },
+  { file: 'regions.csv', methods: ['ipo', 'gr-ipo'], seeds: [1] },
 ])(
-  'the tables and verdicts of $methods on GlobalOpinionQA are what their tested pairs give',
-  async ({ methods, seeds }) => {
-    const pairs = await readTestedPairs(file);
+  'the tables and verdicts of $methods in $file on GlobalOpinionQA are what their tested pairs give',
+  async ({ file, methods, seeds }) => {
+    const pairs = await readTestedPairs(`docs/results/global-opinions-270m/${file}`);
     const own = pairs.filter(({ method, seed }) => methods.includes(method) && seeds.includes(seed));
     const lines = sectionMarkdown(pooledSection(poolFolds(own))).split('\n');
     const figures = lines.filter((line) => /^(\||-)/.test(line));
     expect(figures.length).toBeGreaterThan(15);
     expect(figures.filter((line) => !page.includes(`${line}\n`))).toEqual([]);
-    expect(page).toContain(`tested.csv --methods ${methods.join(',')} --seeds ${seeds.join(',')}\n`);
+    expect(page).toContain(`${file} --methods ${methods.join(',')} --seeds ${seeds.join(',')}\n`);
   },
 );
