@@ -1,4 +1,4 @@
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { decodeFloats, encodeFloats, type FloatType } from '../../src/policy/float-types.js';
@@ -173,6 +173,19 @@ describe('merging', () => {
     expect([again.status, again.stderr]).toEqual([2, expect.stringContaining('already exists')]);
     const random = groupRobust(['merge', ...flags.with(1, 'random:tiny').with(5, at('none'))]);
     expect([random.status, random.stderr]).toEqual([2, expect.stringContaining('random weights')]);
+  });
+
+  it('warns where weights in bfloat16 take no notice of a small adapter', () => {
+    const model = halfTiny('base-of-small', 'BF16');
+    const adapter = at('small-adapter');
+    cpSync(join(tiny, 'adapter'), adapter, { recursive: true });
+    const config = JSON.parse(readFileSync(join(adapter, 'adapter_config.json'), 'utf8'));
+    writeFileSync(join(adapter, 'adapter_config.json'), JSON.stringify({ ...config, lora_alpha: 1e-4 }));
+    const flags = ['--model', model, '--adapter', adapter, '--out', at('merged-small')];
+    const { json, status, stderr } = groupRobust(['merge', ...flags, '--json']);
+    expect(status, stderr).toBe(0);
+    expect((json as { kept: number }).kept).toBeLessThan(0.5);
+    expect(stderr).toMatch(/keep [\d.e−]+ of what the adapter changes/);
   });
 
   it('refuses an adapter of another shape, with tensors missing or more, or not finite; nothing is written', async () => {
