@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs';
+import { existsSync, lstatSync, readdirSync, realpathSync, statSync } from 'node:fs';
 import { sep } from 'node:path';
 import type { Command, OptionValues } from '@commander-js/extra-typings';
 import { InputError } from '../errors.js';
@@ -71,11 +71,15 @@ export function checkOut({ out, force = false }: OutFlags, { byDefault, inputs =
     return undefined;
   }
   if (path === '') refuse('is empty', 'name a file or folder');
+  if (!folder && /[/\\]$/.test(path)) refuse('ends as a folder does', 'name a file');
   if (path === '-') {
     if (folder) refuse('is stdout, and several files are written', 'name a folder');
     if (force) refuse('is stdout, where nothing is replaced', 'leave --force out');
     return { path, stdout: true, replace: false };
   }
+  // A link to nothing stands in the way of a new file too.
+  if (lstatSync(path, { throwIfNoEntry: false }) && !existsSync(path))
+    refuse('is a link to nothing', 'remove it, or name another place');
   if (existsSync(path)) {
     for (const input of inputs)
       if (input !== undefined && existsSync(input) && holds(path, input))

@@ -83,6 +83,7 @@ const modelFiles: Selection = {
       return false;
     }
   },
+  optional: checkpointCompanions,
 };
 
 const adapterSelection = named(
@@ -95,6 +96,7 @@ const tokenizerSelection: Selection = {
     ...named(['tokenizer.json'], 'tokenizer.json').choose(paths, at),
     ...paths.filter((path) => tokenizerNames.includes(path)),
   ],
+  optional: tokenizerNames,
 };
 
 function named(names: readonly string[], what: string): Selection {
@@ -105,12 +107,14 @@ function named(names: readonly string[], what: string): Selection {
       throw new InputError(`the repository has no ${missing.join(' and no ')}`, { at, fix: `name one with ${what}` });
     },
     usable: (folder) => names.every((name) => existsSync(join(folder, name))),
+    optional: [],
   };
 }
 
 const csvSelection: Selection = {
   choose: (paths, at) => [csvOf(paths, at)],
   usable: (folder) => existsSync(folder) && filesUnder(folder).some((path) => path.endsWith('.csv')),
+  optional: [],
 };
 
 function csvOf(paths: readonly string[], at: InputLocation): string {

@@ -16,6 +16,8 @@ export interface Selection {
   choose(paths: readonly string[], at: InputLocation): string[];
   /** Whether a snapshot folder has the files that are indispensable. */
   usable(folder: string): boolean;
+  /** Paths of files that are needed where the repository has them. */
+  optional: readonly string[];
 }
 
 export interface Snapshot {
@@ -25,8 +27,8 @@ export interface Snapshot {
 
 /**
  * The needed files of a repository, in the hub's own cache with the layout of huggingface_hub: content in blobs/ by its digest,
- * snapshots/COMMIT/ with links to it, refs/ with the commits of branches. Downloads what is missing. No network is needed for a commit
- * whose files are there, or with HF_HUB_OFFLINE; where the hub fails, the files of the last time are used, with a warning.
+ * snapshots/COMMIT/ with links to it, refs/ with the commits of branches, .no_exist/COMMIT/ with empty files for those that a commit has
+ * not. Downloads what is missing. No network is needed for a commit of which all that is known, or with HF_HUB_OFFLINE; where the hub fails, the files of the last time are used, with a warning.
  * @param quiet show no progress, and do not mention waits
  * @throws InputError that says what to do
  */
@@ -37,7 +39,11 @@ export async function hubSnapshot(repository: Repository, selection: Selection, 
   const folderOf = (commit: string) => join(storage, 'snapshots', commit);
   const cached = cachedCommit(storage, revision);
   const usable = cached !== undefined && selection.usable(folderOf(cached));
-  if (usable && (cached === revision || hub.offline)) return { folder: folderOf(cached), commit: cached };
+  const absent = (commit: string, path: string) => join(storage, '.no_exist', commit, path);
+  const isKnown = (commit: string) =>
+    selection.optional.every((path) => existsSync(join(folderOf(commit), path)) || existsSync(absent(commit, path)));
+  if (usable && (hub.offline || (cached === revision && isKnown(cached))))
+    return { folder: folderOf(cached), commit: cached };
   if (hub.offline)
     throw new InputError(
       `is not a local folder or file, ${cached ? 'not whole' : 'not'} in the cache (${storage}), and HF_HUB_OFFLINE is set`,
@@ -69,6 +75,8 @@ export async function hubSnapshot(repository: Repository, selection: Selection, 
   ).catch((error) => {
     throw isFileFault(error) ? cacheFault(storage, error) : error;
   });
+  for (const path of selection.optional)
+    if (!wanted.has(path) && !existsSync(absent(commit, path))) writeFileWhole(absent(commit, path), '');
   // Only now, so that every commit named in refs can be used.
   if (commit !== revision) writeFileWhole(join(storage, 'refs', revision), commit);
   return { folder: folderOf(commit), commit };

@@ -5,10 +5,12 @@ import { groupColumns } from '../data/pairs/groups.js';
 import { People, type PeopleSource } from '../data/pairs/people.js';
 import { parseTemplate } from '../data/pairs/prompt-template.js';
 import { type LoadPromptsOptions, loadPrompts, type PromptDataset } from '../data/pairs/prompts.js';
+import { countRepeated } from '../data/pairs/repeated-pairs.js';
 import { openTokenizer, type TextTokenizer } from '../data/text/tokenizer.js';
 import { InputError } from '../errors.js';
 import { type Local, type LocalOptions, localAdapter, localModel, localTokenizer } from '../hub/local.js';
 import type { GemmaPolicy } from '../policy/gemma.js';
+import { formatCount } from '../terminal/format.js';
 import { listNames } from '../terminal/names.js';
 import { progress } from '../terminal/progress.js';
 import type { TrainConfig } from './config.js';
@@ -157,11 +159,17 @@ export async function readRunData(reader: PairReader, data: TrainConfig['data'])
   const validation = data.validation === undefined ? undefined : await reader.read(data.validation, shared);
   const test = data.test === undefined ? undefined : await reader.read(data.test, { ...shared, survey: 'optional' });
   warnings.push(...[train, validation, test].flatMap((split) => split?.report.warnings ?? []));
-  if (data.validation !== undefined && data.validation === data.test)
-    warnings.push(
-      'data.validation and data.test are the same file, so test figures are not independent of choices made',
-    );
-  if (data.train === data.validation || data.train === data.test)
-    warnings.push('some training pairs are evaluated too, so the evaluation says nothing about new pairs');
+  warnings.push(
+    ...repeats(validation, train, 'stand in data.train too, so its evaluation is not one of new pairs'),
+    ...repeats(test, train, 'stand in data.train too, so its evaluation is not one of new pairs'),
+    ...repeats(test, validation, 'stand in data.validation too, so test figures are not independent of choices made'),
+  );
   return { train, validation, test, warnings };
+}
+
+/** A warning where pairs of an evaluation are known from before. */
+function repeats(split: PairDataset | undefined, before: PairDataset | undefined, what: string): string[] {
+  const count = split && before ? countRepeated(split.pairs, before.pairs) : 0;
+  if (!split || count === 0) return [];
+  return [`${split.file}: ${formatCount(count)} of ${formatCount(split.pairs.length)} pairs ${what}`];
 }

@@ -193,6 +193,18 @@ it('logprobs finds a place that cannot be written before it reads anything, and 
   expect(existsSync(at('deep'))).toBe(false);
 });
 
+it('logprobs refuses a file named as a folder, and a link to nothing, before it reads anything', () => {
+  symlinkSync(at('nothing'), at('dangling'));
+  for (const [out, problem] of [
+    [`${at('new')}/`, 'ends as a folder does'],
+    [at('dangling'), 'is a link to nothing'],
+  ] as const) {
+    const refused = groupRobust([...cases.logprobs.args, '--model', at('absent'), '--out', out]);
+    expect(refused.stderr).toContain(`${out}, field "--out": ${problem}`);
+    expect(refused.status).toBe(2);
+  }
+});
+
 it('of two calls with one --out one is refused, and the other whole', async () => {
   const out = at('twice');
   const one = () =>

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { loadPairs } from '../../src/data/pairs/dataset.js';
+import { parseTemplate } from '../../src/data/pairs/prompt-template.js';
 import { openTokenizer } from '../../src/data/text/tokenizer.js';
 import { temporaryFolder } from '../temporary-folder.js';
 import { GEMMA_TOKENIZER, inputError, writeLines } from './helpers.js';
@@ -152,5 +153,14 @@ describe('loadPairs', () => {
     expect(report.warnings.length).toBe(2);
     expect(report.warnings[0]).toContain('1 pairs (first on line 2)');
     expect(report.warnings[1]).toContain('<start_of_turn>');
+  });
+
+  it('warns of texts that repeat their prompt, as whole dialogues do, also behind a template', async () => {
+    const whole = (chosen: string) => ({ group: 'a', prompt: 'Which?\n', chosen, rejected: 'Which?\nB' });
+    const file = writeLines(folder, 'whole.jsonl', [whole('Which?\nA'), whole('A')]);
+    for (const template of [undefined, parseTemplate('In {group}: {prompt}')]) {
+      const { report } = await loadPairs(file, { tokenizer, template });
+      expect(report.warnings).toEqual([expect.stringContaining('in 1 pairs both responses begin with the prompt')]);
+    }
   });
 });

@@ -5,6 +5,7 @@ import { gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { loadPairs } from '../../src/data/pairs/dataset.js';
 import { PairParser } from '../../src/data/pairs/pairs.js';
+import { readRows } from '../../src/data/tables/rows.js';
 import { openTokenizer } from '../../src/data/text/tokenizer.js';
 import { temporaryFolder } from '../temporary-folder.js';
 import { inputError } from './helpers.js';
@@ -22,6 +23,14 @@ const lines = (...records: object[]) => records.map((record) => `${JSON.stringif
 const pair = { group: 'a', prompt: 'Is it so?\n', chosen: 'Yes', rejected: 'No' };
 const csv = 'group,prompt,chosen,rejected,weight\na,Q,Yes,No,1\n';
 const row = (weight: string) => `${csv}a,R,Yes,No,${weight}\n`;
+
+/** A pair of conversations, some of whose texts are given. */
+const turns = (texts: { prompt?: string[]; chosen?: string[]; rejected?: string[] }) => ({
+  group: 'a',
+  prompt: (texts.prompt ?? ['Is it so?']).map((content) => ({ role: 'user', content })),
+  chosen: (texts.chosen ?? ['Yes']).map((content) => ({ role: 'assistant', content })),
+  rejected: (texts.rejected ?? ['No']).map((content) => ({ role: 'assistant', content })),
+});
 
 describe('odd files', () => {
   it.each<[string, string, string | Uint8Array, RegExp]>([
@@ -108,6 +117,26 @@ describe('odd files', () => {
     ],
     ['half a character', 'a.jsonl', lines({ ...pair, chosen: 'so \ud83d' }), /"chosen": contains half of a character/],
     [
+      'a list of groups as NumPy prints it',
+      'a.csv',
+      `group,prompt,chosen,rejected\n"['women' 'students']",Q,Yes,No\n`,
+      /a\.csv:2, field "group": is not a list of names .*: no comma between two strings at character 10/,
+    ],
+    [
+      'a whole number of more digits than JSON keeps, as a group',
+      'a.jsonl',
+      lines(pair).replace('"a"', '1234567890123456781'),
+      /a\.jsonl:1, field "group": .* found 1234567890123456800, .* more digits than .* \(quote it\)/,
+    ],
+    [
+      'an empty turn at the end of a prompt',
+      'a.jsonl',
+      lines(turns({ prompt: ['Hi', ' \n'] })),
+      /a\.jsonl:1, field "prompt": is a turn without text/,
+    ],
+    ['an answer of an empty turn', 'a.jsonl', lines(turns({ rejected: [''] })), /"rejected": is a turn without text/],
+    ['an answer of empty turns', 'a.jsonl', lines(turns({ chosen: ['', ' '] })), /"chosen": has no turn with text/],
+    [
       'half a character as group',
       'a.jsonl',
       lines({ ...pair, group: '\udc00' }),
@@ -121,12 +150,35 @@ describe('odd files', () => {
     ['a byte-order mark', 'a.jsonl', `\ufeff${lines(pair)}`],
     ['CRLF', 'a.jsonl', lines(pair, pair).replaceAll('\n', '\r\n')],
     ['CR alone', 'a.csv', csv.replaceAll('\n', '\r')],
+    ['CR twice, as Python writes to a text file of Windows', 'a.csv', csv.replaceAll('\n', '\r\r\n')],
     ['a column without a name, as pandas writes', 'a.csv', ',group,prompt,chosen,rejected\n0,a,Q,Yes,No\n'],
     ['whole characters beyond 16 bits', 'a.jsonl', lines({ ...pair, chosen: 'so 😀' })],
     ['weights of all forms', 'a.csv', `${row('.5')}a,S,Yes,No, 2. \na,T,Yes,No,+1e-3\n`],
     ['an answer that repeats the prompt', 'a.jsonl', lines({ ...pair, chosen: pair.prompt })],
   ])('reads %s', async (_, name, content) => {
     expect((await load(name, content)).groups).toEqual(['a']);
+  });
+
+  it.each(['\n', '\r\n', '\r'].flatMap((first) => ['\n', '\r\n', '\r'].map((second) => [first, second])))(
+    'reads CSV whose header ends in %j and whose rows end in %j: no line end is left in a value',
+    async (first, second) => {
+      const rows = [`Q${first}`, `a,"P${second}",Yes,No${first}`, `b,R,Yes,No${second}`, 'b,S,Yes,No'];
+      const text = rows.join('').replace('Q', 'group,prompt,chosen,rejected');
+      const { pairs, groups } = await load('mixed.csv', text);
+      expect(groups).toEqual(['a', 'b']);
+      expect(pairs.map(({ prompt }) => tiny.decode(prompt.slice(1)))).toEqual([`P${second}`, 'R', 'S']);
+      for (const { rejected } of pairs) expect([...rejected]).toEqual([...tiny.encode('No'), tiny.eos]);
+    },
+  );
+
+  it('tells an empty value of one column from a blank line', async () => {
+    const file = join(folder, 'one.csv');
+    for (const end of ['', '\n', '\r\n']) {
+      writeFileSync(file, `prompt\nQ1\n\n  \n""\nQ2${end}\n" "${end}`);
+      const values: unknown[] = [];
+      for await (const each of readRows(file, ['prompt'])) values.push(each.values.prompt);
+      expect(values).toEqual(['Q1', '', 'Q2', ' ']);
+    }
   });
 
   it('reads the types that other writers of Parquet choose', async () => {

@@ -98,7 +98,7 @@ describe('opposite labels of equal prompts in different groups', () => {
     pair('a', 'Q1', 'x', 'y'),
     pair('b', 'Q1', 'y', 'x'),
     pair('c', 'Q1', 'y', 'x'),
-    // Not opposed: within one group, on another prompt, to other responses.
+    // Opposed within one group; not opposed: on another prompt, to other responses.
     pair('a', 'Q2', 'x', 'y'),
     pair('a', 'Q2', 'y', 'x'),
     pair('b', 'Q3', 'y', 'x'),
@@ -110,9 +110,11 @@ describe('opposite labels of equal prompts in different groups', () => {
     (await loadPairs(file, { tokenizer: () => openTokenizer('random:tiny'), template })).report.warnings;
 
   it('are counted in a warning, which the template ends', async () => {
-    expect(await warnings()).toEqual([expect.stringMatching(/opposed\.jsonl: 5 pairs \(on 2 prompts\)/)]);
-    expect((await warnings(parseTemplate('Q: {prompt}'))).length).toBe(1);
-    expect(await warnings(imagine)).toEqual([]);
+    const within = expect.stringMatching(/opposed\.jsonl: 2 pairs \(on 1 prompts\) .* in their own group too/);
+    const elsewhere = expect.stringMatching(/opposed\.jsonl: 5 pairs \(on 2 prompts\) .* in another group/);
+    expect(await warnings()).toEqual([elsewhere, within]);
+    expect(await warnings(parseTemplate('Q: {prompt}'))).toEqual([elsewhere, within]);
+    expect(await warnings(imagine)).toEqual([within]);
   });
 });
 

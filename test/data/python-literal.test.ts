@@ -69,7 +69,7 @@ describe('parsePythonLiteral', () => {
         ["Côte d'Ivoire", [1]],
       ]),
     );
-    expect(parsePythonLiteral(`['a' "b" , '''c'd\n''', '\\x41\\u00e9\\U0001F600\\101\\q', (2), ()]`)).toEqual([
+    expect(parsePythonLiteral(`["ab" , '''c'd\n''', '\\x41\\u00e9\\U0001F600\\101\\q', (2), ()]`)).toEqual([
       'ab',
       "c'd\n",
       'Aé😀A\\q',
@@ -81,6 +81,8 @@ describe('parsePythonLiteral', () => {
   it.each([
     ['', 0],
     ['[1 2]', 3],
+    // One string in Python, but how NumPy prints two.
+    [`['a' "b"]`, 5],
     ['[1,,2]', 3],
     ['[,]', 1],
     ["{'a' 1}", 5],

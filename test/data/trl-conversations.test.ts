@@ -53,7 +53,6 @@ const cases: Record<string, Case> = {
     chosen: [assistant('\ufeffYes\u001f')],
     rejected: [assistant('\u0085 No \ufeff')],
   },
-  'an empty answer': { prompt: [user('Q')], chosen: [assistant('A')], rejected: [assistant('')] },
   'a list of one text': {
     prompt: [user(parts(' Is it so? '))],
     chosen: [assistant(parts('Yes'))],

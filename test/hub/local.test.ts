@@ -20,6 +20,7 @@ import { FakeHub, type FakeRepository, gitDigest, sha256 } from './fake-hub.js';
 
 const fixture = resolve('test/fixtures/gemma-tiny');
 const bytesOf = (name: string) => readFileSync(join(fixture, name));
+const tokenizerJson = readFileSync(resolve('src/data/text/tiny-tokenizer.json'));
 const hub = new FakeHub();
 const commit = 'a'.repeat(40);
 const weights = bytesOf('model.safetensors');
@@ -28,7 +29,7 @@ let home: string;
 
 beforeAll(async () => {
   patience.delays.fill(0.001);
-  const tokenizer = { content: readFileSync(resolve('src/data/text/tiny-tokenizer.json')) };
+  const tokenizer = { content: tokenizerJson };
   const files = {
     '.gitattributes': { content: Buffer.from('* text') },
     'README.md': { content: Buffer.from('Gemma') },
@@ -119,6 +120,30 @@ describe('a model of the hub', () => {
     // The content is the same, so the links are all that is new.
     expect(downloads()).toEqual([]);
     hub.repositories.set(`models/${id}`, repository);
+  });
+
+  it.each([
+    ['a model without its tokenizer', localModel, ['config.json', 'model.safetensors']],
+    ['a tokenizer without its configuration', localTokenizer, ['tokenizer.json']],
+  ] as const)('of a commit is completed where another program has fetched %s', async (_, local, names) => {
+    mkdirSync(snapshot(), { recursive: true });
+    for (const name of names)
+      writeFileSync(join(snapshot(), name), name === 'tokenizer.json' ? tokenizerJson : bytesOf(name));
+    await local(`${id}@${commit}`, quiet);
+    expect(readdirSync(snapshot())).toEqual(expect.arrayContaining(['tokenizer.json', 'tokenizer_config.json']));
+    hub.reset();
+    await local(`${id}@${commit}`, quiet);
+    expect(hub.requests).toEqual([]);
+  });
+
+  it('of a commit is used as it is where the hub cannot be asked for the rest', async () => {
+    mkdirSync(snapshot(), { recursive: true });
+    writeFileSync(join(snapshot(), 'tokenizer.json'), tokenizerJson);
+    const write = vi.spyOn(process.stderr, 'write').mockReturnValue(true);
+    vi.stubEnv('HF_ENDPOINT', 'http://127.0.0.1:1');
+    expect((await localTokenizer(`${id}@${commit}`, quiet)).path).toBe(snapshot());
+    expect(write.mock.calls.join()).toContain('cannot be reached');
+    write.mockRestore();
   });
 
   it('may be a folder of the same name, which the hub is not asked about', async () => {

@@ -1,5 +1,4 @@
 import { InputError } from '../../errors.js';
-import { formatCount } from '../../terminal/format.js';
 import { listNames, shortName } from '../../terminal/names.js';
 import { type RowLocation, rowNumber } from '../tables/row.js';
 import { hasTurnMarks, refuseInTurn } from '../text/control-tokens.js';
@@ -14,9 +13,9 @@ import {
   readQuestion,
   readShares,
 } from './opinion-questions.js';
-import { oppositeLabels } from './opposite-labels.js';
 import { PairStore } from './pair-store.js';
 import { PairParser, type PreferenceRecord, type ReadPairsOptions, type UnusableKind, UnusablePair } from './pairs.js';
+import { type Oddities, pairWarnings } from './warnings.js';
 
 /**
  * One preference pair, ready for a model. Those of a file that was read have accessors for their parts, which `{ ...pair }` does not
@@ -122,7 +121,7 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
   // Of an optional survey the first pair decides.
   let hasShares = options.survey === 'optional' ? undefined : options.survey === 'required';
   let tokenizer: TextTokenizer | undefined;
-  const seen = { markers: 0, othersTurns: 0, withoutBos: 0 };
+  const seen: Oddities = { repeatedPrompts: 0, markers: 0, othersTurns: 0, withoutBos: 0 };
 
   const indexOf = (name: string, at: RowLocation): number => {
     const known = indices.get(name);
@@ -147,6 +146,7 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
     const cell = cellOf(record.groups, record.at);
     if (record.kind !== 'ids') tokenizer ??= openFor(record, options);
     const tokens = record.kind === 'ids' ? record : tokenise(record, tokenizer!, report);
+    if (record.kind === 'text' && record.repeatsPrompt) seen.repeatedPrompts++;
     if (record.kind === 'text' && hasTurnMarks(tokenizer!, record)) seen.markers++;
     if (record.kind === 'chat' && hasOthersTurns(record)) seen.othersTurns++;
     if (record.kind === 'ids' && options.bos !== undefined && record.prompt[0] !== options.bos) seen.withoutBos++;
@@ -244,8 +244,7 @@ export async function loadPairs(file: string, options: LoadPairsOptions = {}): P
     if (!overlap) pair.group = cell.groups[0];
     pair.weight *= overlap ? pairs.length / total : cell.count / cell.weight;
   }
-  warn(file, groups, counts, report, seen);
-  if (groups.length > 1) warnOfOpposites(file, pairs, report);
+  report.warnings.push(...pairWarnings(file, { groups, pairs, counts, report }, seen));
   return {
     file,
     groups,
@@ -389,75 +388,4 @@ function refuseUnusable(tokens: Tokens, maxLength: number | undefined, { kind, a
         },
       );
   }
-}
-
-function warn(
-  file: string,
-  groups: string[],
-  counts: number[],
-  report: LoadReport,
-  { markers, othersTurns, withoutBos }: { markers: number; othersTurns: number; withoutBos: number },
-): void {
-  const { warnings, dropped, boundaryDiffers } = report;
-  if (dropped.empty + dropped.degenerate + dropped.tooLong > 0)
-    warnings.push(
-      `${file}: left out ${dropped.empty} pairs with an empty text, ${dropped.degenerate} with equal responses and ` +
-        `${dropped.tooLong} that are too long`,
-    );
-  if (boundaryDiffers.count > 0)
-    warnings.push(
-      `${file}: in ${boundaryDiffers.count} pairs (first on line ${boundaryDiffers.firstLines.join(', ')}) prompt and response ` +
-        'would be cut into other tokens where they meet if they were one text; the prompt was cut as it is when it ' +
-        'stands alone. Ending prompts with a line break or starting responses with a space avoids this.',
-    );
-  if (markers > 0)
-    warnings.push(
-      `${file}: ${markers} pairs of plain text hold chat markers such as <start_of_turn>; text is used as given, no template is added`,
-    );
-  if (othersTurns > 0)
-    warnings.push(
-      `${file}: in ${othersTurns} pairs a response holds turns of the user or of another role than the assistant; their ` +
-        'tokens count as the response, so the model is trained to write them',
-    );
-  if (withoutBos > 0)
-    warnings.push(
-      `${file}: BOS_MISSING in ${withoutBos} prompts of token ids; Gemma was trained with it in front of every text and ` +
-        'fails without it, but ids are used exactly as given',
-    );
-  const alike = lookalikes(groups);
-  for (const names of alike.slice(0, MOST_LOOKALIKES))
-    warnings.push(
-      `${file}: the groups ${listNames(names)} differ only in spaces, case or the form of ` +
-        'a character or number; spell them the same if they are one group',
-    );
-  if (alike.length > MOST_LOOKALIKES)
-    warnings.push(`${file}: ${formatCount(alike.length - MOST_LOOKALIKES)} more such sets of groups`);
-  const empty = groups.filter((_, group) => counts[group] === 0);
-  if (empty.length > 0) warnings.push(`${file}: no pair of group ${listNames(empty)}`);
-}
-
-function warnOfOpposites(file: string, pairs: readonly TokenisedPair[], { warnings }: LoadReport): void {
-  const opposed = oppositeLabels(pairs);
-  if (opposed.pairs > 0)
-    warnings.push(
-      `${file}: ${formatCount(opposed.pairs)} pairs (on ${formatCount(opposed.prompts)} prompts) are labelled the other way round in ` +
-        'another group, and nothing in the prompt tells the groups apart: one model cannot satisfy both. data.template, or ' +
-        '--template of eval and logprobs, puts the group into the prompt: "Imagine you are from {group}. {prompt}"',
-    );
-}
-
-/** So many sets of them are worth a line each. */
-const MOST_LOOKALIKES = 3;
-
-/** Sets of names that people would take for one. */
-function lookalikes(names: readonly string[]): string[][] {
-  const alike = new Map<string, string[]>();
-  for (const name of names) {
-    const folded = name.normalize('NFKC').toLowerCase().trim().replace(/\s+/g, ' ');
-    const key = /^\d+(\.\d+)?$/.test(folded) ? String(Number(folded)) : folded;
-    const known = alike.get(key);
-    if (known) known.push(name);
-    else alike.set(key, [name]);
-  }
-  return [...alike.values()].filter((set) => set.length > 1);
 }

@@ -33,7 +33,7 @@ export function readGroups(
 ): string[] {
   const fields = groupColumns(groupBy);
   const optional = groupOptional || fields.length === 0;
-  if (optional && fields.every((field) => !row.columns.includes(field) && !people?.has(field))) return [''];
+  if (optional && fields.every((field) => row.values[field] == null && !people?.has(field))) return [''];
   const [first = '', ...others] = fields;
   if (others.length === 0) return someName(readNames(row, first, people).names, { ...row.at, field: first });
   const values = fields.map((field) => ({ field, ...readNames(row, field, people) }));

@@ -14,14 +14,21 @@ import {
 import { readRows } from '../tables/rows.js';
 import { type GroupBy, groupColumns, groupText, readGroups } from './groups.js';
 import { commonBeginning, commonTurns } from './layouts.js';
-import { type ChatMessage, isConversation, readConversation } from './messages.js';
+import { type ChatMessage, isConversation, readConversation, textOf } from './messages.js';
 import type { People } from './people.js';
 import { fillFirstTurn, type PromptTemplate, plainTemplate } from './prompt-template.js';
 
 /** A preference as it stands in the file: which response to a prompt a member of the groups preferred. */
 export type PreferenceRecord = RecordOrigin &
   (
-    | { kind: 'text'; prompt: string; chosen: string; rejected: string }
+    | {
+        kind: 'text';
+        prompt: string;
+        chosen: string;
+        rejected: string;
+        /** Whether both responses begin with the prompt of a column of its own, so that it stands there twice. */
+        repeatsPrompt?: boolean;
+      }
     /**
      * Turns of a conversation; the responses are what follows the prompt's turns.
      * `shared`: these are what `chosen` and `rejected` begin with in the file.
@@ -178,6 +185,7 @@ export class PairParser {
     const prompt = cell(row, 'prompt');
     if (isConversation(prompt)) {
       const turns = readConversation(prompt, at, 'prompt');
+      refuseBlank(turns.slice(-1), 'prompt', at);
       const filled = this.template ? fillFirstTurn(this.template, groupText(groups), turns) : turns;
       return { groups, at, kind: 'chat', shared: false, prompt: filled };
     }
@@ -214,17 +222,19 @@ export class PairParser {
       const parts = own
         ? { prompt: turns('prompt', prompt), chosen: full, rejected: other }
         : commonTurns(full, other, row.at);
+      refuseBlank(parts.prompt.slice(-1), 'prompt', row.at);
+      for (const field of ['chosen', 'rejected'] as const) refuseBlank(parts[field], field, row.at);
       const filled = this.template ? fillFirstTurn(this.template, groupText(groups), parts.prompt) : parts.prompt;
       return { kind: 'chat' as const, shared: !own, ...parts, prompt: filled };
     }
     const fill = (text: string) => this.template?.fill(groupText(groups), text) ?? text;
-    if (own)
-      return {
-        kind: 'text' as const,
-        prompt: fill(readText(prompt, 'prompt', row.at)),
-        chosen: readText(chosen, 'chosen', row.at),
-        rejected: readText(rejected, 'rejected', row.at),
-      };
+    if (own) {
+      const [question, won, lost] = [prompt, chosen, rejected].map((value, i) =>
+        readText(value, textColumns[i], row.at),
+      );
+      const texts = { kind: 'text' as const, prompt: fill(question), chosen: won, rejected: lost };
+      return won.startsWith(question) && lost.startsWith(question) ? { ...texts, repeatsPrompt: true } : texts;
+    }
     const [full, other] = [readText(chosen, 'chosen', row.at), readText(rejected, 'rejected', row.at)];
     const parts = commonBeginning(full, other);
     if (parts.prompt.trim() === '')
@@ -312,6 +322,15 @@ function readText(value: unknown, field: string, at: RowLocation): string {
   checkCharacters(value, { ...at, field });
   if (value.trim() === '') throw new UnusablePair('empty', 'is empty', { at: { ...at, field }, fix: 'fill it in' });
   return value;
+}
+
+/** Turns without a text, which the template would still mark as turns; one that calls a tool says something without. @throws UnusablePair */
+function refuseBlank(turns: readonly ChatMessage[], field: string, at: RowLocation): void {
+  if (turns.every((turn) => textOf(turn.content).trim() === '' && turn.tool_calls === undefined))
+    throw new UnusablePair('empty', turns.length === 1 ? 'is a turn without text' : 'has no turn with text', {
+      at: { ...at, field },
+      fix: 'fill it in',
+    });
 }
 
 function readIds(row: Row, field: string, vocabulary?: number): Int32Array {

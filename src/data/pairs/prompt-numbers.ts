@@ -26,13 +26,12 @@ export function promptNumbers(pairs: readonly TokenisedPair[]): Int32Array {
   return numbers;
 }
 
-/** FNV-1a over whole ids. */
-function hashOf(ids: Int32Array): number {
-  let hash = 0x811c9dc5;
+/** FNV-1a over whole ids; `hash`: of what stands before them. */
+export function hashOf(ids: Int32Array, hash = 0x811c9dc5): number {
   for (let i = 0; i < ids.length; i++) hash = Math.imul(hash ^ ids[i], 0x01000193);
   return hash;
 }
 
-function equalIds(a: Int32Array, b: Int32Array): boolean {
+export function equalIds(a: Int32Array, b: Int32Array): boolean {
   return a.length === b.length && a.every((id, i) => id === b[i]);
 }

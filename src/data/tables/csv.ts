@@ -23,7 +23,13 @@ async function* csvRecords(
   file: string,
 ): AsyncGenerator<ParsedCsvRow> {
   const lines = new LineCounter();
-  const parser = parse({ info: true, relax_column_count: true, max_record_size: LONGEST_ROW });
+  const parser = parse({
+    info: true,
+    relax_column_count: true,
+    max_record_size: LONGEST_ROW,
+    // All of them anywhere, as in Python's csv: files that were appended to on another system mix them.
+    record_delimiter: ['\r\n', '\n', '\r'],
+  });
   const source = Readable.from(recoded(chunks, file, lines));
   // Errors of the source reach the loop below by way of the parser, which the pipeline destroys with them.
   pipeline(source, parser).catch(() => {});
@@ -32,8 +38,12 @@ async function* csvRecords(
     for await (const { record, info } of parser as Parser & AsyncIterable<{ record: string[]; info: Info }>) {
       // csv-parse tells the byte each record ends at; its own line numbers count "\r\n" inside quotes twice.
       const line = lines.at(start);
+      const bytes = info.bytes - start;
       start = info.bytes;
-      if (record.length > 1 || record[0]?.trim() !== '') yield { line, fields: record };
+      // A blank line, unlike "", has nothing but its value and a line break.
+      const [only = '', ...others] = record;
+      const blank = others.length === 0 && only.trim() === '' && bytes <= Buffer.byteLength(only) + 2;
+      if (!blank) yield { line, fields: record };
     }
   } catch (error) {
     if (!(error instanceof CsvError)) throw error;
@@ -127,7 +137,7 @@ class LineCounter {
   }
 }
 
-/** Checked UTF-8 without byte-order mark, its line breaks counted. */
+/** Checked UTF-8 without byte-order mark, its line breaks counted; a last line without one gets it. */
 async function* recoded(
   chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
   file: string,
@@ -143,6 +153,12 @@ async function* recoded(
     lines.add(text);
     return text;
   };
-  for await (const chunk of chunks) yield recode(chunk);
-  yield recode();
+  let last: number | undefined;
+  const passOn = (text: Buffer): Buffer => {
+    last = text.at(-1) ?? last;
+    return text;
+  };
+  for await (const chunk of chunks) yield passOn(recode(chunk));
+  yield passOn(recode());
+  if (last !== undefined && last !== 0x0a && last !== 0x0d) yield Buffer.from('\n');
 }

@@ -70,7 +70,7 @@ class Parser {
     if (depth > MAX_DEPTH) this.fail(`nested deeper than ${MAX_DEPTH}`);
     this.skipSpace();
     const next = this.text[this.offset];
-    if (next === "'" || next === '"') return this.strings();
+    if (next === "'" || next === '"') return this.onlyString();
     if (next === '[') return this.items('[', ']', depth).items;
     if (next === '(') {
       const { items, trailingComma } = this.items('(', ')', depth);
@@ -117,13 +117,11 @@ class Parser {
     return value;
   }
 
-  /** Adjacent strings are one string, as in Python. */
-  private strings(): string {
-    let value = '';
-    while (this.text[this.offset] === "'" || this.text[this.offset] === '"') {
-      value += this.string();
-      this.skipSpace();
-    }
+  /** In Python adjacent strings are one; `repr` writes none, but NumPy prints lists without commas, which would be one long name. */
+  private onlyString(): string {
+    const value = this.string();
+    this.skipSpace();
+    if (this.text[this.offset] === "'" || this.text[this.offset] === '"') this.fail('no comma between two strings');
     return value;
   }
 

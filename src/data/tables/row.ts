@@ -59,12 +59,18 @@ export function requireColumn(row: Row, field: string, otherwise = `name the col
   });
 }
 
-/** A value that can name somebody or something: text that is not blank, or a number or truth value, as survey codes often are; else undefined. */
+/**
+ * A value that can name somebody or something: text that is not blank, or a number or truth value, as survey codes often are; else undefined.
+ * A whole number of JSON beyond 2⁵³ is no name: others were rounded to it.
+ */
 export function nameOf(value: unknown): string | undefined {
   if (typeof value === 'string') return value.trim() === '' ? undefined : value;
-  const isName = typeof value === 'bigint' || typeof value === 'boolean' || Number.isFinite(value);
+  const isName =
+    typeof value === 'bigint' || typeof value === 'boolean' || (Number.isFinite(value) && !isRounded(value));
   return isName ? String(value) : undefined;
 }
+
+const isRounded = (value: unknown) => Number.isInteger(value) && !Number.isSafeInteger(value);
 
 /** A value that is a list; Parquet's lists of numbers come as typed arrays. Undefined where it is none. */
 export function listOf(value: unknown): unknown[] | undefined {
@@ -76,6 +82,7 @@ export function listOf(value: unknown): unknown[] | undefined {
 export function describe(value: unknown): string {
   if (value === undefined) return 'nothing';
   if (typeof value === 'number' && !Number.isFinite(value)) return String(value);
+  if (isRounded(value)) return `${value}, a whole number with more digits than JSON's numbers keep (quote it)`;
   const text = JSON.stringify(value, (_, part) => (typeof part === 'bigint' ? Number(part) : part));
   return text.length > 60 ? `${text.slice(0, 57)}...` : text;
 }

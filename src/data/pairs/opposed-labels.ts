@@ -1,23 +1,25 @@
 import type { TokenisedPair } from './dataset.js';
 import { promptNumbers } from './prompt-numbers.js';
 
-/** Pairs whose opposite, the same responses with the labels exchanged, stands in another group on the very same prompt. */
-export interface OppositeLabels {
+/** Pairs whose opposite, the same responses with the labels exchanged, stands on the very same prompt. */
+export interface OpposedPairs {
   pairs: number;
   /** Different ones, of these pairs. */
   prompts: number;
 }
 
-export function oppositeLabels(pairs: readonly TokenisedPair[]): OppositeLabels {
+/** Those whose opposite stands in another group, and those whose opposite stands in their own; a pair can be both. */
+export function opposedLabels(pairs: readonly TokenisedPair[]): { elsewhere: OpposedPairs; within: OpposedPairs } {
   const numbers = promptNumbers(pairs);
   const byPrompt: number[][] = [];
   for (const [pair, prompt] of numbers.entries()) {
     byPrompt[prompt] ??= [];
     byPrompt[prompt].push(pair);
   }
-  const found = { pairs: 0, prompts: 0 };
+  const elsewhere = { pairs: 0, prompts: 0 };
+  const within = { pairs: 0, prompts: 0 };
   for (const members of byPrompt) {
-    if (members.every((pair) => pairs[pair].group === pairs[members[0]].group)) continue;
+    if (members.length === 1) continue;
     const labels = members.flatMap((pair) => {
       const { group, chosen, rejected, preference = 1 } = pairs[pair];
       // A soft label says what most of the group prefer, if it says anything.
@@ -27,12 +29,16 @@ export function oppositeLabels(pairs: readonly TokenisedPair[]): OppositeLabels 
     });
     const groups = new Map<string, Set<number>>();
     for (const { group, label } of labels) groups.set(label, (groups.get(label) ?? new Set()).add(group));
-    const opposed = labels.filter(({ group, opposite }) => {
-      const others = groups.get(opposite);
-      return others !== undefined && (others.size > 1 || !others.has(group));
-    });
-    found.pairs += opposed.length;
-    if (opposed.length > 0) found.prompts++;
+    const count = (found: OpposedPairs, opposed: typeof labels) => {
+      found.pairs += opposed.length;
+      if (opposed.length > 0) found.prompts++;
+    };
+    const isWithin = ({ group, opposite }: (typeof labels)[number]) => groups.get(opposite)?.has(group) ?? false;
+    count(
+      elsewhere,
+      labels.filter((one) => (groups.get(one.opposite)?.size ?? 0) > (isWithin(one) ? 1 : 0)),
+    );
+    count(within, labels.filter(isWithin));
   }
-  return found;
+  return { elsewhere, within };
 }
