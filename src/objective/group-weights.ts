@@ -65,6 +65,8 @@ export interface GroupWeights extends StepWeights {
   readonly alpha: Float64Array;
   /** What α makes the θ-weights, on the simplex too: (1−χ) μ_g + χ α_g. Where χ < 1 no group's falls below (1−χ) μ_g, however small its α. */
   readonly weights: Float64Array;
+  /** Whether `next` moves α after it has read the θ-weights of the step, which `weights` then no longer are. */
+  readonly movesAfter?: boolean;
   /** Whether all pairs count the same, however many groups they are of; else a pair counts by the sum over its groups. */
   readonly pairsAlike?: boolean;
   /** η_α of weights that move; a schedule may change it between steps. */

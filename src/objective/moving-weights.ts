@@ -62,7 +62,7 @@ abstract class MovingWeights implements GroupWeights {
   readonly alpha: Float64Array;
   readonly weights: Float64Array;
   protected readonly adversary: Adversary;
-  private readonly simultaneous: boolean;
+  readonly movesAfter: boolean;
   /** Σ α, where its mean is what θ sees. */
   private readonly sum?: Float64Array;
   /** Steps taken. */
@@ -71,7 +71,7 @@ abstract class MovingWeights implements GroupWeights {
   constructor(settings: MovingSettings, sizes: ArrayLike<number>) {
     const groupCount = sizes.length;
     this.adversary = new Adversary(settings, sizes);
-    this.simultaneous = settings.order === 'simultaneous';
+    this.movesAfter = settings.order === 'simultaneous';
     // To the last bit uniform, which exp(log 1/K) is not.
     this.alpha =
       (settings.ambiguity?.set ?? 'simplex') === 'simplex'
@@ -83,9 +83,9 @@ abstract class MovingWeights implements GroupWeights {
   }
 
   next(signal: Float64Array, into: Float64Array = new Float64Array(signal.length)): Float64Array {
-    if (!this.simultaneous) this.move(signal);
+    if (!this.movesAfter) this.move(signal);
     for (let g = 0; g < into.length; g++) into[g] = this.weights[g];
-    if (this.simultaneous) this.move(signal);
+    if (this.movesAfter) this.move(signal);
     return into;
   }
 
@@ -248,7 +248,8 @@ export class Exp3 extends EntropicWeights {
 
   /** @param draws where the draws come from, or the seed of a stream for them */
   constructor(settings: Exp3Settings, sizes: ArrayLike<number>, draws: number | Random) {
-    super({ ...settings, order: undefined, iterate: undefined }, sizes);
+    // The group is drawn before α moves.
+    super({ ...settings, order: 'simultaneous', iterate: undefined }, sizes);
     this.random = typeof draws === 'number' ? Random.stream(draws, 'weights', 'exp3') : draws;
   }
 

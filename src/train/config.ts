@@ -320,8 +320,9 @@ export function resolveConfig(raw: unknown, locate: (path: PropertyKey[]) => Inp
           ['optimizer', 'plateau', 'stepFactor'],
           `does nothing with weights: ${config.objective.weights}; remove it or set weights: mirror-ascent`,
         );
-      if (plateau && plateau.stopBelow > learningRate)
-        refuse(['optimizer', 'plateau', 'stopBelow'], `exceeds learningRate ${learningRate}; lower it`);
+      const { stopBelow } = plateau ?? plateauSchema.parse({});
+      if (schedule === 'plateau' && stopBelow > learningRate)
+        refuse(['optimizer', 'plateau', 'stopBelow'], `is ${stopBelow}, above learningRate ${learningRate}; lower it`);
       if (config.checkpoint.best && config.data.validation === undefined)
         refuse(['checkpoint', 'best'], 'needs data.validation, by which the best is chosen; name a file or remove it');
       if (config.nonFinite.limit !== undefined && config.nonFinite.action !== 'skip')

@@ -1,4 +1,6 @@
+import type { SamplerPlan } from '../data/pairs/sampler.js';
 import type { Team } from '../distributed/team.js';
+import { present } from '../errors.js';
 import { writeFault } from '../files/write.js';
 import { methodName } from '../objective/method-name.js';
 import type { GemmaPolicy } from '../policy/gemma.js';
@@ -73,7 +75,7 @@ export class RunHooks implements TrainerHooks, Disposable {
   }
 
   /** Nothing is written before this: by now group weights and sampler have accepted the groups too. */
-  onPlan({ steps, finished }: { steps: number; finished: boolean }): void {
+  onPlan({ steps, sampler, finished }: { steps: number; sampler: SamplerPlan; finished: boolean }): void {
     const { config, policy, data, from, ui, team } = this.run;
     ui.log(`${policy.placeText}${team ? `, ${counted(team.size, 'process', 'processes')}` : ''}`);
     this.log = from ? this.goOn(from) : this.start();
@@ -83,6 +85,8 @@ export class RunHooks implements TrainerHooks, Disposable {
       `${methodName(config.objective)}: ${stepsToTake(from, steps, finished)} of ${counted(config.batch.size, 'pair')}${finished ? ' are done' : ''}; ` +
         `training pairs: ${describeGroups(data)}`,
     );
+    const repeats = describeRepeats(sampler, data);
+    if (repeats !== undefined) ui.log(repeats);
   }
 
   onStep(line: MetricsLine): void {
@@ -214,4 +218,18 @@ function describeGroups({ train: { groups, counts } }: RunData): string {
   const most = 20;
   const shown = groups.slice(0, most).map((name, g) => `${shortName(name)} (${counts[g]})`);
   return shown.join(', ') + (groups.length > most ? ` and ${counted(groups.length - most, 'more group')}` : '');
+}
+
+/** What an epoch means where some groups come up more often in it than others. */
+function describeRepeats({ kind, groups, batchesPerEpoch }: SamplerPlan, { train }: RunData): string | undefined {
+  if (kind === 'proportional') return undefined;
+  const byRepeats = groups
+    .map(({ repeatsPerEpoch }, g) => ({ name: shortName(present(train.groups[g])), repeats: repeatsPerEpoch }))
+    .sort((a, b) => a.repeats - b.repeats);
+  const [least, most] = [present(byRepeats[0]), present(byRepeats.at(-1))];
+  if (most.repeats < 1.01 * least.repeats) return undefined;
+  return (
+    `${kind} batches: in an epoch of ${counted(batchesPerEpoch, 'step')} a pair of ${most.name} comes up ${most.repeats.toPrecision(3)} ` +
+    `times, one of ${least.name} ${least.repeats.toPrecision(3)}`
+  );
 }

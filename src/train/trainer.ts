@@ -85,10 +85,10 @@ export async function trainPolicy(
 
 /**
  * How many gradient accumulators the policy needs: one for each group, or, where groups overlap, for each of the sets of groups that pairs are
- * of, but of these no more than a batch has pairs.
+ * of, but no more than a batch has pairs.
  */
 export function gradientAccumulators(train: Pick<PairDataset, 'groups' | 'cells'>, batchSize: number): number {
-  return Math.min(cellsOf(train).length, Math.max(train.groups.length, batchSize));
+  return Math.min(cellsOf(train).length, batchSize);
 }
 
 /** Parts of a method in place of those that `settings.objective` names, which is not needed where both are given. */
@@ -177,6 +177,7 @@ class Trainer {
   async run(from?: TrainerState): Promise<number[][]> {
     if (from) this.restore(from);
     this.hooks.onPlan?.({ steps: this.steps, sampler: this.sampler.describe(), finished: this.finished });
+    this.warnOfWarmup();
     await this.scoreByReference();
     const alphaHistory = [[...this.weighting.alpha]];
     const open = from ? from.unevaluated : { step: 0, epoch: 0, ...this.alpha() };
@@ -193,9 +194,10 @@ class Trainer {
   private async nextStep(): Promise<MetricsLine> {
     this.step++;
     const batch = this.sampler.next();
+    const before = this.weighting.weights.slice();
     const metrics = await this.stepOrSkip(batch);
     this.seen += batch.length;
-    const alpha = this.alpha();
+    const alpha = this.alpha(this.weighting.movesAfter ? before : undefined);
     this.warnOfSaturation(alpha['weight/effective_groups']);
     return {
       step: this.step,
@@ -215,7 +217,7 @@ class Trainer {
       if (!(error instanceof NonFiniteError)) throw error;
       if (before) this.weighting.restore?.(before);
       await this.policy.discardGradients();
-      this.countSkipped(error.problem);
+      this.countSkipped(error);
       return undefined;
     }
   }
@@ -245,11 +247,9 @@ class Trainer {
     const scaling = (objective && 'scaling' in objective && objective.scaling) || 'normalised';
     const robust = robustStep(totals, this.cellWeights.of(totals, scaling), sampler.cellProbabilities, scaling);
     if (!Number.isFinite(robust.loss))
-      throw new NonFiniteError(
-        robust.signal.every(Number.isFinite) && !weighting.alpha.every(Number.isFinite)
-          ? 'α has overflowed: lower objective.step'
-          : `the loss of ${namesOf(pairsAt(train, batch))} together is not a finite number`,
-      );
+      throw robust.signal.every(Number.isFinite) && !weighting.alpha.every(Number.isFinite)
+        ? new NonFiniteError('α has overflowed', { fix: 'lower objective.step' })
+        : new NonFiniteError(`the loss of ${namesOf(pairsAt(train, batch))} together is not a finite number`);
 
     const learningRate = learningRateAt(optimizer, this.step, this.steps) * (plateau?.rateScale ?? 1);
     const coefficients = new Float64Array(this.accumulators);
@@ -364,14 +364,16 @@ class Trainer {
   }
 
   /** @throws NonFiniteError where the run has to stop at a step that is not finite, or has already skipped as many as it may */
-  private countSkipped(problem: string): void {
+  private countSkipped({ problem, fix }: NonFiniteError): void {
     const { action, limit = defaultSkipLimit } = this.settings.nonFinite;
     const text = `step ${this.step}: ${problem}; weights and α are unchanged`;
     if (action === 'stop' || this.skipped === limit)
       throw new NonFiniteError(
         `${text}${action === 'skip' ? `, and nonFinite.limit allows only ${counted(limit, 'step')} to be skipped` : ''}`,
         {
-          fix: 'lower optimizer.learningRate, use dtype: float32, check the model and these pairs, or set nonFinite.action: skip',
+          fix:
+            fix ??
+            'lower optimizer.learningRate, use dtype: float32, check the model and these pairs, or set nonFinite.action: skip',
         },
       );
     this.skipped++;
@@ -388,6 +390,15 @@ class Trainer {
     const gaps = (await this.hooks.team?.gather(Float64Array.of(this.gap))) ?? [[this.gap]];
     const warning = startingGapWarning(Math.max(...gaps.map(([gap]) => present(gap))));
     if (warning !== undefined) this.hooks.onWarning?.(warning);
+  }
+
+  private warnOfWarmup(): void {
+    const { learningRate, warmupSteps = 0 } = this.settings.optimizer;
+    if (warmupSteps > this.steps)
+      this.hooks.onWarning?.(
+        `optimizer.warmupSteps is ${warmupSteps}, but the run has ${counted(this.steps, 'step')}: its learning rate only rises, ` +
+          `to ${((learningRate * this.steps) / warmupSteps).toPrecision(3)} of ${learningRate}`,
+      );
   }
 
   /** Once a run. */
@@ -441,8 +452,9 @@ class Trainer {
     if (state.plateau) this.plateau?.restore(state.plateau);
   }
 
-  private alpha(): ReturnType<typeof alphaMetrics> {
-    return alphaMetrics(this.train.groups, this.weighting);
+  /** @param weights those of the step, where α has moved since */
+  private alpha(weights = this.weighting.weights): ReturnType<typeof alphaMetrics> {
+    return alphaMetrics(this.train.groups, { alpha: this.weighting.alpha, weights });
   }
 }
 

@@ -166,6 +166,11 @@ describe('training configuration', () => {
       'objective.scaling',
       'batch-mean is not for loss: rdpo',
     ],
+    [
+      'objective={loss: rdpo, beta: 1, labelSmoothing: 0.1, weights: best-response}',
+      'objective.weights',
+      'best-response is not for loss: rdpo',
+    ],
     ['baseDtype=float64', 'baseDtype', 'must be bfloat16, or dtype (float32)'],
     ['objective.chi=0.5', 'objective.chi', 'mirror-ascent'],
     ['objective.scaling=paper', 'objective.scaling', 'mirror-ascent'],
@@ -221,7 +226,9 @@ describe('training configuration', () => {
     expect(load(printConfig(config))).toEqual(config);
     const refused = (setting: string) => failure(base, [...plateau, `optimizer.plateau.${setting}`]);
     expect(refused('stepFactor=0.5').message).toContain('set weights: mirror-ascent');
-    expect(refused('stopBelow=1').message).toContain('exceeds learningRate 0.0001');
+    expect(refused('stopBelow=1').message).toContain('is 1, above learningRate 0.0001');
+    const low = failure(base, [...plateau, 'optimizer.learningRate=1e-8']);
+    expect(low.message).toContain('is 1.001e-8, above learningRate 1e-8');
     expect(refused('cooldown=1').fix).toContain('keys in this place: watch, factor');
   });
 

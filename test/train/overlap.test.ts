@@ -143,7 +143,8 @@ describe('training on groups that overlap', () => {
     expect(many.cells?.length).toBeGreaterThan(12);
     expect(gradientAccumulators(many, 8)).toBe(8);
     expect(gradientAccumulators(some, 8)).toBe(some.cells?.length);
-    expect(gradientAccumulators({ groups: ['a', 'b'] }, 1)).toBe(2);
+    expect(gradientAccumulators({ groups: ['a', 'b'] }, 1)).toBe(1);
+    expect(gradientAccumulators({ groups: ['a', 'b'] }, 3)).toBe(2);
     class Counting extends UnigramPolicy {
       readonly lengths = new Set<number>();
       override step(coefficients: Float64Array, settings: Parameters<UnigramPolicy['step']>[1]) {

@@ -412,6 +412,12 @@ describe('training loop', () => {
     await expect(resumed).rejects.toThrow(/^step 5: .*limit/);
   });
 
+  it('says what to do where it is α that is not finite', async () => {
+    const objective: Objective = { loss: 'ipo', beta: 0.01, reduction: 'sum', weights: 'mirror-ascent', step: 1e308 };
+    const attempt = run({ objective }, five);
+    await expect(attempt).rejects.toThrow(/step \d+: α has overflowed; .*\n {2}fix: lower objective\.step$/);
+  });
+
   it('leaves α where it was before a step with a gradient that is not finite', async () => {
     const states: TrainerState[] = [];
     const attempt = trainPolicy(faulty([3], 'gradient'), five, undefined, settings(), {
@@ -599,6 +605,50 @@ describe('training loop', () => {
   it('counts epochs by the pairs seen, also where the last batch of one is smaller', async () => {
     const { lines } = await run({ steps: 6, batch: { size: 2, sampler: 'proportional' } });
     expect(lines.map((line) => line.epoch)).toEqual([0, 2 / 5, 4 / 5, 1, 7 / 5, 9 / 5, 2]);
+  });
+
+  it.each<[string, object]>([
+    ['alternating', { weights: 'mirror-ascent', step: 0.5 }],
+    ['simultaneous', { weights: 'mirror-ascent', step: 0.5, order: 'simultaneous' }],
+    [
+      'simultaneous, with the average',
+      { weights: 'mirror-ascent', step: 0.5, order: 'simultaneous', iterate: 'average' },
+    ],
+    ['best-response', { weights: 'best-response', order: 'simultaneous' }],
+    ['optimistic', { weights: 'optimistic', step: 0.5, chi: 0.5 }],
+  ])('logs the weights that a step had: %s', async (_, weights) => {
+    const objective = { loss: 'dpo', beta: 1, reduction: 'sum', ...weights } as Objective;
+    const { lines } = await run({ objective, steps: 5 }, five);
+    for (const line of lines.slice(1)) {
+      const [first, second] = ['g0', 'g1'].map(
+        (name) => Number(line[`group/${name}/weight`]) * Number(line[`group/${name}/loss`]),
+      );
+      expect(first + second).toBeCloseTo(Number(line.loss), 12);
+    }
+    expect(lines[5]['group/g0/weight']).not.toBeCloseTo(0.5, 3);
+  });
+
+  it('logs the chance that a group had, not that of the next draw, with exp3', async () => {
+    const objective: Objective = { loss: 'dpo', beta: 1, reduction: 'sum', weights: 'exp3', step: 0.5, chi: 0.9 };
+    const { lines } = await run({ objective, steps: 5 }, five);
+    // α moves with the draw; the chance of the first is that of the start, then each line has what α of the line before gives.
+    const chance = (alpha: unknown) => 0.1 / 2 + 0.9 * Number(alpha);
+    for (const [i, line] of lines.slice(1).entries())
+      expect(line['group/g0/weight']).toBeCloseTo(chance(lines[i]['group/g0/alpha']), 12);
+    expect(lines[5]['group/g0/alpha']).not.toBeCloseTo(0.5, 2);
+  });
+
+  it('warns where all steps are of the warm-up, and still counts them out', async () => {
+    const warnings: string[] = [];
+    const optimizer = { ...settings().optimizer, learningRate: 0.05, warmupSteps: 100 };
+    for (const steps of [4, 100])
+      await trainPolicy(new UnigramPolicy(), five, undefined, settings({ steps, optimizer }), {
+        onStep() {},
+        onWarning: (text) => warnings.push(text),
+      });
+    expect(warnings).toEqual([
+      'optimizer.warmupSteps is 100, but the run has 4 steps: its learning rate only rises, to 0.00200 of 0.05',
+    ]);
   });
 
   it('of two evaluations with the same worst loss the first is the best', async () => {
