@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <mutex>
 
 #include "bindings/arguments.h"
 #include "bindings/device.h"
@@ -82,6 +83,15 @@ void endProcess(const Napi::CallbackInfo& info) {
   guarded(info.Env(), [&] { std::_Exit(static_cast<int>(readInteger(info[0], "status", 0, 255))); });
 }
 
+/**
+ * oneDNN, and the layer above it, read these at the first products. They keep what they prepare for every new number of
+ * rows, 1,024 entries each by default: steps of ever new sizes would fill 300 MB for each layer of Gemma-2B. A small
+ * number is no slower. From JavaScript they could not be set in a worker thread, whose environment is a copy.
+ */
+void boundProductCaches() {
+  for (const char* name : {"LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"}) setenv(name, "64", 0);
+}
+
 }  // namespace
 
 void applyRequestedThreads() {
@@ -90,7 +100,10 @@ void applyRequestedThreads() {
 }
 
 void registerProcess(Napi::Env env, Napi::Object exports) {
-  installCpuAllocator();  // at the first environment's load, before any tensor of ours
+  // At the first environment's load, before any tensor of ours.
+  installCpuAllocator();
+  static std::once_flag once;
+  std::call_once(once, boundProductCaches);
   exports.Set("nativeInfo", Napi::Function::New(env, nativeInfo, "nativeInfo"));
   exports.Set("endProcess", Napi::Function::New(env, endProcess, "endProcess"));
   exports.Set("setThreads", Napi::Function::New(env, setThreads, "setThreads"));

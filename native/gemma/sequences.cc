@@ -98,22 +98,22 @@ std::vector<float> Sequences::decode(const std::vector<int64_t>& sequences, cons
   const c10::NoGradGuard noGrad;
   std::vector<float> all;
   all.reserve(sequences.size() * transformer_.config().vocabulary);
-  for (size_t begin = 0; begin < sequences.size(); begin += rowsTogether()) {
-    const size_t end = std::min(sequences.size(), begin + rowsTogether());
-    std::vector<KeyValueCache*> caches;
-    for (size_t i = begin; i < end; ++i) caches.push_back(&cacheOf(sequences[i]));
-    try {
+  try {
+    for (size_t begin = 0; begin < sequences.size(); begin += rowsTogether()) {
+      const size_t end = std::min(sequences.size(), begin + rowsTogether());
+      std::vector<KeyValueCache*> caches;
+      for (size_t i = begin; i < end; ++i) caches.push_back(&cacheOf(sequences[i]));
       const std::vector<float> some = withinGenerationMemory(sequences_.size(), longestSequence() + 1, [&] {
         return toFloats(decodeTogether(caches, {tokens.begin() + begin, tokens.begin() + end}, lora));
       });
       all.insert(all.end(), some.begin(), some.end());
-    } catch (...) {
-      // Some layers may have the token and others not: nothing can go on from these.
-      for (size_t i = begin; i < end; ++i) sequences_.erase(sequences[i]);
-      throw;
     }
+    transformer_.weights().checkFiles();
+  } catch (...) {
+    // Some have the token, or some of their layers, and others not: nothing can go on from these.
+    for (const int64_t sequence : sequences) sequences_.erase(sequence);
+    throw;
   }
-  transformer_.weights().checkFiles();
   return all;
 }
 

@@ -59,9 +59,12 @@ class BlockPool {
     size_t size;
   };
 
-  /** 0, so that nothing is kept, where the C library does not tell. */
+  /**
+   * 0, so that nothing is kept, where the C library does not tell, or where LibTorch may have memory of another
+   * allocator, of which the C library would tell nonsense: on ARM that is mimalloc since 2.10.
+   */
   static size_t sizeOf(void* data) {
-#if defined(__GLIBC__)
+#if defined(__GLIBC__) && defined(__x86_64__)
     return malloc_usable_size(data);
 #else
     return 0;

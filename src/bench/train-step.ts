@@ -51,7 +51,7 @@ export interface TrainStepBenchmark {
   tokens_per_second: number;
   /** Of the arithmetic that the step cannot do without (bench/flops.ts). */
   useful_gflops: number;
-  /** Product of two 2048 × 2048 matrices of the same type on the same device, the best way there is, measured in this run. */
+  /** Product of two square matrices of the same type on the same device (2048 rows, on a GPU 8192), the best way there is, measured in this run. */
   gemm_gflops: number;
   fraction_of_gemm: number;
   /** Matrix products of the steps, the first one too, by what made them. */

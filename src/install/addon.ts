@@ -5,23 +5,24 @@ import { dirname, join } from 'node:path';
 import { GroupRobustError } from '../errors.js';
 import { filesBelow } from '../files/write.js';
 import { PACKAGE_ROOT } from '../package.js';
+import { PLATFORM } from './cache.js';
 import { cudaTools, requireWorking, wantsCuda } from './cuda.js';
 import { CUDA_CMAKE } from './gpu.js';
 import { findLibTorch, type ResolvedLibTorch } from './libtorch.js';
 import { downloadLibTorch } from './libtorch-download.js';
 import { readStamp, updateStamp } from './stamp.js';
 import { digest, log, runScript } from './steps.js';
-import { findCmake, findCompiler, findMake, isAtLeast } from './tools.js';
+import { findCmake, findCompiler, findMake, isAtLeast, pathOf, type Tool } from './tools.js';
 
 const ADDON = join(PACKAGE_ROOT, 'build/Release/group_robust.node');
 /** The simulator's, which the same build makes. */
 const SIMULATOR = join(PACKAGE_ROOT, 'build/Release/group_robust_simulator.node');
 const require = createRequire(import.meta.url);
 
-/** @returns what of the tools decides what the addon becomes */
-function requireTools(cuda: boolean): string {
+function requireTools(cuda: boolean): { compiler: Tool; make: Tool } {
   const compiler = findCompiler();
   const cmake = findCmake();
+  const make = findMake();
   const missing = [
     !compiler && 'a C++ compiler (Debian: g++)',
     !cmake && 'CMake (Debian: cmake)',
@@ -29,15 +30,18 @@ function requireTools(cuda: boolean): string {
       cuda &&
       !isAtLeast(cmake.version, CUDA_CMAKE) &&
       `CMake ${CUDA_CMAKE} for CUDA, and this is ${cmake.version} (pip install cmake)`,
-    !findMake() && 'make or ninja (Debian: make)',
+    !make && 'make or ninja (Debian: make)',
   ].filter(Boolean);
-  if (missing.length > 0)
+  if (!compiler || !make || missing.length > 0)
     throw new GroupRobustError(
       'BUILD_TOOLS',
       `the build needs ${missing.join(', ')}\n  fix: apt-get install g++ cmake make python3 python3-pip, or what your system calls them`,
     );
-  return compiler!.version;
+  return { compiler, make };
 }
+
+/** Variables that CMake and its compilers read when they configure, and then no more. */
+const variables = ['CXX', 'CXXFLAGS', 'LDFLAGS', 'CUDAHOSTCXX', 'CUDAARCHS', 'CUDAFLAGS'];
 
 /**
  * Finds or fetches LibTorch and builds the addon, build/Release/group_robust.node of this package, and the simulator's beside it; passed
@@ -46,7 +50,7 @@ function requireTools(cuda: boolean): string {
 export async function buildAddon(): Promise<{ addon: string; libtorch: string; cuda: boolean }> {
   const stamp = readStamp();
   const cuda = wantsCuda(stamp);
-  const compiler = requireTools(cuda);
+  const { compiler, make } = requireTools(cuda);
   const torch: ResolvedLibTorch =
     findLibTorch({ earlier: stamp.libtorch, cuda, log }) ?? (await downloadLibTorch({ cuda, log }));
   log(`LibTorch ${torch.version} (${torch.origin}), for ${cuda ? 'CUDA' : 'the CPU'}: ${torch.folder}`);
@@ -56,7 +60,12 @@ export async function buildAddon(): Promise<{ addon: string; libtorch: string; c
   const versions = ['cmake-js', 'node-addon-api'].map(
     (name) => (require(`${name}/package.json`) as { version: string }).version,
   );
-  const addon = digest(sources, compiler, ...versions, torch.folder, torch.version, String(cuda));
+  const surroundings = [
+    PLATFORM,
+    `${compiler.command}: ${compiler.version}`,
+    ...variables.map((name) => `${name}=${process.env[name] ?? ''}`),
+  ];
+  const addon = digest(sources, ...surroundings, ...versions, torch.folder, torch.version, String(cuda));
   if (stamp.addon === addon && existsSync(ADDON) && existsSync(SIMULATOR)) {
     log('addon is up to date');
     return result;
@@ -74,8 +83,9 @@ export async function buildAddon(): Promise<{ addon: string; libtorch: string; c
     ...(tools ? [`CMAKE_CUDA_COMPILER=${tools.nvcc.command}`, `CUDA_RUNTIME=${tools.runtime}`] : []),
   ];
   const work = join(PACKAGE_ROOT, 'build/cmake');
-  const configured = digest([], ...settings);
-  // Another LibTorch, nvcc or place of the checkout leaves its paths all over CMake's cache.
+  // cmake-js takes ninja where it finds it, and CMake refuses to change from one to the other.
+  const configured = digest([], ...settings, ...surroundings, pathOf(make.command));
+  // Another LibTorch, compiler, nvcc or place of the checkout leaves its paths all over CMake's cache.
   if (stamp.configured !== configured) rmSync(work, { recursive: true, force: true });
   updateStamp({ configured });
   const cmakeJs = join(dirname(require.resolve('cmake-js/package.json')), 'bin/cmake-js');

@@ -58,6 +58,10 @@ export function isAtLeast(text: string, version: string): boolean {
   return foundMajor > major || (foundMajor === major && foundMinor >= minor);
 }
 
+/** Where the shell would find a command. */
+export const pathOf = (command: string, env = process.env): string =>
+  capture('sh', ['-c', 'command -v "$1"', 'sh', command], env) ?? command;
+
 export const findCmake = (env = process.env): Tool | undefined => firstOf(['cmake'], ['--version'], env);
 
 /** What CMake's generated build runs with. */

@@ -29,6 +29,8 @@ export function loaderAdvice(message: string): string {
     return `LibTorch or the addon was built for a newer system (${symbolVersion}): rebuild here with ${BUILD_COMMAND}, or use a newer distribution (Debian 12 or later)`;
   if (/lib(torch|c10)\w*\.(so|dylib)\S*: cannot open shared object|Library not loaded: \S*lib(torch|c10)/.test(message))
     return `the LibTorch this addon was built against has been moved or removed: run ${BUILD_COMMAND}`;
+  if (/group_robust\.node: cannot open shared object file/.test(message))
+    return `the addon is there, but for another kind of machine: run ${BUILD_COMMAND}`;
   if (/cannot open shared object file/.test(message))
     return `a shared library is missing: install it, or run ${BUILD_COMMAND} to build against another LibTorch`;
   if (/undefined symbol/.test(message))
@@ -65,13 +67,11 @@ export function loadAddon(candidates: string[]): NativeAddon {
     );
   // OpenMP reads these when it is loaded. By default its threads spin for milliseconds after every operation: where other work needs the
   // cores, a training step of a small model then takes ten times as long. Asleep at once, they are slow to wake on an idle machine. So they
-  // spin for some 30 µs, about what a wake-up costs, and sleep then.
-  process.env.OMP_WAIT_POLICY ??= 'passive';
-  process.env.GOMP_SPINCOUNT ??= '3000';
-  // Read at the first matrix products. oneDNN, and the layer above it, keep what they prepare for every new number of rows, 1,024 entries
-  // each by default: steps of ever new sizes would fill 300 MB for each layer of Gemma-2B. A small number is no slower.
-  process.env.LRU_CACHE_CAPACITY ??= '64';
-  process.env.ONEDNN_PRIMITIVE_CACHE_CAPACITY ??= '64';
+  // spin for some 30 µs, about what a wake-up costs, and sleep then. A worker thread can set them only where it has `env: SHARE_ENV`.
+  if (process.env.OMP_WAIT_POLICY === undefined && process.env.GOMP_SPINCOUNT === undefined) {
+    process.env.OMP_WAIT_POLICY = 'passive';
+    process.env.GOMP_SPINCOUNT = '3000';
+  }
   try {
     return createRequire(import.meta.url)(path) as NativeAddon;
   } catch (error) {

@@ -389,6 +389,107 @@ it.runIf(detectLibc().startsWith('glibc'))('reuses large blocks without a page f
   expect(many - few).toBeLessThan(5312);
 });
 
+describe('an adapted product in bfloat16', () => {
+  /** Of each entry of the product of [n, inner] and [inner, m] the sum, and the sum of the terms' absolute values. */
+  const product = (
+    n: number,
+    m: number,
+    inner: number,
+    a: (i: number, k: number) => number,
+    b: (k: number, j: number) => number,
+  ) =>
+    Array.from({ length: n * m }, (_, at) => {
+      const sum = { value: 0, size: 0 };
+      for (let k = 0; k < inner; k++) {
+        const term = a(Math.floor(at / m), k) * b(k, at % m);
+        sum.value += term;
+        sum.size += Math.abs(term);
+      }
+      return sum;
+    });
+  /** Half a unit in the last place. */
+  const half = (value: number) => 2 ** (Math.floor(Math.log2(Math.abs(value))) - 8);
+  const { bfloat16 } = held;
+
+  it.each(([16, 8] as const).flatMap((registers) => [2e-5, 1e-4].map((small) => ({ registers, small }))))(
+    'is rounded once, forward and backward, however small the adapter ($registers registers, B of $small)',
+    async ({ registers, small }) => {
+      native.limitRegisters(registers);
+      for (const sizes of [
+        { rows: 7, in: 67, out: 35, rank: 3 },
+        { rows: 64, in: 256, out: 128, rank: 8 },
+      ]) {
+        const { rows, in: into, out, rank } = sizes;
+        const draw = (n: number, scale: number, seed: number) =>
+          normals(n, seed).map((value) => bfloat16(scale * value));
+        const [x, a, b] = [draw(rows * into, 1, 1), draw(rank * into, 0.1, 2), draw(out * rank, small, 3)];
+        const [w, dy] = [draw(out * into, 0.05, 4), draw(rows * out, 1, 5)];
+        const { forward, backward } = await run('lora-linear', sizes, [x, a, b, w, dy], 'bfloat16');
+        /** Of the result the frozen part and the adapter's, whose low-rank product is bfloat16 between its two. */
+        const check = (found: Float64Array, frozen: ReturnType<typeof product>, low: ReturnType<typeof product>) => {
+          const bound = frozen.map(
+            ({ value, size }, i) => half(value + 4 * low[i].value) + 2 ** -8 * 4 * low[i].size + 2 ** -22 * size,
+          );
+          const isWithin = (result: number, i: number) =>
+            Math.abs(result - (frozen[i].value + 4 * low[i].value)) <= bound[i];
+          for (const [i, result] of found.entries())
+            if (!isWithin(result, i)) expect.fail(`[${i}] is ${result}, not ${frozen[i].value + 4 * low[i].value}`);
+          const twice = frozen.filter(({ value }, i) => !isWithin(bfloat16(bfloat16(value) + 4 * low[i].value), i));
+          expect(twice.length, 'that rounding twice would not do').toBeGreaterThan(0.05 * frozen.length);
+        };
+        const lowForward = product(
+          rows,
+          rank,
+          into,
+          (i, k) => x[i * into + k],
+          (k, r) => a[r * into + k],
+        );
+        check(
+          forward[0],
+          product(
+            rows,
+            out,
+            into,
+            (i, k) => x[i * into + k],
+            (k, j) => w[j * into + k],
+          ),
+          product(
+            rows,
+            out,
+            rank,
+            (i, r) => lowForward[i * rank + r].value,
+            (r, j) => b[j * rank + r],
+          ),
+        );
+        const lowBackward = product(
+          rows,
+          rank,
+          out,
+          (i, k) => dy[i * out + k],
+          (k, r) => b[k * rank + r],
+        );
+        check(
+          backward[0],
+          product(
+            rows,
+            into,
+            out,
+            (i, k) => dy[i * out + k],
+            (k, j) => w[k * into + j],
+          ),
+          product(
+            rows,
+            into,
+            rank,
+            (i, r) => lowBackward[i * rank + r].value,
+            (r, j) => a[r * into + j],
+          ),
+        );
+      }
+    },
+  );
+});
+
 describe('arguments', () => {
   const setting = { kernel: 'geglu', sizes: { rows: 1, columns: 2 }, dtype: 'float32', device: 'cpu' } as const;
   const measured = { ...setting, seconds: 0.001 };

@@ -50,6 +50,10 @@ describe('advice on what the loader says', () => {
       'libtorch_cpu.so: cannot open shared object file: No such file or directory',
       /LibTorch .* has been moved or removed/,
     ],
+    [
+      '/x/build/Release/group_robust.node: cannot open shared object file: No such file or directory',
+      /for another kind of machine: run npm run build/,
+    ],
     ['libnccl.so.2: cannot open shared object file: No such file or directory', /shared library is missing/],
     ['group_robust.node: undefined symbol: _ZN3c105ErrorC2Ev', /does not fit the LibTorch/],
     ['something new', /doctor/],
