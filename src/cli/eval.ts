@@ -1,5 +1,4 @@
 import { type Command, Option } from '@commander-js/extra-typings';
-import { cellsOf } from '../data/pairs/dataset.js';
 import type { Team } from '../distributed/team.js';
 import { InputError, present } from '../errors.js';
 import type { GemmaPolicy } from '../policy/gemma.js';
@@ -44,7 +43,7 @@ export function registerEval(program: Command): void {
     const { scoredDataset } = await import('../train/scoring.js');
     const { progress } = await import('../terminal/progress.js');
     const { clustersOf, overClusters } = await import('../report/clusters.js');
-    const { pairLine } = await import('../data/pairs/dataset.js');
+    const { cellsOf, pairLine } = await import('../data/pairs/dataset.js');
     const { groupTable } = await import('./group-table.js');
     const { localAdapter } = await import('../hub/local.js');
     return together(undefined, async (team) => {

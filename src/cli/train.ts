@@ -1,5 +1,4 @@
 import { type Command, Option } from '@commander-js/extra-typings';
-import { writeRunReport } from '../report/run-report.js';
 import { counted } from '../terminal/format.js';
 import { collect, defineAction, deviceOption } from './command.js';
 
@@ -28,6 +27,7 @@ export function registerTrain(program: Command): void {
     const { runTraining } = await import('../train/run.js');
     const { followTraining } = await import('../train/follow.js');
     const { groupTable } = await import('./group-table.js');
+    const { writeRunReport } = await import('../report/run-report.js');
     return together(config.distributed?.timeout, async (team) => {
       // Only rank 0 has anything to tell.
       if (team && team.rank > 0) return followTraining(config, team).then(() => ({}));

@@ -31,7 +31,8 @@ def log_probabilities(model):
         prompt, response = (tokenizer(pair[key], add_special_tokens=False).input_ids for key in ("prompt", "chosen"))
         response.append(eos)
         tokens = torch.tensor([[bos, *prompt, *response]])
-        logits = model(tokens).logits[0, len(prompt) : -1].float()
+        # The head over the whole prompt would take most of the time.
+        logits = model(tokens, logits_to_keep=len(response) + 1).logits[0, :-1].float()
         scores.append(logits.log_softmax(-1).gather(1, tokens[0, len(prompt) + 1 :, None]).sum().item())
     return torch.tensor(scores)
 

@@ -35,7 +35,7 @@ def logps(model):
     for prompt, response in a["texts"]:
         ids = torch.tensor([prompt + response])
         with torch.no_grad():
-            logits = model(ids).logits[0, len(prompt) - 1 : -1].double().log_softmax(-1)
+            logits = model(ids, logits_to_keep=len(response) + 1).logits[0, :-1].double().log_softmax(-1)
         out.append(logits.gather(1, ids[0, len(prompt) :, None]).sum().item())
     return out
 def gradients(peft):
