@@ -7,7 +7,6 @@
  * Expected: below, and in docs/results/convergence.md. Swapped features, uneven responses, imbalanced data, ‖θ‖ ≤ 10, seed 2021.
  */
 import { trainingProblem } from '../../src/bandit/preferences.js';
-import { Random } from '../../src/numbers/random.js';
 import { marginLoss } from '../../src/objective/losses.js';
 import { convergenceConstants, stepSizes } from '../../src/theory/constants.js';
 import { assessRuns, convergenceDefaults, startingPoint } from '../../src/theory/convergence.js';
@@ -16,7 +15,6 @@ import { type Row, runExperiment } from './program.js';
 
 const { beta, radius, seed } = convergenceDefaults;
 const problem = trainingProblem({ features: 'swapped', responses: 'uneven', data: 'imbalanced' }, seed);
-const random = () => Random.stream(seed, 'theory', 'bootstrap');
 
 await runExperiment({
   name: 'iterates.ts',
@@ -63,13 +61,10 @@ await runExperiment({
       const rateOf = (key: 'errors' | 'lastErrors') =>
         horizons.length < 2
           ? null
-          : fitRate(
-              measured.map((one) => ({ T: one.T, errors: one[key] })),
-              random(),
-            ).slope;
+          : fitRate(measured.map((one) => ({ T: one.T, errors: one[key] }))).slope;
       const rates = { 'rate of average': rateOf('errors'), 'rate of last': rateOf('lastErrors') };
       return measured.map(({ T, errors, lastErrors }): Row => {
-        const [averageEnds, lastEnds] = [meanInterval(errors, random()), meanInterval(lastErrors, random())];
+        const [averageEnds, lastEnds] = [meanInterval(errors), meanInterval(lastErrors)];
         return {
           labels: { loss: loss.loss, order, T: String(T) },
           values: {

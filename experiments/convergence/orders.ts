@@ -8,7 +8,6 @@
  */
 import { trainingProblem } from '../../src/bandit/preferences.js';
 import { present } from '../../src/errors.js';
-import { Random } from '../../src/numbers/random.js';
 import { marginLoss } from '../../src/objective/losses.js';
 import type { SaddleRun } from '../../src/theory/algorithm.js';
 import { convergenceConstants, stepSizes } from '../../src/theory/constants.js';
@@ -73,7 +72,7 @@ await runExperiment({
         assessRuns(problem, { loss, radius }, present(saddles.get(loss.loss)), runs).errors;
       const [simultaneous, alternating] = [errorsOf(results[2 * n]), errorsOf(results[2 * n + 1])];
       const differences = alternating.map((error, k) => error - simultaneous[k]);
-      const [low, high] = meanInterval(differences, Random.stream(seed, 'theory', 'bootstrap'));
+      const [low, high] = meanInterval(differences);
       return {
         labels: { loss: loss.loss, steps: `× ${factor}`, T: String(T) },
         values: {

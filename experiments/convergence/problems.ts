@@ -8,7 +8,6 @@
  * Expected: below, and in docs/results/convergence.md. DPO, β = 1, swapped features, uneven responses, ‖θ‖ ≤ 10, seed 2021, simultaneous.
  */
 import { validationProblem } from '../../src/bandit/preferences.js';
-import { Random } from '../../src/numbers/random.js';
 import { marginLoss } from '../../src/objective/losses.js';
 import type { LogLinearProblem } from '../../src/policy/log-linear-problem.js';
 import { summarise } from '../../src/theory/check.js';
@@ -89,7 +88,7 @@ await runExperiment({
         ...assessRuns(problem, settings, saddle, results[n * horizons.length + k]),
         bound: errorBound(constants, T),
       }));
-      const summary = summarise(measurements, start.error, Random.stream(seed, 'theory', 'bootstrap'));
+      const summary = summarise(measurements, start.error);
       const last = summary.horizons[horizons.length - 1];
       return {
         labels,

@@ -167,7 +167,7 @@ async function checkConvergence(flags: ConvergeFlags, output: Output): Promise<o
   const [algorithm = defaults.algorithm, ...more] = flags.algorithm ?? [];
   const compared = more.length > 0 || !(algorithm === 1 || algorithm === 3);
   const out = checkOut(flags, {
-    folder: compared ? /^(comparison\.(json|csv)|(duality-gap|error)\.svg)$/ : /^convergence\.(json|csv)$/,
+    folder: compared ? /^(comparison\.(json|csv)|(duality-gap|error|last-error)\.svg)$/ : /^convergence\.(json|csv)$/,
   });
   if (loss === undefined)
     throw new InputError('is missing', {
@@ -295,7 +295,7 @@ async function solveProblem(file: string, flags: ConvergeFlags, output: Output):
   const { minimaxReport } = await import('../theory/report.js');
   const { problem, loss, radius } = readProblemFile(file);
   const adversary = await checkedAdversary(flags);
-  const report = minimaxReport(minimax(problem, marginLoss(loss), radius, adversary, { file }));
+  const report = minimaxReport(minimax(problem, loss, radius, adversary, { file }));
   // The object is the whole answer, for people too: nothing else may stand beside it for the program that reads it.
   if (!output.json) output.log(JSON.stringify(report));
   return report;

@@ -65,7 +65,11 @@ export const worstLoss: Score = {
 const spread: Score = {
   title: 'Spread (worst − best group)',
   of: (run) => largest(losses(run)) - smallest(losses(run)),
-  error: (run) => combined(run, [errorOf(extreme(run, 'loss', 1)), errorOf(extreme(run, 'loss', -1))]),
+  error: (run) => {
+    const [worst, best] = [extreme(run, 'loss', 1), extreme(run, 'loss', -1)];
+    // One group, or groups all alike, of which no two are told apart.
+    return worst === best ? null : combined(run, [errorOf(worst), errorOf(best)]);
+  },
 };
 
 const groupMean: Score = {

@@ -29,10 +29,10 @@ const pairSchema = z.looseObject({
 
 /**
  * The tested pairs of a run, of the best step where it kept that. They have no reward accuracies where all rewards tie, as before the first step.
- * @returns the file they are from, too
+ * @returns the file they are from, too, and whether they tie
  * @throws InputError naming the file that is missing or damaged
  */
-export async function readTestScores(run: string): Promise<{ file: string; pairs: TestScore[] }> {
+export async function readTestScores(run: string): Promise<{ file: string; pairs: TestScore[]; tied: boolean }> {
   const best = join(run, 'evaluation-best-pairs.jsonl');
   const file = existsSync(best) ? best : join(run, 'evaluation-pairs.jsonl');
   const lines = await readLines(file, pairSchema);
@@ -45,7 +45,7 @@ export async function readTestScores(run: string): Promise<{ file: string; pairs
     reward_accuracy: tied ? undefined : scores['rewards/accuracies'],
     policy_accuracy: scores['logps/accuracies'],
   }));
-  return { file, pairs };
+  return { file, pairs, tied };
 }
 
 /** All metrics of the tested pairs in such a file. @throws InputError naming the file that is missing or damaged */

@@ -1,8 +1,10 @@
 import { InputError, present } from '../errors.js';
 import { bootstrapInterval } from '../numbers/bootstrap.js';
+import { smallest } from '../numbers/extremes.js';
 import { Random } from '../numbers/random.js';
 import { isMoving } from '../objective/group-weights.js';
 import { parseMethod } from '../objective/method-name.js';
+import { fewClusters } from '../report/clusters.js';
 import {
   fewestUnits,
   groupMeans,
@@ -40,6 +42,8 @@ interface Interval {
   mean: number;
   /** 95 %, over questions; of NaN where a group of a seed has only one, too. */
   interval: [number, number];
+  /** Questions of the group of a seed that has the fewest. */
+  fewest: number;
   /** Of each seed by itself. */
   seeds: number[];
 }
@@ -98,7 +102,7 @@ export function poolFolds(pairs: readonly TestedPair[]): Pooled {
       seeds.map((seed) => valuesOf(having(metric, present(tested.get(name)?.get(seed))), groups.length, metric));
     const own = ofSeeds(method);
     if (own.some((values) => values.length === 0))
-      return { mean: Number.NaN, interval: [Number.NaN, Number.NaN], seeds: own.map(() => Number.NaN) };
+      return { mean: Number.NaN, interval: [Number.NaN, Number.NaN], fewest: 0, seeds: own.map(() => Number.NaN) };
     const others = minus === undefined ? [] : ofSeeds(minus);
     const bySeed = (times: Float64Array) =>
       own.map((values, i) => {
@@ -106,12 +110,15 @@ export function poolFolds(pairs: readonly TestedPair[]): Pooled {
         return of(groupMeans(values, times)) - (other === undefined ? 0 : of(groupMeans(other, times)));
       });
     const mean = (times: Float64Array) => bySeed(times).reduce((sum, ofSeed) => sum + ofSeed, 0) / seeds.length;
+    const fewest = smallest(own.map(fewestUnits));
     return {
       mean: mean(once),
       // The same draws for all, so that differences are paired.
-      interval: own.every((values) => fewestUnits(values) > 1)
-        ? bootstrapInterval(questions.size, mean, Random.stream(0, 'pooled-folds'))
-        : [Number.NaN, Number.NaN],
+      interval:
+        fewest > 1
+          ? bootstrapInterval(questions.size, mean, Random.stream(0, 'pooled-folds'))
+          : [Number.NaN, Number.NaN],
+      fewest,
       seeds: bySeed(once),
     };
   };
@@ -253,6 +260,10 @@ export function pooledSection(pooled: Pooled): Section {
     ]),
   });
   const intervals = Object.values(methods).flatMap(({ measures }) => Object.values(measures));
+  const few = fewClusters(
+    'question',
+    smallest(intervals.filter(({ interval }) => isKnown(interval)).map(({ fewest }) => fewest)),
+  );
   const groups = Object.keys(Object.values(methods)[0]?.groups ?? {});
   const byGroup = (caption: string, of: (group: GroupMean) => number): Table => ({
     caption,
@@ -281,6 +292,7 @@ export function pooledSection(pooled: Pooled): Section {
             'Figures without an interval are over groups of which one has a single question, which tells nothing of its spread.',
           ]
         : []),
+      ...(few === undefined ? [] : [`Few questions: ${few}.`]),
     ],
     checks,
     tables: [

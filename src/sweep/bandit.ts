@@ -24,7 +24,7 @@ import { packageVersion } from '../package.js';
 import { methodTitle } from '../report/palette.js';
 import { progress } from '../terminal/progress.js';
 import { weightingSchema } from '../train/objective-config.js';
-import { cellFolder, changedUnit, type Setting, settingsOfMethods } from './cells.js';
+import { cellFolder, changedUnit, checkJudgedAlike, type Setting, settingsOfMethods } from './cells.js';
 import { chosenOf, writeReport } from './collect.js';
 import { type Comparison, judge, type Measured } from './comparison.js';
 import { type MethodPlan, type SweepConfig, selections } from './config.js';
@@ -90,6 +90,7 @@ export function banditCells(sweep: SweepConfig): BanditCell[] {
       .map(({ settings: { loss } }) => JSON.stringify(loss));
     if (sweep.select === 'worst/loss' && new Set(units).size > 1) throw changedUnit(sweep, method.name);
   }
+  checkJudgedAlike(sweep, cells, ({ options }) => problemOf(options));
   for (const key of limitedOptions) {
     const reads = ({ method, setting, options }: BanditCell) => {
       const own = sweep.methods.find(({ name }) => name === method)?.set ?? {};
@@ -108,14 +109,13 @@ function cellOf(sweep: SweepConfig, method: MethodPlan, one: Setting, seed: numb
   const at = { file: `${sweep.file}, method ${method.name}` };
   const own = { ...method.set, ...Object.fromEntries(one) };
   const options = checked(optionsSchema, { ...sweep.bandit, ...own }, at);
-  const { method: name, features, responses, data, groups, dimension, deterministicRatio, referenceTheta } = options;
-  const { adaptiveTheta, adaptiveAlpha, ...rest } = options;
+  const { method: name, adaptiveTheta, adaptiveAlpha, ...rest } = options;
   const ofMethod = { ...rest, adaptive: { theta: adaptiveTheta, alpha: adaptiveAlpha } };
   for (const key of limitedOptions)
     if (key in own && !readsOption(name, key, ofMethod))
       throw new InputError(`has no effect on ${name}`, { at: { ...at, field: key }, fix: 'remove it' });
   checkOptions(name, ofMethod, (field) => ({ ...at, field }));
-  const problem = withoutAbsent({ features, responses, data, groups, dimension, deterministicRatio, referenceTheta });
+  const problem = withoutAbsent(problemOf(options));
   const settings = methodSettings(name, ofMethod);
   checkSetting(problem);
   checkMethod(settings, trainingSizes(problem));
@@ -123,6 +123,11 @@ function cellOf(sweep: SweepConfig, method: MethodPlan, one: Setting, seed: numb
   // The command refuses what the sweep's other methods read alone.
   for (const key of limitedOptions) if (!readsOption(name, key, ofMethod)) delete options[key];
   return { method: method.name, setting: one, seed, folder, options, problem, settings };
+}
+
+/** The settings of the problem: what pairs and test states of a seed are drawn from. */
+function problemOf({ features, responses, data, groups, dimension, deterministicRatio, referenceTheta }: Options) {
+  return { features, responses, data, groups, dimension, deterministicRatio, referenceTheta };
 }
 
 /** What goes into JSON and comes back is then the same. */

@@ -49,7 +49,37 @@ export function cellsOf(sweep: SweepConfig): Cell[] {
     if (sweep.select === 'worst/loss' && new Set(configs.map(({ config }) => lossUnit(config))).size > 1)
       throw changedUnit(sweep, method.name);
   }
+  checkJudgedAlike(sweep, cells, ({ config: { data } }) => ({
+    'data.validation': data.validation,
+    'data.test': data.test,
+    'data.groupBy': data.groupBy,
+    'data.people': data.people,
+  }));
   return cells;
+}
+
+/**
+ * Figures on other pairs or groups do not compare: no setting can be chosen by them, and a difference of two methods would be one of their data.
+ * @param of what a run is judged on, by the key that says so
+ * @throws InputError naming the first method and key in which it is not the same for all runs
+ */
+export function checkJudgedAlike<C extends { method: string }>(
+  { file }: SweepConfig,
+  cells: readonly C[],
+  of: (cell: C) => Record<string, unknown>,
+): void {
+  const first = present(cells[0]);
+  const wanted = of(first);
+  for (const cell of cells)
+    for (const [key, value] of Object.entries(of(cell))) {
+      const [is, other] = [value, wanted[key]].map((one) => JSON.stringify(one) ?? 'absent');
+      if (is === other) continue;
+      const where = cell.method === first.method ? 'another setting of it' : `method ${first.method}`;
+      throw new InputError(`is ${is}, but ${other} in ${where}: all runs must be judged on the same`, {
+        at: { file: `${file}, method ${cell.method}`, field: key },
+        fix: 'give it one value, or make a sweep of each',
+      });
+    }
 }
 
 /** The error of a method whose settings have losses that do not compare. */

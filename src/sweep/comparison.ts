@@ -57,6 +57,8 @@ interface TestedMethod {
   test: string;
   /** By seed. */
   seeds: readonly (readonly TestScore[])[];
+  /** Seeds whose rewards all tie: then the method has no reward accuracy. */
+  tied: readonly number[];
 }
 
 /**
@@ -70,9 +72,14 @@ export async function compareChosen(chosen: readonly Candidate<Trained>[], clust
     const { config } = present(runs[0]).cell;
     const file = present(config.data.test);
     const seeds: TestScore[][] = [];
-    for (const { cell } of runs) seeds.push((await readTestScores(cell.folder)).pairs);
+    const tied: number[] = [];
+    for (const { cell, seed } of runs) {
+      const scores = await readTestScores(cell.folder);
+      seeds.push(scores.pairs);
+      if (scores.tied) tied.push(seed);
+    }
     const lines = seeds.map((pairs) => pairs.map(({ line, groups }) => [line, groups]));
-    methods.push({ name: method, unit: lossUnit(config), test: JSON.stringify([file, ...lines]), seeds });
+    methods.push({ name: method, unit: lossUnit(config), test: JSON.stringify([file, ...lines]), seeds, tied });
   }
   // Units are those of one test file: methods that were tested on other pairs stand alone.
   const reference = methods[0]?.test;
@@ -173,9 +180,28 @@ function compareOnOneTest(
   const few = known
     ? fewClusters(cluster, fewest)
     : 'a group has only one, which tells nothing of its spread, so figures over groups have no interval, and all verdicts are unclear';
-  const judged = entries.filter(({ minus, measure }) => minus !== undefined && claims[measure] !== undefined);
   const name = (method: number) => present(methods[method]).name;
   const pairs = methods.flatMap((_, method) => Array.from({ length: method }, (_, minus) => ({ method, minus })));
+  const tiesOf = (method: number) => {
+    const { tied } = present(methods[method]);
+    return tied.length === 0 ? [] : [`${methodTitle(name(method))} with seed ${tied.join(', ')}`];
+  };
+  const ties = methods.flatMap((_, method) => tiesOf(method));
+  // A claim that ties leave open is one of the comparisons all the same.
+  const claimed = pairs.flatMap(({ method, minus }) =>
+    measureNames.flatMap((measure) => {
+      const own = [method, minus];
+      const level = entries.find(
+        (one) => one.method === method && one.minus === minus && one.measure === measure,
+      )?.level;
+      const open =
+        measures[measure].metric === 'reward_accuracy' &&
+        own.every((m) => has(m, 'reward_accuracy') || tiesOf(m).length > 0);
+      if (claims[measure] === undefined || (level === undefined && !open)) return [];
+      const claim = `${methodTitle(name(method))} ${claims[measure]} against ${methodTitle(name(minus))}`;
+      return [{ claim, measure, level, tied: own.flatMap(tiesOf) }];
+    }),
+  );
   return {
     over: `${(first?.seeds.length ?? 0) > 1 ? 'seeds and test pairs together (two-level bootstrap: seeds and pairs are drawn anew, the same pairs for all seeds)' : 'test pairs; one seed says nothing about training with another'}, of ${counted(present(tested[0]?.[0]).length, 'pair')}${cluster === undefined ? '' : ` in ${counted(units.size, 'cluster')} of one ${cluster}, which are drawn as wholes`}. Differences are taken seed by seed and pair by pair. Worst groups are those of each seed, and of each draw`,
     methods: methods.map(({ name }, method) => ({ name, measured: measured(method, undefined) })),
@@ -184,15 +210,20 @@ function compareOnOneTest(
       second: name(minus),
       measured: measured(method, minus),
     })),
-    checks: judged.map(({ method, minus, measure, level }): Check => {
-      const claim = `${methodTitle(name(method))} ${claims[measure]} against ${methodTitle(name(present(minus)))}`;
-      const detail = `difference ${formatNumber(level.mean, 3)}; no interval, since a group has only one ${unit}`;
-      return known
-        ? judge(claim, measures[measure].wanted, level, judged.length, 'seeds and test pairs')
-        : { claim, outcome: 'unclear', detail, finding: true };
+    checks: claimed.map(({ claim, measure, level, tied }): Check => {
+      if (level && known) return judge(claim, measures[measure].wanted, level, claimed.length, 'seeds and test pairs');
+      const detail = level
+        ? `difference ${formatNumber(level.mean, 3)}; no interval, since a group has only one ${unit}`
+        : `no reward accuracy of ${tied.join(' and ')}, whose rewards all tie`;
+      return { claim, outcome: 'unclear', detail, finding: true };
     }),
     notes: [
       ...(few === undefined ? [] : [`Few ${unit}s: ${few}.`]),
+      ...(ties.length === 0
+        ? []
+        : [
+            `No test reward accuracy: ${ties.join('; ')}. The policy that is judged there is the reference itself, as at a best step 0, so all rewards tie; a method with such a seed has no reward accuracy, and claims on it are unclear.`,
+          ]),
       ...pairs.flatMap(({ method, minus }) =>
         methods[method]?.unit === methods[minus]?.unit
           ? []

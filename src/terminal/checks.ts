@@ -34,8 +34,8 @@ export function outcomeOf(values: readonly number[], wanted: 'lower' | 'higher')
 
 /**
  * A claim that one method's score is lower, or higher, than another's. It holds where the whole 95 % interval of the mean of
- * the paired differences says so, is unclear where only the mean does or there is but one seed, and fails where that does not. Stricter than
- * {@link outcomeOf} of the interval, by which sweeps and pooled folds are judged.
+ * the paired differences says so, fails where the mean says the contrary, and else is unclear: one seed, which has no interval, or a tie. Stricter
+ * than {@link outcomeOf} of the interval, by which sweeps and pooled folds are judged.
  */
 export function pairedCheck(claim: string, difference: PairedDifference, wanted: 'lower' | 'higher'): Check {
   const { mean, pairs } = difference;
@@ -45,7 +45,7 @@ export function pairedCheck(claim: string, difference: PairedDifference, wanted:
     : 'one seed says nothing about chance';
   return {
     claim,
-    outcome: outcomeOf([mean], wanted) !== 'holds' ? 'fails' : interval ? outcomeOf(interval, wanted) : 'unclear',
+    outcome: outcomeOf([mean], wanted) === 'fails' ? 'fails' : interval ? outcomeOf(interval, wanted) : 'unclear',
     detail: `paired difference ${formatEstimate(difference)} over ${counted(pairs, 'seed')}; ${chance}`,
     difference,
   };

@@ -1,5 +1,4 @@
 import { InputError } from '../errors.js';
-import { Random } from '../numbers/random.js';
 import { type LossSettings, marginLoss } from '../objective/losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 import type { Outcome } from '../terminal/checks.js';
@@ -26,7 +25,7 @@ export interface ComparedHorizon extends Omit<HorizonSummary, 'T' | 'bound'> {
   samples: number;
   /** T: steps of `every-group` take K samples each, so there are ⌊samples/K⌋. */
   steps: number;
-  /** 95 % bootstrap interval of the mean ε of the last iterate. */
+  /** 95 % interval of the mean ε of the last iterate. */
   last_error_interval: Interval;
   /** On the mean error; null where none is proven. */
   bound: number | null;
@@ -135,14 +134,12 @@ export async function compareAlgorithms(
     algorithms: algorithms.map((algorithm): ComparedAlgorithm => {
       const own = measured.filter((one) => one.algorithm === algorithm).sort((a, b) => a.samples - b.samples);
       const measurements = own.map(({ measurement }) => measurement);
-      // The stream that the verdict on Algorithm 1 has, so that the same runs have the same intervals.
-      const random = Random.stream(seed, 'theory', 'bootstrap');
-      const { horizons, rate } = summarise(measurements, start.error, random);
+      const { horizons, rate } = summarise(measurements, start.error);
       return {
         algorithm,
         horizons: own.map(({ samples, steps, bound, measurement }, n): ComparedHorizon => {
           const { T: _, ...summary } = horizons[n];
-          const last_error_interval = meanInterval(measurement.lastErrors, random);
+          const last_error_interval = meanInterval(measurement.lastErrors);
           return { samples, steps, ...summary, last_error_interval, bound };
         }),
         rate,

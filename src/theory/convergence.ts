@@ -1,5 +1,4 @@
 import { InputError } from '../errors.js';
-import { Random } from '../numbers/random.js';
 import { type LossSettings, type MarginLoss, marginLoss } from '../objective/losses.js';
 import { groupLosses, norm, worst } from '../policy/group-losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
@@ -138,7 +137,7 @@ export async function measureConvergence(
       algorithm,
       order,
       premises,
-      ...judge(measurements, start, Random.stream(seed, 'theory', 'bootstrap'), findings),
+      ...judge(measurements, start, findings),
     };
   });
   return {
@@ -152,12 +151,17 @@ export async function measureConvergence(
   };
 }
 
-/** The numbers of steps, each once. @throws InputError for too few runs */
+/** The numbers of steps, each once. @throws InputError for none, or too few runs */
 export function ascending({ horizons, runs }: Pick<ConvergenceSettings, 'horizons' | 'runs'>): number[] {
   if (!(Number.isSafeInteger(runs) && runs >= 2))
     throw new InputError(`${runs} runs give no interval`, {
       at: { field: 'runs' },
       fix: 'use 2 or more, 10 by default',
+    });
+  if (horizons.length === 0)
+    throw new InputError('there is no number of steps to measure at', {
+      at: { field: 'horizons' },
+      fix: `name some, such as ${convergenceDefaults.horizons.join(', ')}`,
     });
   return [...new Set(horizons)].sort((a, b) => a - b);
 }

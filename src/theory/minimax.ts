@@ -44,7 +44,7 @@ const roundingShare = 1e-14;
  * @param against what α may be, and what it adds to: the keys of a configuration's objective. Default: the simplex
  * @param source where the problem came from, for error messages
  * @throws InputError for a loss that has neither a second derivative nor is a ramp, for a ramp on R^d, for a vanishing one on R^d when the infimum is not attained (separable
- * pairs) or the loss has no lower bound, for a radius that is not positive, or for what {@link Adversary} refuses.
+ * pairs) or the loss has no lower bound, for a radius that is not positive, for no groups or one without pairs, or for what {@link Adversary} refuses.
  * @throws GroupRobustError `MINIMAX_BRACKET` when the bracket stays wider than {@link bracketTolerance}, is not finite, or contradicts itself.
  * @example Two groups of one pair each, whose margins are θ and 2θ.
  * ```ts
@@ -72,10 +72,13 @@ export function minimax(
     : lossWith(['convexity', 'curvature'], given, 'the exact minimax value', { ...source, field: 'loss' });
   if (radius !== undefined && !(radius > 0 && Number.isFinite(radius)))
     throw new InputError(`radius must be a positive number, not ${radius}`, { at: { ...source, field: 'radius' } });
-  const adversary = new Adversary(
-    against,
-    problem.groups.map(({ count }) => count),
-  );
+  const sizes = problem.groups.map(({ count }) => count);
+  if (sizes.length === 0 || sizes.some((size) => !(size >= 1)))
+    throw new InputError(
+      sizes.length === 0 ? 'there is no group' : `every group needs at least one pair; sizes are [${sizes.join(', ')}]`,
+      { at: { ...source, field: 'groups' } },
+    );
+  const adversary = new Adversary(against, sizes);
   if (radius !== undefined) return solve(problem, loss, adversary, radius);
   if (!loss.curvature)
     throw new InputError(

@@ -77,11 +77,14 @@ function stepRates(
   return { theta: rate(moves.map(({ theta }) => theta)), alpha: rate(moves.map(({ alpha }) => alpha)) };
 }
 
-/** Steps that are replayed: enough for θ to move far, too few for rounding to grow, even in a ball of radius 10⁵. */
-const replayed = 2000;
+/**
+ * Streams that are replayed, and steps of each: enough for θ to move far, too few for rounding to grow, which steps in a large ball, or with a
+ * large β, soon make chaos of.
+ */
+const replays = { streams: 10, steps: 200 };
 
 /**
- * Compares a run with its replay, with the settings of the least horizon, whose steps are the longest: in the ball of the
+ * Compares runs with their replays, with the settings of the least horizon, whose steps are the longest: in the ball of the
  * settings and in one so small that it is left all the time.
  */
 function replayDistance(
@@ -94,15 +97,19 @@ function replayDistance(
   let largest = 0;
   for (const ball of [radius, radius / 1000]) {
     const within = { ...settings, radius: ball };
-    const [run] = runSideBySide(
+    const streams = () => Array.from({ length: replays.streams }, (_, n) => Random.stream(seed, 'theory', 'replay', n));
+    const runs = runSideBySide(
       problem,
-      [{ settings: within, random: Random.stream(seed, 'theory', 'replay') }],
-      replayed,
+      streams().map((random) => ({ settings: within, random })),
+      replays.steps,
     );
-    const again = runByObjective(problem, within, replayed, Random.stream(seed, 'theory', 'replay'));
-    for (const key of ['averageTheta', 'averageAlpha', 'lastTheta', 'lastAlpha'] as const) {
-      const difference = norm(run[key].map((value, n) => value - again[key][n]));
-      if (difference > 0) largest = Math.max(largest, difference / norm(again[key]));
+    for (const [n, random] of streams().entries()) {
+      const run = runs[n];
+      const again = runByObjective(problem, within, replays.steps, random);
+      for (const key of ['averageTheta', 'averageAlpha', 'lastTheta', 'lastAlpha'] as const) {
+        const difference = norm(run[key].map((value, j) => value - again[key][j]));
+        if (difference > 0) largest = Math.max(largest, difference / norm(again[key]));
+      }
     }
   }
   return largest;

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { InputError } from '../errors.js';
 import { checked, fieldName, parseJson, readText } from '../files/read.js';
-import { type LossSettings, lossNames } from '../objective/losses.js';
+import { type LossSettings, lossNames, type MarginLoss, marginLoss } from '../objective/losses.js';
 import type { LogLinearProblem } from '../policy/log-linear-problem.js';
 
 const schema = z.strictObject({
@@ -22,7 +22,7 @@ const schema = z.strictObject({
 /** A minimax problem as a file states it. */
 export interface ProblemFile {
   problem: LogLinearProblem;
-  loss: LossSettings;
+  loss: MarginLoss;
   /** Absent where the file has null: θ is free. */
   radius?: number;
 }
@@ -50,7 +50,7 @@ export function readProblemFile(file: string): ProblemFile {
       });
   }
   return {
-    loss: { loss, beta, labelSmoothing },
+    loss: lossOf({ loss, beta, labelSmoothing }, file),
     radius: radius ?? undefined,
     problem: {
       dimension,
@@ -61,4 +61,14 @@ export function readProblemFile(file: string): ProblemFile {
       })),
     },
   };
+}
+
+/** @throws InputError that names the file too */
+function lossOf(settings: LossSettings, file: string): MarginLoss {
+  try {
+    return marginLoss(settings);
+  } catch (cause) {
+    if (!(cause instanceof InputError)) throw cause;
+    throw new InputError(cause.problem, { at: { ...cause.location, file }, fix: cause.fix, cause });
+  }
 }

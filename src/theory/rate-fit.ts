@@ -1,6 +1,6 @@
-import type { Random } from '../numbers/random.js';
+import { confidenceInterval, estimate, studentT } from '../numbers/statistics.js';
 
-/** Errors of independent runs of T steps each. */
+/** Errors of independent runs of T steps each, two or more; those of another horizon are of other draws. */
 export interface HorizonErrors {
   T: number;
   errors: readonly number[];
@@ -11,41 +11,50 @@ export type Interval = [low: number, high: number];
 export interface RateFit {
   /** s of the least-squares line log(mean error) = s log T + const. */
   slope: number;
-  /** 95 % percentile bootstrap interval of the slope: runs are resampled within each horizon. */
+  /** 95 % interval of the slope, see {@link fitRate}. */
   interval: Interval;
 }
 
-const resamples = 2000;
-
-/** The rate at which the mean error falls with T. @throws RangeError for less than two horizons, or a mean error ≤ 0 */
-export function fitRate(horizons: readonly HorizonErrors[], random: Random): RateFit {
+/**
+ * The rate at which the mean error falls with T. The slope is a sum over horizons, s = Σ_h c_h log m_h with c_h = (x_h − x̄) / Σ (x − x̄)²
+ * and x = log T, so to first order in the mean m_h of n_h errors with standard deviation s_h (delta method) its variance is
+ *
+ *   V = Σ_h V_h,   V_h = (c_h s_h / m_h)² / n_h,
+ *
+ * and its interval s ± t √V, with t of ν = V² / Σ_h V_h² / (n_h − 1) degrees of freedom (Satterthwaite): few runs know little of their own spread.
+ *
+ * @throws RangeError for less than two horizons, a horizon of one run, or a mean error ≤ 0
+ */
+export function fitRate(horizons: readonly HorizonErrors[]): RateFit {
   if (horizons.length < 2) throw new RangeError('a rate needs at least two horizons');
   const x = horizons.map(({ T }) => Math.log(T));
-  const means = horizons.map(({ errors }) => average(errors));
-  if (means.some((mean) => !(mean > 0))) throw new RangeError('a rate needs positive mean errors');
-  const slopes = Array.from({ length: resamples }, () =>
-    // Resampled means may reach 0 where the errors scatter around it; the logarithm must stay finite.
-    slope(
-      x,
-      horizons.map(({ errors }, n) => Math.log(Math.max(resampledMean(errors, random), 1e-12 * means[n]))),
-    ),
+  const centre = average(x);
+  const spread = x.reduce((sum, value) => sum + (value - centre) ** 2, 0);
+  const estimates = horizons.map(({ errors }) => estimate(errors));
+  if (estimates.some(({ mean }) => !(mean > 0))) throw new RangeError('a rate needs positive mean errors');
+  const parts = estimates.map(({ mean, standard_error: error }, h) => {
+    if (error === null) throw new RangeError('a horizon of one run tells nothing of its spread');
+    return (((x[h] - centre) / spread) * (error / mean)) ** 2;
+  });
+  const variance = parts.reduce((sum, part) => sum + part, 0);
+  const uncertainty = parts.reduce((sum, part, h) => sum + part ** 2 / (horizons[h].errors.length - 1), 0);
+  const reach = variance === 0 ? 0 : studentT(0.95, variance ** 2 / uncertainty) * Math.sqrt(variance);
+  const fitted = slope(
+    x,
+    estimates.map(({ mean }) => Math.log(mean)),
   );
-  return { slope: slope(x, means.map(Math.log)), interval: central95(slopes) };
+  return { slope: fitted, interval: [fitted - reach, fitted + reach] };
 }
 
-/** 95 % percentile bootstrap interval of the mean. */
-export function meanInterval(values: readonly number[], random: Random): Interval {
-  return central95(Array.from({ length: resamples }, () => resampledMean(values, random)));
+/** 95 % interval of the mean (Student's). @throws RangeError for a single run */
+export function meanInterval(values: readonly number[]): Interval {
+  const interval = confidenceInterval(estimate(values), values.length);
+  if (interval === null) throw new RangeError('a single run tells nothing of its spread');
+  return interval;
 }
 
 export function average(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length;
-}
-
-function resampledMean(values: readonly number[], random: Random): number {
-  let sum = 0;
-  for (let n = 0; n < values.length; n++) sum += values[random.integer(values.length)];
-  return sum / values.length;
 }
 
 /** Slope of the least-squares line through (x, y). */
@@ -59,9 +68,4 @@ export function slope(x: readonly number[], y: readonly number[]): number {
     variance += (x[n] - centreX) ** 2;
   }
   return covariance / variance;
-}
-
-function central95(values: number[]): Interval {
-  const sorted = values.sort((a, b) => a - b);
-  return [sorted[Math.floor(0.025 * sorted.length)], sorted[Math.ceil(0.975 * sorted.length) - 1]];
 }

@@ -202,6 +202,30 @@ describe('the page of several runs', () => {
     expect((await readRun(folders[3])).best?.groups.get(groupNames[0])?.['rewards/accuracies']).toBe(0);
   });
 
+  it('has no mean of accuracies, and no difference, where one of several seeds has none', async () => {
+    const tie = (folder: string) =>
+      changeFile(folder, 'evaluation-best.json', ({ groups }) => {
+        for (const group of Object.values(groups as Record<string, Record<string, number>>))
+          Object.assign(group, { 'rewards/accuracies': 0, 'rewards/margins': 0 });
+      });
+    for (const folder of folders) keepBest(folder, 10, [1, 2, 3]);
+    const rows = async () => {
+      const html = await read();
+      const best = (caption: string) => tableOf(html, caption).filter(([title]) => title.includes('best'));
+      return {
+        scores: best('Final test, mean ± standard error over seeds').map((row) => row.slice(1, 7)),
+        difference: best('Paired differences over seeds, mean ± standard error')[0].slice(1),
+      };
+    };
+    const whole = await rows();
+    expect(whole.scores.map(([seeds]) => seeds)).toEqual(['3', '3']);
+    for (const cells of [...whole.scores, whole.difference]) expect(cells).not.toContain('–');
+    tie(folders[4]);
+    const { scores, difference } = await rows();
+    expect(scores).toEqual([whole.scores[0], [...whole.scores[1].slice(0, -1), '–']]);
+    expect(difference).toEqual([...whole.difference.slice(0, -1), '–']);
+  });
+
   it('says where a pair counts in several groups', async () => {
     const overlapText = 'Groups overlap: a pair counts in each of its groups';
     // Of 3 · 80 memberships.
@@ -428,6 +452,13 @@ describe('the page of several runs', () => {
     expect(tableOf(html, 'Loss of each group, mean ± standard error over the pairs of the one seed')[1][2]).toBe(
       '3.00 ± 0.30',
     );
+    // Of one group there is no difference.
+    changeFile(folders[0], 'evaluation.json', (evaluation) => {
+      const [first] = Object.entries(evaluation.groups as object);
+      evaluation.groups = Object.fromEntries([first]);
+    });
+    const [, one] = tableOf(await read(), 'Final test, mean ± standard error over the pairs of the one seed');
+    expect(one.slice(2, 4)).toEqual(['3.00 ± 0.30', '0']);
     expect(html).toContain('error bars: ± one standard error over the pairs of the one seed');
     expect(runsCsv([await readRun(folders[0])])).toContain('loss standard error');
   });

@@ -215,12 +215,20 @@ describe('poolFolds', () => {
     );
     const { text, tables } = pooledSection(single);
     expect(text?.join()).toContain('one has a single question');
+    expect(text?.join()).not.toContain('Few questions');
     expect(JSON.stringify(tables)).not.toContain('NaN');
     expect(JSON.parse(JSON.stringify(single)).methods.ipo.measures['worst-group loss'].interval).toEqual([null, null]);
 
     const two = await poolRuns(runs(2));
     expect(two.checks[0].outcome).toBe('holds');
-    expect(pooledSection(two).text?.join()).not.toContain('single question');
+    const texts = async (questions: number) => pooledSection(await poolRuns(runs(questions))).text?.join();
+    expect(await texts(2)).not.toContain('single question');
+    // It holds, but not without a word of how little two questions know.
+    expect(await texts(2)).toMatch(
+      /Few questions: a group has pairs of only 2 clusters \(question\): fewer than 10 know/,
+    );
+    expect(await texts(9)).toContain('only 9 clusters');
+    expect(await texts(10)).not.toContain('Few questions');
   });
 
   it('names a file that does not fit its pairs', async () => {

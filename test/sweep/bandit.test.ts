@@ -147,6 +147,22 @@ methods:
       'bandit: { chi: 0.2 }\nseeds: 1\nmethods: [{ name: a, set: { method: ipo } }, { name: b, set: { method: gr-ipo, chi: 0.5 } }]',
       /field "bandit\.chi": has no effect on any method of the sweep/,
     ],
+    [
+      `bandit: { responses: uneven, data: imbalanced }
+seeds: 0-2
+methods: [{ name: ipo, set: { method: ipo, features: swapped } }, { name: is-ipo, set: { method: is-ipo }, grid: { features: [swapped, flipped] } }]`,
+      /method is-ipo, field "features": is "flipped", but "swapped" in method ipo: all runs must be judged on the same\n {2}fix: give it one value, or/,
+    ],
+    [
+      'bandit: { method: ipo }\nseeds: 0\nmethods: [{ name: a, grid: { data: [balanced, imbalanced] } }]',
+      /method a, field "data": is "imbalanced", but "balanced" in another setting of it/,
+    ],
+    ...['responses: even', 'groups: 4', 'dimension: 6', 'deterministicRatio: 0.7', 'referenceTheta: [1, 1, 1, 1]'].map(
+      (setting): [string, RegExp] => [
+        `bandit: { method: ipo }\nseeds: 0\nmethods: [{ name: a, set: { ${setting} } }, { name: b }]`,
+        new RegExp(`method b, field "${setting.split(':')[0]}": is .*, but .* in method a`),
+      ],
+    ),
   ])('%s is refused', (text, message) => {
     expect(() => banditCells(loadSweep(writeSweep('refused', `${text}\n`)))).toThrow(message);
   });

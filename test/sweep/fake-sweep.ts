@@ -88,6 +88,19 @@ function writeRun(
     };
   });
   write('metrics.jsonl', lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
+  const linesOfPairs = (changed: object) =>
+    pairs
+      .map(([line, group, weight, loss, right]) => ({
+        line,
+        group,
+        weight,
+        loss,
+        'rewards/accuracies': right,
+        'logps/accuracies': right,
+        ...changed,
+      }))
+      .map((line) => `${JSON.stringify(line)}\n`)
+      .join('');
   const tested = groups.filter((name) => pairs.some(([, group]) => group === name));
   const means = Object.fromEntries(
     tested.map((name) => {
@@ -104,21 +117,13 @@ function writeRun(
       ];
     }),
   );
-  if (best !== undefined) write('evaluation-best.json', JSON.stringify({ groups: means, mean: { loss: 1 } }));
+  if (best !== undefined) {
+    const ties = { 'rewards/accuracies': 0, 'rewards/margins': 0 };
+    const ofBest = Object.entries(means).map(([name, own]) => [name, best === 0 ? { ...own, ...ties } : own]);
+    write('evaluation-best.json', JSON.stringify({ groups: Object.fromEntries(ofBest), mean: { loss: 1 } }));
+    write('evaluation-best-pairs.jsonl', linesOfPairs(best === 0 ? ties : {}));
+  }
   write('evaluation.json', JSON.stringify({ groups: means, mean: { loss: 1 } }));
-  write(
-    'evaluation-pairs.jsonl',
-    pairs
-      .map(([line, group, weight, loss, right]) => ({
-        line,
-        group,
-        weight,
-        loss,
-        'rewards/accuracies': right,
-        'logps/accuracies': right,
-      }))
-      .map((line) => `${JSON.stringify(line)}\n`)
-      .join(''),
-  );
+  write('evaluation-pairs.jsonl', linesOfPairs({}));
   write('report.html', '');
 }

@@ -66,6 +66,12 @@ describe('the file of a sweep', () => {
     for (const { folder } of cells) expect(folder.slice(root.length)).toMatch(/^[\w./=,+-]+$/);
   });
 
+  it('may train on other pairs in each setting', () => {
+    const text = 'seeds: 0\nmethods: [{ name: a, grid: { data.train: [few.jsonl, many.jsonl] } }]\n';
+    const cells = cellsOf(loadSweep(writeSweep(place(), text)));
+    expect(cells.map(({ config }) => config.data.train)).toEqual(['few.jsonl', 'many.jsonl']);
+  });
+
   it('has grids of mappings, and folders apart for values that are written alike', () => {
     const sets = ['{ set: cvar, level: 0.5 }', '{ set: cvar, level: 0.2 }', '{ set: kl, radius: 0.2 }'];
     const set = '{ objective.weights: best-response }';
@@ -133,6 +139,16 @@ describe('the file of a sweep', () => {
       'seeds: 0\nselect: worst/accuracy\nmethods: [{ name: a, set: { objective: { loss: sft } } }]',
       /method a, field "objective\.loss": sft has no rewards/,
     ],
+    [
+      'seeds: 0\nmethods: [{ name: a, grid: { data.validation: [a.jsonl, b.jsonl] } }]',
+      /method a, field "data\.validation": is ".*b\.jsonl", but ".*a\.jsonl" in another setting of it: all runs must be judged on the same\n {2}fix: /,
+    ],
+    ...['data.test: b.jsonl', 'data.groupBy: country', 'data.people: { file: p.jsonl, key: user_id }'].map(
+      (setting): [string, RegExp] => [
+        `seeds: 0\nmethods: [{ name: a }, { name: b, set: { ${setting} } }]`,
+        new RegExp(`method b, field "${setting.split(':')[0]}": is .*, but .* in method a`),
+      ],
+    ),
     ['seeds: 0-9999\nmethods: [{ name: a, grid: { epochs: [1, 2] } }]', /are 20000 runs, more than 10000/],
   ])('%s is refused', (text, message) => {
     expect(() => cellsOf(loadSweep(writeSweep(place(), `${text}\n`)))).toThrow(message);
@@ -438,6 +454,53 @@ describe('comparison', () => {
       expect(two.notes).toEqual([expect.stringMatching(/^Few pairs: a group has only 2 pairs: fewer than 10 know/)]);
       expect((await compare(plain, of(more(9)))).notes.join()).toContain('only 9 pairs');
       expect((await compare(plain, of(more(10)))).notes).toEqual([]);
+    });
+  });
+
+  describe('where the best step of a seed is 0, and all rewards of its tests tie', () => {
+    const names = ['ipo', 'gr-ipo', 'dro'];
+    const three = `seeds: 0-2\nmethods: [${names.map((name) => `{ name: ${name} }`).join(', ')}]\n`;
+    const tie = async (isTied: (method: string, seed: number) => boolean) => {
+      const { sweep, cells } = pretendRuns(writeSweep(place(), three), ({ method, seed }) => ({
+        validation: [1, 2],
+        pairs: pairsOf([5, 5, 5, 5, 5, 5, 5, 5].map((loss) => loss - names.indexOf(method) * (1 + seed / 2))),
+        best: isTied(method, seed) ? 0 : 10,
+      }));
+      return (await collect(sweep, cells, () => {})).comparison;
+    };
+
+    it('names method and seed, and leaves the claims unclear that need a reward accuracy', async () => {
+      const { checks, notes, methods, differences } = await tie((method, seed) => method === 'gr-ipo' && seed === 1);
+      expect(notes).toContainEqual(
+        expect.stringMatching(/^No test reward accuracy: GR-IPO with seed 1\. .*all rewards tie/),
+      );
+      expect(methods.map(({ measured }) => 'worst-group reward accuracy' in measured)).toEqual([true, false, true]);
+      expect(differences.map(({ measured }) => 'worst-group reward accuracy' in measured)).toEqual([
+        false,
+        true,
+        false,
+      ]);
+      const accuracy = checks.filter(({ claim }) => claim.includes('reward accuracy'));
+      expect(accuracy.map(({ outcome, detail }) => [outcome, detail.includes('GR-IPO with seed 1, whose')])).toEqual([
+        ['unclear', true],
+        ['unclear', false],
+        ['unclear', true],
+      ]);
+      // As many comparisons as without the ties, so that each is judged as strictly.
+      expect(checks).toHaveLength(6);
+      const plain = await tie(() => false);
+      const losses = (all: typeof checks) => all.filter(({ claim }) => claim.includes('loss'));
+      expect(losses(checks)).toEqual(losses(plain.checks));
+      expect(checks[0].detail).toContain('as one of 6 comparisons');
+      expect(plain.notes.join()).not.toContain('tie');
+    });
+
+    it('names all of them', async () => {
+      const { checks, notes } = await tie((method, seed) => method === 'dro' || (method === 'ipo' && seed > 0));
+      expect(notes.join()).toContain('No test reward accuracy: IPO with seed 1, 2; dro with seed 0, 1, 2. ');
+      expect(checks.map(({ detail }) => detail).join()).toContain(
+        'no reward accuracy of dro with seed 0, 1, 2 and IPO with seed 1, 2, whose rewards all tie',
+      );
     });
   });
 

@@ -6,7 +6,10 @@ it.each([
   [-2.8, 1, 5, 'lower', 'holds', 'to −0.0236'],
   [-2.7, 1, 5, 'lower', 'unclear', 'to 0.076'],
   [-1, 1, 5, 'lower', 'unclear', ''],
-  [0, 1, 5, 'lower', 'fails', ''],
+  // A tie is not the contrary.
+  [0, 0, 5, 'lower', 'unclear', '0 to 0'],
+  [0, 1, 5, 'lower', 'unclear', ''],
+  [0, null, 1, 'higher', 'unclear', 'one seed'],
   [1, 1, 5, 'lower', 'fails', ''],
   [3, 1, 5, 'lower', 'fails', ''],
   // Two seeds that agree well may do so by chance.

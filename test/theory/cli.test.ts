@@ -212,6 +212,8 @@ describe('converge', () => {
       'last-error.svg',
     ]);
     expect(JSON.parse(readFileSync(join(out, 'comparison.json'), 'utf8'))).toEqual(report);
+    // What it has written it may write over.
+    expect((await converge(...flags, '--quiet', '--out', out, '--force')).code).toBe(0);
     const [heading, ...lines] = readFileSync(join(out, 'comparison.csv'), 'utf8').trim().split('\n');
     expect(heading).toMatch(/^samples,algorithm,steps,error,/);
     expect(lines.map((line) => line.split(',').slice(0, 3).join(' '))).toEqual([
@@ -329,6 +331,11 @@ describe('converge --problem', () => {
     const wrong: [string, unknown, RegExp][] = [
       ['absent-key.json', { ...scalar, beta: undefined }, /absent-key\.json, field "beta"/],
       ['extra.json', { ...scalar, gamma: 1 }, /gamma/],
+      [
+        'smoothing.json',
+        { ...scalar, labelSmoothing: 0.1 },
+        /smoothing\.json, field "labelSmoothing": labelSmoothing has no meaning with loss: ipo\n {2}fix: remove/,
+      ],
       ['sign.json', { ...scalar, radius: -1 }, /field "radius"/],
       ['ragged.json', { ...scalar, groups: [{ differences: [[1], [1, 2]] }] }, /groups\[0\]\.differences\[1\]/],
       ['offsets.json', { ...scalar, groups: [{ differences: [[1]], offsets: [1, 2] }] }, /groups\[0\]\.offsets/],

@@ -172,7 +172,7 @@ describe('compareAlgorithms', () => {
       return { T, errors, gaps: errors, lastErrors: errors, bound: Number.POSITIVE_INFINITY };
     };
     const series = [10, 100, 1e3, 1e4, 1e5].map((T) => law(T, -0.7));
-    const { rate, counted } = summarise(series, 4.1 * 100 ** -0.7, Random.stream(1, 'fit'));
+    const { rate, counted } = summarise(series, 4.1 * 100 ** -0.7);
     expect(counted.map(({ T }) => T)).toEqual([100, 1e3, 1e4, 1e5]);
     expect(rate!.slope).toBeCloseTo(-0.7, 2);
     expect(rate!.interval[0]).toBeLessThan(-0.7);
@@ -186,6 +186,7 @@ describe('compareAlgorithms', () => {
       /1 samples are less than the 2 of one step of every-group/,
     );
     await expect(refused({ horizons: [0], algorithms: ['exp3'] })).rejects.toThrow(/positive whole number, not 0/);
+    await expect(refused({ horizons: [] })).rejects.toThrow(/field "horizons": there is no number of steps/);
     await expect(refused({ runs: 1 })).rejects.toThrow(/1 runs give no interval/);
     await expect(refused({ radius: -1 })).rejects.toThrow(/radius/);
   });

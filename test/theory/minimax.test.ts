@@ -394,6 +394,15 @@ describe('minimax', () => {
     expect(alpha).toEqual(Float64Array.of(1, 0));
   });
 
+  it.each([undefined, 1])('refuses groups without pairs, and no groups, radius %s', (radius) => {
+    const { dimension, groups } = problemOf([[[1]]]);
+    const none = { count: 0, differences: new Float64Array(0) };
+    expect(() => minimax({ dimension, groups: [...groups, none] }, dpo, radius)).toThrow(
+      'field "groups": every group needs at least one pair; sizes are [1, 0]',
+    );
+    expect(() => minimax({ dimension, groups: [] }, dpo, radius)).toThrow('field "groups": there is no group');
+  });
+
   it('refuses a radius that is not positive', () => {
     for (const radius of [0, -1, Number.NaN, Number.POSITIVE_INFINITY])
       expect(() => minimax(problemOf([[[1]]]), dpo, radius)).toThrow(InputError);

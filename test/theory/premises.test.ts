@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { trainingProblem } from '../../src/bandit/preferences.js';
 import { marginLoss } from '../../src/objective/losses.js';
 import type { SaddleSettings } from '../../src/theory/algorithm.js';
 import { convergenceConstants, stepSizes } from '../../src/theory/constants.js';
@@ -21,6 +22,27 @@ const problem = problemOf(
   [[0.3], [0, -0.2, 0.1], [0, 0]],
 );
 const horizons = [1e3, 1e4, 1e6];
+
+it.each([
+  { beta: 1, radius: 1e5 },
+  { beta: 10, radius: 1e4 },
+])('hold with steps so long that rounding soon makes chaos of them: beta $beta, radius $radius', ({ beta, radius }) => {
+  const bandit = trainingProblem({ features: 'swapped', responses: 'uneven', data: 'imbalanced' }, 2021);
+  const loss = { loss: 'dpo', beta } as const;
+  const constants = convergenceConstants(bandit, marginLoss(loss), radius, 1);
+  for (const order of ['alternating', 'simultaneous'] as const) {
+    const settings = (T: number): SaddleSettings => ({
+      loss,
+      algorithm: 1,
+      order,
+      radius,
+      steps: stepSizes(constants, T),
+    });
+    const { premises, reasons } = checkPremises(bandit, new Map([1e4, 3e6].map((T) => [T, settings(T)])), 2021);
+    expect(reasons).toEqual([]);
+    expect(premises.replay_distance).toBeLessThan(1e-9);
+  }
+});
 
 describe.each([
   { loss: { loss: 'dpo', beta: 1 }, radius: 3 },

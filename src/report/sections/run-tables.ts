@@ -33,6 +33,7 @@ function settingColumns(methods: readonly Method[]): string[] {
   );
 }
 
+/** A score that a seed lacks, as accuracies where all rewards tie, has no mean: it would be of fewer seeds than the row says. */
 export function headline(methods: readonly Method[], split: ScoredSplit): Table {
   const settings = settingColumns(methods);
   return {
@@ -48,7 +49,10 @@ export function headline(methods: readonly Method[], split: ScoredSplit): Table 
     rows: methods.map(({ title, runs }) => [
       title,
       formatCount(runs.length),
-      ...scores.map((score) => overSeeds(runs.map(score.of), score.error(present(runs[0])))),
+      ...scores.map((score) => {
+        const values = runs.map(score.of);
+        return values.includes(null) ? null : overSeeds(values, score.error(present(runs[0])));
+      }),
       [
         ...groupBy(
           runs.filter(({ tied }) => !tied),
@@ -67,6 +71,7 @@ function worstGroup(run: ScoredRun): string {
   return [...run.groups].reduce((worst, group) => (group[1].loss > worst[1].loss ? group : worst))[0];
 }
 
+/** As in {@link headline}, of the seeds that both have. */
 export function differences(pairs: readonly Pair[]): Table {
   return {
     caption: 'Paired differences over seeds, mean ± standard error',
@@ -75,11 +80,17 @@ export function differences(pairs: readonly Pair[]): Table {
       { title: 'Seeds', numeric: true },
       ...scores.map(({ title }) => ({ title, numeric: true })),
     ],
-    rows: pairs.map((pair) => [
-      `${pair.first.title}\u00a0−\u00a0${pair.second.title}`,
-      formatCount(difference(pair, worstLoss)?.pairs ?? 0),
-      ...scores.map((score) => difference(pair, score)),
-    ]),
+    rows: pairs.map((pair) => {
+      const seeds = difference(pair, worstLoss)?.pairs ?? 0;
+      return [
+        `${pair.first.title}\u00a0−\u00a0${pair.second.title}`,
+        formatCount(seeds),
+        ...scores.map((score) => {
+          const found = difference(pair, score);
+          return found?.pairs === seeds ? found : null;
+        }),
+      ];
+    }),
   };
 }
 

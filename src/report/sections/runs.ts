@@ -60,7 +60,7 @@ export function runsSection(runs: readonly Run[]): Section {
         : []),
       ...(best.some(({ runs }) => runs.some(({ tied }) => tied))
         ? [
-            'Where the best step is 0, no later evaluation had a smaller worst-group validation loss than the start, where policy and reference are one model: all rewards tie, so there is no reward accuracy (–), and no group is the worst.',
+            'Where the best step is 0, no later evaluation had a smaller worst-group validation loss than the start, where policy and reference are one model: all rewards tie, so there is no reward accuracy (–), neither of that seed nor over seeds, and no group is the worst.',
           ]
         : []),
       ...(runs.some(({ overlap }) => overlap)
