@@ -54,6 +54,8 @@ export function cellsOf(sweep: SweepConfig): Cell[] {
     'data.test': data.test,
     'data.groupBy': data.groupBy,
     'data.people': data.people,
+    // By which pairs are left out; else too long ones are errors.
+    'data.maxLength': data.unusable === 'drop' ? data.maxLength : undefined,
   }));
   return cells;
 }

@@ -143,6 +143,10 @@ describe('the file of a sweep', () => {
       'seeds: 0\nmethods: [{ name: a, grid: { data.validation: [a.jsonl, b.jsonl] } }]',
       /method a, field "data\.validation": is ".*b\.jsonl", but ".*a\.jsonl" in another setting of it: all runs must be judged on the same\n {2}fix: /,
     ],
+    [
+      'seeds: 0\nmethods: [{ name: a, set: { data.unusable: drop }, grid: { data.maxLength: [300, 500] } }]',
+      /method a, field "data\.maxLength": is 500, but 300 in another setting of it/,
+    ],
     ...['data.test: b.jsonl', 'data.groupBy: country', 'data.people: { file: p.jsonl, key: user_id }'].map(
       (setting): [string, RegExp] => [
         `seeds: 0\nmethods: [{ name: a }, { name: b, set: { ${setting} } }]`,
