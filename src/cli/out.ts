@@ -77,9 +77,7 @@ export function checkOut({ out, force = false }: OutFlags, { byDefault, inputs =
     if (force) refuse('is stdout, where nothing is replaced', 'leave --force out');
     return { path, stdout: true, replace: false };
   }
-  // A link to nothing stands in the way of a new file too.
-  if (lstatSync(path, { throwIfNoEntry: false }) && !existsSync(path))
-    refuse('is a link to nothing', 'remove it, or name another place');
+  if (isLinkToNothing(path)) refuse('is a link to nothing', 'remove it, or name another place');
   if (existsSync(path)) {
     for (const input of inputs)
       if (input !== undefined && existsSync(input) && holds(path, input))
@@ -120,6 +118,16 @@ function checkKind(path: string, folder: RegExp | undefined, refuse: (problem: s
       `already exists and holds ${foreign}, which this command does not write`,
       'name another folder: --force replaces only what an earlier call has left',
     );
+}
+
+/** It stands in the way of a new file as well. */
+function isLinkToNothing(path: string): boolean {
+  try {
+    return lstatSync(path).isSymbolicLink() && !existsSync(path);
+  } catch {
+    // Nothing is there, or something above it is no folder, which writing finds out.
+    return false;
+  }
 }
 
 /** Whether `outer` is `inner` or lies above it. */

@@ -425,10 +425,10 @@ describe('an adapted product in bfloat16', () => {
         const [x, a, b] = [draw(rows * into, 1, 1), draw(rank * into, 0.1, 2), draw(out * rank, small, 3)];
         const [w, dy] = [draw(out * into, 0.05, 4), draw(rows * out, 1, 5)];
         const { forward, backward } = await run('lora-linear', sizes, [x, a, b, w, dy], 'bfloat16');
-        /** Of the result the frozen part and the adapter's, whose low-rank product is bfloat16 between its two. */
+        /** Of the result the frozen part and the adapter's, which is rounded to bfloat16 after each of its two products. */
         const check = (found: Float64Array, frozen: ReturnType<typeof product>, low: ReturnType<typeof product>) => {
           const bound = frozen.map(
-            ({ value, size }, i) => half(value + 4 * low[i].value) + 2 ** -8 * 4 * low[i].size + 2 ** -22 * size,
+            ({ value, size }, i) => half(value + 4 * low[i].value) + 2 * 2 ** -8 * 4 * low[i].size + 2 ** -22 * size,
           );
           const isWithin = (result: number, i: number) =>
             Math.abs(result - (frozen[i].value + 4 * low[i].value)) <= bound[i];
