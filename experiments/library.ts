@@ -14,6 +14,7 @@ import {
   evaluatePairs,
   GemmaPolicy,
   GroupTotals,
+  gradientAccumulators,
   groupWeights,
   loadPairs,
   marginLoss,
@@ -59,7 +60,7 @@ using policy = await GemmaPolicy.open(config.model, { threads: 1 });
 const { layers, vocabulary } = policy.config;
 const tokenizer = () => openTokenizer(config.model);
 const pairs = await loadPairs(file, { tokenizer, vocabulary, bos: policy.bos });
-await policy.addAdapter({ rank: 8, alpha: 32 }, { seed: 1, accumulators: pairs.groups.length });
+await policy.addAdapter({ rank: 8, alpha: 32 }, { seed: 1, accumulators: gradientAccumulators(pairs, rows.length) });
 console.log(`${pairs.pairs.length} pairs of ${pairs.groups.join(' and ')}, ${layers} layers`);
 
 const reference = new Reference(policy);

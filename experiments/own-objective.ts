@@ -14,6 +14,7 @@ import {
   evaluatePairs,
   GemmaPolicy,
   type GroupWeights,
+  gradientAccumulators,
   loadPairs,
   marginObjective,
   openTokenizer,
@@ -86,7 +87,7 @@ const { objective: _, ...settings } = resolveConfig({
 using policy = await GemmaPolicy.open(settings.model, { threads: 1 });
 const { vocabulary } = policy.config;
 const pairs = await loadPairs(file, { tokenizer: () => openTokenizer(settings.model), vocabulary, bos: policy.bos });
-await policy.addAdapter({ rank: 8, alpha: 32 }, { seed: 1, accumulators: pairs.groups.length });
+await policy.addAdapter({ rank: 8, alpha: 32 }, { seed: 1, accumulators: gradientAccumulators(pairs, rows.length) });
 const reference = new Reference(policy);
 const weighting = new RankWeights(pairs.groups.length);
 await trainPolicy(policy, pairs, undefined, settings, { reference, onStep: () => {} }, undefined, { loss, weighting });

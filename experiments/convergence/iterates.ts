@@ -59,9 +59,7 @@ await runExperiment({
         ...assessRuns(problem, { loss, radius }, saddle, results[n * horizons.length + k]),
       }));
       const rateOf = (key: 'errors' | 'lastErrors') =>
-        horizons.length < 2
-          ? null
-          : fitRate(measured.map((one) => ({ T: one.T, errors: one[key] }))).slope;
+        horizons.length < 2 ? null : fitRate(measured.map((one) => ({ T: one.T, errors: one[key] }))).slope;
       const rates = { 'rate of average': rateOf('errors'), 'rate of last': rateOf('lastErrors') };
       return measured.map(({ T, errors, lastErrors }): Row => {
         const [averageEnds, lastEnds] = [meanInterval(errors), meanInterval(lastErrors)];

@@ -83,7 +83,7 @@ const modelFiles: Selection = {
       return false;
     }
   },
-  optional: checkpointCompanions,
+  optional: ['tokenizer.json', 'tokenizer_config.json', 'generation_config.json'],
 };
 
 const adapterSelection = named(
@@ -96,7 +96,7 @@ const tokenizerSelection: Selection = {
     ...named(['tokenizer.json'], 'tokenizer.json').choose(paths, at),
     ...paths.filter((path) => tokenizerNames.includes(path)),
   ],
-  optional: tokenizerNames,
+  optional: ['tokenizer_config.json'],
 };
 
 function named(names: readonly string[], what: string): Selection {

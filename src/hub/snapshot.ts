@@ -16,7 +16,7 @@ export interface Selection {
   choose(paths: readonly string[], at: InputLocation): string[];
   /** Whether a snapshot folder has the files that are indispensable. */
   usable(folder: string): boolean;
-  /** Paths of files that are needed where the repository has them. */
+  /** Paths of files that nearly every repository has; a snapshot without one is looked up, unless it is known that the commit has none. */
   optional: readonly string[];
 }
 
@@ -76,10 +76,19 @@ export async function hubSnapshot(repository: Repository, selection: Selection, 
     throw isFileFault(error) ? cacheFault(storage, error) : error;
   });
   for (const path of selection.optional)
-    if (!wanted.has(path) && !existsSync(absent(commit, path))) writeFileWhole(absent(commit, path), '');
+    if (!wanted.has(path) && !existsSync(absent(commit, path))) noteAbsent(absent(commit, path));
   // Only now, so that every commit named in refs can be used.
   if (commit !== revision) writeFileWhole(join(storage, 'refs', revision), commit);
   return { folder: folderOf(commit), commit };
+}
+
+/** Only saves the next look, so a cache that cannot be written to does no harm. */
+function noteAbsent(path: string): void {
+  try {
+    writeFileWhole(path, '');
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+  }
 }
 
 /** The commit of a revision as far as the cache knows. */

@@ -44,7 +44,7 @@ export interface GemmaOptions {
 export interface AdapterTraining {
   /** Seeds A; default 0. */
   seed?: number;
-  /** Number of gradient accumulators, one per group in group robust training; default 1. */
+  /** Number of gradient accumulators, as `gradientAccumulators` says for a training, or more; default 1. */
   accumulators?: number;
   /**
    * Whether it is to be a reward model: a score head, trained whole with the adapter, which starts at 0 where the adapter has none yet.
@@ -79,6 +79,7 @@ const defaultOptimizer: NativeOptimizerConfig = { betas: [0.9, 0.999], epsilon: 
 export class GemmaPolicy implements Policy<NativeBatch> {
   private adapter: LoraSettings | undefined;
   private scoreHead = false;
+  private accumulators = 0;
   private peers: NativePeers | undefined;
   /** Digest of the frozen adapter of the reference; undefined while that is the base model. */
   private frozen: string | undefined;
@@ -174,6 +175,7 @@ export class GemmaPolicy implements Policy<NativeBatch> {
     await translated(this.native.addAdapter(modules, scoreHead, seed, accumulators, optimizer));
     this.adapter = settings;
     this.scoreHead = scoreHead;
+    this.accumulators = accumulators;
   }
 
   /** Makes the adapter of a PEFT folder the trainable one. @throws InputError naming file and field or tensor */
@@ -293,7 +295,9 @@ export class GemmaPolicy implements Policy<NativeBatch> {
   /** AdamW on the adapter; the base never changes. @throws GroupRobustError PEER where another process is gone or does not answer */
   async step(coefficients: Float64Array, { learningRate, maxGradNorm, average }: StepSettings): Promise<StepReport> {
     const clip = maxGradNorm ?? Number.POSITIVE_INFINITY;
-    const gradNorm = await translated(this.native.step(coefficients, learningRate, clip, this.peers));
+    const all = new Float64Array(Math.max(this.accumulators, coefficients.length));
+    all.set(coefficients);
+    const gradNorm = await translated(this.native.step(all, learningRate, clip, this.peers));
     if (average && Number.isFinite(gradNorm)) await translated(this.native.average());
     return { gradNorm };
   }

@@ -1,5 +1,5 @@
 import { People, type PeopleSource } from '../data/pairs/people.js';
-import { nameOf, requireColumn, rowNumber } from '../data/tables/row.js';
+import { describeNameless, nameOf, requireColumn, rowNumber } from '../data/tables/row.js';
 import { readRows } from '../data/tables/rows.js';
 import { InputError, present } from '../errors.js';
 import { orderedRecord } from '../files/ordered-record.js';
@@ -30,7 +30,7 @@ export async function clustersOf(file: string, column: string, source?: PeopleSo
     const { value, at } = ofPeople?.field(row, column) ?? { value: row.values[column], at: row.at };
     const name = nameOf(value);
     if (name === undefined)
-      throw new InputError('is no text or number, by which pairs could be clustered', {
+      throw new InputError(`expected text or a number to cluster by, found ${describeNameless(value)}`, {
         at: { ...at, field: column },
         fix: 'cluster by another column, or by none',
       });

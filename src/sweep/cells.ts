@@ -54,6 +54,7 @@ export function cellsOf(sweep: SweepConfig): Cell[] {
     'data.test': data.test,
     'data.groupBy': data.groupBy,
     'data.people': data.people,
+    'data.unusable': data.unusable,
     // By which pairs are left out; else too long ones are errors.
     'data.maxLength': data.unusable === 'drop' ? data.maxLength : undefined,
   }));

@@ -301,6 +301,11 @@ export function resolveConfig(raw: unknown, locate: (path: PropertyKey[]) => Inp
       const { baseDtype, dtype = 'float32' } = config;
       if (baseDtype !== undefined && baseDtype !== 'bfloat16' && baseDtype !== dtype)
         refuse(['baseDtype'], `must be bfloat16, or dtype (${dtype}), which is the default`);
+      if (loss === 'rdpo' && config.objective.weights === 'best-response' && config.batch.sampler !== 'stratified')
+        refuse(
+          ['objective', 'weights'],
+          'best-response with loss: rdpo, whose losses may be below 0, would give all weight to a group that the batch lacks; set batch.sampler: stratified, or use mirror-ascent',
+        );
       if ((config.batch.micro ?? 1) > config.batch.size)
         refuse(['batch', 'micro'], `exceeds batch.size ${config.batch.size}; lower it`);
       if (config.evaluateEvery !== undefined && config.data.validation === undefined)

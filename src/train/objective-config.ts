@@ -281,11 +281,6 @@ export const objectiveSchema = objectiveKeys
         'scaling',
         'batch-mean is not for loss: rdpo, whose losses may be below 0, the signal of a group that the batch lacks, which would then count as the worst; remove it',
       );
-    if (loss === 'rdpo' && objective.weights === 'best-response')
-      refuse(
-        'weights',
-        'best-response is not for loss: rdpo, whose losses may be below 0, the signal of a group that the batch lacks, which would then get all weight; use mirror-ascent',
-      );
     checkWeighting(objective, refuse);
   })
   .transform((keys) => objectiveParts.parse(withReduction(keys)));

@@ -156,8 +156,8 @@ describe('loadPairs', () => {
   });
 
   it('warns of texts that repeat their prompt, as whole dialogues do, also behind a template', async () => {
-    const whole = (chosen: string) => ({ group: 'a', prompt: 'Which?\n', chosen, rejected: 'Which?\nB' });
-    const file = writeLines(folder, 'whole.jsonl', [whole('Which?\nA'), whole('A')]);
+    const whole = (chosen: string) => ({ group: 'a', prompt: 'Which is it?\n', chosen, rejected: 'Which is it?\nB' });
+    const file = writeLines(folder, 'whole.jsonl', [whole('Which is it?\nA'), whole('A')]);
     for (const template of [undefined, parseTemplate('In {group}: {prompt}')]) {
       const { report } = await loadPairs(file, { tokenizer, template });
       expect(report.warnings).toEqual([expect.stringContaining('in 1 pairs both responses begin with the prompt')]);

@@ -5,7 +5,7 @@ import { gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { loadPairs } from '../../src/data/pairs/dataset.js';
 import { PairParser } from '../../src/data/pairs/pairs.js';
-import { readRows } from '../../src/data/tables/rows.js';
+import { parseJsonLine, readRows } from '../../src/data/tables/rows.js';
 import { openTokenizer } from '../../src/data/text/tokenizer.js';
 import { temporaryFolder } from '../temporary-folder.js';
 import { inputError } from './helpers.js';
@@ -132,7 +132,7 @@ describe('odd files', () => {
       'an empty turn at the end of a prompt',
       'a.jsonl',
       lines(turns({ prompt: ['Hi', ' \n'] })),
-      /a\.jsonl:1, field "prompt": is a turn without text/,
+      /a\.jsonl:1, field "prompt\[1\]": is a turn without text/,
     ],
     ['an answer of an empty turn', 'a.jsonl', lines(turns({ rejected: [''] })), /"rejected": is a turn without text/],
     ['an answer of empty turns', 'a.jsonl', lines(turns({ chosen: ['', ' '] })), /"chosen": has no turn with text/],
@@ -144,6 +144,29 @@ describe('odd files', () => {
     ],
   ])('refuses %s', async (_, name, content, message) => {
     expect((await inputError(() => load(name, content))).message).toMatch(message);
+  });
+
+  it.each<[string, string]>([
+    ['a system turn alone', lines({ ...turns({}), prompt: [{ role: 'system', content: 'Begin.' }] })],
+    [
+      'a tool that has nothing to say',
+      lines({
+        ...turns({}),
+        prompt: [
+          { role: 'user', content: 'Go' },
+          { role: 'tool', content: '' },
+        ],
+      }),
+    ],
+    [
+      'an answer that calls a tool',
+      lines({ ...turns({}), rejected: [{ role: 'assistant', content: '', tool_calls: [{ name: 'f' }] }] }),
+    ],
+  ])('takes %s for a turn that says something', async (_, content) => {
+    const parser = new PairParser();
+    const [row] = content.trim().split('\n');
+    const parsed = parser.parse(parseJsonLine({ number: 1, text: row }, 'a.jsonl'));
+    expect(parsed.kind).toBe('chat');
   });
 
   it.each([

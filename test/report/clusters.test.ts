@@ -180,7 +180,9 @@ it('clusters are the values of a column, as text, by line', async () => {
     /:1, field "user": there is no such column/,
   );
   const blank = writeLines(folder, 'blank.jsonl', [{ user_id: 1 }, { user_id: ' ' }]);
-  expect((await inputError(() => clustersOf(blank, 'user_id'))).message).toMatch(/:2, field "user_id": is no text or/);
+  expect((await inputError(() => clustersOf(blank, 'user_id'))).message).toMatch(
+    /:2, field "user_id": expected text or/,
+  );
 });
 
 it('clusters are the values of a field of the people, where it is none of the pairs', async () => {
@@ -201,7 +203,7 @@ it('clusters are the values of a field of the people, where it is none of the pa
   expect(await by('who')).toEqual(['1', '2', '1']);
   const error = async (column: string, source = people) =>
     (await inputError(() => clustersOf(pairs, column, source))).message;
-  expect(await error('age')).toMatch(/people\.jsonl:2, field "age": is no text or number/);
+  expect(await error('age')).toMatch(/people\.jsonl:2, field "age": expected text or a number to cluster by, found /);
   expect(await error('sex')).toMatch(/pairs\.jsonl:1, field "sex".*people\.jsonl \(home\.city, age\), or by another/s);
   const both = {
     file: writeLines(

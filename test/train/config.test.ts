@@ -169,7 +169,7 @@ describe('training configuration', () => {
     [
       'objective={loss: rdpo, beta: 1, labelSmoothing: 0.1, weights: best-response}',
       'objective.weights',
-      'best-response is not for loss: rdpo',
+      'set batch.sampler: stratified',
     ],
     ['baseDtype=float64', 'baseDtype', 'must be bfloat16, or dtype (float32)'],
     ['objective.chi=0.5', 'objective.chi', 'mirror-ascent'],
@@ -211,6 +211,11 @@ describe('training configuration', () => {
     const error = failure(base, [override]);
     expect(error.location.field).toBe(field);
     expect(error.message).toContain(text);
+  });
+
+  it('the hard max is for rdpo where each batch has all groups', () => {
+    const rdpo = 'objective={loss: rdpo, beta: 1, labelSmoothing: 0.1, weights: best-response}';
+    expect(load(base, [rdpo, 'batch.sampler=stratified']).objective).toMatchObject({ weights: 'best-response' });
   });
 
   it('a plateau has the paper’s settings, and refuses those that would do nothing', () => {

@@ -1,7 +1,15 @@
 import { InputError } from '../../errors.js';
 import { listNames, shortName } from '../../terminal/names.js';
 import { parseNotation } from '../tables/notation.js';
-import { checkCharacters, describe, listOf, nameOf, type Row, type RowLocation, requireColumn } from '../tables/row.js';
+import {
+  checkCharacters,
+  describeNameless,
+  listOf,
+  nameOf,
+  type Row,
+  type RowLocation,
+  requireColumn,
+} from '../tables/row.js';
 import type { People } from './people.js';
 
 /**
@@ -33,7 +41,7 @@ export function readGroups(
 ): string[] {
   const fields = groupColumns(groupBy);
   const optional = groupOptional || fields.length === 0;
-  if (optional && fields.every((field) => row.values[field] == null && !people?.has(field))) return [''];
+  if (optional && fields.every((field) => !row.columns.includes(field) && !people?.has(field))) return [''];
   const [first = '', ...others] = fields;
   if (others.length === 0) return someName(readNames(row, first, people).names, { ...row.at, field: first });
   const values = fields.map((field) => ({ field, ...readNames(row, field, people) }));
@@ -76,9 +84,9 @@ function readNames(
       checkCharacters(name, place);
       return name;
     }
-    if (list) throw new InputError(`entry ${i} is ${describe(entry)}, not the name of a group`, { at: place });
+    if (list) throw new InputError(`entry ${i} is ${describeNameless(entry)}, not the name of a group`, { at: place });
     if (people?.has(field))
-      throw new InputError(`expected the name of a group, found ${describe(value)}`, {
+      throw new InputError(`expected the name of a group, found ${describeNameless(value)}`, {
         at: place,
         fix: 'fill it in, or group by another field',
       });
@@ -89,7 +97,7 @@ function readNames(
         ? `group by another column, or by a field of ${people.source.file} (${people.names.join(', ')})`
         : 'group by another column',
     );
-    throw new InputError(`expected the name of a group, found ${describe(value)}`, { at: place });
+    throw new InputError(`expected the name of a group, found ${describeNameless(value)}`, { at: place });
   });
   const twice = names.find((name, i) => names.indexOf(name) !== i);
   if (twice !== undefined)

@@ -163,7 +163,7 @@ export class PairParser {
   private implicitPrompt(row: Row): PromptRecord {
     const { at } = row;
     const groups = readGroups(row, this.options, this.groupBy);
-    const texts = this.texts(row, groups);
+    const texts = this.texts(row, groups, { promptOnly: true });
     return texts.kind === 'chat'
       ? { groups, at, kind: 'chat', shared: texts.shared, prompt: texts.prompt }
       : { groups, at, kind: 'text', prompt: texts.prompt };
@@ -185,7 +185,7 @@ export class PairParser {
     const prompt = cell(row, 'prompt');
     if (isConversation(prompt)) {
       const turns = readConversation(prompt, at, 'prompt');
-      refuseBlank(turns.slice(-1), 'prompt', at);
+      refuseBlankPrompt(turns, 'prompt', at);
       const filled = this.template ? fillFirstTurn(this.template, groupText(groups), turns) : turns;
       return { groups, at, kind: 'chat', shared: false, prompt: filled };
     }
@@ -201,7 +201,7 @@ export class PairParser {
       });
   }
 
-  private texts(row: Row, groups: readonly string[]) {
+  private texts(row: Row, groups: readonly string[], { promptOnly = false }: { promptOnly?: boolean } = {}) {
     for (const column of ['chosen', 'rejected']) requireColumn(row, column);
     const [prompt, chosen, rejected] = textColumns.map((column) => cell(row, column));
     const chat = isConversation(chosen) || (typeof chosen !== 'string' && this.layout?.chat === true);
@@ -222,8 +222,8 @@ export class PairParser {
       const parts = own
         ? { prompt: turns('prompt', prompt), chosen: full, rejected: other }
         : commonTurns(full, other, row.at);
-      refuseBlank(parts.prompt.slice(-1), 'prompt', row.at);
-      for (const field of ['chosen', 'rejected'] as const) refuseBlank(parts[field], field, row.at);
+      refuseBlankPrompt(parts.prompt, own ? 'prompt' : 'chosen', row.at);
+      if (!promptOnly) for (const field of ['chosen', 'rejected'] as const) refuseBlank(parts[field], field, row.at);
       const filled = this.template ? fillFirstTurn(this.template, groupText(groups), parts.prompt) : parts.prompt;
       return { kind: 'chat' as const, shared: !own, ...parts, prompt: filled };
     }
@@ -233,7 +233,9 @@ export class PairParser {
         readText(value, textColumns[i], row.at),
       );
       const texts = { kind: 'text' as const, prompt: fill(question), chosen: won, rejected: lost };
-      return won.startsWith(question) && lost.startsWith(question) ? { ...texts, repeatsPrompt: true } : texts;
+      // An answer may well begin with the word that was asked for.
+      const repeatsPrompt = /\s/.test(question.trim()) && [won, lost].every((text) => text.startsWith(question));
+      return repeatsPrompt ? { ...texts, repeatsPrompt } : texts;
     }
     const [full, other] = [readText(chosen, 'chosen', row.at), readText(rejected, 'rejected', row.at)];
     const parts = commonBeginning(full, other);
@@ -324,13 +326,25 @@ function readText(value: unknown, field: string, at: RowLocation): string {
   return value;
 }
 
-/** Turns without a text, which the template would still mark as turns; one that calls a tool says something without. @throws UnusablePair */
+/** Fields of a turn by which it says something without `content`. */
+const sayingFields = ['tool_calls', 'function_call', 'reasoning_content', 'reasoning', 'thinking'];
+
+/** @throws UnusablePair where no turn says anything; the template would still mark them as turns */
 function refuseBlank(turns: readonly ChatMessage[], field: string, at: RowLocation): void {
-  if (turns.every((turn) => textOf(turn.content).trim() === '' && turn.tool_calls === undefined))
+  const isEmpty = (value: unknown) => value === undefined || value === '' || listOf(value)?.length === 0;
+  const isBlank = (turn: ChatMessage) =>
+    textOf(turn.content).trim() === '' && sayingFields.every((name) => isEmpty(turn[name]));
+  if (turns.every(isBlank))
     throw new UnusablePair('empty', turns.length === 1 ? 'is a turn without text' : 'has no turn with text', {
       at: { ...at, field },
       fix: 'fill it in',
     });
+}
+
+/** Of what is to be answered the last turn; a tool may well have nothing to say. */
+function refuseBlankPrompt(turns: readonly ChatMessage[], field: string, at: RowLocation): void {
+  const last = turns.length - 1;
+  if (['user', 'system'].includes(turns[last].role)) refuseBlank([turns[last]], `${field}[${last}]`, at);
 }
 
 function readIds(row: Row, field: string, vocabulary?: number): Int32Array {

@@ -1,7 +1,15 @@
 import { InputError } from '../../errors.js';
 import { counted } from '../../terminal/format.js';
 import { shortName } from '../../terminal/names.js';
-import { columnsAt, describe, nameOf, type Row, type RowLocation, requireColumn, rowNumber } from '../tables/row.js';
+import {
+  columnsAt,
+  describeNameless,
+  nameOf,
+  type Row,
+  type RowLocation,
+  requireColumn,
+  rowNumber,
+} from '../tables/row.js';
 import { readRows } from '../tables/rows.js';
 
 /** Where the people are whose preferences the pairs are. */
@@ -69,7 +77,7 @@ export class People {
       requireColumn(row, key, "name the column that says who it is, as in the pairs' file");
       const name = nameOf(row.values[key]);
       if (name === undefined)
-        throw new InputError(`expected the name or number of a person, found ${describe(row.values[key])}`, {
+        throw new InputError(`expected the name or number of a person, found ${describeNameless(row.values[key])}`, {
           at: { ...row.at, field: key },
           fix: 'fill it in, or remove the row',
         });
@@ -134,7 +142,7 @@ export class People {
       requireColumn(row, key, 'name the column that says whose preference it is');
       const name = nameOf(row.values[key]);
       if (name === undefined)
-        throw new InputError(`expected the name or number of a person, found ${describe(row.values[key])}`, {
+        throw new InputError(`expected the name or number of a person, found ${describeNameless(row.values[key])}`, {
           at: { ...row.at, field: key },
           fix: 'fill it in, or remove the pair',
         });

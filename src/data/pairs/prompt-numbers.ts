@@ -2,25 +2,30 @@ import type { TokenisedPair } from './dataset.js';
 
 /** [pairs] numbers that are equal where prompts are, counted from 0 in the order of first appearance. */
 export function promptNumbers(pairs: readonly TokenisedPair[]): Int32Array {
-  const numbers = new Int32Array(pairs.length);
-  /** The first pair of each prompt by the prompt's hash, and the next one whose hash is the same. */
+  return equalNumbers(pairs.length, (pair) => pairs[pair].prompt);
+}
+
+/** [count] numbers that are equal where ids are, counted from 0 in the order of first appearance. */
+export function equalNumbers(count: number, idsOf: (index: number) => Int32Array): Int32Array {
+  const numbers = new Int32Array(count);
+  /** The first of each by its hash, and the next one whose hash is the same. */
   const firsts = new Map<number, number>();
   const nexts = new Map<number, number>();
-  let count = 0;
-  for (let pair = 0; pair < numbers.length; pair++) {
-    const { prompt } = pairs[pair];
-    const hash = hashOf(prompt);
+  let different = 0;
+  for (let index = 0; index < count; index++) {
+    const ids = idsOf(index);
+    const hash = hashOf(ids);
     let like = firsts.get(hash);
     let last: number | undefined;
-    while (like !== undefined && !equalIds(pairs[like].prompt, prompt)) {
+    while (like !== undefined && !equalIds(idsOf(like), ids)) {
       last = like;
       like = nexts.get(like);
     }
-    if (like !== undefined) numbers[pair] = numbers[like];
+    if (like !== undefined) numbers[index] = numbers[like];
     else {
-      numbers[pair] = count++;
-      if (last === undefined) firsts.set(hash, pair);
-      else nexts.set(last, pair);
+      numbers[index] = different++;
+      if (last === undefined) firsts.set(hash, index);
+      else nexts.set(last, index);
     }
   }
   return numbers;

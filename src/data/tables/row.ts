@@ -70,6 +70,13 @@ export function nameOf(value: unknown): string | undefined {
   return isName ? String(value) : undefined;
 }
 
+/** In a message what {@link nameOf} takes for no name. */
+export function describeNameless(value: unknown): string {
+  return isRounded(value)
+    ? `${value}, a whole number with more digits than JSON's numbers keep (quote it)`
+    : describe(value);
+}
+
 const isRounded = (value: unknown) => Number.isInteger(value) && !Number.isSafeInteger(value);
 
 /** A value that is a list; Parquet's lists of numbers come as typed arrays. Undefined where it is none. */
@@ -82,7 +89,6 @@ export function listOf(value: unknown): unknown[] | undefined {
 export function describe(value: unknown): string {
   if (value === undefined) return 'nothing';
   if (typeof value === 'number' && !Number.isFinite(value)) return String(value);
-  if (isRounded(value)) return `${value}, a whole number with more digits than JSON's numbers keep (quote it)`;
   const text = JSON.stringify(value, (_, part) => (typeof part === 'bigint' ? Number(part) : part));
   return text.length > 60 ? `${text.slice(0, 57)}...` : text;
 }
