@@ -10,6 +10,7 @@ const page = readFileSync('docs/results/global-opinions-270m.md', 'utf8');
 it.each([
   { file: 'tested.csv', methods: ['ipo', 'gr-ipo'], seeds: [1, 2] },
   { file: 'tested.csv', methods: ['dpo', 'gr-dpo'], seeds: [2] },
+  { file: 'tested.csv', methods: ['ipo', 'is-ipo', 'gr-ipo'], seeds: [3] },
   { file: 'regions.csv', methods: ['ipo', 'is-ipo', 'gr-ipo'], seeds: [1] },
 ])(
   'the tables and verdicts of $methods in $file on GlobalOpinionQA are what their tested pairs give',
