@@ -146,7 +146,7 @@ function checkCache(storage: string): void {
     const path = join(storage, entry);
     assert.match(
       entry,
-      /^(refs(\/main)?|snapshots(\/[0-9a-f]{40}(\/[\w.-]+)?)?|blobs(\/([0-9a-f]{40}|[0-9a-f]{64})(\.incomplete)?)?|\.no_exist(\/[0-9a-f]{40}(\/\w+_config\.json)?)?)$/,
+      /^(refs(\/main)?|snapshots(\/[0-9a-f]{40}(\/[\w.-]+)?)?|blobs(\/([0-9a-f]{40}|[0-9a-f]{64})(\.incomplete)?)?|\.no_exist(\/[0-9a-f]{40}(\/(tokenizer|\w+_config)\.json)?)?)$/,
     );
     if (!lstatSync(path).isSymbolicLink()) continue;
     assert.match(relative(inside, realpathSync(path)), /^blobs\/[0-9a-f]+$/);
