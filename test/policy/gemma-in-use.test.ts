@@ -104,6 +104,16 @@ describe.each([
     expect((await inputFault(policy.forward(batch))).message).toMatch(changed);
   });
 
+  it('written to in place, end the sequences that a step has touched, and no others', async () => {
+    using policy = await open(model, { dtype });
+    const { sequence } = await policy.prefill(Int32Array.of(2, 5));
+    const touched = [await policy.fork(sequence, 4), await policy.fork(sequence, 4)];
+    writeFileSync(file, otherWeights(file));
+    await inputFault(policy.decode(touched, Int32Array.of(5, 6)));
+    for (const one of touched) await expect(policy.release(one)).rejects.toThrow(/was released/);
+    await policy.release(sequence);
+  });
+
   it('cut short, are an error and no signal, on any thread', async () => {
     for (const threads of [1, 2]) {
       const whole = readFileSync(file);

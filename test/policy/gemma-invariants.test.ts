@@ -336,6 +336,20 @@ describe('gradient accumulators', () => {
     }
   });
 
+  it('count nothing without a coefficient', async () => {
+    const trees = randomTrees(3, 97);
+    const stepped = async (coefficients: number[]) => {
+      using policy = await openSmall(3);
+      await policy.forward(packedBatch(trees));
+      await policy.backward(normals(responseCount(trees)), Int32Array.of(0, 2, 0));
+      const { gradNorm } = await policy.step(Float64Array.from(coefficients), { learningRate: 1e-2 });
+      return { gradNorm, values: await allValues(policy) };
+    };
+    const fewer = await stepped([0.7]);
+    expect(fewer).toEqual(await stepped([0.7, 0, 0]));
+    expect(fewer.gradNorm).not.toBe((await stepped([0.7, 0, 0.5])).gradNorm);
+  });
+
   it('are empty after a step', async () => {
     using policy = await openSmall(2);
     const trees = randomTrees(2, 97);
