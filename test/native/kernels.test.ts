@@ -440,54 +440,25 @@ describe('an adapted product in bfloat16', () => {
           const twice = frozen.filter(({ value }, i) => !isWithin(bfloat16(bfloat16(value) + 4 * low[i].value), i));
           expect(twice.length, 'that rounding twice would not do').toBeGreaterThan(0.05 * frozen.length);
         };
-        const lowForward = product(
-          rows,
-          rank,
-          into,
-          (i, k) => x[i * into + k],
-          (k, r) => a[r * into + k],
-        );
-        check(
-          forward[0],
-          product(
-            rows,
-            out,
-            into,
-            (i, k) => x[i * into + k],
-            (k, j) => w[j * into + k],
-          ),
-          product(
-            rows,
-            out,
-            rank,
-            (i, r) => lowForward[i * rank + r].value,
-            (r, j) => b[j * rank + r],
-          ),
-        );
-        const lowBackward = product(
-          rows,
-          rank,
-          out,
-          (i, k) => dy[i * out + k],
-          (k, r) => b[k * rank + r],
-        );
-        check(
-          backward[0],
-          product(
-            rows,
-            into,
-            out,
-            (i, k) => dy[i * out + k],
-            (k, j) => w[k * into + j],
-          ),
-          product(
-            rows,
-            into,
-            rank,
-            (i, r) => lowBackward[i * rank + r].value,
-            (r, j) => a[r * into + j],
-          ),
-        );
+        /** `frozen`, `first` and `second` by row and column, of what the input [rows, inner] is multiplied with. */
+        const verify = (
+          found: Float64Array,
+          input: Float64Array,
+          [inner, outer]: [number, number],
+          frozen: (k: number, j: number) => number,
+          first: (k: number, r: number) => number,
+          second: (r: number, j: number) => number,
+        ) => {
+          const from = (i: number, k: number) => input[i * inner + k];
+          const low = product(rows, rank, inner, from, first);
+          const between = (i: number, r: number) => low[i * rank + r].value;
+          check(found, product(rows, outer, inner, from, frozen), product(rows, outer, rank, between, second));
+        };
+        const [aAt, bAt] = [(r: number, k: number) => a[r * into + k], (j: number, r: number) => b[j * rank + r]];
+        const wAt = (j: number, k: number) => w[j * into + k];
+        const swapped = (at: (i: number, j: number) => number) => (i: number, j: number) => at(j, i);
+        verify(forward[0], x, [into, out], swapped(wAt), swapped(aAt), swapped(bAt));
+        verify(backward[0], dy, [out, into], wAt, bAt, aAt);
       }
     },
   );
