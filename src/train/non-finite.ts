@@ -4,16 +4,12 @@ import type { PairMetricValues } from './metrics.js';
 
 /** A loss or gradient was not a finite number; nothing was changed by the step or evaluation that met it. */
 export class NonFiniteError extends GroupRobustError {
-  /** What to do, where that is known of the problem alone. */
-  readonly fix?: string;
-
   /** @param problem what was not finite, and of which pairs */
   constructor(
     readonly problem: string,
     { where, fix }: { where?: string; fix?: string } = {},
   ) {
     super('NON_FINITE', `${where ? `${where}: ` : ''}${problem}${fix ? `\n  fix: ${fix}` : ''}`);
-    this.fix = fix;
   }
 }
 

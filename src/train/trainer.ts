@@ -42,6 +42,9 @@ export type TrainerSettings = Pick<
 /** Most steps to skip where the configuration does not say. */
 const defaultSkipLimit = 10;
 
+/** What is not finite where signals are, and α is not. */
+const alphaOverflow = 'α has overflowed';
+
 /** A warning is given below this many effective groups: weights are then so concentrated that other groups hardly train. */
 const saturatedGroups = 1.05;
 
@@ -217,7 +220,7 @@ class Trainer {
       if (!(error instanceof NonFiniteError)) throw error;
       if (before) this.weighting.restore?.(before);
       await this.policy.discardGradients();
-      this.countSkipped(error);
+      this.countSkipped(error.problem);
       return undefined;
     }
   }
@@ -248,7 +251,7 @@ class Trainer {
     const robust = robustStep(totals, this.cellWeights.of(totals, scaling), sampler.cellProbabilities, scaling);
     if (!Number.isFinite(robust.loss))
       throw robust.signal.every(Number.isFinite) && !weighting.alpha.every(Number.isFinite)
-        ? new NonFiniteError('α has overflowed', { fix: 'lower objective.step' })
+        ? new NonFiniteError(alphaOverflow)
         : new NonFiniteError(`the loss of ${namesOf(pairsAt(train, batch))} together is not a finite number`);
 
     const learningRate = learningRateAt(optimizer, this.step, this.steps) * (plateau?.rateScale ?? 1);
@@ -364,7 +367,7 @@ class Trainer {
   }
 
   /** @throws NonFiniteError where the run has to stop at a step that is not finite, or has already skipped as many as it may */
-  private countSkipped({ problem, fix }: NonFiniteError): void {
+  private countSkipped(problem: string): void {
     const { action, limit = defaultSkipLimit } = this.settings.nonFinite;
     const text = `step ${this.step}: ${problem}; weights and α are unchanged`;
     if (action === 'stop' || this.skipped === limit)
@@ -372,8 +375,9 @@ class Trainer {
         `${text}${action === 'skip' ? `, and nonFinite.limit allows only ${counted(limit, 'step')} to be skipped` : ''}`,
         {
           fix:
-            fix ??
-            'lower optimizer.learningRate, use dtype: float32, check the model and these pairs, or set nonFinite.action: skip',
+            problem === alphaOverflow
+              ? 'lower objective.step'
+              : 'lower optimizer.learningRate, use dtype: float32, check the model and these pairs, or set nonFinite.action: skip',
         },
       );
     this.skipped++;

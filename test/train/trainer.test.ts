@@ -337,6 +337,9 @@ describe('training loop', () => {
     });
     await expect(attempt).rejects.toThrow(NonFiniteError);
     await expect(attempt).rejects.toThrow(/made\.jsonl:\d, made\.jsonl:\d/);
+    await expect(attempt).rejects.toThrow(
+      /\n {2}fix: lower optimizer\.learningRate, .* or set nonFinite\.action: skip$/,
+    );
     expect(policy.theta).toEqual(before);
     expect(policy.steps).toBe(0);
   });
