@@ -934,3 +934,15 @@ describe('a run made longer', () => {
     await expect(run(longer(config, { steps: 2 }), true)).rejects.toThrow(/field "steps": is 2, but was 4/);
   });
 });
+
+it('a run says what an epoch is where groups come up in it more often than others', async () => {
+  const uneven = writeIdPairs(join(folder, 'uneven.jsonl'), 10, (i) => ({ group: i === 0 ? 'few' : 'many' }));
+  const said = async (sampler: string) => {
+    const changes = { data: { train: uneven }, evaluateEvery: undefined, steps: 1, checkpoint: { every: 1 } };
+    return (await run(configFor({ loss: 'dpo', beta: 0.1 }, { ...changes, batch: { size: 2, sampler } }))).text;
+  };
+  expect(await said('balanced')).toContain(
+    'balanced batches: in an epoch of 5 steps a pair of few comes up 5.00 times, one of many 0.556',
+  );
+  expect(await said('proportional')).not.toContain('in an epoch');
+});
